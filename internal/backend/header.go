@@ -1,0 +1,119 @@
+package backend
+
+import (
+	"iter"
+	"strings"
+)
+
+// The header names that more than one package speaks. They are Swift's where
+// Swift has one.
+const (
+	Timestamp       = "X-Timestamp"
+	TransID         = "X-Trans-Id"
+	PolicyIndex     = "X-Backend-Storage-Policy-Index"
+	BackendStamp    = "X-Backend-Timestamp"      // the newest thing known of the name, tombstones included
+	DataStamp       = "X-Backend-Data-Timestamp" // the data's own
+	PutStamp        = "X-Put-Timestamp"
+	DeleteStamp     = "X-Delete-Timestamp"
+	ContentLength   = "Content-Length"
+	ContentType     = "Content-Type"
+	ETag            = "Etag"
+	AccountHost     = "X-Account-Host"
+	AccountPart     = "X-Account-Partition"
+	AccountDevice   = "X-Account-Device"
+	ContainerHost   = "X-Container-Host"
+	ContainerPart   = "X-Container-Partition"
+	ContainerDevice = "X-Container-Device"
+
+	// CommitETag and CommitCRC close a body: the MD5 in hexadecimal and the
+	// CRC32C as eight hexadecimal digits of the bytes that the sender sent. They
+	// stand in the header where the sender knows them in time, else in the
+	// trailer. A body without them was not meant to be kept.
+	CommitETag = "X-Backend-Commit-Etag"
+	CommitCRC  = "X-Backend-Commit-Crc32c"
+)
+
+// Field is one line of a header.
+type Field struct {
+	Name, Value string
+}
+
+// Header is the fields of a request or response in the order they were sent.
+// Names are compared without regard to case. Being short, it is searched and not
+// indexed.
+type Header []Field
+
+// Get returns the first value of a name, "" where there is none.
+func (h Header) Get(name string) string {
+	v, _ := h.Lookup(name)
+	return v
+}
+
+// Lookup returns the first value of a name and whether there is one.
+func (h Header) Lookup(name string) (string, bool) {
+	for i := range h {
+		if sameName(h[i].Name, name) {
+			return h[i].Value, true
+		}
+	}
+	return "", false
+}
+
+// Has reports whether the name is there, be it with an empty value.
+func (h Header) Has(name string) bool {
+	_, ok := h.Lookup(name)
+	return ok
+}
+
+// Add appends a field.
+func (h *Header) Add(name, value string) { *h = append(*h, Field{name, value}) }
+
+// Set replaces the first field of the name, removes its others, and appends
+// where there is none.
+func (h *Header) Set(name, value string) {
+	for i := range *h {
+		if sameName((*h)[i].Name, name) {
+			(*h)[i].Value = value
+			rest := (*h)[i+1:]
+			*h = append((*h)[:i+1], rest.without(name)...)
+			return
+		}
+	}
+	h.Add(name, value)
+}
+
+// Del removes every field of the name.
+func (h *Header) Del(name string) { *h = h.without(name) }
+
+func (h Header) without(name string) Header {
+	kept := h[:0]
+	for _, f := range h {
+		if !sameName(f.Name, name) {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// WithPrefix yields the fields whose names begin with prefix, each with what
+// follows it.
+func (h Header) WithPrefix(prefix string) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, f := range h {
+			if rest, ok := CutPrefix(f.Name, prefix); ok && !yield(rest, f.Value) {
+				return
+			}
+		}
+	}
+}
+
+// CutPrefix returns what follows prefix in a header name, without regard to
+// case, and whether it began with it.
+func CutPrefix(name, prefix string) (rest string, ok bool) {
+	if len(name) < len(prefix) || !strings.EqualFold(name[:len(prefix)], prefix) {
+		return "", false
+	}
+	return name[len(prefix):], true
+}
+
+func sameName(a, b string) bool { return len(a) == len(b) && (a == b || strings.EqualFold(a, b)) }

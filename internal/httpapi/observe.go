@@ -1,0 +1,193 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics counts the requests of one server.
+type Metrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+}
+
+// NewMetrics registers the counters of a server ("proxy", "object", ...):
+// martlet_requests_total by server, method and status, and
+// martlet_request_seconds by server and method.
+func NewMetrics(reg prometheus.Registerer, server string) (*Metrics, error) {
+	labels := prometheus.Labels{"server": server}
+	m := &Metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "martlet_requests_total", Help: "Requests answered.", ConstLabels: labels,
+		}, []string{"method", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "martlet_request_seconds", Help: "Time from a request's header to the end of its answer.", ConstLabels: labels,
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
+		}, []string{"method"}),
+	}
+	return m, errors.Join(reg.Register(m.requests), reg.Register(m.seconds))
+}
+
+var methods = map[string]bool{
+	"GET": true, "HEAD": true, "PUT": true, "POST": true, "DELETE": true, "COPY": true, "OPTIONS": true,
+	"UPDATE": true, "REPLICATE": true, "SSYNC": true,
+}
+
+func (m *Metrics) count(method string, code int, took time.Duration) {
+	if !methods[method] {
+		method = "other" // a label is never what a client made up
+	}
+	m.requests.WithLabelValues(method, strconv.Itoa(code)).Inc()
+	m.seconds.WithLabelValues(method).Observe(took.Seconds())
+}
+
+// Observed says how a server watches its requests.
+type Observed struct {
+	Server  string        // for the log
+	Silence time.Duration // the longest a peer may be silent; 0 is for ever
+	Log     *slog.Logger
+	Level   slog.Level // of the access log's lines
+	Metrics *Metrics   // may be nil
+
+	// NewID makes the transaction id of a request that begins here; nil takes
+	// the one that the sender sent.
+	NewID func(r *http.Request) string
+}
+
+// Observe wraps a handler with what every request gets: a transaction id in its
+// context and on its answer, limits on silence, a line in the access log, its
+// count, and an end to panics. It hands a *Writer on.
+func Observe(h http.Handler, o Observed) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		id := r.Header.Get("X-Trans-Id")
+		if o.NewID != nil {
+			id = o.NewID(r)
+		}
+		w := &Writer{ResponseWriter: rw}
+		w.q = quiet{rc: http.NewResponseController(rw), limit: o.Silence}
+		if id != "" {
+			rw.Header()["X-Trans-Id"] = []string{id}
+			if o.NewID != nil {
+				rw.Header()["X-Openstack-Request-Id"] = []string{id}
+			}
+		}
+		body := &requestBody{body: r.Body, q: &w.q}
+		r = r.WithContext(WithTransID(r.Context(), id))
+		r.Body = body
+		defer func() { o.finish(w, r, body, began, recover()) }()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// finish is the end of every request, also of one that panicked: p is what was
+// recovered.
+func (o Observed) finish(w *Writer, r *http.Request, body *requestBody, began time.Time, p any) {
+	took := time.Since(began)
+	broken := p != nil
+	if broken && !isAbort(p) {
+		o.Log.LogAttrs(r.Context(), slog.LevelError, "panic in a handler", slog.String("trans_id", TransID(r.Context())),
+			slog.String("method", r.Method), slog.String("path", r.RequestURI), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		if w.status == 0 {
+			http.Error(w, Reason(http.StatusInternalServerError), http.StatusInternalServerError)
+			broken = false
+		}
+	}
+	code := w.status
+	if code == 0 && !broken {
+		code = http.StatusOK // net/http sends it when a handler says nothing
+	}
+	if o.Metrics != nil {
+		o.Metrics.count(r.Method, code, took)
+	}
+	o.access(r, code, body.n, w.sent, took, broken)
+	w.q.readDone()
+	if broken {
+		panic(http.ErrAbortHandler) // the connection must not look as if the answer were whole
+	}
+	w.q.write = time.Time{}
+	w.q.beforeWrite() // what is still buffered goes out under the limit, too
+}
+
+func isAbort(p any) bool {
+	err, ok := p.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
+}
+
+func (o Observed) access(r *http.Request, code int, in, out int64, took time.Duration, broken bool) {
+	ctx := r.Context()
+	if !o.Log.Enabled(ctx, o.Level) {
+		return
+	}
+	o.Log.LogAttrs(ctx, o.Level, "request",
+		slog.String("server", o.Server), slog.String("trans_id", TransID(ctx)), slog.String("remote", r.RemoteAddr),
+		slog.String("method", r.Method), slog.String("path", logPath(r.RequestURI)), slog.Int("status", code),
+		slog.Int64("in", in), slog.Int64("out", out), slog.Float64("seconds", took.Seconds()),
+		slog.String("agent", r.UserAgent()), slog.Bool("broken", broken))
+}
+
+// secrets are the query parameters whose values are keys to something.
+var secrets = []string{"temp_url_sig", "Signature", "X-Amz-Signature"}
+
+// logPath is the request's target as the log shows it: signatures blotted out,
+// and cut where it is longer than any legal one.
+func logPath(uri string) string {
+	const longest = 4096
+	if len(uri) > longest {
+		uri = uri[:longest] + "..."
+	}
+	_, query, ok := strings.Cut(uri, "?")
+	if !ok {
+		return uri
+	}
+	for _, s := range secrets {
+		if i := strings.Index(query, s+"="); i >= 0 {
+			from := len(uri) - len(query) + i + len(s) + 1
+			to := len(uri)
+			if j := strings.IndexByte(uri[from:], '&'); j >= 0 {
+				to = from + j
+			}
+			uri = uri[:from] + "..." + uri[to:]
+			_, query, _ = strings.Cut(uri, "?")
+		}
+	}
+	return uri
+}
+
+// CopyBody sends a body to a client through a pooled buffer. An error of the
+// source, or a source that ends before length bytes (-1 is unknown), is returned;
+// the caller ends the connection then, so that a part never looks like the whole.
+func CopyBody(ctx context.Context, w io.Writer, src io.Reader, length int64) error {
+	buf := copyBuffers.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	defer copyBuffers.Put(buf)
+	var n int64
+	for {
+		got, err := src.Read(*buf)
+		if got > 0 {
+			if _, werr := w.Write((*buf)[:got]); werr != nil {
+				return werr
+			}
+			n += int64(got)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			if length >= 0 && n != length {
+				return io.ErrUnexpectedEOF
+			}
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,95 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Server is one listening address.
+type Server struct {
+	Name     string // for errors and the log
+	Listener net.Listener
+	Handler  http.Handler
+	Log      *slog.Logger
+
+	Silence   time.Duration // the longest a client may take over its header, or stay idle between requests; default 60 s
+	Drain     time.Duration // how long requests may go on after the end was asked for; default 30 s
+	MaxHeader int           // bytes of a request's line and header; default 256 KiB
+}
+
+// Listen opens a TCP address. Port 0 picks a free one; the listener knows it.
+func Listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	return l, nil
+}
+
+// Run serves until ctx ends. Then it stops accepting, lets requests go on for
+// Drain, and breaks off what is left; it returns when no handler runs any more.
+func (s *Server) Run(ctx context.Context) error {
+	silence := s.Silence
+	if silence <= 0 {
+		silence = time.Minute
+	}
+	drain := s.Drain
+	if drain <= 0 {
+		drain = 30 * time.Second
+	}
+	maxHeader := s.MaxHeader
+	if maxHeader <= 0 {
+		maxHeader = 256 << 10
+	}
+	srv := &http.Server{
+		Handler: s.Handler, ReadHeaderTimeout: silence, IdleTimeout: silence, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+		// Requests outlive the end of ctx: they are drained.
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(s.Listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("%s on %s: %w", s.Name, s.Listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	if err := srv.Shutdown(bound); err != nil {
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "requests broken off at shutdown", slog.String("server", s.Name), slog.Any("err", err))
+		_ = srv.Close() // their connections; what they wrote is as durable as their answers said
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("%s on %s: %w", s.Name, s.Listener.Addr(), err)
+	}
+	return nil
+}
+
+// Admin is the handler of a process's admin address: /metrics for Prometheus,
+// /healthcheck, and /debug/pprof/ where profiling is on.
+func Admin(reg prometheus.Gatherer, profiling bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthcheck", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte("OK")) // a client that left needs no answer
+	})
+	if profiling {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}

@@ -1,0 +1,116 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+)
+
+// A quiet limits silence on one request's connection: each read of the body and
+// each write of the answer must move within the limit. The length of a transfer
+// has no limit.
+//
+// Deadlines are set at most once a second, so that a busy transfer does not pay
+// for them at each chunk; the limit is exact to that second.
+type quiet struct {
+	rc          *http.ResponseController
+	limit       time.Duration
+	read, write time.Time // when the deadlines were set last
+}
+
+const deadlineGrain = time.Second
+
+func (q *quiet) beforeRead() {
+	if q.limit <= 0 {
+		return
+	}
+	if now := time.Now(); now.Sub(q.read) >= min(deadlineGrain, q.limit/4) {
+		q.read = now
+		_ = q.rc.SetReadDeadline(now.Add(q.limit)) // a writer that has no deadlines has no limit
+	}
+}
+
+func (q *quiet) beforeWrite() {
+	if q.limit <= 0 {
+		return
+	}
+	if now := time.Now(); now.Sub(q.write) >= min(deadlineGrain, q.limit/4) {
+		q.write = now
+		_ = q.rc.SetWriteDeadline(now.Add(q.limit))
+	}
+}
+
+// readDone takes the read deadline away: while the answer is worked out nothing
+// is expected of the peer, and net/http would take a passed deadline for a peer
+// that went away.
+func (q *quiet) readDone() {
+	if !q.read.IsZero() {
+		q.read = time.Time{}
+		_ = q.rc.SetReadDeadline(time.Time{})
+	}
+}
+
+// requestBody reads a request's body under a quiet, counts it, and gives its
+// errors their kinds.
+type requestBody struct {
+	body  io.ReadCloser
+	q     *quiet
+	n     int64
+	atEOF func() // called once, at the end of a whole body
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.q.beforeRead()
+	n, err := b.body.Read(p)
+	b.n += int64(n)
+	if err == nil {
+		return n, nil
+	}
+	b.q.readDone()
+	if errors.Is(err, io.EOF) && b.atEOF != nil {
+		b.atEOF()
+		b.atEOF = nil
+	}
+	return n, bodyError(err)
+}
+
+func (b *requestBody) Close() error { return b.body.Close() }
+
+// Writer is the http.ResponseWriter that Observe hands on: it limits silence
+// and remembers what was sent.
+type Writer struct {
+	http.ResponseWriter
+	q      quiet
+	status int
+	sent   int64
+}
+
+// Status returns the status that was sent, 0 before there is one.
+func (w *Writer) Status() int { return w.status }
+
+// Sent returns how many bytes of body were sent.
+func (w *Writer) Sent() int64 { return w.sent }
+
+// WriteHeader sends the status. Informational ones do not count as the answer.
+func (w *Writer) WriteHeader(code int) {
+	if code >= 200 && w.status == 0 {
+		w.status = code
+	}
+	w.q.beforeWrite()
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Write sends a part of the body.
+func (w *Writer) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	w.q.beforeWrite()
+	n, err := w.ResponseWriter.Write(p)
+	w.sent += int64(n)
+	return n, err
+}
+
+// Unwrap lets an http.ResponseController reach the connection.
+func (w *Writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
