@@ -1,0 +1,387 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"martlet/ring"
+)
+
+// at is a device of weight 100 at a place, its disk named after its number there.
+func at(region, zone, node, disk int) ring.Device {
+	return ring.Device{
+		Region: region, Zone: zone, Port: 6200, Weight: 100,
+		IP:   fmt.Sprintf("10.%d.%d.%d", region, zone, node),
+		Name: fmt.Sprintf("d%d", disk),
+	}
+}
+
+func weighing(weight float64, d ring.Device) ring.Device {
+	d.Weight = weight
+	return d
+}
+
+// grid has so many regions, zones in each, nodes in each of those, disks on each.
+func grid(regions, zones, nodes, disks int) (devices []ring.Device) {
+	for r := range regions {
+		for z := range zones {
+			for n := range nodes {
+				for d := range disks {
+					devices = append(devices, at(r, z, n, d))
+				}
+			}
+		}
+	}
+	return devices
+}
+
+func build(t testing.TB, partPower, replicas int, devices []ring.Device) *Builder {
+	t.Helper()
+	b, err := New(partPower, replicas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range devices {
+		if _, err := b.Add(d); err != nil {
+			t.Fatalf("add %+v: %v", d, err)
+		}
+	}
+	return b
+}
+
+func rebalance(t testing.TB, b *Builder, seed uint64) int {
+	t.Helper()
+	moved, err := b.Rebalance(seed)
+	if err != nil {
+		t.Fatalf("rebalance: %v", err)
+	}
+	return moved
+}
+
+func ringOf(t testing.TB, b *Builder) *ring.Ring {
+	t.Helper()
+	r, err := b.Ring()
+	if err != nil {
+		t.Fatalf("ring: %v", err)
+	}
+	return r
+}
+
+// held counts partition-replicas by device id.
+func held(b *Builder) []int {
+	n := make([]int, len(b.devices))
+	for _, row := range b.rows {
+		for _, id := range row {
+			n[id]++
+		}
+	}
+	return n
+}
+
+// domains are the failure domains of a device, widest first.
+func domains(d *ring.Device) [4]string {
+	region := fmt.Sprint(d.Region)
+	zone := fmt.Sprint(region, "/", d.Zone)
+	node := fmt.Sprint(zone, "/", d.IP)
+	return [4]string{region, zone, node, fmt.Sprint(node, "/", d.ID)}
+}
+
+// checkSpread returns an error unless each partition is on as many domains of each
+// kind as can be. Four maxima at once are possible: see DESIGN.md.
+func checkSpread(b *Builder) error {
+	var there [4]map[string]bool
+	for i := range there {
+		there[i] = map[string]bool{}
+	}
+	names := make([][4]string, len(b.devices))
+	for id, m := range b.devices {
+		if m.wants() == 0 {
+			continue
+		}
+		names[id] = domains(&m.Device)
+		for i, name := range names[id] {
+			there[i][name] = true
+		}
+	}
+	for p := range 1 << b.partPower {
+		var ids []uint16
+		for _, row := range b.rows {
+			if b.devices[row[p]].wants() == 0 {
+				return fmt.Errorf("partition %d: device %d has no weight", p, row[p])
+			}
+			ids = append(ids, row[p])
+		}
+		for i, kind := range []string{"regions", "zones", "nodes", "devices"} {
+			var seen []string
+			for _, id := range ids {
+				if name := names[id][i]; !slices.Contains(seen, name) {
+					seen = append(seen, name)
+				}
+			}
+			if want := min(b.replicas, len(there[i])); len(seen) != want {
+				return fmt.Errorf("partition %d on devices %v: %d %s, want %d of %d", p, ids, len(seen), kind, want, len(there[i]))
+			}
+		}
+	}
+	return nil
+}
+
+// farthest is the most that any device is from its share by weight, in partitions.
+func farthest(b *Builder) float64 {
+	var weight, most float64
+	for _, m := range b.devices {
+		weight += m.wants()
+	}
+	for id, n := range held(b) {
+		share := float64(b.replicas<<b.partPower) * b.devices[id].wants() / weight
+		most = max(most, math.Abs(float64(n)-share))
+	}
+	return most
+}
+
+func TestRebalanceSpreadsAndBalances(t *testing.T) {
+	mixed := []ring.Device{
+		weighing(10, at(1, 1, 1, 1)), weighing(20, at(1, 1, 1, 2)), weighing(30, at(1, 1, 2, 1)),
+		weighing(25, at(1, 2, 1, 1)), weighing(35, at(1, 2, 2, 1)),
+		weighing(50, at(1, 3, 1, 1)), weighing(10, at(1, 3, 2, 1)),
+	}
+	for name, tt := range map[string]struct {
+		replicas int
+		devices  []ring.Device
+		off      float64 // the farthest that a device may be from its share by weight
+	}{
+		"one device":                    {1, grid(1, 1, 1, 1), 0},
+		"one node":                      {3, grid(1, 1, 1, 5), 1},
+		"four nodes, two disks":         {3, grid(1, 1, 4, 2), 1},
+		"four nodes, a zone each":       {3, grid(1, 4, 1, 2), 1},
+		"as many zones as replicas":     {3, grid(1, 3, 2, 3), 1},
+		"two zones":                     {3, grid(1, 2, 2, 3), 1},
+		"two regions":                   {3, grid(2, 2, 2, 2), 1},
+		"three regions, four replicas":  {4, grid(3, 2, 2, 1), 1},
+		"uneven weights, even zones":    {3, mixed, 1},
+		"more replicas than devices":    {5, grid(1, 1, 2, 1), 1},
+		"erasure coding, 12 fragments":  {12, grid(1, 3, 5, 4), 1},
+		"fragments on every device":     {6, grid(1, 1, 3, 2), 0},
+		"a light zone still gets one":   {3, append(grid(1, 2, 2, 2), weighing(1, at(1, 9, 1, 1))), math.Inf(1)},
+		"a small region, many zones":    {4, append(grid(1, 10, 1, 1), weighing(9000, at(2, 1, 1, 1))), math.Inf(1)},
+		"a heavy node is held to one":   {3, append(grid(1, 1, 4, 1), weighing(9000, at(0, 0, 9, 1))), math.Inf(1)},
+		"one zone of two has one disk":  {3, append(grid(1, 1, 3, 3), at(0, 5, 1, 1)), math.Inf(1)},
+		"weights a million apart":       {2, []ring.Device{weighing(1e-3, at(1, 1, 1, 1)), weighing(1e3, at(1, 1, 2, 1)), weighing(1e3, at(1, 1, 3, 1))}, 1},
+		"shares that are no whole ones": {3, grid(1, 1, 7, 1), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := build(t, 8, tt.replicas, tt.devices)
+			if got, want := rebalance(t, b, 1), tt.replicas<<8; got != want {
+				t.Errorf("moved %d, want all %d", got, want)
+			}
+			if err := checkSpread(b); err != nil {
+				t.Error(err)
+			}
+			if got := farthest(b); got > tt.off {
+				t.Errorf("a device is %v partitions from its share, want at most %v; held %v", got, tt.off, held(b))
+			}
+			if moved := rebalance(t, b, 2); moved != 0 {
+				t.Errorf("a second rebalance moved %d, want none", moved)
+			}
+		})
+	}
+}
+
+// TestPairs checks that the partners of a device are many: the partitions of a lost
+// one are then read from, and rebuilt on, all others.
+func TestPairs(t *testing.T) {
+	b := build(t, 10, 3, grid(1, 4, 5, 1))
+	rebalance(t, b, 1)
+	partners := map[[2]uint16]int{}
+	for p := range 1 << b.partPower {
+		for i := range b.rows {
+			for j := range b.rows {
+				partners[[2]uint16{b.rows[i][p], b.rows[j][p]}]++
+			}
+		}
+	}
+	for x := range uint16(20) {
+		for y := range uint16(20) {
+			if b.devices[x].Zone == b.devices[y].Zone {
+				continue
+			}
+			// 154 partitions a device, two partners each, 15 devices in other zones: 20 on average.
+			if n := partners[[2]uint16{x, y}]; n < 5 || n > 45 {
+				t.Errorf("devices %d and %d share %d partitions, want about 20", x, y, n)
+			}
+		}
+	}
+}
+
+func TestChangesMoveLittle(t *testing.T) {
+	base := func(t *testing.T) *Builder {
+		b := build(t, 10, 3, grid(1, 4, 3, 4))
+		rebalance(t, b, 1)
+		return b
+	}
+	share := 3 << 10 / 48 // partitions of one device: 64
+	for name, tt := range map[string]struct {
+		change func(b *Builder) error
+		most   int
+	}{
+		"nothing":       {func(b *Builder) error { return nil }, 0},
+		"add a device":  {func(b *Builder) error { _, err := b.Add(at(0, 0, 0, 9)); return err }, share + 20},
+		"remove one":    {func(b *Builder) error { return b.Remove(7) }, share + 20},
+		"empty one":     {func(b *Builder) error { return b.SetWeight(7, 0) }, share + 20},
+		"halve one":     {func(b *Builder) error { return b.SetWeight(7, 50) }, share/2 + 20},
+		"double one":    {func(b *Builder) error { return b.SetWeight(7, 200) }, share + 20},
+		"replace one":   {func(b *Builder) error { return errors.Join(b.Remove(7), second(b.Add(at(0, 0, 1, 9)))) }, share + 20},
+		"new node":      {func(b *Builder) error { return addAll(b, at(0, 1, 9, 1), at(0, 1, 9, 2), at(0, 1, 9, 3)) }, 3*share + 30},
+		"scale weights": {scaled, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := base(t)
+			if err := tt.change(b); err != nil {
+				t.Fatal(err)
+			}
+			moved := rebalance(t, b, 2)
+			if moved > tt.most {
+				t.Errorf("moved %d, want at most %d", moved, tt.most)
+			}
+			if err := checkSpread(b); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestRoundingMovesNothing: weights that change by less than a partition asks for
+// change who is next to be rounded up, but not who has been.
+func TestRoundingMovesNothing(t *testing.T) {
+	var devices []ring.Device
+	for i := range 40 { // 48 replicas: shares from 1.0 to 1.4, so eight devices have two
+		devices = append(devices, weighing(float64(100+i), at(0, 0, i, 0)))
+	}
+	b := build(t, 4, 3, devices)
+	rebalance(t, b, 1)
+	for id := range 8 {
+		if err := b.SetWeight(id, 145); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if moved := rebalance(t, b, 2); moved != 0 {
+		t.Errorf("moved %d, want none", moved)
+	}
+}
+
+func second(_ int, err error) error { return err }
+
+func addAll(b *Builder, devices ...ring.Device) error {
+	for _, d := range devices {
+		if _, err := b.Add(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func scaled(b *Builder) error {
+	for id, m := range b.devices {
+		if err := b.SetWeight(id, m.Weight*3); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestRemoveDrainsAndForgets(t *testing.T) {
+	b := build(t, 8, 3, grid(1, 1, 5, 2))
+	rebalance(t, b, 1)
+	before := b.version
+	if err := b.Remove(3); err != nil {
+		t.Fatal(err)
+	}
+	if n := held(b)[3]; n == 0 {
+		t.Fatal("device 3 lost its partitions before a rebalance")
+	}
+	if r := ringOf(t, b); r.Version() <= before {
+		t.Errorf("version %d after a removal, want above %d", r.Version(), before)
+	}
+	rebalance(t, b, 1)
+	if n := held(b)[3]; n != 0 {
+		t.Errorf("removed device still has %d partitions", n)
+	}
+	for d := range ringOf(t, b).Devices() {
+		if d.ID == 3 {
+			t.Error("removed device is still in the ring")
+		}
+	}
+	if id, err := b.Add(at(0, 0, 9, 9)); err != nil || id != 3 {
+		t.Errorf("Add after the removal: id %d, %v; want the free id 3", id, err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	full := build(t, 4, 2, grid(1, 1, 2, 1))
+	for name, tt := range map[string]struct {
+		do   func() error
+		want error
+	}{
+		"same disk twice":     {func() error { return second(full.Add(at(0, 0, 1, 0))) }, ErrDevice},
+		"no name":             {func() error { return second(full.Add(ring.Device{IP: "10.0.0.1", Port: 1, Weight: 1})) }, ErrDevice},
+		"name with a slash":   {func() error { d := at(0, 0, 8, 0); d.Name = "../x"; return second(full.Add(d)) }, ring.ErrInvalid},
+		"negative weight":     {func() error { return full.SetWeight(0, -1) }, ErrDevice},
+		"weight not a number": {func() error { return full.SetWeight(0, math.NaN()) }, ErrDevice},
+		"weight too small":    {func() error { return full.SetWeight(0, 1e-9) }, ErrDevice},
+		"no such device":      {func() error { return full.Remove(2) }, ErrDevice},
+		"negative id":         {func() error { return full.Remove(-1) }, ErrDevice},
+		"not balanced":        {func() error { _, err := full.Ring(); return err }, ErrNotBalanced},
+		"nothing to place on": {func() error { _, err := build(t, 4, 2, nil).Rebalance(1); return err }, ErrNoWeight},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := tt.do(); !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+		})
+	}
+	for _, bad := range [][2]int{{0, 3}, {33, 1}, {8, 0}, {8, 257}, {32, 3}} {
+		if _, err := New(bad[0], bad[1]); err == nil {
+			t.Errorf("New(%d, %d) succeeded", bad[0], bad[1])
+		}
+	}
+}
+
+// TestFailedRebalanceChangesNothing: the last device can't be drained.
+func TestFailedRebalanceChangesNothing(t *testing.T) {
+	b := build(t, 4, 1, grid(1, 1, 1, 1))
+	rebalance(t, b, 1)
+	if err := b.Remove(0); err != nil {
+		t.Fatal(err)
+	}
+	version := b.version
+	if _, err := b.Rebalance(1); !errors.Is(err, ErrNoWeight) {
+		t.Fatalf("got %v, want %v", err, ErrNoWeight)
+	}
+	if r := ringOf(t, b); b.version != version || r.Version() != version {
+		t.Errorf("version %d, want %d as before", b.version, version)
+	}
+}
+
+func BenchmarkRebalance(b *testing.B) {
+	for _, size := range []struct{ power, zones, nodes, disks int }{{16, 5, 5, 4}, {20, 5, 20, 10}} {
+		devices := grid(1, size.zones, size.nodes, size.disks)
+		b.Run(fmt.Sprintf("fresh/2^%dx3/%d", size.power, len(devices)), func(b *testing.B) {
+			for range b.N {
+				rebalance(b, build(b, size.power, 3, devices), 1)
+			}
+		})
+		b.Run(fmt.Sprintf("remove/2^%dx3/%d", size.power, len(devices)), func(b *testing.B) {
+			whole := build(b, size.power, 3, devices)
+			rebalance(b, whole, 1)
+			for b.Loop() {
+				less := *whole
+				less.devices = slices.Clone(whole.devices)
+				less.devices[0] = nil
+				rebalance(b, &less, 1)
+			}
+		})
+	}
+}

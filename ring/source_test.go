@@ -1,0 +1,161 @@
+package ring
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// version is a ring of that version, whose partition 0 is on device version%4.
+func version(t testing.TB, v int64) *Ring {
+	rows := scatter(2, 1, 4)
+	rows[0][0] = uint16(v % 4)
+	return mustNew(t, Data{Devices: devices(4), PartPower: 2, Version: v, Rows: rows})
+}
+
+func save(t testing.TB, r *Ring, path string) {
+	t.Helper()
+	if err := r.Save(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSourceCheck(t *testing.T) {
+	for name, tt := range map[string]struct {
+		now      int64
+		change   func(t *testing.T, path string)
+		reloaded bool
+		err      error
+		version  int64
+	}{
+		"untouched":        {5, func(*testing.T, string) {}, false, nil, 5},
+		"newer":            {5, func(t *testing.T, path string) { save(t, version(t, 6), path) }, true, nil, 6},
+		"older":            {5, func(t *testing.T, path string) { save(t, version(t, 4), path) }, false, ErrOlder, 5},
+		"without version":  {5, func(t *testing.T, path string) { save(t, version(t, 0), path) }, false, ErrOlder, 5},
+		"written again":    {5, func(t *testing.T, path string) { save(t, version(t, 5), path) }, false, nil, 5},
+		"gone":             {5, func(t *testing.T, path string) { mustDo(t, os.Remove(path)) }, false, fs.ErrNotExist, 5},
+		"damaged in place": {5, func(t *testing.T, path string) { mustDo(t, os.Truncate(path, 40)) }, false, ErrDamaged, 5},
+		"another that says nothing of versions": {0, func(t *testing.T, path string) {
+			r := mustNew(t, Data{Devices: devices(4), PartPower: 2, Rows: [][]uint16{{3, 3, 3, 3}}})
+			save(t, r, path)
+		}, true, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "object.ring.gz")
+			save(t, version(t, tt.now), path)
+			s, err := Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.change(t, path)
+			reloaded, err := s.Check()
+			if reloaded != tt.reloaded || !errors.Is(err, tt.err) {
+				t.Errorf("Check: %v, %v; want %v, %v", reloaded, err, tt.reloaded, tt.err)
+			}
+			if got := s.Ring().Version(); got != tt.version {
+				t.Errorf("version %d in use, want %d", got, tt.version)
+			}
+			// What was refused still is; what was taken is not taken again.
+			if reloaded, err := s.Check(); reloaded || !errors.Is(err, tt.err) {
+				t.Errorf("Check again: %v, %v; want false, %v", reloaded, err, tt.err)
+			}
+			save(t, version(t, 9), path)
+			if reloaded, err := s.Check(); !reloaded || err != nil || s.Ring().Version() != 9 {
+				t.Errorf("after a good ring: %v, %v, version %d; want true, nil, 9", reloaded, err, s.Ring().Version())
+			}
+		})
+	}
+}
+
+func mustDo(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSourceUnderUse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "object.ring.gz")
+	save(t, version(t, 1), path)
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const last = 30
+	var users sync.WaitGroup
+	for range 3 {
+		users.Go(func() {
+			seen := int64(0)
+			for seen < last {
+				r := s.Ring()
+				if v := r.Version(); v < seen {
+					t.Errorf("version %d after %d", v, seen)
+					return
+				}
+				seen = r.Version()
+				if d := r.AppendPrimaries(nil, 0)[0]; int64(d.ID) != seen%4 {
+					t.Errorf("version %d has partition 0 on device %d", seen, d.ID)
+					return
+				}
+				if _, err := s.Check(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for v := int64(2); v <= last; v++ {
+		save(t, version(t, v), path)
+	}
+	users.Wait()
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	for name, path := range map[string]string{"no file": filepath.Join(dir, "none"), "a folder": dir} {
+		if s, err := Open(path); err == nil {
+			t.Errorf("%s: opened as %v", name, s.Ring())
+		}
+	}
+}
+
+func TestWriteFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	write := func(text string, err error) func(io.Writer) error {
+		return func(w io.Writer) error {
+			if _, err := io.WriteString(w, text); err != nil {
+				return err
+			}
+			return err
+		}
+	}
+	broken := errors.New("broken")
+	for _, step := range []struct {
+		text string
+		err  error
+		want string
+	}{{"one", nil, "one"}, {"two", broken, "one"}, {"three", nil, "three"}} {
+		if err := WriteFile(path, write(step.text, step.err)); !errors.Is(err, step.err) {
+			t.Fatalf("writing %q: %v, want %v", step.text, err, step.err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil || string(got) != step.want {
+			t.Errorf("after writing %q: %q, %v; want %q", step.text, got, err, step.want)
+		}
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil || len(list) != 1 {
+		t.Errorf("left in the folder: %v, %v; want the file alone", list, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o644 {
+		t.Errorf("mode %v, %v; want 0644", info.Mode(), err)
+	}
+	if err := WriteFile(filepath.Join(dir, "none", "file"), write("x", nil)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("into a folder that isn't there: %v", err)
+	}
+}
