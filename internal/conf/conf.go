@@ -45,7 +45,7 @@ func Parse(path, text string, v any) error {
 	var broken *toml.DecodeError
 	switch {
 	case err == nil:
-		return nil
+		return checkUnits(path, text, v)
 	case errors.As(err, &unknown):
 		var all []error
 		for _, e := range unknown.Errors {

@@ -29,6 +29,7 @@ func TestParse(t *testing.T) {
 		"two unknown":      {"a = 1\nb = 2\n", `f.toml:2: unknown key "b"`},
 		"wrong type":       {"\nport = \"x\"\n", `f.toml:2:`},
 		"bad duration":     {"[sub]\nwait = \"soon\"\n", `f.toml:2: key "sub.wait"`},
+		"bare number":      {"[sub]\nwait = 10\n", `f.toml: key "sub.wait": value 10: it has no unit`},
 		"negative":         {"[sub]\nwait = \"-1s\"\n", "is negative"},
 		"bad size":         {"[sub]\nmax = \"many\"\n", "is not a size"},
 		"not TOML":         {"name = \n", "f.toml:1:"},

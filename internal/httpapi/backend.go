@@ -54,7 +54,7 @@ func inbound(r *http.Request) *backend.Request {
 	req.Body = r.Body
 	if body, ok := r.Body.(*requestBody); ok {
 		body.atEOF = func() {
-			for name, values := range r.Trailer {
+			for name, values := range body.from.Trailer {
 				for _, v := range values {
 					req.Trailer.Add(name, v)
 				}

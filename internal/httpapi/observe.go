@@ -81,7 +81,7 @@ func Observe(h http.Handler, o Observed) http.Handler {
 				rw.Header()["X-Openstack-Request-Id"] = []string{id}
 			}
 		}
-		body := &requestBody{body: r.Body, q: &w.q}
+		body := &requestBody{body: r.Body, q: &w.q, from: r}
 		r = r.WithContext(WithTransID(r.Context(), id))
 		r.Body = body
 		defer func() { o.finish(w, r, body, began, recover()) }()

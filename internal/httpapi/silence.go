@@ -57,7 +57,8 @@ type requestBody struct {
 	body  io.ReadCloser
 	q     *quiet
 	n     int64
-	atEOF func() // called once, at the end of a whole body
+	from  *http.Request // as net/http made it: it puts the trailer there, not into copies
+	atEOF func()        // called once, at the end of a whole body
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {

@@ -1,0 +1,83 @@
+package quorum
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"martlet/ring"
+)
+
+// An errorLimit remembers which devices have been failing. It only orders
+// them: a device that is behind the others is still tried when they can't
+// answer.
+type errorLimit struct {
+	most int
+	span time.Duration
+	now  func() time.Time
+
+	mu   sync.RWMutex
+	seen map[deviceKey]failures // guarded by mu; only devices that failed lately
+}
+
+// deviceKey names a device across rings, whose ids differ.
+type deviceKey struct{ addr, name string }
+
+type failures struct {
+	n    int
+	last time.Time
+}
+
+func newErrorLimit(most int, span time.Duration) *errorLimit {
+	return &errorLimit{most: most, span: span, now: time.Now, seen: map[deviceKey]failures{}}
+}
+
+func keyOf(d *ring.Device) deviceKey { return deviceKey{d.Addr(), d.Name} }
+
+// failed counts n errors of a device.
+func (e *errorLimit) failed(d *ring.Device, n int) {
+	now := e.now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f := e.seen[keyOf(d)]
+	if now.Sub(f.last) > e.span {
+		f.n = 0
+	}
+	e.seen[keyOf(d)] = failures{f.n + n, now}
+}
+
+// answered forgets a device's errors: it works.
+func (e *errorLimit) answered(d *ring.Device) {
+	k := keyOf(d)
+	e.mu.RLock()
+	_, ok := e.seen[k]
+	e.mu.RUnlock()
+	if ok {
+		e.mu.Lock()
+		delete(e.seen, k)
+		e.mu.Unlock()
+	}
+}
+
+// limited reports whether a device is to come after the others.
+func (e *errorLimit) limited(d *ring.Device) bool {
+	e.mu.RLock()
+	f, ok := e.seen[keyOf(d)]
+	e.mu.RUnlock()
+	return ok && f.n >= e.most && e.now().Sub(f.last) <= e.span
+}
+
+// order puts the devices that have been failing behind the others, each group
+// in the order it was in.
+func (e *errorLimit) order(list []*ring.Device) {
+	slices.SortStableFunc(list, func(a, b *ring.Device) int {
+		la, lb := e.limited(a), e.limited(b)
+		switch {
+		case la == lb:
+			return 0
+		case la:
+			return 1
+		}
+		return -1
+	})
+}

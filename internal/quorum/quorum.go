@@ -1,0 +1,180 @@
+// Package quorum sends requests to the replicas of a path and says what their
+// answers amount to. The proxy uses it, and so does every daemon that acts like
+// a client; none of them knows storage nodes in any other way.
+//
+// A write goes to every primary at once. One that can't take it is replaced by
+// the next handoff, and the write stands when a majority of the replicas agree.
+// A read goes to one replica after the other until one answers.
+package quorum
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/direct"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/ring"
+)
+
+// Majority is the least number of n replicas that no other majority can miss:
+// ⌊n/2⌋+1.
+func Majority(n int) int { return n/2 + 1 }
+
+// Rings is the rings of a cluster, each reloading by itself.
+type Rings struct {
+	Account, Container *ring.Source
+	Objects            map[policy.Index]*ring.Source
+}
+
+// Config says how patient a Cluster is. Zero fields take their defaults.
+type Config struct {
+	// PostQuorum is how long a write waits, once its outcome is settled, for the
+	// replicas that have not answered: 0.5 s. Waiting for them is what makes a
+	// listing show what was just written.
+	PostQuorum time.Duration
+	// ErrorLimit is how many errors within ErrorSpan put a device behind the
+	// others: 10 in 60 s. It is never left out.
+	ErrorLimit int
+	ErrorSpan  time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.PostQuorum <= 0 {
+		c.PostQuorum = 500 * time.Millisecond
+	}
+	if c.ErrorLimit <= 0 {
+		c.ErrorLimit = 10
+	}
+	if c.ErrorSpan <= 0 {
+		c.ErrorSpan = time.Minute
+	}
+	return c
+}
+
+// A Cluster is the storage nodes as one process sees them. It is safe for
+// concurrent use.
+type Cluster struct {
+	rings  Rings
+	hasher name.Hasher
+	client *direct.Client
+	cfg    Config
+	errors *errorLimit
+	late   sync.WaitGroup // writes that go on after their quorum was answered
+}
+
+// New makes a Cluster. The client stays the caller's to close, after Wait.
+func New(cfg Config, rings Rings, hasher name.Hasher, client *direct.Client) *Cluster {
+	cfg = cfg.withDefaults()
+	return &Cluster{rings: rings, hasher: hasher, client: client, cfg: cfg, errors: newErrorLimit(cfg.ErrorLimit, cfg.ErrorSpan)}
+}
+
+// Wait returns when the writes that outlived their callers have ended. No new
+// ones may begin meanwhile.
+func (c *Cluster) Wait() { c.late.Wait() }
+
+// Go runs a part of a write that may outlive the request it belongs to. Wait
+// waits for it.
+func (c *Cluster) Go(run func()) { c.late.Go(run) }
+
+// Client is the client that requests go through.
+func (c *Cluster) Client() *direct.Client { return c.client }
+
+// A Place is where one path lives, by one generation of a ring. A request takes
+// one and keeps it to its end.
+type Place struct {
+	Path      name.Path
+	Ring      *ring.Ring
+	Partition ring.Partition
+	Primaries []*ring.Device
+	kind      string // of ring, for errors
+}
+
+// Account returns the place of an account.
+func (c *Cluster) Account(account string) Place {
+	return c.place("account", c.rings.Account.Ring(), name.Path{Account: account})
+}
+
+// Container returns the place of a container.
+func (c *Cluster) Container(account, container string) Place {
+	return c.place("container", c.rings.Container.Ring(), name.Path{Account: account, Container: container})
+}
+
+// Object returns the place of an object under a policy. A policy that has no
+// ring here is of kind errs.Unavailable.
+func (c *Cluster) Object(p policy.Index, path name.Path) (Place, error) {
+	src, ok := c.rings.Objects[p]
+	if !ok {
+		return Place{}, errs.E(errs.Op("quorum.object"), errs.Unavailable, fmt.Errorf("no ring for policy %d", p))
+	}
+	return c.place("object"+p.Suffix(), src.Ring(), path), nil
+}
+
+func (c *Cluster) place(kind string, r *ring.Ring, path name.Path) Place {
+	part := r.Partition(c.hasher.Hash(path))
+	return Place{
+		Path: path, Ring: r, Partition: part, kind: kind,
+		Primaries: r.AppendPrimaries(make([]*ring.Device, 0, r.ReplicaCount()), part),
+	}
+}
+
+// Target returns the backend path of the place on one device.
+func (p Place) Target(d *ring.Device) string {
+	return backend.Target{Device: d.Name, Partition: uint32(p.Partition), Path: p.Path}.Quoted()
+}
+
+// Handoffs hands out the devices that stand in for primaries, each once: at
+// most twice as many as there are primaries, those that have been failing last.
+// It is safe for concurrent use.
+type Handoffs struct {
+	place  Place
+	errors *errorLimit
+
+	mu     sync.Mutex
+	list   []*ring.Device // guarded by mu; worked out when the first is wanted
+	loaded bool
+}
+
+// Spare returns the handoffs of a place.
+func (c *Cluster) Spare(p Place) *Handoffs { return &Handoffs{place: p, errors: c.errors} }
+
+// Next returns the next handoff to try, nil when they are used up.
+func (h *Handoffs) Next() *ring.Device {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.loaded {
+		h.loaded = true
+		most := 2 * len(h.place.Primaries)
+		for d := range h.place.Ring.Handoffs(h.place.Partition) {
+			if len(h.list) == most {
+				break
+			}
+			h.list = append(h.list, d)
+		}
+		h.errors.order(h.list)
+	}
+	if len(h.list) == 0 {
+		return nil
+	}
+	d := h.list[0]
+	h.list = h.list[1:]
+	return d
+}
+
+// sink reads a small answer to its end, so that its connection can be used
+// again, and gives back at most 64 KiB of it.
+func sink(resp *backend.Response) ([]byte, error) {
+	if resp.Body == nil {
+		return nil, nil
+	}
+	defer func() { _ = resp.Body.Close() }() // read to its end, or of no use
+	return readSome(resp.Body, 64<<10)
+}
+
+// detached is the context of work that goes on when the caller has its answer:
+// it keeps the transaction id and loses the cancellation.
+func detached(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }

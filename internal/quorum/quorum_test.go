@@ -1,0 +1,314 @@
+package quorum
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/direct"
+	"martlet/internal/errs"
+	"martlet/internal/httpapi"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/quorum/nodetest"
+	"martlet/ring"
+)
+
+// fleet is scripted storage nodes and the cluster that they are to the code under
+// test: the replicas of a/c are on d0, d1 and d2.
+type fleet struct {
+	*Cluster
+	*nodetest.Fleet
+}
+
+func newFleet(t *testing.T, cfg Config) *fleet {
+	t.Helper()
+	f := nodetest.New(t, name.Path{Account: "a", Container: "c"})
+	client := direct.New(direct.Config{NodeTimeout: 5 * time.Second})
+	t.Cleanup(client.Close)
+	c := New(cfg, Rings{Account: f.Ring, Container: f.Ring, Objects: map[policy.Index]*ring.Source{0: f.Ring}}, f.Hasher, client)
+	t.Cleanup(c.Wait)
+	return &fleet{c, f}
+}
+
+func request(method string) Build {
+	return func(int, *ring.Device) *backend.Request { return &backend.Request{Method: method} }
+}
+
+func TestMajority(t *testing.T) {
+	for n, want := range map[int]int{1: 1, 2: 2, 3: 2, 4: 3, 5: 3} {
+		if got := Majority(n); got != want {
+			t.Errorf("Majority(%d) = %d, want %d", n, got, want)
+		}
+	}
+}
+
+func TestBest(t *testing.T) {
+	deletion := map[int]int{404: 204}
+	for name, tt := range map[string]struct {
+		statuses []int
+		treat    map[int]int
+		want     int // 0 is no quorum
+	}{
+		"all agree":                   {[]int{201, 201, 201}, nil, 201},
+		"two of three":                {[]int{201, 503, 201}, nil, 201},
+		"new for most":                {[]int{202, 201, 202}, nil, 202},
+		"one is no quorum":            {[]int{201, 503, 503}, nil, 0},
+		"one of two answers":          {[]int{201}, nil, 0},
+		"no answers count":            {[]int{0, 0, 201}, nil, 0},
+		"refused":                     {[]int{404, 404, 204}, nil, 404},
+		"conflict":                    {[]int{409, 409, 201}, nil, 409},
+		"mixed refusals":              {[]int{404, 409, 201}, nil, 409},
+		"split":                       {[]int{201, 409, 503}, nil, 0},
+		"deletion of what some lack":  {[]int{204, 404, 503}, deletion, 204},
+		"deletion of what all lack":   {[]int{404, 404, 404}, deletion, 404},
+		"deletion seen by most":       {[]int{204, 204, 404}, deletion, 204},
+		"deletion seen by one":        {[]int{404, 404, 204}, deletion, 404},
+		"all failed":                  {[]int{503, 507, 0}, nil, 0},
+		"server errors have no class": {[]int{500, 500, 500}, nil, 0},
+	} {
+		var answers []Answer
+		for _, s := range tt.statuses {
+			answers = append(answers, Answer{Status: s, Err: errors.New("down")})
+		}
+		a, err := Best(answers, 3, tt.treat)
+		if a.Status != tt.want || (err != nil) != (tt.want == 0) {
+			t.Errorf("%s: Best(%v) = %d, %v, want %d", name, tt.statuses, a.Status, err, tt.want)
+		}
+		if err != nil && !errs.Is(err, errs.Unavailable) {
+			t.Errorf("%s: error %v, want unavailable", name, err)
+		}
+	}
+}
+
+func TestWriteGoesToAllPrimaries(t *testing.T) {
+	f := newFleet(t, Config{})
+	p := f.Container("a", "c")
+	answers := f.Write(httpapi.WithTransID(t.Context(), "tx9"), p, request("PUT"))
+	if len(answers) != 3 {
+		t.Fatalf("%d answers, want 3", len(answers))
+	}
+	if got := f.Asked(); len(got) != 3 || !sameSet(got, "d0", "d1", "d2") {
+		t.Errorf("asked %v, want the three primaries", got)
+	}
+}
+
+func sameSet(got []string, want ...string) bool {
+	got = slices.Clone(got)
+	slices.Sort(got)
+	return slices.Equal(got, want)
+}
+
+func TestWriteTakesHandoffs(t *testing.T) {
+	for name, down := range map[string]backend.HandlerFunc{
+		"full":    nodetest.Always(507, ""),
+		"failing": nodetest.Always(500, ""),
+	} {
+		f := newFleet(t, Config{})
+		f.Script("d1", down)
+		answers := f.Write(t.Context(), f.Container("a", "c"), request("PUT"))
+		best, err := Best(answers, 3, nil)
+		if err != nil || best.Status != 201 || len(answers) != 3 {
+			t.Errorf("%s: %d, %v", name, best.Status, err)
+		}
+		good := 0
+		for _, a := range answers {
+			if a.Status == 201 {
+				good++
+			}
+		}
+		if good != 3 || len(f.Asked()) != 4 {
+			t.Errorf("%s: %d copies, asked %v", name, good, f.Asked())
+		}
+	}
+}
+
+func TestWriteWithoutQuorum(t *testing.T) {
+	f := newFleet(t, Config{})
+	for i := range nodetest.Nodes - 1 {
+		f.Script("d"+strconv.Itoa(i), nodetest.Always(507, ""))
+	}
+	answers := f.Write(t.Context(), f.Container("a", "c"), request("PUT"))
+	_, err := Best(answers, 3, nil)
+	if !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "507") {
+		t.Errorf("got %v, want unavailable and what each said", err)
+	}
+}
+
+func TestWriteDoesNotWaitForTheLast(t *testing.T) {
+	f := newFleet(t, Config{PostQuorum: time.Millisecond})
+	leave := make(chan struct{})
+	landed := make(chan struct{})
+	f.Script("d2", func(context.Context, *backend.Request) (*backend.Response, error) {
+		<-leave
+		close(landed)
+		return nodetest.Status(201, ""), nil
+	})
+	answers := f.Write(t.Context(), f.Container("a", "c"), request("PUT"))
+	if best, err := Best(answers, 3, nil); err != nil || best.Status != 201 || len(answers) != 2 {
+		t.Errorf("%d answers, %d, %v", len(answers), best.Status, err)
+	}
+	close(leave)
+	<-landed // the write itself goes on
+}
+
+func TestWriteGoesOnWithoutItsClient(t *testing.T) {
+	f := newFleet(t, Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	begun, leave := make(chan struct{}, 3), make(chan struct{})
+	var mu sync.Mutex
+	n := 0
+	for _, d := range []string{"d0", "d1", "d2"} {
+		f.Script(d, func(ctx context.Context, _ *backend.Request) (*backend.Response, error) {
+			begun <- struct{}{}
+			<-leave
+			if ctx.Err() == nil {
+				mu.Lock()
+				n++
+				mu.Unlock()
+			}
+			return nodetest.Status(201, ""), nil
+		})
+	}
+	done := make(chan []Answer, 1)
+	go func() { done <- f.Write(ctx, f.Container("a", "c"), request("PUT")) }()
+	for range 3 {
+		<-begun
+	}
+	cancel()
+	if got := <-done; len(got) != 0 {
+		t.Errorf("%d answers after the client left", len(got))
+	}
+	close(leave)
+	f.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	if n != 3 {
+		t.Errorf("%d writes were carried out, want 3", n)
+	}
+}
+
+func read(t *testing.T, f *fleet) (string, error) {
+	t.Helper()
+	reply, err := f.Read(t.Context(), f.Container("a", "c"), request("GET"))
+	if err != nil {
+		return "", err
+	}
+	text := strconv.Itoa(reply.Status)
+	if reply.Body != nil {
+		b, err := io.ReadAll(reply.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = reply.Body.Close()
+		text += " " + string(b)
+	}
+	return text, nil
+}
+
+func TestRead(t *testing.T) {
+	const older, newer = "1000000000.00001", "1000000000.00002"
+	for name, tt := range map[string]struct {
+		say  map[string]backend.HandlerFunc
+		want string // "" is unavailable
+	}{
+		"all have it":                    {map[string]backend.HandlerFunc{"d0": nodetest.Body(200, "", "x"), "d1": nodetest.Body(200, "", "x"), "d2": nodetest.Body(200, "", "x")}, "200 x"},
+		"one has it":                     {map[string]backend.HandlerFunc{"d0": nodetest.Always(503, ""), "d1": nodetest.Body(200, "", "x"), "d2": nodetest.Always(404, "")}, "200 x"},
+		"none has it":                    {map[string]backend.HandlerFunc{"d0": nodetest.Always(404, ""), "d1": nodetest.Always(404, ""), "d2": nodetest.Always(404, "")}, "404"},
+		"most say no":                    {map[string]backend.HandlerFunc{"d0": nodetest.Always(404, ""), "d1": nodetest.Always(404, ""), "d2": nodetest.Always(503, ""), "d3": nodetest.Always(404, ""), "d4": nodetest.Always(404, ""), "d5": nodetest.Always(404, "")}, "404"},
+		"one says no":                    {map[string]backend.HandlerFunc{"d0": nodetest.Always(404, ""), "d1": nodetest.Always(503, ""), "d2": nodetest.Always(503, ""), "d3": nodetest.Always(404, ""), "d4": nodetest.Always(404, ""), "d5": nodetest.Always(404, "")}, ""},
+		"a handoff has it":               {map[string]backend.HandlerFunc{"d0": nodetest.Always(503, ""), "d1": nodetest.Always(503, ""), "d2": nodetest.Always(404, ""), "d3": nodetest.Always(404, ""), "d4": nodetest.Body(200, "", "h"), "d5": nodetest.Always(404, "")}, "200 h"},
+		"a handoff's tombstone counts":   {map[string]backend.HandlerFunc{"d0": nodetest.Always(503, ""), "d1": nodetest.Always(404, ""), "d2": nodetest.Always(503, ""), "d3": nodetest.Always(404, newer), "d4": nodetest.Always(404, ""), "d5": nodetest.Always(404, "")}, "404"},
+		"all are down":                   {map[string]backend.HandlerFunc{"d0": nodetest.Always(503, ""), "d1": nodetest.Always(503, ""), "d2": nodetest.Always(503, ""), "d3": nodetest.Always(404, ""), "d4": nodetest.Always(404, ""), "d5": nodetest.Always(404, "")}, ""},
+		"not modified":                   {map[string]backend.HandlerFunc{"d0": nodetest.Always(304, ""), "d1": nodetest.Always(304, ""), "d2": nodetest.Always(304, "")}, "304"},
+		"only stale copies and deletion": {map[string]backend.HandlerFunc{"d0": nodetest.Always(404, newer), "d1": nodetest.Always(404, newer), "d2": nodetest.Always(404, newer)}, "404"},
+	} {
+		for range 5 { // the order is by chance
+			f := newFleet(t, Config{})
+			for d, say := range tt.say {
+				f.Script(d, say)
+			}
+			got, err := read(t, f)
+			if got != tt.want || (err != nil) != (tt.want == "") {
+				t.Errorf("%s: got %q, %v, want %q", name, got, err, tt.want)
+			}
+		}
+	}
+	t.Run("a tombstone that was seen hides an older copy", func(t *testing.T) {
+		f := newFleet(t, Config{})
+		p := f.Container("a", "c")
+		f.Script("d0", nodetest.Always(404, newer))
+		f.Script("d1", nodetest.Body(200, older, "x"))
+		f.Script("d2", nodetest.Always(404, newer))
+		reply, err := f.ReadFrom(t.Context(), p, p.Primaries, request("GET"))
+		if err != nil || reply.Status != 404 {
+			t.Errorf("got %+v, %v, want a 404", reply.Response, err)
+		}
+		f.Script("d1", nodetest.Body(200, "1000000000.00003", "x"))
+		if reply, err = f.ReadFrom(t.Context(), p, p.Primaries, request("GET")); err != nil || reply.Status != 200 {
+			t.Errorf("a newer copy: got %+v, %v, want it", reply.Response, err)
+		} else {
+			_ = reply.Body.Close()
+		}
+	})
+}
+
+func TestNewestOrder(t *testing.T) {
+	f := newFleet(t, Config{})
+	f.Script("d0", nodetest.Always(200, "1000000000.00001"))
+	f.Script("d1", nodetest.Always(503, ""))
+	f.Script("d2", nodetest.Always(404, "1000000000.00003"))
+	var got []string
+	for _, d := range f.Newest(t.Context(), f.Container("a", "c"), request("HEAD")) {
+		got = append(got, d.Name)
+	}
+	if want := []string{"d2", "d0", "d1"}; !slices.Equal(got, want) {
+		t.Errorf("order %v, want %v", got, want)
+	}
+}
+
+func TestFailingDevicesComeLastAndComeBack(t *testing.T) {
+	f := newFleet(t, Config{ErrorLimit: 3, ErrorSpan: time.Minute})
+	now := time.Now()
+	f.errors.now = func() time.Time { return now }
+	f.Script("d0", nodetest.Always(507, ""))
+	f.Script("d1", nodetest.Body(200, "", "x"))
+	f.Script("d2", nodetest.Body(200, "", "x"))
+	p := f.Container("a", "c")
+	for range 20 {
+		if _, err := read(t, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	for _, d := range f.Asked() {
+		if d == "d0" {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("the full device was asked %d times, want once", n)
+	}
+	f.Script("d1", nodetest.Always(507, ""))
+	f.Script("d2", nodetest.Always(507, ""))
+	f.Script("d0", nodetest.Body(200, "", "back"))
+	for i := 3; i < nodetest.Nodes; i++ {
+		f.Script("d"+strconv.Itoa(i), nodetest.Always(507, ""))
+	}
+	if got, err := read(t, f); got != "200 back" {
+		t.Errorf("the last one left: %q, %v", got, err)
+	}
+	if f.errors.limited(p.Primaries[0]) {
+		t.Error("it answered and is still held back")
+	}
+	if now = now.Add(2 * time.Minute); f.errors.limited(p.Primaries[1]) {
+		t.Error("an old error still holds a device back")
+	}
+}

@@ -1,0 +1,165 @@
+package quorum
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/timestamp"
+	"martlet/ring"
+)
+
+// Reply is the answer to a read: a response whose body the receiver closes, and
+// who gave it.
+type Reply struct {
+	*backend.Response
+	Device *ring.Device
+}
+
+// Read asks the replicas of a place one after the other, the primaries in an
+// order by chance with those that have been failing last, then handoffs if some
+// primary could not answer, until one has what is asked for: a 2xx, or a 304,
+// 412 or 416.
+//
+// Where none has, the answer is the 404 (or other refusal) that the primaries
+// gave, the one that knows of the newest tombstone first; and an error of kind
+// errs.Unavailable where fewer than a majority of the primaries could say so. A
+// handoff's 404 counts for nothing unless it knows of a tombstone. A copy that is
+// older than a tombstone seen on the way is not returned.
+func (c *Cluster) Read(ctx context.Context, p Place, build Build) (Reply, error) {
+	order := slices.Clone(p.Primaries)
+	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	c.errors.order(order)
+	return c.ReadFrom(ctx, p, order, build)
+}
+
+// ReadFrom is Read with the primaries in the given order.
+func (c *Cluster) ReadFrom(ctx context.Context, p Place, order []*ring.Device, build Build) (Reply, error) {
+	r := reading{c: c, p: p, build: build}
+	for _, d := range order {
+		if reply, ok := r.try(ctx, d, false); ok {
+			return reply, nil
+		}
+	}
+	if r.refusals < len(order) {
+		spare := c.Spare(p)
+		for d := spare.Next(); d != nil && ctx.Err() == nil; d = spare.Next() {
+			if reply, ok := r.try(ctx, d, true); ok {
+				return reply, nil
+			}
+		}
+	}
+	return r.verdict(ctx)
+}
+
+// reading is one read on its way through the candidates.
+type reading struct {
+	c     *Cluster
+	p     Place
+	build Build
+
+	refusals int         // how many primaries (or handoffs with a tombstone) said no
+	no       Reply       // the best refusal, its body already read
+	noStamp  timestamp.T // the newest tombstone seen
+	said     []string    // what each one said, for the error
+}
+
+// try asks one device. ok means that its reply is the answer.
+func (r *reading) try(ctx context.Context, d *ring.Device, handoff bool) (Reply, bool) {
+	resp, err := r.c.send(ctx, r.p, d, r.build(0, d))
+	if err != nil {
+		r.said = append(r.said, fmt.Sprintf("%s/%s: %v", d.Addr(), d.Name, err))
+		return Reply{}, false
+	}
+	a := Answer{Device: d, Status: resp.Status, Header: resp.Header}
+	r.said = append(r.said, a.String())
+	if served(resp.Status) {
+		if stamp := a.Stamp(); r.noStamp.IsZero() || stamp.IsZero() || stamp.After(r.noStamp) {
+			return Reply{resp, d}, true
+		}
+		r.drop(resp) // deleted since
+		r.refusals++
+		return Reply{}, false
+	}
+	if resp.Status >= 500 {
+		r.drop(resp)
+		return Reply{}, false
+	}
+	stamp := a.Stamp()
+	if handoff && stamp.IsZero() && resp.Status == http.StatusNotFound {
+		r.drop(resp)
+		return Reply{}, false
+	}
+	r.refusals++
+	if r.no.Response != nil && !stamp.After(r.noStamp) {
+		r.drop(resp)
+		return Reply{}, false
+	}
+	if r.no.Response != nil {
+		r.drop(r.no.Response)
+	}
+	r.no, r.noStamp = Reply{resp, d}, timestamp.Max(stamp, r.noStamp)
+	return Reply{}, false
+}
+
+// drop reads what a response still holds, so that its connection can be used
+// again.
+func (r *reading) drop(resp *backend.Response) {
+	if resp.Status < 300 {
+		if resp.Body != nil {
+			_ = resp.Body.Close() // a whole object is not worth reading
+		}
+		return
+	}
+	_, _ = sink(resp) // nothing in it is wanted
+}
+
+func (r *reading) verdict(ctx context.Context) (Reply, error) {
+	const op errs.Op = "quorum.read"
+	if r.no.Response != nil && r.refusals >= Majority(len(r.p.Primaries)) {
+		return r.no, nil
+	}
+	if r.no.Response != nil {
+		r.drop(r.no.Response)
+	}
+	if err := ctx.Err(); err != nil {
+		return Reply{}, errs.E(op, errs.Aborted, err)
+	}
+	return Reply{}, errs.E(op, errs.Unavailable, errors.New(strings.Join(r.said, "; ")))
+}
+
+func served(status int) bool {
+	switch status {
+	case http.StatusNotModified, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
+		return true
+	}
+	return status >= 200 && status < 300
+}
+
+// Newest asks all primaries for the head of a path at once and returns them in
+// the order in which to read, the one that knows the newest version first. Those
+// that gave no answer come last.
+func (c *Cluster) Newest(ctx context.Context, p Place, build Build) []*ring.Device {
+	stamps := make(map[*ring.Device]timestamp.T, len(p.Primaries))
+	var mu sync.Mutex // of stamps
+	var all sync.WaitGroup
+	for slot, d := range p.Primaries {
+		all.Go(func() {
+			a := c.Ask(ctx, p, slot, d, build(slot, d))
+			mu.Lock()
+			defer mu.Unlock()
+			stamps[d] = a.Stamp()
+		})
+	}
+	all.Wait()
+	order := slices.Clone(p.Primaries)
+	slices.SortStableFunc(order, func(a, b *ring.Device) int { return stamps[b].Compare(stamps[a]) })
+	return order
+}

@@ -1,0 +1,256 @@
+package quorum
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/httpapi"
+	"martlet/internal/timestamp"
+	"martlet/ring"
+)
+
+// Answer is what one replica said to a request.
+type Answer struct {
+	Device *ring.Device
+	Slot   int // which replica it stands for
+	Status int // 0 where there was no answer
+	Header backend.Header
+	Body   []byte // at most 64 KiB of it
+	Err    error  // why there was no answer
+}
+
+func (a *Answer) String() string {
+	where := "nobody"
+	if a.Device != nil {
+		where = a.Device.Addr() + "/" + a.Device.Name
+	}
+	if a.Status == 0 {
+		return fmt.Sprintf("%s: %v", where, a.Err)
+	}
+	return fmt.Sprintf("%s: %d", where, a.Status)
+}
+
+// Stamp returns what a replica said its newest timestamp of the name is; zero
+// where it said nothing.
+func (a *Answer) Stamp() timestamp.T {
+	t, err := timestamp.Parse(a.Header.Get(backend.BackendStamp))
+	if err != nil {
+		return timestamp.T{}
+	}
+	return t
+}
+
+// Build makes the request for the replica of a slot on a device. It is called
+// from several goroutines, once for each device that is tried. Path and
+// transaction id are filled in where they are empty.
+type Build func(slot int, d *ring.Device) *backend.Request
+
+// Write sends a request to every primary of a place at once, and to handoffs
+// for those that can't take it, and returns one answer for each slot that gave
+// one in time. It waits for all of them, but when the outcome is settled for no
+// longer than PostQuorum; later answers are dropped, their writes are not. The
+// writes go on when ctx ends.
+func (c *Cluster) Write(ctx context.Context, p Place, build Build) []Answer {
+	n := len(p.Primaries)
+	results := make(chan Answer, n) // has room for all, so that late ones never wait
+	spare := c.Spare(p)
+	work := detached(ctx)
+	for slot, d := range p.Primaries {
+		c.late.Go(func() { results <- c.writeSlot(work, p, slot, d, spare, build) })
+	}
+	return Gather(ctx, results, n, c.cfg.PostQuorum)
+}
+
+// Gather collects up to n answers. Once their outcome is settled it waits for
+// the rest no longer than the given time.
+func Gather(ctx context.Context, results <-chan Answer, n int, patience time.Duration) []Answer {
+	answers := make([]Answer, 0, n)
+	var late <-chan time.Time
+	for len(answers) < n {
+		select {
+		case a := <-results:
+			answers = append(answers, a)
+		case <-late:
+			return answers
+		case <-ctx.Done():
+			return answers
+		}
+		if late == nil && len(answers) < n && settled(answers, n) {
+			timer := time.NewTimer(patience)
+			defer timer.Stop()
+			late = timer.C
+		}
+	}
+	return answers
+}
+
+// writeSlot tries the devices that can stand for one replica, one after the
+// other, until one of them answers with anything but its own failure.
+func (c *Cluster) writeSlot(ctx context.Context, p Place, slot int, d *ring.Device, spare *Handoffs, build Build) Answer {
+	var last Answer
+	for ; d != nil; d = spare.Next() {
+		last = c.Ask(ctx, p, slot, d, build(slot, d))
+		if last.Status != 0 && last.Status < 500 {
+			return last
+		}
+	}
+	return last
+}
+
+// Ask sends one request to one device and reads its answer to the end. It
+// keeps count of the device's errors.
+func (c *Cluster) Ask(ctx context.Context, p Place, slot int, d *ring.Device, r *backend.Request) Answer {
+	c.Address(ctx, p, d, r)
+	resp, err := c.client.Do(ctx, d.Addr(), r)
+	if err != nil && ctx.Err() != nil {
+		return Answer{Device: d, Slot: slot, Err: err} // not the device's fault
+	}
+	return c.Answered(slot, d, resp, err)
+}
+
+// Answered makes the Answer of a response, which it reads to its end, or of the
+// error that came instead, and keeps count of the device's errors.
+func (c *Cluster) Answered(slot int, d *ring.Device, resp *backend.Response, err error) Answer {
+	a := Answer{Device: d, Slot: slot}
+	if err == nil {
+		a.Body, err = sink(resp)
+	}
+	if err != nil {
+		c.errors.failed(d, 1)
+		a.Err = errs.E(errs.Op("quorum.ask"), errs.Subject(d.Addr()), errs.Unavailable, err)
+		return a
+	}
+	c.heard(d, resp.Status)
+	a.Status, a.Header = resp.Status, resp.Header
+	return a
+}
+
+func (c *Cluster) send(ctx context.Context, p Place, d *ring.Device, r *backend.Request) (*backend.Response, error) {
+	c.Address(ctx, p, d, r)
+	resp, err := c.client.Do(ctx, d.Addr(), r)
+	if err != nil {
+		if ctx.Err() == nil {
+			c.errors.failed(d, 1)
+		}
+		return nil, err
+	}
+	c.heard(d, resp.Status)
+	return resp, nil
+}
+
+// Address fills in what every request to a replica carries.
+func (c *Cluster) Address(ctx context.Context, p Place, d *ring.Device, r *backend.Request) {
+	if r.Path == "" {
+		r.Path = p.Target(d)
+	}
+	if id := httpapi.TransID(ctx); id != "" && !r.Header.Has(backend.TransID) {
+		r.Header.Add(backend.TransID, id)
+	}
+}
+
+// heard keeps count of a device's errors by the status it answered with.
+func (c *Cluster) heard(d *ring.Device, status int) {
+	switch {
+	case status == http.StatusInsufficientStorage:
+		c.errors.failed(d, c.cfg.ErrorLimit) // it said itself that it can't be used
+	case status >= 500:
+		c.errors.failed(d, 1)
+	default:
+		c.errors.answered(d)
+	}
+}
+
+// class is the hundred that a status falls into, after its treatment.
+func class(status int, treat map[int]int) int {
+	if as, ok := treat[status]; ok {
+		status = as
+	}
+	return status / 100
+}
+
+// settled reports whether a majority of n replicas agree on a class of status
+// below 500: more answers can't change what the client is told.
+func settled(answers []Answer, n int) bool {
+	var count [5]int
+	for i := range answers {
+		if k := answers[i].Status / 100; k > 0 && k < 5 {
+			count[k]++
+			if count[k] >= Majority(n) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Best returns the answer that stands for a write to n replicas: of the class
+// that a majority agree on, the one with the highest status. Where there is no
+// majority, statuses are counted as treat says and looked at again (a DELETE
+// takes a 404 for done). Without one then, the error is of kind
+// errs.Unavailable and lists what each replica said: the write may or may not
+// have happened.
+func Best(answers []Answer, n int, treat map[int]int) (Answer, error) {
+	for _, t := range []map[int]int{nil, treat} {
+		for k := 2; k < 5; k++ {
+			var of []Answer
+			for _, a := range answers {
+				if a.Status != 0 && class(a.Status, t) == k {
+					of = append(of, a)
+				}
+			}
+			if len(of) >= Majority(n) {
+				return slices.MaxFunc(of, func(a, b Answer) int { return rank(a, b, t) }), nil
+			}
+		}
+	}
+	return Answer{}, noQuorum(answers, n)
+}
+
+// rank prefers the statuses that are of the class themselves to those that only
+// count as it, and the higher of two.
+func rank(a, b Answer, treat map[int]int) int {
+	_, ta := treat[a.Status]
+	_, tb := treat[b.Status]
+	switch {
+	case ta && !tb:
+		return -1
+	case tb && !ta:
+		return 1
+	}
+	return cmp.Or(cmp.Compare(a.Status, b.Status), a.Stamp().Compare(b.Stamp()))
+}
+
+func noQuorum(answers []Answer, n int) error {
+	said := make([]string, len(answers))
+	for i := range answers {
+		said[i] = answers[i].String()
+	}
+	return errs.E(errs.Op("quorum.write"), errs.Unavailable,
+		fmt.Errorf("no %d of %d replicas agree: %s", Majority(n), n, strings.Join(said, "; ")))
+}
+
+// Newest returns the latest timestamp that any of the answers knows of.
+func Newest(answers []Answer) timestamp.T {
+	var t timestamp.T
+	for i := range answers {
+		t = timestamp.Max(t, answers[i].Stamp())
+	}
+	return t
+}
+
+func readSome(r io.Reader, most int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, most))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return b, nil
+}
