@@ -1,0 +1,251 @@
+package proxy
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/listing"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/quorum"
+	"martlet/proxy/auth"
+	"martlet/proxy/limits"
+	"martlet/ring"
+)
+
+// accountACL is the name under which an account's ACL is kept: clients know it
+// as X-Account-Access-Control.
+const accountACL = "X-Account-Sysmeta-Core-Access-Control"
+
+// account answers requests on an account.
+func (s *Server) account(rq *request) error {
+	switch rq.r.Method {
+	case http.MethodGet, http.MethodHead:
+		return s.accountRead(rq)
+	case http.MethodPost:
+		return s.accountPost(rq)
+	case http.MethodPut, http.MethodDelete:
+		if s.cfg.AllowAccountManagement {
+			return s.accountManage(rq)
+		}
+	}
+	return rq.notAllowed(s.accountMethods())
+}
+
+func (s *Server) accountMethods() string {
+	if s.cfg.AllowAccountManagement {
+		return "DELETE, GET, HEAD, OPTIONS, POST, PUT"
+	}
+	return "GET, HEAD, OPTIONS, POST"
+}
+
+func (s *Server) accountRead(rq *request) error {
+	if err := s.authorize(rq); err != nil {
+		return err
+	}
+	params, err := listing.Parse(rq.r.URL.RawQuery, s.cfg.Limits.AccountListingLimit)
+	if err != nil {
+		return err
+	}
+	f, err := formOf(rq.r)
+	if err != nil {
+		return err
+	}
+	l := listed{rq.path.Account, true}
+	place := s.cluster.Account(rq.path.Account)
+	reply, err := s.cluster.Read(rq.ctx(), place, func(int, *ring.Device) *backend.Request {
+		return &backend.Request{Method: rq.r.Method, Query: params.Encode(), Header: rq.header(0)}
+	})
+	if err != nil {
+		return err
+	}
+	defer rq.close(reply)
+	h := rq.w.Header()
+	switch {
+	case reply.Status == http.StatusNotFound && reply.Header.Get("X-Account-Status") == "Deleted":
+		return errs.E(errs.Gone, errs.Public("The account was deleted."))
+	case reply.Status == http.StatusNotFound && s.cfg.AccountAutocreate:
+		for _, n := range []string{"Container", "Object"} {
+			h.Set("X-Account-"+n+"-Count", "0")
+		}
+		h.Set("X-Account-Bytes-Used", "0")
+		h.Set("X-Timestamp", s.stamps.Next().Normal())
+		return s.list(rq, l, f, nil)
+	case reply.Status/100 != 2:
+		return refusal(s.cluster.Answered(0, reply.Device, reply.Response, nil))
+	}
+	s.showAccount(rq, reply.Header)
+	return s.list(rq, l, f, reply.Response)
+}
+
+// showAccount copies what a client may see of an account's headers.
+func (s *Server) showAccount(rq *request, from backend.Header) {
+	h := rq.w.Header()
+	for _, f := range from {
+		n := http.CanonicalHeaderKey(f.Name)
+		switch {
+		case n == accountACL:
+			if rq.owner && f.Value != "" {
+				h["X-Account-Access-Control"] = []string{f.Value}
+			}
+		case strings.HasPrefix(n, "X-Account-Meta-Temp-Url-Key"):
+			if rq.owner {
+				h[n] = []string{f.Value}
+			}
+		case strings.HasPrefix(n, "X-Account-Meta-"), n == "X-Timestamp",
+			n == "X-Account-Container-Count", n == "X-Account-Object-Count", n == "X-Account-Bytes-Used":
+			h[n] = []string{f.Value}
+		case strings.HasPrefix(n, "X-Backend-Policy-"):
+			s.showPolicyStat(h, n[len("X-Backend-Policy-"):], f.Value)
+		}
+	}
+	h.Set("Accept-Ranges", "bytes")
+}
+
+// showPolicyStat turns the node's "<index>-Object-Count" into the client's
+// "X-Account-Storage-Policy-<name>-Object-Count".
+func (s *Server) showPolicyStat(h http.Header, text, value string) {
+	number, stat, _ := strings.Cut(text, "-")
+	i, err := policy.ParseIndex(number)
+	if err != nil {
+		return
+	}
+	if p, ok := s.policies.ByIndex(i); ok {
+		h.Set("X-Account-Storage-Policy-"+p.Name+"-"+stat, value)
+	}
+}
+
+func (s *Server) accountPost(rq *request) error {
+	if err := s.authorize(rq); err != nil {
+		return err
+	}
+	meta, err := s.accountMeta(rq)
+	if err != nil {
+		return err
+	}
+	answer, err := s.accountWrite(rq, "POST", meta)
+	if err != nil {
+		return err
+	}
+	if answer.Status == http.StatusNotFound && s.cfg.AccountAutocreate {
+		if err := s.createAccount(rq); err != nil {
+			return err
+		}
+		if answer, err = s.accountWrite(rq, "POST", meta); err != nil {
+			return err
+		}
+	}
+	return rq.done(answer)
+}
+
+// accountMeta collects and checks what a client sets of an account. Keys and
+// ACLs are for owners to set.
+func (s *Server) accountMeta(rq *request) (backend.Header, error) {
+	if err := s.cfg.Limits.CheckMetadata(limits.Account, rq.r.Header); err != nil {
+		return nil, err
+	}
+	meta := metaUpdate(rq.r.Header, "Account", []string{"X-Account-Access-Control"})
+	for i, f := range meta {
+		switch {
+		case !privileged(f.Name):
+		case !rq.owner:
+			return nil, errs.E(errs.Forbidden)
+		case f.Name == "X-Account-Access-Control":
+			clean, err := auth.CleanAccountACL(f.Value)
+			if err != nil {
+				return nil, err
+			}
+			meta[i] = backend.Field{Name: accountACL, Value: clean}
+		}
+	}
+	return meta, nil
+}
+
+// privileged reports whether only an owner may set a header of an account.
+func privileged(n string) bool {
+	return n == "X-Account-Access-Control" || strings.HasPrefix(n, "X-Account-Meta-Temp-Url-Key")
+}
+
+func (s *Server) accountManage(rq *request) error {
+	if err := s.authorize(rq); err != nil {
+		return err
+	}
+	var meta backend.Header
+	if rq.r.Method == http.MethodPut {
+		if err := s.cfg.Limits.CheckAccount(rq.path.Account); err != nil {
+			return err
+		}
+		var err error
+		if meta, err = s.accountMeta(rq); err != nil {
+			return err
+		}
+	}
+	answer, err := s.accountWrite(rq, rq.r.Method, meta)
+	if err != nil {
+		return err
+	}
+	return rq.done(answer)
+}
+
+// accountWrite sends a write with a stamp of its own to the account's replicas.
+func (s *Server) accountWrite(rq *request, method string, meta backend.Header) (quorum.Answer, error) {
+	place := s.cluster.Account(rq.path.Account)
+	defer s.infos.forget(place.Path)
+	return s.write(rq, place, func(stamp string) quorum.Build {
+		return func(int, *ring.Device) *backend.Request {
+			h := rq.header(len(meta) + 1)
+			h.Add(backend.Timestamp, stamp)
+			return &backend.Request{Method: method, Header: append(h, meta...)}
+		}
+	}, nil)
+}
+
+// createAccount makes the account of the request's path.
+func (s *Server) createAccount(rq *request) error {
+	if err := s.cfg.Limits.CheckAccount(rq.path.Account); err != nil {
+		return err
+	}
+	answer, err := s.accountWrite(rq, "PUT", nil)
+	if err != nil {
+		return err
+	}
+	if answer.Status/100 != 2 {
+		return refusal(answer)
+	}
+	return nil
+}
+
+// needAccount makes sure that the account of a path exists, and makes it where
+// that is allowed.
+func (s *Server) needAccount(rq *request) error {
+	i, err := s.infos.get(rq.ctx(), name.Path{Account: rq.path.Account})
+	switch {
+	case err != nil:
+		return err
+	case i.exists:
+		return nil
+	case !s.cfg.AccountAutocreate:
+		return errs.E(errs.NotFound)
+	}
+	return s.createAccount(rq)
+}
+
+// close gives the connection of a reply back, or drops it where its body was
+// not read.
+func (rq *request) close(reply quorum.Reply) {
+	if reply.Body != nil {
+		_ = reply.Body.Close() // it was only read from
+	}
+}
+
+// notAllowed answers 405 with the methods that there are.
+func (rq *request) notAllowed(allow string) error {
+	rq.w.Header().Set("Allow", allow)
+	return errs.E(errs.Method, errs.Public("The method "+strings.ToUpper(rq.r.Method)+" is not allowed for this resource."))
+}
+
+// partition is the text of a place's partition.
+func partition(p quorum.Place) string { return strconv.FormatUint(uint64(p.Partition), 10) }

@@ -1,0 +1,58 @@
+package proxy
+
+import (
+	"time"
+
+	"martlet/internal/conf"
+	"martlet/proxy/info"
+	"martlet/proxy/limits"
+)
+
+// Config is what an operator may set of a proxy. Defaults gives every field its
+// value; a file overrides some.
+type Config struct {
+	// Limits are the constraints on names, metadata and sizes, shown in /info.
+	Limits limits.Limits `toml:"limits"`
+
+	// AccountAutocreate makes an account with its first container; reading an
+	// account that does not exist then shows an empty one.
+	AccountAutocreate bool `toml:"account_autocreate"`
+	// AllowAccountManagement lets a reseller admin PUT and DELETE accounts.
+	AllowAccountManagement bool `toml:"allow_account_management"`
+
+	// ClientTimeout is how long a client may be silent.
+	ClientTimeout conf.Duration `toml:"client_timeout"`
+	// NodeTimeout is how long a storage node may be silent.
+	NodeTimeout conf.Duration `toml:"node_timeout"`
+	// ConnTimeout is how long making a connection to a storage node may take.
+	ConnTimeout conf.Duration `toml:"conn_timeout"`
+	// PostQuorumTimeout is how long a write waits for the replicas that have not
+	// answered when a quorum has.
+	PostQuorumTimeout conf.Duration `toml:"post_quorum_timeout"`
+	// ErrorLimit is how many errors within ErrorLimitSpan put a device last.
+	ErrorLimit     int           `toml:"error_limit"`
+	ErrorLimitSpan conf.Duration `toml:"error_limit_span"`
+
+	// InfoCache is how long what is known of an account or container may be used
+	// again.
+	InfoCache conf.Duration `toml:"info_cache"`
+
+	// Info is what /info shows, and the file that disables /healthcheck.
+	Info info.Config `toml:"info"`
+}
+
+// Defaults returns the configuration of a proxy whose file sets nothing.
+func Defaults() Config {
+	return Config{
+		Limits:            limits.Defaults(),
+		AccountAutocreate: true,
+		ClientTimeout:     conf.Duration(time.Minute),
+		NodeTimeout:       conf.Duration(10 * time.Second),
+		ConnTimeout:       conf.Duration(500 * time.Millisecond),
+		PostQuorumTimeout: conf.Duration(500 * time.Millisecond),
+		ErrorLimit:        10,
+		ErrorLimitSpan:    conf.Duration(time.Minute),
+		InfoCache:         conf.Duration(2 * time.Second),
+		Info:              info.Defaults(),
+	}
+}

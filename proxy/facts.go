@@ -1,0 +1,178 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/quorum"
+	"martlet/ring"
+)
+
+// facts is what a request needs to know of an account or container before it
+// goes on. It does not change once made.
+type facts struct {
+	exists bool
+	header backend.Header // of its HEAD
+	policy policy.Index   // of a container
+	at     time.Time      // when it was looked up
+}
+
+// An infoCache remembers what accounts and containers are like for a moment.
+//
+// Requests that want the same at the same time share one look-up. What this
+// proxy writes it forgets at once. That something does not exist is never
+// remembered: it may come to be through another proxy.
+type infoCache struct {
+	life time.Duration
+	look func(ctx context.Context, p name.Path) (facts, error)
+
+	mu    sync.Mutex
+	known map[name.Path]facts   // guarded by mu
+	under map[name.Path]*lookup // look-ups under way; guarded by mu
+	swept time.Time             // guarded by mu
+}
+
+// lookup is one look-up that several requests may wait for.
+type lookup struct {
+	done  chan struct{}
+	facts facts
+	err   error
+}
+
+func newInfoCache(life time.Duration, look func(context.Context, name.Path) (facts, error)) *infoCache {
+	return &infoCache{life: life, look: look, known: map[name.Path]facts{}, under: map[name.Path]*lookup{}}
+}
+
+// get returns what is known of p, at most life old, or looks it up.
+func (c *infoCache) get(ctx context.Context, p name.Path) (facts, error) {
+	now := time.Now()
+	c.mu.Lock()
+	if i, ok := c.known[p]; ok && now.Sub(i.at) < c.life {
+		c.mu.Unlock()
+		return i, nil
+	}
+	return c.join(ctx, p) // unlocks
+}
+
+// fresh looks p up, whatever is known of it: for use before a refusal.
+func (c *infoCache) fresh(ctx context.Context, p name.Path) (facts, error) {
+	c.forget(p)
+	c.mu.Lock()
+	return c.join(ctx, p)
+}
+
+// join waits for a look-up of p that is under way, or begins one. It is called
+// with mu held and lets it go.
+func (c *infoCache) join(ctx context.Context, p name.Path) (facts, error) {
+	if l, ok := c.under[p]; ok {
+		c.mu.Unlock()
+		select {
+		case <-l.done:
+			return l.facts, l.err
+		case <-ctx.Done():
+			return facts{}, errs.E(errs.Aborted, ctx.Err())
+		}
+	}
+	l := &lookup{done: make(chan struct{})}
+	c.under[p] = l
+	c.mu.Unlock()
+	// Others may wait for this: it does not end with the client that began it.
+	l.facts, l.err = c.look(context.WithoutCancel(ctx), p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.under[p] == l { // not forgotten meanwhile
+		delete(c.under, p)
+		if l.err == nil && l.facts.exists {
+			c.known[p] = l.facts
+		}
+	}
+	c.sweep()
+	close(l.done)
+	return l.facts, l.err
+}
+
+// forget drops what is known of p. A look-up that is under way does not put it
+// back, and requests that come now do not share it.
+func (c *infoCache) forget(p name.Path) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, p)
+	delete(c.under, p) // its waiters get what it finds; nobody else does
+}
+
+// sweep drops what is too old, now and then. It is called with mu held.
+func (c *infoCache) sweep() {
+	now := time.Now()
+	if now.Sub(c.swept) < c.life {
+		return
+	}
+	c.swept = now
+	for p, i := range c.known {
+		if now.Sub(i.at) >= c.life {
+			delete(c.known, p)
+		}
+	}
+}
+
+// lookUp asks the storage nodes for the head of an account or container.
+func (s *Server) lookUp(ctx context.Context, p name.Path) (facts, error) {
+	place := s.cluster.Account(p.Account)
+	if p.Container != "" {
+		place = s.cluster.Container(p.Account, p.Container)
+	}
+	began := time.Now()
+	reply, err := s.cluster.Read(ctx, place, func(int, *ring.Device) *backend.Request {
+		return &backend.Request{Method: "HEAD"}
+	})
+	if err != nil {
+		return facts{}, err
+	}
+	a := s.cluster.Answered(0, reply.Device, reply.Response, nil)
+	switch {
+	case a.Status == http.StatusNotFound:
+		return facts{header: a.Header, at: began}, nil
+	case a.Status/100 != 2:
+		return facts{}, refusal(a)
+	}
+	i := facts{exists: true, header: a.Header, at: began}
+	if text := a.Header.Get(backend.PolicyIndex); text != "" {
+		if i.policy, err = policy.ParseIndex(text); err != nil {
+			return facts{}, errs.E(errs.Op("proxy.info"), errs.Subject(p.String()), errs.Unavailable, err)
+		}
+	}
+	return i, nil
+}
+
+// container returns what is known of the container of a path. Where it does not
+// exist the error is of kind errs.NotFound.
+func (s *Server) container(ctx context.Context, p name.Path) (facts, error) {
+	i, err := s.infos.get(ctx, name.Path{Account: p.Account, Container: p.Container})
+	if err == nil && !i.exists {
+		err = errs.E(errs.Op("proxy.container"), errs.NotFound)
+	}
+	return i, err
+}
+
+// updates names for each replica of an object write the replicas of the
+// container that it is to bring up to date, so that all of these are covered
+// and each is told by as few as can be.
+func updates(objects int, place quorum.Place) []backend.Header {
+	list := make([]backend.Header, objects)
+	part := partition(place)
+	for i, d := range place.Primaries {
+		h := &list[i%objects]
+		if len(*h) == 0 {
+			*h = backend.Header{{Name: backend.ContainerPart, Value: part}, {Name: backend.ContainerHost, Value: d.Addr()}, {Name: backend.ContainerDevice, Value: d.Name}}
+			continue
+		}
+		h.Set(backend.ContainerHost, h.Get(backend.ContainerHost)+","+d.Addr())
+		h.Set(backend.ContainerDevice, h.Get(backend.ContainerDevice)+","+d.Name)
+	}
+	return list
+}

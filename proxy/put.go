@@ -1,0 +1,160 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/quorum"
+	"martlet/internal/timestamp"
+	"martlet/proxy/limits"
+)
+
+// newBytes is a body in memory that can be sent again.
+func newBytes(b []byte) io.Reader { return bytes.NewReader(b) }
+
+func (s *Server) objectPut(rq *request) error {
+	if from := rq.r.Header.Get("X-Copy-From"); from != "" {
+		return s.copyFrom(rq, from)
+	}
+	if err := s.allowObject(rq, rq.r.Method, rq.path); err != nil {
+		return err
+	}
+	if err := s.checkPut(rq.r, rq.path); err != nil {
+		return err
+	}
+	put := body{
+		path: rq.path, header: rq.r.Header, etag: strings.Trim(strings.ToLower(rq.r.Header.Get("Etag")), `"`),
+		content: rq.r.Body, length: rq.r.ContentLength,
+	}
+	done, err := s.store(rq, put)
+	if err != nil {
+		return err
+	}
+	h := rq.w.Header()
+	h.Set("Etag", done.etag)
+	h.Set("Last-Modified", done.stamp.CeilSecond().Format(http.TimeFormat))
+	rq.text(http.StatusCreated, okText[http.StatusCreated])
+	return nil
+}
+
+// checkPut checks everything about a PUT that can be known before its body.
+func (s *Server) checkPut(r *http.Request, p name.Path) error {
+	length, err := limits.ParseBody(strings.Join(r.TransferEncoding, ","), r.Header.Get("Content-Length"))
+	if err != nil {
+		return err
+	}
+	guessType(r.Header, p.Object)
+	err = s.cfg.Limits.CheckCreation(limits.Creation{
+		Name: p.Object, Body: length, ContentType: r.Header.Get("Content-Type"), Header: r.Header,
+	})
+	if err != nil {
+		return err
+	}
+	if v := r.Header.Get("If-None-Match"); v != "" && strings.TrimSpace(v) != "*" {
+		return errs.Refuse(errs.Invalid, "If-None-Match of a PUT can only be *")
+	}
+	if err := checkManifest(r.Header); err != nil {
+		return err
+	}
+	return s.expiry(r.Header)
+}
+
+// checkManifest checks X-Object-Manifest: "container/prefix".
+func checkManifest(h http.Header) error {
+	v := h.Get("X-Object-Manifest")
+	if v == "" {
+		return nil
+	}
+	plain, err := name.Unquote(v)
+	container, prefix, ok := strings.Cut(strings.TrimPrefix(plain, "/"), "/")
+	if err != nil || !ok || container == "" || prefix == "" || strings.ContainsAny(v, "?&") {
+		return errs.Refuse(errs.Invalid, "X-Object-Manifest must be in the format container/prefix")
+	}
+	return nil
+}
+
+// guessType gives an object that has no content type the one that its name
+// suggests.
+func guessType(h http.Header, object string) {
+	if h.Get("Content-Type") != "" && !truthy(h.Get("X-Detect-Content-Type")) {
+		return
+	}
+	t := mime.TypeByExtension(path.Ext(object))
+	if media, _, err := mime.ParseMediaType(t); err == nil && !strings.HasPrefix(t, "text/") {
+		t = media
+	}
+	if t == "" {
+		t = "application/octet-stream"
+	}
+	h.Set("Content-Type", t)
+}
+
+// body is an object to be stored.
+type body struct {
+	path    name.Path
+	header  http.Header // what is kept of it is picked from here
+	etag    string      // the MD5 that it must have; "" is any
+	content io.Reader
+	length  int64 // -1 is unknown
+}
+
+// storedObject is what came of storing one.
+type storedObject struct {
+	etag  string
+	size  int64
+	stamp timestamp.T
+}
+
+// store writes a new version of an object. When it returns without an error, a
+// majority of the replicas have the bytes and the record of them on stable
+// storage. An error of kind errs.Unavailable leaves open whether the version
+// turns up later; after any other the old one stands.
+func (s *Server) store(rq *request, b body) (storedObject, error) {
+	c, place, err := s.objectPlace(rq, b.path)
+	if err != nil {
+		return storedObject{}, err
+	}
+	tell := updates(len(place.Primaries), s.cluster.Container(b.path.Account, b.path.Container))
+	kept := storedHeaders(b.header)
+	kept.Add(backend.ContentType, b.header.Get("Content-Type"))
+	if b.header.Get("If-None-Match") != "" {
+		kept.Add("If-None-Match", "*")
+	}
+	up := &upload{
+		cluster: s.cluster, place: place, etag: b.etag, limits: s.cfg.Limits, stamp: s.stamps.Next(),
+		stall: s.cfg.NodeTimeout.D(), grace: s.cfg.PostQuorumTimeout.D(),
+		header: func(slot int, stamp timestamp.T) backend.Header {
+			h := rq.header(len(kept) + len(tell[slot]) + 5)
+			h.Add(backend.Timestamp, stamp.String())
+			h.Add(backend.PolicyIndex, c.policy.String())
+			return append(append(h, kept...), tell[slot]...)
+		},
+	}
+	sent, err := up.run(rq.ctx(), b.content)
+	if err != nil {
+		return storedObject{}, err
+	}
+	n, stamp := len(place.Primaries), up.stamp
+	best, err := quorum.Best(sent.answers, n, nil)
+	if err == nil && best.Status == http.StatusConflict && sent.again != nil {
+		stamp = s.stamps.After(quorum.Newest(sent.answers))
+		best, err = quorum.Best(sent.again(rq.ctx(), stamp), n, nil)
+	}
+	switch {
+	case err != nil:
+		return storedObject{}, err
+	case best.Status == http.StatusConflict:
+		return storedObject{}, errLost
+	case best.Status/100 != 2:
+		best.Body = nil
+		return storedObject{}, refusal(best)
+	}
+	return storedObject{sent.etag, sent.size, stamp}, nil
+}

@@ -1,0 +1,304 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5" //nolint:gosec // the ETag of the API
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/direct"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/quorum"
+	"martlet/internal/quorum/nodetest"
+	"martlet/internal/timestamp"
+	"martlet/proxy/limits"
+	"martlet/ring"
+)
+
+// bench is an upload to scripted nodes, with a memory of what they would have
+// kept.
+type bench struct {
+	*upload
+	fleet *nodetest.Fleet
+
+	mu   sync.Mutex
+	kept map[string][]byte // what a device was given with a good commit; guarded by mu
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	path := name.Path{Account: "a", Container: "c", Object: "o"}
+	fleet := nodetest.New(t, path)
+	client := direct.New(direct.Config{NodeTimeout: 2 * time.Second})
+	t.Cleanup(client.Close)
+	c := quorum.New(quorum.Config{PostQuorum: 50 * time.Millisecond},
+		quorum.Rings{Account: fleet.Ring, Container: fleet.Ring, Objects: map[policy.Index]*ring.Source{0: fleet.Ring}}, fleet.Hasher, client)
+	t.Cleanup(c.Wait)
+	place, err := c.Object(0, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{fleet: fleet, kept: map[string][]byte{}}
+	b.upload = &upload{
+		cluster: c, place: place, limits: limits.Defaults(), stamp: timestamp.Now(), stall: 300 * time.Millisecond, grace: 50 * time.Millisecond,
+		header: func(_ int, stamp timestamp.T) backend.Header {
+			return backend.Header{{Name: backend.Timestamp, Value: stamp.String()}}
+		},
+	}
+	for i := range nodetest.Nodes {
+		fleet.Script(fmt.Sprint("d", i), b.store)
+	}
+	return b
+}
+
+// store does what an object server does with a body: it keeps it only when it is
+// whole and its commit fits.
+func (b *bench) store(_ context.Context, r *backend.Request) (*backend.Response, error) {
+	to, err := backend.ParseTarget(r.Path)
+	if err != nil {
+		return nil, err
+	}
+	var data []byte
+	if r.Body != nil {
+		if data, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
+	}
+	crc := r.Header.Get(backend.CommitCRC) + r.Trailer.Get(backend.CommitCRC)
+	if want := fmt.Sprintf("%08x", crc32.Checksum(data, castagnoli)); crc != want {
+		return nodetest.Status(422, ""), nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.kept[to.Device] = data
+	return nodetest.Status(201, ""), nil
+}
+
+func (b *bench) copies(want []byte) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, got := range b.kept {
+		if bytes.Equal(got, want) {
+			n++
+		}
+	}
+	return n
+}
+
+func (b *bench) keeps() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.kept)
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{1})
+	_, _ = r.Read(b)
+	return b
+}
+
+func md5Hex(b []byte) string {
+	sum := md5.Sum(b) //nolint:gosec // see above
+	return hex.EncodeToString(sum[:])
+}
+
+// verdict is the status that an upload comes to; 0 is no quorum.
+func verdict(sent stored, err error) (int, error) {
+	if err != nil {
+		return 0, err
+	}
+	best, err := quorum.Best(sent.answers, 3, nil)
+	return best.Status, err
+}
+
+// sizes are on both sides of every border of the code.
+var sizes = []int{0, 1, chunkSize - 1, chunkSize, chunkSize + 1, 3*chunkSize + 7, (queueLen + 3) * chunkSize}
+
+func TestUploadStoresEverywhere(t *testing.T) {
+	for _, size := range sizes {
+		b, data := newBench(t), randomBytes(size)
+		sent, err := b.run(t.Context(), bytes.NewReader(data))
+		code, err := verdict(sent, err)
+		if err != nil || code != 201 || sent.etag != md5Hex(data) || sent.size != int64(size) {
+			t.Errorf("%d bytes: %d, %v, ETag %s, size %d", size, code, err, sent.etag, sent.size)
+		}
+		if n := b.copies(data); n != 3 {
+			t.Errorf("%d bytes: %d copies, want 3", size, n)
+		}
+	}
+}
+
+func TestUploadWithAWrongETagKeepsNothing(t *testing.T) {
+	for _, size := range sizes {
+		b := newBench(t)
+		b.etag = md5Hex([]byte("something else"))
+		if _, err := b.run(t.Context(), bytes.NewReader(randomBytes(size))); !errs.Is(err, errs.Mismatch) {
+			t.Errorf("%d bytes: %v, want a mismatch", size, err)
+		}
+		b.cluster.Wait()
+		if n := b.keeps(); n != 0 {
+			t.Errorf("%d bytes: %d replicas kept it", size, n)
+		}
+	}
+}
+
+// failing gives some bytes and then an error, as a client that goes away.
+type failing struct {
+	data io.Reader
+	err  error
+}
+
+func (f *failing) Read(p []byte) (int, error) {
+	n, err := f.data.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = f.err
+	}
+	return n, err
+}
+
+func TestUploadThatBreaksOffKeepsNothing(t *testing.T) {
+	for _, size := range sizes {
+		b := newBench(t)
+		_, err := b.run(t.Context(), &failing{bytes.NewReader(randomBytes(size)), errs.E(errs.Aborted, "gone")})
+		if !errs.Is(err, errs.Aborted) {
+			t.Errorf("%d bytes: %v, want aborted", size, err)
+		}
+		b.cluster.Wait()
+		if n := b.keeps(); n != 0 {
+			t.Errorf("%d bytes: %d replicas kept a part", size, n)
+		}
+	}
+}
+
+func TestUploadOverTheLimit(t *testing.T) {
+	b := newBench(t)
+	b.limits.MaxFileSize = 2 * chunkSize
+	if _, err := b.run(t.Context(), bytes.NewReader(randomBytes(2*chunkSize+1))); !errs.Is(err, errs.TooLarge) {
+		t.Errorf("one byte over: %v, want too large", err)
+	}
+	b.cluster.Wait()
+	if n := b.keeps(); n != 0 {
+		t.Errorf("%d replicas kept it", n)
+	}
+	if code, err := verdict(b.run(t.Context(), bytes.NewReader(randomBytes(2*chunkSize)))); code != 201 || err != nil {
+		t.Errorf("at the limit: %d, %v", code, err)
+	}
+}
+
+// refuse answers before the body has come.
+func refuse(code int, stamp string) backend.HandlerFunc {
+	return func(context.Context, *backend.Request) (*backend.Response, error) {
+		return nodetest.Status(code, stamp), nil
+	}
+}
+
+// breakAfter reads some of the body and drops the connection.
+func breakAfter(n int64) backend.HandlerFunc {
+	return func(_ context.Context, r *backend.Request) (*backend.Response, error) {
+		_, _ = io.CopyN(io.Discard, r.Body, n)
+		return &backend.Response{Status: 200, Length: 10, Body: io.NopCloser(bytes.NewReader(nil))}, nil // breaks off
+	}
+}
+
+func TestUploadAroundFailures(t *testing.T) {
+	const stamp = "1000000000.00001"
+	for name, tt := range map[string]struct {
+		say    map[string]backend.HandlerFunc
+		size   int
+		want   int // 0 is no quorum
+		copies int
+	}{
+		"full device, small":          {map[string]backend.HandlerFunc{"d1": refuse(507, "")}, 100, 201, 3},
+		"full device":                 {map[string]backend.HandlerFunc{"d1": refuse(507, "")}, 3 * chunkSize, 201, 3},
+		"breaks while it can be sent": {map[string]backend.HandlerFunc{"d0": breakAfter(chunkSize)}, 3 * chunkSize, 201, 3},
+		"breaks too late":             {map[string]backend.HandlerFunc{"d0": breakAfter((queueLen + 2) * chunkSize)}, (2*queueLen + 8) * chunkSize, 201, 2},
+		"all primaries full":          {map[string]backend.HandlerFunc{"d0": refuse(507, ""), "d1": refuse(507, ""), "d2": refuse(507, "")}, 3 * chunkSize, 201, 3},
+		"everything full": {map[string]backend.HandlerFunc{
+			"d0": refuse(507, ""), "d1": refuse(507, ""), "d2": refuse(507, ""), "d3": refuse(507, ""), "d4": refuse(507, ""), "d5": refuse(507, ""),
+		}, 3 * chunkSize, 0, 0},
+		"only one is left": {map[string]backend.HandlerFunc{
+			"d0": refuse(507, ""), "d1": refuse(507, ""), "d3": refuse(507, ""), "d4": refuse(507, ""), "d5": refuse(507, ""),
+		}, (queueLen + 20) * chunkSize, 0, 0},
+		"newer is there, small": {map[string]backend.HandlerFunc{"d0": refuse(409, stamp), "d1": refuse(409, stamp), "d2": refuse(409, stamp)}, 100, 409, 0},
+		"newer is there on one": {map[string]backend.HandlerFunc{"d0": refuse(409, stamp)}, 3 * chunkSize, 201, 2},
+	} {
+		b, data := newBench(t), randomBytes(tt.size)
+		for d, say := range tt.say {
+			b.fleet.Script(d, say)
+		}
+		sent, err := b.run(t.Context(), bytes.NewReader(data))
+		code, err := verdict(sent, err)
+		if code != tt.want || (tt.want == 0) != errs.Is(err, errs.Unavailable) {
+			t.Errorf("%s: %d, %v, want %d", name, code, err, tt.want)
+		}
+		b.cluster.Wait()
+		if n := b.copies(data); n != tt.copies {
+			t.Errorf("%s: %d copies, want %d", name, n, tt.copies)
+		}
+	}
+}
+
+func TestUploadRefusedByMostSaysWhy(t *testing.T) {
+	b := newBench(t)
+	for _, d := range []string{"d0", "d1", "d2"} {
+		b.fleet.Script(d, refuse(409, "1000000000.00001"))
+	}
+	_, err := b.run(t.Context(), bytes.NewReader(randomBytes((queueLen+40)*chunkSize)))
+	var st *statusError
+	if !errors.As(err, &st) || st.status != 409 {
+		t.Errorf("got %v, want a 409", err)
+	}
+}
+
+func TestAStalledReplicaIsLeftOut(t *testing.T) {
+	b, data := newBench(t), randomBytes((2*queueLen+120)*chunkSize) // more than sockets buffer
+	leave := make(chan struct{})
+	b.fleet.Script("d2", func(context.Context, *backend.Request) (*backend.Response, error) {
+		<-leave
+		return nodetest.Status(503, ""), nil
+	})
+	code, err := verdict(b.run(t.Context(), bytes.NewReader(data)))
+	if code != 201 || err != nil {
+		t.Errorf("%d, %v", code, err)
+	}
+	if n := b.copies(data); n != 2 {
+		t.Errorf("%d copies, want the other 2", n)
+	}
+	close(leave)
+}
+
+func TestASmallUploadIsSentAgain(t *testing.T) {
+	b := newBench(t)
+	data := randomBytes(100)
+	sent, err := b.run(t.Context(), bytes.NewReader(data))
+	if err != nil || sent.again == nil {
+		t.Fatalf("%v, again %v", err, sent.again != nil)
+	}
+	stamps := make(chan string, 3)
+	for _, d := range []string{"d0", "d1", "d2"} {
+		b.fleet.Script(d, func(_ context.Context, r *backend.Request) (*backend.Response, error) {
+			stamps <- r.Header.Get(backend.Timestamp)
+			return nodetest.Status(201, ""), nil
+		})
+	}
+	later := b.stamp.Next()
+	sent.again(t.Context(), later)
+	for range 3 {
+		if got := <-stamps; got != later.String() {
+			t.Errorf("sent again as of %s, want %s", got, later)
+		}
+	}
+}
