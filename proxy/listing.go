@@ -53,7 +53,7 @@ func formOf(r *http.Request) (form, error) {
 	best, found := -1.0, formText
 	for f := range types {
 		if q := quality(accept, types[f]); q > best && q > 0 {
-			best, found = q, form(f) //nolint:gosec // four of them
+			best, found = q, form(f)
 		}
 	}
 	if best <= 0 {

@@ -152,8 +152,8 @@ func (rq *request) ctx() context.Context { return rq.r.Context() }
 func (s *Server) api(version string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rq := newRequest(w, r)
-		if err := s.serve(rq, r.URL.EscapedPath()[len(version):]); err != nil {
-			s.fail(rq, err)
+		if err := s.serve(rq, r.URL.EscapedPath()[len(version):]); err != nil { //nolint:contextcheck // the request carries it
+			s.fail(rq, err) //nolint:contextcheck // the request carries it
 		}
 	})
 }

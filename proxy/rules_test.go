@@ -212,7 +212,7 @@ func TestInfoCache(t *testing.T) {
 			var looks atomic.Int32
 			c := newInfoCache(time.Second, func(context.Context, name.Path) (facts, error) {
 				looks.Add(1)
-				time.Sleep(10 * time.Millisecond) // of the bubble's clock: a slow node
+				<-time.After(10 * time.Millisecond) // of the bubble's clock: a slow node
 				return facts{exists: true, at: time.Now()}, nil
 			})
 			var all sync.WaitGroup
@@ -227,7 +227,7 @@ func TestInfoCache(t *testing.T) {
 			if looks.Load() != 1 {
 				t.Errorf("%d look-ups, want 1", looks.Load())
 			}
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second) // of the bubble's clock
 			_, _ = c.get(t.Context(), p)
 			if looks.Load() != 2 {
 				t.Errorf("%d look-ups after its life, want 2", looks.Load())
@@ -256,8 +256,8 @@ func TestInfoCache(t *testing.T) {
 			var looks atomic.Int32
 			c := newInfoCache(time.Hour, func(context.Context, name.Path) (facts, error) {
 				n := looks.Add(1)
-				time.Sleep(10 * time.Millisecond)
-				return facts{exists: true, at: time.Now(), header: backend.Header{{Name: "N", Value: string(rune('0' + n))}}}, nil
+				<-time.After(10 * time.Millisecond)
+				return facts{exists: true, at: time.Now(), header: backend.Header{{Name: "N", Value: string('0' + n)}}}, nil
 			})
 			done := make(chan struct{})
 			go func() { _, _ = c.get(t.Context(), p); close(done) }()

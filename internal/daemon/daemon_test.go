@@ -18,7 +18,7 @@ func TestForeverKeepsThePace(t *testing.T) {
 		var runs []time.Time
 		err := Forever(ctx, slog.New(slog.DiscardHandler), time.Minute, func(context.Context) error {
 			runs = append(runs, time.Now())
-			time.Sleep(10 * time.Second) // of the bubble's clock: a pass that takes its time
+			<-time.After(10 * time.Second) // of the bubble's clock: a pass that takes its time
 			return nil
 		})
 		if !errors.Is(err, context.DeadlineExceeded) {

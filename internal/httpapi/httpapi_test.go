@@ -153,7 +153,9 @@ func TestBackendCarriesRequestAndResponse(t *testing.T) {
 	if _, guessed := resp.Header["Content-Type"]; guessed {
 		t.Errorf("a content type was made up: %v", resp.Header)
 	}
-	waitFor(t, func() bool { return strings.Contains(log.String(), "trans_id=tx1") && strings.Contains(log.String(), "in=3 out=3") })
+	waitFor(t, func() bool {
+		return strings.Contains(log.String(), "trans_id=tx1") && strings.Contains(log.String(), "in=3 out=3")
+	})
 	if n, err := testutil.GatherAndCount(reg, "martlet_requests_total"); err != nil || n != 1 {
 		t.Errorf("%d counters, %v", n, err)
 	}
@@ -322,7 +324,7 @@ func TestRunDrains(t *testing.T) {
 	go func() { ended <- s.Run(ctx) }()
 	got := make(chan string, 1)
 	go func() {
-		resp, err := http.Get("http://" + l.Addr().String()) //nolint:noctx // its end is what is tested
+		resp, err := http.Get("http://" + l.Addr().String())
 		if err != nil {
 			got <- err.Error()
 			return

@@ -17,11 +17,12 @@ type Packed struct {
 // the data's offset is kept. The form is Swift's, so that rows can be exchanged.
 func (p Packed) String() string {
 	b := p.Data.AppendTo(nil)
-	ctype, meta := p.Data.ticks, p.Data.ticks
+	ctype := p.Data.ticks
 	if !p.ContentType.IsZero() {
 		ctype = p.ContentType.ticks
 	}
-	if meta = ctype; !p.Meta.IsZero() {
+	meta := ctype
+	if !p.Meta.IsZero() {
 		meta = p.Meta.ticks
 	}
 	if ctype == p.Data.ticks && meta == ctype {
