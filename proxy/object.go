@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -63,7 +65,7 @@ func (s *Server) objectRead(rq *request) error {
 	if err != nil {
 		return err
 	}
-	defer rq.close(reply)
+	defer func() { rq.close(reply) }()
 	if reply.Status >= 400 && reply.Status != http.StatusRequestedRangeNotSatisfiable {
 		return s.refuseObject(rq, reply)
 	}
@@ -84,6 +86,7 @@ func (s *Server) objectRead(rq *request) error {
 	if rq.r.Method == http.MethodHead || reply.Body == nil {
 		return nil
 	}
+	reply.Body = s.resume(rq, place, c.policy, rq.boundary, reply)
 	if err := httpapi.CopyBody(rq.ctx(), rq.w, reply.Body, reply.Length); err != nil {
 		s.log.LogAttrs(rq.ctx(), slog.LevelWarn, "object broke off", slog.String("trans_id", httpapi.TransID(rq.ctx())),
 			slog.String("path", rq.path.String()), slog.String("device", reply.Device.Addr()+"/"+reply.Device.Name), slog.Any("err", err))
@@ -110,12 +113,16 @@ func (s *Server) refuseObject(rq *request, reply quorum.Reply) error {
 // readObject asks the replicas of an object for it, with the conditions of a
 // client's header. With X-Newest all of them are asked what they have first.
 func (s *Server) readObject(rq *request, method string, place quorum.Place, p policy.Index, client http.Header) (quorum.Reply, error) {
+	if strings.Contains(client.Get("Range"), ",") {
+		rq.boundary = newBoundary()
+	}
 	build := func(method string) quorum.Build {
 		return func(int, *ring.Device) *backend.Request {
-			h := rq.header(len(conditions) + 1)
+			h := rq.header(len(conditions) + 2)
 			h.Add(backend.PolicyIndex, p.String())
-			if method == rq.r.Method || method == http.MethodGet {
-				pick(&h, client, conditions)
+			pick(&h, client, conditions)
+			if rq.boundary != "" {
+				h.Add(backendBoundary, rq.boundary)
 			}
 			return &backend.Request{Method: method, Header: h}
 		}
@@ -129,6 +136,17 @@ func (s *Server) readObject(rq *request, method string, place quorum.Place, p po
 		return &backend.Request{Method: http.MethodHead, Header: h}
 	})
 	return s.cluster.ReadFrom(rq.ctx(), place, order, build(method))
+}
+
+// backendBoundary carries the boundary of a multipart answer: any replica gives
+// the same bytes for it, so that one can go on where another failed.
+const backendBoundary = "X-Backend-Boundary"
+
+// newBoundary makes the boundary of one answer.
+func newBoundary() string {
+	var chance [16]byte
+	_, _ = rand.Read(chance[:]) // never fails
+	return hex.EncodeToString(chance[:])
 }
 
 func truthy(text string) bool {

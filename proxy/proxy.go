@@ -131,11 +131,12 @@ func (s *Server) route(about http.Handler, metrics *httpapi.Metrics) http.Handle
 
 // request is one request of a client on its way through the proxy.
 type request struct {
-	w     *httpapi.Writer
-	r     *http.Request
-	path  name.Path
-	id    *auth.Identity // nil is anonymous
-	owner bool           // may see and set what only owners do; set by authorize
+	w        *httpapi.Writer
+	r        *http.Request
+	path     name.Path
+	id       *auth.Identity // nil is anonymous
+	boundary string         // of the parts of an answer with several ranges
+	owner    bool           // may see and set what only owners do; set by authorize
 }
 
 func newRequest(w http.ResponseWriter, r *http.Request) *request {

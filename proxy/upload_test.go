@@ -40,7 +40,7 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	path := name.Path{Account: "a", Container: "c", Object: "o"}
 	fleet := nodetest.New(t, path)
-	client := direct.New(direct.Config{NodeTimeout: 2 * time.Second})
+	client := direct.New(direct.Config{NodeTimeout: 20 * time.Second})
 	t.Cleanup(client.Close)
 	c := quorum.New(quorum.Config{PostQuorum: 50 * time.Millisecond},
 		quorum.Rings{Account: fleet.Ring, Container: fleet.Ring, Objects: map[policy.Index]*ring.Source{0: fleet.Ring}}, fleet.Hasher, client)

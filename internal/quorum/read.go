@@ -59,6 +59,34 @@ func (c *Cluster) ReadFrom(ctx context.Context, p Place, order []*ring.Device, b
 	return r.verdict(ctx)
 }
 
+// Others returns the devices that a read may go on from when the one that served
+// it has failed: the other primaries, those that have been failing last, then
+// handoffs.
+func (c *Cluster) Others(p Place, not *ring.Device) []*ring.Device {
+	list := make([]*ring.Device, 0, 3*len(p.Primaries))
+	for _, d := range p.Primaries {
+		if d != not {
+			list = append(list, d)
+		}
+	}
+	c.errors.order(list)
+	spare := c.Spare(p)
+	for d := spare.Next(); d != nil; d = spare.Next() {
+		if d != not {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// Broke counts an error of a device whose answer broke off.
+func (c *Cluster) Broke(d *ring.Device) { c.errors.failed(d, 1) }
+
+// From asks one device and returns its response, whose body the caller closes.
+func (c *Cluster) From(ctx context.Context, p Place, d *ring.Device, r *backend.Request) (*backend.Response, error) {
+	return c.send(ctx, p, d, r)
+}
+
 // reading is one read on its way through the candidates.
 type reading struct {
 	c     *Cluster
