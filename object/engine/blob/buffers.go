@@ -1,0 +1,82 @@
+package blob
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"martlet/internal/errs"
+	"martlet/internal/vfs"
+)
+
+// SmallMax is the largest object, in bytes, that is gathered in memory and
+// written through the page cache in one call.
+const SmallMax = 256 << 10
+
+const (
+	smallBuffer = PageSize + SmallMax + PageSize // so that a byte too many is seen
+	largeBuffer = 1 << 20
+)
+
+// Buffers hands out the memory that bodies move through, so that there is a
+// bound on it however many requests there are. It keeps what comes back only as
+// long as the garbage collector finds it in use now and then. Safe for
+// concurrent use; a process shares one.
+type Buffers struct {
+	small, large class
+}
+
+// NewBuffers returns buffers that use at most limit bytes at one time, and no
+// less than what a single request needs. Half is for the buffers of 1 MiB of
+// large uploads, half for those of 264 KiB of everything else.
+func NewBuffers(limit int64) *Buffers {
+	return &Buffers{
+		small: newClass(smallBuffer, limit/2),
+		large: newClass(largeBuffer, limit/2),
+	}
+}
+
+// patience is how long a request waits for memory before it is turned away.
+const patience = 5 * time.Second
+
+type class struct {
+	size int
+	sem  chan struct{}
+	pool *sync.Pool // of *[]byte
+}
+
+func newClass(size int, limit int64) class {
+	return class{
+		size: size,
+		sem:  make(chan struct{}, max(1, limit/int64(size))),
+		pool: &sync.Pool{New: func() any { b := vfs.AlignedBuffer(size, PageSize); return &b }},
+	}
+}
+
+// take returns a buffer whose content is anything. It waits for one, and fails
+// with errs.Unavailable where none comes back in time.
+func (c *class) take(ctx context.Context) (*[]byte, error) {
+	select {
+	case c.sem <- struct{}{}:
+		return c.pool.Get().(*[]byte), nil
+	default:
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case c.sem <- struct{}{}:
+		return c.pool.Get().(*[]byte), nil
+	case <-ctx.Done():
+		return nil, errs.E(errs.Op("blob.buffer"), errs.Aborted, context.Cause(ctx))
+	case <-timer.C:
+		return nil, errs.E(errs.Op("blob.buffer"), errs.Unavailable, "every buffer is in use")
+	}
+}
+
+func (c *class) give(b *[]byte) {
+	c.pool.Put(b)
+	<-c.sem
+}
+
+// pages are for headers that are read alone.
+var pages = sync.Pool{New: func() any { b := make([]byte, PageSize); return &b }}

@@ -1,0 +1,341 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+
+	"martlet/internal/errs"
+	"martlet/internal/vfs"
+)
+
+// A Writer makes one blob file. The file has no name until Link, so nothing
+// that goes wrong before leaves anything behind. It uses one buffer and four
+// bytes of memory for each block, whatever the length. It is not safe for
+// concurrent use, and must be closed.
+type Writer struct {
+	fs   vfs.FS
+	file vfs.File
+	pool *class
+	mem  *[]byte
+	buf  []byte // the image of the file from base on
+
+	base   int64 // offset in the file of buf
+	n      int   // how much of buf is filled
+	size   int64 // as announced, -1 where it was not
+	limit  int64 // no more data than that
+	direct bool
+	padded bool // the file is longer than it should be, or has room reserved
+	sealed bool
+	sums   summer
+	err    error // the first failure: all that follows fails for it
+}
+
+// Create begins a file on the file system of dir for size bytes of data, -1
+// where the size is not known. It takes a buffer from bufs, which can block.
+// Room is reserved where the size is known and not small; that it is not there
+// is an error (ENOSPC).
+func Create(ctx context.Context, fs vfs.FS, dir string, size int64, bufs *Buffers) (*Writer, error) {
+	if size > MaxLength {
+		return nil, fmt.Errorf("%w: %d bytes", ErrTooMuch, size)
+	}
+	w := &Writer{fs: fs, pool: &bufs.large, size: size, limit: size, n: PageSize}
+	if size < 0 {
+		w.limit = MaxLength
+	} else if size <= SmallMax {
+		w.pool = &bufs.small
+	}
+	var err error
+	if w.mem, err = w.pool.take(ctx); err != nil {
+		return nil, err
+	}
+	w.buf = *w.mem
+	if w.file, err = fs.CreateUnnamed(dir); err == nil && size > SmallMax {
+		w.sums.table = make([]uint32, 0, blocks(size))
+		err = w.reserve(PageSize + size + tableRoom(size))
+	}
+	if err != nil {
+		return nil, errors.Join(err, w.release())
+	}
+	return w, nil
+}
+
+// tableRoom is how much a table that certainly has no room in the page takes.
+func tableRoom(size int64) int64 {
+	if 4*blocks(size) > room {
+		return tablePages(size) * tablePage
+	}
+	return 0
+}
+
+func (w *Writer) reserve(n int64) error {
+	err := w.file.Preallocate(0, n)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	w.padded = err == nil
+	return err
+}
+
+// Length returns how many bytes were written.
+func (w *Writer) Length() int64 { return w.sums.length }
+
+// CRC returns the CRC32C of what was written.
+func (w *Writer) CRC() uint32 { return w.sums.sum() }
+
+// Write appends data. After an error the writer can only be closed.
+func (w *Writer) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		if err := w.makeRoom(); err != nil {
+			return done, err
+		}
+		n := copy(w.buf[w.n:], p[done:])
+		if err := w.took(n); err != nil {
+			return done, err
+		}
+		done += n
+	}
+	return done, nil
+}
+
+// ReadError is what ReadFrom returns where reading failed, not writing.
+type ReadError struct{ Err error }
+
+func (e *ReadError) Error() string { return "reading the body: " + e.Err.Error() }
+
+// Unwrap returns what the reader said.
+func (e *ReadError) Unwrap() error { return e.Err }
+
+// ReadFrom appends what r has until io.EOF, reading into the buffer that is
+// written to disk. A failure of r is a *ReadError.
+func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
+	var total int64
+	idle := 0
+	for {
+		if err := w.makeRoom(); err != nil {
+			return total, err
+		}
+		n, err := r.Read(w.buf[w.n:])
+		total += int64(n)
+		if tookErr := w.took(n); tookErr != nil {
+			return total, tookErr
+		}
+		switch {
+		case err == io.EOF:
+			return total, nil
+		case err != nil:
+			w.err = &ReadError{err}
+			return total, w.err
+		case n > 0:
+			idle = 0
+		default:
+			if idle++; idle > 100 {
+				w.err = &ReadError{io.ErrNoProgress}
+				return total, w.err
+			}
+		}
+	}
+}
+
+// makeRoom makes sure that there is room in the buffer. That of a small object
+// is never full: took refuses what is more than was announced.
+func (w *Writer) makeRoom() error {
+	if w.err == nil && w.n == len(w.buf) {
+		w.err = w.flush()
+	}
+	return w.err
+}
+
+// took counts n bytes that were put into the buffer.
+func (w *Writer) took(n int) error {
+	if w.err != nil {
+		return w.err
+	}
+	if w.sums.length+int64(n) > w.limit {
+		w.err = fmt.Errorf("%w: more than %d bytes", ErrTooMuch, w.limit)
+		return w.err
+	}
+	w.sums.add(w.buf[w.n : w.n+n])
+	w.n += n
+	return nil
+}
+
+// flush writes a full buffer and begins the next. The page at the front of the
+// first is not known yet.
+func (w *Writer) flush() error {
+	skip := 0
+	if w.base == 0 {
+		skip = PageSize
+		w.goDirect()
+	}
+	if err := w.write(w.buf[skip:], w.base+int64(skip)); err != nil {
+		return err
+	}
+	w.base += int64(len(w.buf))
+	w.n = 0
+	return nil
+}
+
+// goDirect switches to direct I/O where buffer and offsets suit it.
+func (w *Writer) goDirect() {
+	if mem, off := w.file.Align(); mem > PageSize || off > PageSize {
+		return
+	}
+	w.direct = w.file.SetDirect(true) == nil
+}
+
+// write writes p, through the page cache where the file system turns out not to
+// want it directly.
+func (w *Writer) write(p []byte, off int64) error {
+	_, err := w.file.WriteAt(p, off)
+	if err != nil && w.direct && errors.Is(err, syscall.EINVAL) {
+		if err = w.file.SetDirect(false); err == nil {
+			w.direct = false
+			_, err = w.file.WriteAt(p, off)
+		}
+	}
+	return err
+}
+
+// Seal writes what is still in memory, the footer and the header, and syncs the
+// file. Hash, kind, times and text are h's; length and checksums the writer's
+// own. When it returns nil the file is whole and on stable storage, and has no
+// name.
+func (w *Writer) Seal(h Header) error {
+	const op errs.Op = "blob.seal"
+	switch {
+	case w.err != nil:
+		return w.err
+	case w.sealed:
+		return errs.E(op, "sealed already")
+	case w.size >= 0 && w.size != w.sums.length:
+		w.err = fmt.Errorf("%d bytes of %d: %w", w.sums.length, w.size, io.ErrUnexpectedEOF)
+		return w.err
+	}
+	w.sums.finish()
+	h.Length, h.CRC = w.sums.length, w.sums.whole
+	text := h.appendText(make([]byte, 0, 512))
+	if len(text) > MaxText {
+		w.err = fmt.Errorf("%w: %d bytes of text", ErrTooMuch, len(text))
+		return w.err
+	}
+	l := layoutOf(len(text), h.Length)
+	footer := appendFooter(nil, text, w.sums.table, l)
+	if w.base == 0 && h.Length <= SmallMax {
+		w.err = w.sealSmall(&h, text, footer)
+	} else {
+		w.err = w.sealLarge(&h, text, footer)
+	}
+	if w.err == nil && w.padded {
+		w.err = w.file.Truncate(PageSize + h.Length + l.footer)
+	}
+	if w.err == nil {
+		w.err = w.file.Sync()
+	}
+	w.sealed = w.err == nil
+	return w.err
+}
+
+// sealSmall writes everything in one call.
+func (w *Writer) sealSmall(h *Header, text, footer []byte) error {
+	h.encode(w.buf[:PageSize], text, w.sums.table)
+	_, err := w.file.WriteVec([][]byte{w.buf[:w.n], footer}, 0)
+	return err
+}
+
+// sealLarge writes the tail and the footer, then the page. What it writes is
+// padded with zeros to whole pages; the file is cut to its length afterwards.
+func (w *Writer) sealLarge(h *Header, text, footer []byte) error {
+	first := w.base == 0 // all of it is in the buffer still
+	for len(footer) > 0 {
+		if w.n == len(w.buf) {
+			if err := w.flush(); err != nil {
+				return err
+			}
+			first = false
+		}
+		n := copy(w.buf[w.n:], footer)
+		w.n += n
+		footer = footer[n:]
+	}
+	if first {
+		w.goDirect()
+		h.encode(w.buf[:PageSize], text, w.sums.table)
+		return w.writePadded()
+	}
+	if err := w.writePadded(); err != nil {
+		return err
+	}
+	h.encode(w.buf[:PageSize], text, w.sums.table)
+	return w.write(w.buf[:PageSize], 0)
+}
+
+func (w *Writer) writePadded() error {
+	end := (w.n + PageSize - 1) / PageSize * PageSize
+	clear(w.buf[w.n:end])
+	w.padded = w.padded || end != w.n
+	if end == 0 {
+		return nil
+	}
+	return w.write(w.buf[:end], w.base)
+}
+
+// Link gives the sealed file its name, which must be free. The name is not
+// durable before the directory is synced.
+func (w *Writer) Link(name string) error {
+	if !w.sealed {
+		return errs.E(errs.Op("blob.link"), "not sealed")
+	}
+	return w.fs.Link(w.file, name)
+}
+
+// Close ends the writer. A file that was not linked is gone. It may be called
+// again.
+func (w *Writer) Close() error {
+	if w.err == nil {
+		w.err = errs.E(errs.Op("blob.write"), "closed")
+	}
+	return w.release()
+}
+
+func (w *Writer) release() error {
+	if w.mem != nil {
+		w.pool.give(w.mem)
+		w.mem, w.buf = nil, nil
+	}
+	if w.file == nil {
+		return nil
+	}
+	f := w.file
+	w.file = nil
+	return f.Close()
+}
+
+// Put writes a file that has no data: a tombstone, metadata, a mark. It is
+// whole and on stable storage when Put returns it without an error, and has no
+// name.
+func Put(fs vfs.FS, dir string, h Header) (vfs.File, error) {
+	text := h.appendText(make([]byte, 0, 512))
+	if len(text) > MaxText {
+		return nil, fmt.Errorf("%w: %d bytes of text", ErrTooMuch, len(text))
+	}
+	h.Length, h.CRC, h.MD5 = 0, 0, [16]byte{}
+	page := pages.Get().(*[]byte)
+	defer pages.Put(page)
+	h.encode(*page, text, nil)
+	f, err := fs.CreateUnnamed(dir)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.WriteVec([][]byte{*page, appendFooter(nil, text, nil, layoutOf(len(text), 0))}, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}

@@ -1,0 +1,529 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"path"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/timestamp"
+	"martlet/internal/vfs"
+	"martlet/object/durable"
+	"martlet/object/engine/blob"
+)
+
+var (
+	ctx      = context.Background()
+	testBufs = blob.NewBuffers(16 << 20)
+)
+
+func at(b byte) Location { return Location{Hash: name.Hash{b, 0x5a, 1}} }
+
+func ts(n int64) timestamp.T {
+	if n == 0 {
+		return timestamp.T{}
+	}
+	return timestamp.FromTicks(1_700_000_000_00000 + n)
+}
+
+func newEngine(fs vfs.FS, root string) *Engine {
+	cfg := Defaults()
+	cfg.FS, cfg.Buffers = fs, testBufs
+	return New(root, cfg)
+}
+
+func put(e *Engine, l Location, t timestamp.T, data []byte, meta string, terms Terms) error {
+	w, err := e.Create(ctx, l, int64(len(data)))
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if _, err := w.ReadFrom(bytes.NewReader(data)); err != nil {
+		return err
+	}
+	_, err = w.Commit(Version{
+		Time: t, Name: path3(l), MD5: sum(data), ContentType: "type/" + meta,
+		System: backend.Header{{Name: "X-Object-Sysmeta-S", Value: meta}}, Meta: backend.Header{{Name: "X-Object-Meta-M", Value: meta}},
+	}, terms)
+	return err
+}
+
+// sum stands for the MD5, which the engine only keeps: it is quicker.
+func sum(data []byte) (s [16]byte) {
+	binary.LittleEndian.PutUint32(s[:], crc32.ChecksumIEEE(data))
+	binary.LittleEndian.PutUint64(s[4:], uint64(len(data)))
+	return s
+}
+
+func path3(l Location) name.Path {
+	return name.Path{Account: "a", Container: "c", Object: l.Hash.String()}
+}
+
+func post(e *Engine, l Location, meta, ctype int64, value string, terms Terms) error {
+	c := Change{Name: path3(l), MetaTime: ts(meta), ContentTypeTime: ts(ctype)}
+	if meta != 0 {
+		c.Meta = backend.Header{{Name: "X-Object-Meta-M", Value: value}}
+	}
+	if ctype != 0 {
+		c.ContentType = "type/" + value
+	}
+	_, err := e.Update(ctx, l, c, terms)
+	return err
+}
+
+func del(e *Engine, l Location, n int64, terms Terms) error {
+	_, err := e.Delete(ctx, l, path3(l), ts(n), terms)
+	return err
+}
+
+// get returns all of an object.
+func get(e *Engine, l Location) (State, []byte, error) {
+	r, err := e.Open(ctx, l)
+	if err != nil {
+		var se *StateError
+		if errors.As(err, &se) {
+			return se.State, nil, err
+		}
+		return State{}, nil, err
+	}
+	defer r.Close()
+	all := make([]byte, 0, r.State().Length)
+	for {
+		b, err := r.View(int64(len(all)), 1<<40)
+		if err == io.EOF {
+			return *r.State(), all, nil
+		}
+		if err != nil {
+			return *r.State(), all, err
+		}
+		all = append(all, b...)
+	}
+}
+
+// show returns what matters of a state, in words.
+func show(s State) string {
+	return fmt.Sprintf("%d %s/%s/%s %d %x %s %v %v", s.Kind, s.Time, s.ContentTypeTime, s.MetaTime, s.Length, s.MD5[:2], s.ContentType, s.System, s.Meta)
+}
+
+func forEachFS(t *testing.T, test func(t *testing.T, fs vfs.FS, root string)) {
+	t.Run("os", func(t *testing.T) { test(t, vfs.OS, t.TempDir()) })
+	t.Run("mem", func(t *testing.T) {
+		fs := vfs.NewMem()
+		if err := fs.Mkdir("/d1"); err != nil {
+			t.Fatal(err)
+		}
+		test(t, fs, "/d1")
+	})
+}
+
+func TestLifeOfAnObject(t *testing.T) {
+	forEachFS(t, func(t *testing.T, fs vfs.FS, root string) {
+		e := newEngine(fs, root)
+		l := at(1)
+		want := func(step string, err error, kind errs.Kind) {
+			t.Helper()
+			if (err == nil) != (kind == errs.Other) || errs.KindOf(err) != kind {
+				t.Fatalf("%s: got %v, want kind %v", step, err, kind)
+			}
+		}
+		data := bytes.Repeat([]byte("0123456789"), 60_000)
+		_, _, err := get(e, l)
+		want("get of nothing", err, errs.NotFound)
+		want("post of nothing", post(e, l, 5, 0, "x", Terms{}), errs.NotFound)
+		want("put", put(e, l, ts(10), data, "one", Terms{}), errs.Other)
+		want("put again", put(e, l, ts(10), data, "one", Terms{}), errs.Stale)
+		want("put older", put(e, l, ts(9), data[:5], "zero", Terms{}), errs.Stale)
+		want("old post", post(e, l, 10, 0, "x", Terms{}), errs.Stale)
+		want("post", post(e, l, 20, 0, "two", Terms{}), errs.Other)
+		want("post with a type", post(e, l, 30, 30, "three", Terms{}), errs.Other)
+		want("post", post(e, l, 40, 0, "four", Terms{}), errs.Other)
+
+		e = newEngine(fs, root) // as after a restart
+		s, got, err := get(e, l)
+		want("get", err, errs.Other)
+		if !bytes.Equal(got, data) {
+			t.Fatalf("read %d bytes, not those written", len(got))
+		}
+		if s.Packed() != (timestamp.Packed{Data: ts(10), ContentType: ts(30), Meta: ts(40)}) ||
+			s.ContentType != "type/three" || s.Meta.Get("x-object-meta-m") != "four" || s.System.Get("x-object-sysmeta-s") != "one" {
+			t.Fatalf("state is %s", show(s))
+		}
+		want("put between", put(e, l, ts(35), []byte("new"), "five", Terms{}), errs.Other)
+		s, got, err = get(e, l)
+		want("get", err, errs.Other)
+		if string(got) != "new" || s.Meta.Get("x-object-meta-m") != "four" || s.ContentType != "type/five" {
+			t.Fatalf("state is %s, body %q", show(s), got)
+		}
+		r, err := e.Open(ctx, l)
+		want("open", err, errs.Other)
+		want("overwrite under a reader", put(e, l, ts(50), data, "six", Terms{}), errs.Other)
+		want("delete", del(e, l, 60, Terms{}), errs.Other)
+		if b, err := r.View(0, 100); err != nil || string(b) != "new" {
+			t.Fatalf("the reader of a superseded version got %q, %v", b, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s, _, err = get(e, l)
+		want("get of a tombstone", err, errs.NotFound)
+		if s.Kind != Deleted || s.Time != ts(60) {
+			t.Fatalf("state is %s", show(s))
+		}
+		want("old delete", del(e, l, 60, Terms{}), errs.Stale)
+		want("delete of nothing", del(e, at(9), 1, Terms{}), errs.Other)
+		refused := errors.New("no")
+		err = put(e, l, ts(70), data, "x", Terms{Check: func(State) error { return refused }})
+		if !errors.Is(err, refused) {
+			t.Fatalf("Check's error came back as %v", err)
+		}
+		leftovers(t, fs, root)
+	})
+}
+
+// leftovers fails if there is a temporary file anywhere.
+func leftovers(t testing.TB, fs vfs.FS, dir string) {
+	t.Helper()
+	list, err := fs.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range list {
+		if strings.HasPrefix(entry.Name, ".") {
+			t.Errorf("%s was left in %s", entry.Name, dir)
+		}
+		if entry.Dir {
+			leftovers(t, fs, dir+"/"+entry.Name)
+		}
+	}
+}
+
+func TestReserve(t *testing.T) {
+	fs := vfs.NewMem()
+	fs.SetCapacity(10 << 20)
+	cfg := Defaults()
+	cfg.FS, cfg.Buffers, cfg.Reserve = fs, testBufs, 0.5
+	e := New("/", cfg)
+	if err := put(e, at(1), ts(1), make([]byte, 4<<20), "a", Terms{}); err != nil {
+		t.Fatalf("below the reserve: %v", err)
+	}
+	if _, err := e.Create(ctx, at(2), 2<<20); !errs.Is(err, errs.NoSpace) {
+		t.Errorf("into the reserve: %v, want NoSpace", err)
+	}
+	if err := put(e, at(1), ts(2), nil, "a", Terms{}); err != nil {
+		t.Errorf("a small object beside the reserve: %v", err)
+	}
+	fs.SetCapacity(8 << 20)
+	if err := put(e, at(3), ts(2), nil, "a", Terms{}); err != nil {
+		t.Logf("the overwritten object is gone, so there is room: %v", err)
+	}
+	fs.SetCapacity(1 << 20)
+	if err := del(e, at(1), 3, Terms{}); err != nil {
+		t.Errorf("a delete on a device without room to spare: %v", err)
+	}
+}
+
+func TestErrorsOfTheDisk(t *testing.T) {
+	for no, want := range map[syscall.Errno]errs.Kind{
+		syscall.EIO: errs.BadDevice, syscall.EROFS: errs.BadDevice, syscall.ENOSPC: errs.NoSpace, syscall.EDQUOT: errs.NoSpace,
+	} {
+		for n, fired := 0, true; fired; n++ {
+			faulty := vfs.FailAt(vfs.NewMem(), n, vfs.FaultError(no))
+			e := newEngine(faulty, "/")
+			err := put(e, at(1), ts(1), []byte("x"), "a", Terms{})
+			if fired = faulty.Fired(); fired && !errs.Is(err, want) {
+				t.Errorf("%v at call %d: %v, want kind %v", no, n, err, want)
+			}
+		}
+	}
+}
+
+func TestMissingDevice(t *testing.T) {
+	e := newEngine(vfs.NewMem(), "/gone")
+	if err := put(e, at(1), ts(1), nil, "a", Terms{}); !errs.Is(err, errs.BadDevice) {
+		t.Errorf("put on a device that is not there: %v, want BadDevice", err)
+	}
+}
+
+func TestWalk(t *testing.T) {
+	forEachFS(t, func(t *testing.T, fs vfs.FS, root string) {
+		e := newEngine(fs, root)
+		var want []Location
+		for i := range 64 {
+			l := Location{Policy: 1, Hash: name.Hash{byte(i / 8 * 33), byte(i % 8 * 31), byte(i)}}
+			want = append(want, l)
+		}
+		for i := range want {
+			l := want[(i*37)%len(want)]
+			var err error
+			switch i % 3 {
+			case 0:
+				err = put(e, l, ts(1), []byte("x"), "a", Terms{})
+			case 1:
+				err = del(e, l, 1, Terms{})
+			case 2:
+				err = post(e, l, 1, 0, "m", Terms{Merge: true})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, r := range [][2]int{{0, len(want) - 1}, {3, 17}, {9, 9}, {60, 63}} {
+			var got []Location
+			for entry, err := range e.Walk(ctx, 1, want[r[0]].Hash, want[r[1]].Hash) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if entry.State.Newest() != ts(1) {
+					t.Errorf("%v has state %s", entry.Location, show(entry.State))
+				}
+				got = append(got, entry.Location)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(want[r[0]:r[1]+1]) {
+				t.Errorf("walk of %v gave %v", r, got)
+			}
+		}
+		if p, err := e.Policies(); err != nil || fmt.Sprint(p) != "[1]" {
+			t.Errorf("Policies gave %v, %v", p, err)
+		}
+		for entry, err := range e.Walk(ctx, 7, name.Hash{}, want[63].Hash) {
+			t.Errorf("a policy that has nothing yielded %v, %v", entry, err)
+		}
+	})
+}
+
+func TestSweep(t *testing.T) {
+	forEachFS(t, func(t *testing.T, fs vfs.FS, root string) {
+		e := newEngine(fs, root)
+		if err := put(e, at(1), ts(1), []byte("x"), "a", Terms{}); err != nil {
+			t.Fatal(err)
+		}
+		dir := e.folder(at(1))
+		for _, left := range []string{durable.NewPrefix + at(1).Hash.String() + extData, vfs.TempPrefix + "0123"} {
+			f, err := blob.Put(fs, dir, blob.Header{Kind: blob.Tombstone})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(fs.Link(f, dir+"/"+left), f.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e = newEngine(fs, root)
+		if err := put(e, at(1), ts(2), []byte("y"), "a", Terms{}); err != nil {
+			t.Fatalf("overwriting beside a leftover: %v", err)
+		}
+		if err := e.Sweep(ctx); err != nil {
+			t.Fatal(err)
+		}
+		leftovers(t, fs, root)
+		if _, got, err := get(e, at(1)); err != nil || string(got) != "y" {
+			t.Errorf("after the sweep: %q, %v", got, err)
+		}
+	})
+}
+
+func TestDrop(t *testing.T) {
+	forEachFS(t, func(t *testing.T, fs vfs.FS, root string) {
+		e := newEngine(fs, root)
+		if err := errors.Join(put(e, at(1), ts(1), []byte("x"), "a", Terms{}), post(e, at(1), 2, 0, "b", Terms{})); err != nil {
+			t.Fatal(err)
+		}
+		old, err := e.Stat(ctx, at(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := post(e, at(1), 3, 0, "c", Terms{}); err != nil {
+			t.Fatal(err)
+		}
+		if gone, err := e.Drop(ctx, at(1), old); gone || err != nil {
+			t.Fatalf("drop of a state that is no more: %v, %v", gone, err)
+		}
+		now, err := e.Stat(ctx, at(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gone, err := e.Drop(ctx, at(1), now); !gone || err != nil {
+			t.Fatalf("drop: %v, %v", gone, err)
+		}
+		if s, err := e.Stat(ctx, at(1)); err != nil || s.Kind != Absent || !s.Newest().IsZero() {
+			t.Errorf("after the drop: %s, %v", show(s), err)
+		}
+	})
+}
+
+// Readers see the old version or a new one, whole, while writers replace it.
+func TestReadDuringOverwrite(t *testing.T) {
+	forEachFS(t, func(t *testing.T, fs vfs.FS, root string) {
+		e := newEngine(fs, root)
+		const rounds = 40
+		version := func(i int64) []byte { return bytes.Repeat([]byte{byte(i)}, int(i)*3001) }
+		if err := put(e, at(1), ts(1), version(1), "1", Terms{}); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		done := make(chan struct{})
+		for range 3 {
+			wg.Go(func() {
+				last := timestamp.T{}
+				for {
+					s, got, err := get(e, at(1))
+					i := s.Time.Ticks() - ts(1).Ticks() + 1
+					if err != nil || !bytes.Equal(got, version(i)) {
+						t.Errorf("read %d bytes of version %d, %v", len(got), i, err)
+						return
+					}
+					if s.Newest().Before(last) {
+						t.Errorf("time went back from %v to %v", last, s.Newest())
+						return
+					}
+					last = s.Newest()
+					select {
+					case <-done:
+						return
+					default:
+					}
+				}
+			})
+		}
+		for i := int64(2); i < rounds; i++ {
+			err := put(e, at(1), ts(i), version(i), "x", Terms{})
+			if err == nil && i%3 == 0 { // in between two puts
+				_, err = e.Update(ctx, at(1), Change{Name: path3(at(1)), MetaTime: ts(i).WithOffset(1)}, Terms{})
+			}
+			if err != nil {
+				t.Error(err)
+				break
+			}
+		}
+		close(done)
+		wg.Wait()
+	})
+}
+
+// Concurrent writers of one name end in the newest of them.
+func TestConcurrentWriters(t *testing.T) {
+	e := newEngine(vfs.OS, t.TempDir())
+	var wg sync.WaitGroup
+	for i := int64(1); i <= 16; i++ {
+		wg.Go(func() {
+			err := put(e, at(1), ts(i), []byte{byte(i)}, "x", Terms{})
+			if err != nil && !errs.Is(err, errs.Stale) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if s, got, err := get(e, at(1)); err != nil || s.Time != ts(16) || got[0] != 16 {
+		t.Errorf("ended in %s, %v", show(s), err)
+	}
+}
+
+// flip changes one byte of a file of the engine.
+func flip(t *testing.T, fs vfs.FS, file string, off int64) {
+	t.Helper()
+	f, err := fs.OpenFile(file, syscall.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, off); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 0x55
+	if _, err := f.WriteAt(b, off); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestQuarantine(t *testing.T) {
+	data := bytes.Repeat([]byte("x"), 500_000)
+	for what, tt := range map[string]struct {
+		ext string
+		off int64
+	}{
+		"first block":  {extData, blob.PageSize + 10},
+		"last block":   {extData, blob.PageSize + 499_999},
+		"text":         {extData, 200},
+		"fixed header": {extData, 40},
+		"metadata":     {extMeta, 200},
+		"times of it":  {extMeta, 70},
+	} {
+		t.Run(what, func(t *testing.T) {
+			forEachFS(t, func(t *testing.T, fs vfs.FS, root string) {
+				e := newEngine(fs, root)
+				l := at(7)
+				if err := errors.Join(put(e, l, ts(10), data, "one", Terms{}), post(e, l, 20, 20, "two", Terms{})); err != nil {
+					t.Fatal(err)
+				}
+				flip(t, fs, e.file(l, tt.ext), tt.off)
+				_, got, err := get(e, l)
+				if !errs.Is(err, errs.Corrupt) {
+					t.Fatalf("read %d bytes, %v, want Corrupt", len(got), err)
+				}
+				for range 2 { // remembered, and across a restart
+					if s, _, err := get(e, l); !errs.Is(err, errs.Corrupt) || s.Kind != Lost {
+						t.Fatalf("afterwards: %s, %v, want Corrupt", show(s), err)
+					}
+					e = newEngine(fs, root)
+				}
+				list, err := fs.ReadDir(root + "/quarantined/objects")
+				if err != nil || len(list) != 2 || !strings.HasSuffix(list[1].Name, ".reason") {
+					t.Fatalf("in quarantine: %v, %v, want the file and its reason", list, err)
+				}
+				if err := post(e, l, 90, 0, "x", Terms{}); !errs.Is(err, errs.Corrupt) {
+					t.Errorf("update of a lost object: %v, want Corrupt", err)
+				}
+				if tt.ext == extData && what != "fixed header" {
+					if err := put(e, l, ts(9), data, "old", Terms{Merge: true}); !errs.Is(err, errs.Stale) {
+						t.Errorf("an older version from a peer: %v, want Stale", err)
+					}
+				}
+				// What a peer has repairs it.
+				if err := put(e, l, ts(10), data, "one", Terms{Merge: true}); tt.ext == extData && err != nil {
+					t.Fatalf("repair of the data: %v", err)
+				}
+				if err := post(e, l, 20, 20, "two", Terms{Merge: true}); tt.ext == extMeta && err != nil {
+					t.Fatalf("repair of the metadata: %v", err)
+				}
+				s, got, err := get(e, l)
+				if err != nil || !bytes.Equal(got, data) || s.Meta.Get("X-Object-Meta-M") != "two" || s.ContentType != "type/two" {
+					t.Fatalf("after the repair: %s, %d bytes, %v", show(s), len(got), err)
+				}
+				leftovers(t, fs, root)
+			})
+		})
+	}
+}
+
+// A file that is another object's is not served.
+func TestMisplacedFile(t *testing.T) {
+	fs := vfs.NewMem()
+	e := newEngine(fs, "/")
+	if err := put(e, at(1), ts(1), []byte("x"), "a", Terms{}); err != nil {
+		t.Fatal(err)
+	}
+	other := at(1)
+	other.Hash[15] = 1
+	if err := fs.Rename(e.file(at(1), extData), e.file(other, extData)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := get(e, other); !errs.Is(err, errs.Corrupt) {
+		t.Errorf("read of a misplaced file: %v, want Corrupt", err)
+	}
+	if list, err := fs.ReadDir(path.Join("/quarantined/objects")); err != nil || len(list) != 2 {
+		t.Errorf("quarantine has %v, %v", list, err)
+	}
+}

@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"martlet/internal/errs"
+	"martlet/internal/vfs"
+)
+
+// write is one push of a replica.
+type write struct {
+	kind        int // 0 put, 1 delete, 2 update
+	time, ctype int64
+	body        byte
+	meta        string
+}
+
+func (w write) do(e *Engine, l Location, terms Terms) error {
+	switch w.kind {
+	case 0:
+		return put(e, l, ts(w.time), []byte{w.body, w.body}[:1+w.body%2], w.meta, terms)
+	case 1:
+		return del(e, l, w.time, terms)
+	}
+	return post(e, l, w.time, w.ctype, w.meta, terms)
+}
+
+func drawWrite(t *rapid.T) write {
+	return write{
+		kind:  rapid.IntRange(0, 2).Draw(t, "kind"),
+		time:  rapid.Int64Range(1, 5).Draw(t, "time"),
+		ctype: rapid.Int64Range(0, 5).Draw(t, "ctype"),
+		body:  rapid.ByteRange(0, 3).Draw(t, "body"),
+		meta:  rapid.SampledFrom([]string{"a", "b"}).Draw(t, "meta"),
+	}
+}
+
+// permute calls f with every order of n numbers.
+func permute(n int, f func([]int)) {
+	order := make([]int, 0, n)
+	used := make([]bool, n)
+	var step func()
+	step = func() {
+		if len(order) == n {
+			f(order)
+			return
+		}
+		for i := range n {
+			if !used[i] {
+				used[i] = true
+				order = append(order, i)
+				step()
+				order, used[i] = order[:len(order)-1], false
+			}
+		}
+	}
+	step()
+}
+
+// All orders of the same pushes, also repeated ones, end in the same state.
+func TestEveryOrderEndsInTheSameState(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		writes := rapid.SliceOfN(rapid.Custom(drawWrite), 2, 4).Draw(t, "writes")
+		want := ""
+		permute(len(writes), func(order []int) {
+			e := newEngine(vfs.NewMem(), "/")
+			for _, i := range append(order, order[0]) {
+				if err := writes[i].do(e, at(1), Terms{Merge: true}); err != nil && !errs.Is(err, errs.Stale) {
+					t.Fatalf("%+v: %v", writes[i], err)
+				}
+			}
+			s, err := e.Stat(ctx, at(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want == "" {
+				want = show(s)
+			}
+			if got := show(s); got != want {
+				t.Fatalf("order %v of %+v ends in\n%s, another in\n%s", order, writes, got, want)
+			}
+		})
+	})
+}
+
+// model is what the rules say of a name, in memory.
+type model map[byte]*struct {
+	live              bool
+	data, meta, type_ int64
+	body              byte
+	metaText, typeOf  string
+}
+
+// Random operations of clients on the engine, with restarts, and on a map.
+func TestAgainstModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		fs := vfs.NewMem()
+		e := newEngine(fs, "/")
+		m := model{}
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			key := rapid.ByteRange(1, 3).Draw(t, "key")
+			w := drawWrite(t)
+			w.time = rapid.Int64Range(1, 40).Draw(t, "stamp")
+			if w.ctype > 0 {
+				w.ctype = w.time
+			}
+			if rapid.IntRange(0, 5).Draw(t, "restart") == 0 {
+				e = newEngine(fs, "/")
+			}
+			err := w.do(e, at(key), Terms{})
+			if want := m.apply(key, w); errs.KindOf(err) != want || (err == nil) != (want == errs.Other) {
+				t.Fatalf("%+v on %d: %v, want kind %v", w, key, err, want)
+			}
+			m.compare(t, e)
+		}
+	})
+}
+
+func (m model) apply(key byte, w write) errs.Kind {
+	o := m[key]
+	if o == nil {
+		o = new(struct {
+			live              bool
+			data, meta, type_ int64
+			body              byte
+			metaText, typeOf  string
+		})
+	}
+	switch {
+	case w.kind == 2 && !o.live:
+		return errs.NotFound
+	case w.kind == 2 && max(o.data, o.meta, o.type_) >= w.time, w.kind != 2 && o.data >= w.time:
+		return errs.Stale
+	}
+	m[key] = o
+	if w.kind == 2 {
+		o.meta, o.metaText = w.time, w.meta
+		if w.ctype > 0 {
+			o.type_, o.typeOf = w.time, w.meta
+		}
+		return errs.Other
+	}
+	wasLater := func(t int64) bool { return t > w.time }
+	o.data, o.live, o.body = w.time, w.kind == 0, w.body
+	if !wasLater(o.meta) {
+		o.meta, o.metaText = w.time, w.meta
+	}
+	if !wasLater(o.type_) {
+		o.type_, o.typeOf = w.time, w.meta
+	}
+	return errs.Other
+}
+
+func (m model) compare(t *rapid.T, e *Engine) {
+	for key, o := range m {
+		s, body, err := get(e, at(key))
+		if !o.live {
+			if !errs.Is(err, errs.NotFound) || s.Kind != Deleted || s.Time != ts(o.data) {
+				t.Fatalf("%d: %s, %v, want a tombstone at %d", key, show(s), err, o.data)
+			}
+			continue
+		}
+		got := fmt.Sprint(s.Time, s.MetaTime, s.ContentTypeTime, body, s.Meta.Get("X-Object-Meta-M"), s.ContentType)
+		want := fmt.Sprint(ts(o.data), ts(o.meta), ts(o.type_), []byte{o.body, o.body}[:1+o.body%2], o.metaText, "type/"+o.typeOf)
+		if err != nil || got != want {
+			t.Fatalf("%d: %s, %v, want %s", key, got, err, want)
+		}
+	}
+}

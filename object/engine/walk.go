@@ -1,0 +1,185 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"slices"
+	"strings"
+
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/vfs"
+	"martlet/object/durable"
+)
+
+// Entry is one name that Walk has met.
+type Entry struct {
+	Location
+	State State
+}
+
+// Policies returns the policies that have had an object here, in order.
+func (e *Engine) Policies() ([]policy.Index, error) {
+	list, err := e.list(e.root)
+	if err != nil {
+		return nil, e.wrap("engine.policies", Location{}, err)
+	}
+	var all []policy.Index
+	for _, entry := range list {
+		rest, ok := strings.CutPrefix(entry.Name, "objects")
+		if !ok || !entry.Dir {
+			continue
+		}
+		if rest == "" {
+			all = append(all, 0)
+			continue
+		}
+		if i, err := policy.ParseIndex(strings.TrimPrefix(rest, "-")); err == nil && i != 0 && i.Suffix() == rest {
+			all = append(all, i)
+		}
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+// list returns what is in a directory, nothing where there is none.
+func (e *Engine) list(dir string) ([]vfs.Entry, error) {
+	list, err := e.cfg.FS.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return list, err
+}
+
+// Walk yields the names of a policy whose hashes are from `from` to `to`, both
+// included, in order of hash, each with its state at the time it is met. What
+// comes or goes meanwhile may be there or not. An error that concerns one name is
+// yielded with it, and the walk goes on if the consumer does; one that concerns a
+// folder ends the walk. It holds the names of one folder in memory and no lock.
+func (e *Engine) Walk(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for dir, err := range e.leaves(ctx, p, from, to) {
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			list, err := e.list(dir)
+			if err != nil {
+				yield(Entry{}, e.wrap("engine.walk", Location{Policy: p}, err))
+				return
+			}
+			seen, last := false, name.Hash{}
+			for _, entry := range list {
+				h, ok := hashOf(entry.Name)
+				if !ok || seen && h == last || bytes.Compare(h[:], from[:]) < 0 || bytes.Compare(h[:], to[:]) > 0 {
+					continue
+				}
+				seen, last = true, h
+				at := Location{p, h}
+				s, err := e.Stat(ctx, at)
+				if err == nil && s.Kind == Absent && s.Newest().IsZero() {
+					continue // gone since
+				}
+				if !yield(Entry{at, s}, err) || ctx.Err() != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// leaves yields the folders that hold the hashes of a range, in order.
+func (e *Engine) leaves(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		top := e.objects(p)
+		list, err := e.list(top)
+		if err != nil {
+			yield("", e.wrap("engine.walk", Location{Policy: p}, err))
+			return
+		}
+		first, last := leafName(leafOf(from)), leafName(leafOf(to))
+		for _, entry := range list {
+			if !entry.Dir || len(entry.Name) != len(first) || entry.Name < first || entry.Name > last {
+				continue
+			}
+			if ctx.Err() != nil {
+				yield("", errs.E(errs.Op("engine.walk"), errs.Aborted, context.Cause(ctx)))
+				return
+			}
+			if !yield(top+"/"+entry.Name, nil) {
+				return
+			}
+		}
+	}
+}
+
+// hashOf returns the hash in the name of a part's file.
+func hashOf(file string) (name.Hash, bool) {
+	h, ext, _ := strings.Cut(file, ".")
+	if ext = "." + ext; ext != extData && ext != extMeta && ext != extLost {
+		return name.Hash{}, false
+	}
+	hash, err := name.ParseHash(h)
+	return hash, err == nil
+}
+
+// Sweep removes what writers that a crash ended have left in the folders of
+// objects. It spares what this Engine's own writers are working on. It is one
+// pass over all folders and may run beside requests.
+func (e *Engine) Sweep(ctx context.Context) error {
+	policies, err := e.Policies()
+	if err != nil {
+		return err
+	}
+	var all name.Hash
+	for i := range all {
+		all[i] = 0xff
+	}
+	for _, p := range policies {
+		for dir, err := range e.leaves(ctx, p, name.Hash{}, all) {
+			if err != nil {
+				return err
+			}
+			if err := e.sweepFolder(dir); err != nil {
+				return e.wrap("engine.sweep", Location{Policy: p}, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (e *Engine) sweepFolder(dir string) error {
+	list, err := e.list(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range list {
+		var remove func() error
+		file := dir + "/" + entry.Name
+		switch rest, isNew := strings.CutPrefix(entry.Name, durable.NewPrefix); {
+		case isNew:
+			remove = func() error { // the holder of the lock may be about to rename it
+				if h, ok := hashOf(rest); ok {
+					defer e.lock(h).Unlock()
+				}
+				return e.cfg.FS.Remove(file)
+			}
+		case strings.HasPrefix(entry.Name, vfs.TempPrefix):
+			info, err := e.cfg.FS.Stat(file)
+			if err != nil || !info.ModTime.Before(e.began) {
+				continue // gone, or in use
+			}
+			remove = func() error { return e.cfg.FS.Remove(file) }
+		default:
+			continue
+		}
+		if err := remove(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package object
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"martlet/internal/backend"
+	"martlet/internal/conditional"
+	"martlet/internal/timestamp"
+	"martlet/object/engine"
+)
+
+// head describes an object as get would send it.
+func (s *Server) head(ctx context.Context, c *call) (*backend.Response, error) {
+	state, err := c.store.Stat(ctx, c.at)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.visible(state); err != nil {
+		return nil, err
+	}
+	resp, _ := c.answer(&state)
+	if resp.Status == 200 {
+		resp.Length = state.Length
+	}
+	return resp, nil
+}
+
+// get sends an object or ranges of it. What it sends has been checked; damage
+// that is found on the way ends the body with an error.
+func (s *Server) get(ctx context.Context, c *call) (*backend.Response, error) {
+	r, err := c.store.Open(ctx, c.at)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.send(r)
+	if err != nil || resp.Body == nil {
+		if closeErr := r.Close(); err == nil {
+			err = closeErr
+		}
+	}
+	return resp, err
+}
+
+func (c *call) send(r *engine.Reader) (*backend.Response, error) {
+	state := r.State()
+	if err := c.visible(*state); err != nil {
+		return nil, err
+	}
+	resp, v := c.answer(state)
+	if resp.Status != 200 {
+		return resp, nil
+	}
+	cond := conditional.From(c.Header)
+	if c.ignoresRange(state) {
+		cond.Range = ""
+	}
+	spans, extent := cond.Spans(v, state.Length)
+	b := &body{reader: r}
+	switch {
+	case extent == conditional.Unsatisfiable:
+		resp.Status = 416
+		resp.Header.Set("Content-Range", fmt.Sprintf("bytes */%d", state.Length))
+		return resp, nil
+	case extent == conditional.Whole:
+		b.parts = []part{{span: conditional.Span{N: state.Length}}}
+	case len(spans) == 1:
+		resp.Status = 206
+		resp.Header.Set("Content-Range", contentRange(spans[0], state.Length))
+		b.parts = []part{{span: spans[0]}}
+	default:
+		resp.Status = 206
+		boundary := c.boundary()
+		b.parts = byteRanges(spans, boundary, state)
+		resp.Header.Set(backend.ContentType, "multipart/byteranges;boundary="+boundary)
+	}
+	resp.Length, resp.Body = b.length(), b
+	return resp, b.prime()
+}
+
+// ignoresRange reports whether the object has a field that makes ranges
+// meaningless here: the proxy computes them for what the object stands for.
+func (c *call) ignoresRange(s *engine.State) bool {
+	for _, field := range list(c.Header.Get(hdrNoRangeIf)) {
+		if s.System.Has(field) || s.Meta.Has(field) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *call) boundary() string {
+	if b := c.Header.Get(hdrBoundary); b != "" && len(b) <= 70 && !strings.ContainsAny(b, "\r\n\"; ") {
+		return b
+	}
+	return strings.ToLower(rand.Text())
+}
+
+func contentRange(s conditional.Span, length int64) string {
+	return fmt.Sprintf("bytes %d-%d/%d", s.Off, s.Off+s.N-1, length)
+}
+
+// byteRanges lays out several ranges as multipart/byteranges.
+func byteRanges(spans []conditional.Span, boundary string, s *engine.State) []part {
+	parts := make([]part, 0, len(spans)+1)
+	lead := ""
+	for _, span := range spans {
+		text := fmt.Sprintf("%s--%s\r\nContent-Type: %s\r\nContent-Range: %s\r\n\r\n", lead, boundary, s.ContentType, contentRange(span, s.Length))
+		parts = append(parts, part{text: text, span: span})
+		lead = "\r\n"
+	}
+	return append(parts, part{text: "\r\n--" + boundary + "--"})
+}
+
+// answer evaluates the preconditions and returns an answer without a body: 200,
+// 304 or 412, with the headers of the object.
+func (c *call) answer(s *engine.State) (*backend.Response, conditional.Validators) {
+	newest := s.Newest()
+	v := conditional.Validators{ETag: c.etag(s), Modified: newest.CeilSecond()}
+	resp := &backend.Response{Status: 200, Header: describe(s, newest)}
+	cond := conditional.From(c.Header)
+	switch cond.Check(v) {
+	case conditional.NotModified:
+		resp.Status = 304
+	case conditional.Failed:
+		resp.Status = 412
+	}
+	return resp, v
+}
+
+// etag returns what conditions are compared with: the object's, or what the
+// first of the named fields that it has says.
+func (c *call) etag(s *engine.State) string {
+	for _, field := range list(c.Header.Get(hdrEtagIsAt)) {
+		if v := s.System.Get(field); v != "" {
+			return v
+		}
+		if v := s.Meta.Get(field); v != "" {
+			return v
+		}
+	}
+	return hex.EncodeToString(s.MD5[:])
+}
+
+// describe returns the headers of an object.
+func describe(s *engine.State, newest timestamp.T) backend.Header {
+	h := make(backend.Header, 0, 9+len(s.System)+len(s.Meta))
+	data := s.Time.String()
+	h = append(h,
+		backend.Field{Name: backend.ContentType, Value: s.ContentType},
+		backend.Field{Name: backend.ETag, Value: hex.EncodeToString(s.MD5[:])},
+		backend.Field{Name: "Last-Modified", Value: newest.CeilSecond().Format(http.TimeFormat)},
+		backend.Field{Name: "Accept-Ranges", Value: "bytes"},
+		backend.Field{Name: backend.Timestamp, Value: newest.Normal()},
+		backend.Field{Name: backend.BackendStamp, Value: newest.String()},
+		backend.Field{Name: backend.DataStamp, Value: data},
+		backend.Field{Name: hdrDurable, Value: data},
+	)
+	return append(append(h, s.System...), s.Meta...)
+}

@@ -1,0 +1,40 @@
+package pending
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+)
+
+// A Sender sends a request to the storage server at an address and returns its
+// answer. It must return soon after ctx ends.
+type Sender interface {
+	Do(ctx context.Context, addr string, r *backend.Request) (*backend.Response, error)
+}
+
+// Deliver sends an update to one replica of the container and returns nil if it
+// has taken it. The error is of kind errs.NotFound where the replica has no such
+// container.
+func Deliver(ctx context.Context, to Sender, addr, method string, target backend.Target, header backend.Header) error {
+	const op errs.Op = "pending.deliver"
+	where := errs.Subject(addr + target.Quoted())
+	resp, err := to.Do(ctx, addr, &backend.Request{Method: method, Path: target.Quoted(), Header: slices.Clone(header)})
+	if err != nil {
+		return errs.E(op, where, err)
+	}
+	if resp.Body != nil {
+		if err := resp.Body.Close(); err != nil {
+			return errs.E(op, where, err)
+		}
+	}
+	switch {
+	case resp.Status/100 == 2:
+		return nil
+	case resp.Status == 404:
+		return errs.E(op, where, errs.NotFound)
+	}
+	return errs.E(op, where, errs.Unavailable, fmt.Errorf("answered %d", resp.Status))
+}

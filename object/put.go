@@ -1,0 +1,223 @@
+package object
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/timestamp"
+	"martlet/object/engine"
+	"martlet/object/engine/blob"
+)
+
+// put stores an object. When it returns 201 data, metadata and name are on
+// stable storage (see engine.Writer.Commit), and the container's listing has been
+// told or the telling is durably queued.
+func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
+	ts, err := s.parseWrite(c)
+	if err != nil {
+		return nil, err
+	}
+	if c.Header.Get(backend.ContentType) == "" {
+		return nil, errs.Refuse(errs.Invalid, "No content type")
+	}
+	if err := c.parseDeleteAt(); err != nil {
+		return nil, err
+	}
+	check, err := c.putCheck(ctx, ts)
+	if err != nil {
+		return nil, err
+	}
+	w, err := c.store.Create(ctx, c.at, c.Length)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close() //nolint:errcheck // nothing is kept by it: Commit has said what was
+	if err := c.receive(w); err != nil {
+		return nil, err
+	}
+	v, err := c.version(w, ts)
+	if err != nil {
+		return nil, err
+	}
+	o, err := w.Commit(v, engine.Terms{Check: check, Merge: c.replication})
+	if err != nil {
+		return nil, err
+	}
+	_ = w.Close() // its buffer is not to wait for the container; Commit has synced the file
+	if err := s.tellContainer(ctx, c, "PUT", &o.After); err != nil {
+		return nil, err
+	}
+	return &backend.Response{Status: 201, Header: backend.Header{
+		{Name: backend.ETag, Value: hex.EncodeToString(v.MD5[:])},
+		{Name: backend.BackendStamp, Value: ts.String()},
+	}}, nil
+}
+
+// smallBody is the length in bytes up to which a body is taken in before anyone
+// looks whether it is wanted: Commit looks anyway.
+const smallBody = 64 << 10
+
+// putCheck returns the precondition of a PUT, which Commit asks again, and its
+// error where it is known before the body that it does not hold.
+func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State) error, error) {
+	mustBeNew := c.Header.Get("If-None-Match") == "*"
+	if text := c.Header.Get("If-None-Match"); text != "" && !mustBeNew {
+		return nil, errs.Refuse(errs.Invalid, "If-None-Match only supports *")
+	}
+	check := func(s engine.State) error {
+		if mustBeNew && s.Kind == engine.Live && !c.gone(&s) {
+			return c.refuse(errs.Precondition, s)
+		}
+		return nil
+	}
+	if !mustBeNew && c.Length >= 0 && c.Length <= smallBody {
+		return check, nil
+	}
+	s, err := c.store.Stat(ctx, c.at)
+	if err != nil {
+		return nil, err
+	}
+	if !c.replication && !s.Time.Before(ts) {
+		return nil, c.refuse(errs.Stale, s)
+	}
+	return check, check(s)
+}
+
+// receive takes in the body. One that breaks off, or is not as long as it was
+// announced, is of kind errs.Aborted.
+func (c *call) receive(w *engine.Writer) error {
+	const op errs.Op = "object.put"
+	if c.Body != nil {
+		_, err := w.ReadFrom(c.Body)
+		var read *blob.ReadError
+		if errors.As(err, &read) && errs.KindOf(err) == errs.Other {
+			return errs.E(op, errs.Aborted, err)
+		}
+		if errs.Is(err, errs.TooLarge) && c.Length >= 0 {
+			return errs.E(op, errs.Aborted, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if c.Length >= 0 && w.Length() != c.Length {
+		return errs.E(op, errs.Aborted, fmt.Errorf("body of %d bytes, %d announced: %w", w.Length(), c.Length, io.ErrUnexpectedEOF))
+	}
+	return nil
+}
+
+// version is what the object is to be. The commit, in the header or behind the
+// body, must be there and name the bytes that came.
+func (c *call) version(w *engine.Writer, ts timestamp.T) (engine.Version, error) {
+	v := engine.Version{Time: ts, Name: c.target.Path, ContentType: c.Header.Get(backend.ContentType)}
+	etag, crc := c.commit(backend.CommitETag), c.commit(backend.CommitCRC)
+	if etag == "" || crc == "" {
+		return v, errs.Refuse(errs.Invalid, "the body has no commit")
+	}
+	if n, err := hex.Decode(v.MD5[:], []byte(etag[:min(len(etag), 32)])); err != nil || n != len(v.MD5) || len(etag) != 32 {
+		return v, errs.Refuse(errs.Invalid, "%s is not an MD5", backend.CommitETag)
+	}
+	sum, err := strconv.ParseUint(crc, 16, 32)
+	if err != nil || len(crc) != 8 {
+		return v, errs.Refuse(errs.Invalid, "%s is not a checksum", backend.CommitCRC)
+	}
+	if uint32(sum) != w.CRC() {
+		return v, errs.E(errs.Op("object.put"), errs.Mismatch, fmt.Errorf("received %d bytes with checksum %08x, sent was %08x", w.Length(), w.CRC(), sum))
+	}
+	v.System, v.Meta = c.fields()
+	return v, nil
+}
+
+func (c *call) commit(name string) string {
+	if v := c.Trailer.Get(name); v != "" {
+		return v
+	}
+	return c.Header.Get(name)
+}
+
+// post replaces an object's metadata, and its content type if one is sent. When
+// it returns 202 that is on stable storage, and the container's listing has been
+// told or the telling is durably queued.
+func (s *Server) post(ctx context.Context, c *call) (*backend.Response, error) {
+	ts, err := s.parseWrite(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.parseDeleteAt(); err != nil {
+		return nil, err
+	}
+	change := engine.Change{Name: c.target.Path, MetaTime: ts, ContentType: c.Header.Get(backend.ContentType)}
+	_, change.Meta = c.fields()
+	if change.ContentType != "" {
+		change.ContentTypeTime = ts
+		if text := c.Header.Get(hdrTypeStamp); text != "" && c.replication {
+			if change.ContentTypeTime, err = timestamp.Parse(text); err != nil {
+				return nil, errs.E(errs.Invalid, errs.Public(hdrTypeStamp+" is not a timestamp"), err)
+			}
+		}
+	}
+	terms := engine.Terms{Merge: c.replication}
+	if !c.replication {
+		terms.Check = c.visible
+	}
+	o, err := c.store.Update(ctx, c.at, change, terms)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.tellContainer(ctx, c, "PUT", &o.After); err != nil {
+		return nil, err
+	}
+	return &backend.Response{Status: 202, Header: backend.Header{{Name: backend.BackendStamp, Value: o.After.Newest().String()}}}, nil
+}
+
+// delete puts a tombstone in the place of an object, or of nothing. When it
+// returns 204 or 404 that is on stable storage, and the container's listing has
+// been told or the telling is durably queued.
+func (s *Server) delete(ctx context.Context, c *call) (*backend.Response, error) {
+	ts, err := s.parseWrite(c)
+	if err != nil {
+		return nil, err
+	}
+	terms := engine.Terms{Merge: c.replication}
+	if text := c.Header.Get(hdrIfDeleteAt); text != "" {
+		if _, err := strconv.ParseInt(text, 10, 64); err != nil {
+			return nil, errs.Refuse(errs.Invalid, "Bad X-If-Delete-At header value")
+		}
+		c.expired = true // it is the expirer, who sees what is past its time
+		terms.Check = func(s engine.State) error { return c.mustExpire(s, text, ts) }
+	}
+	o, err := c.store.Delete(ctx, c.at, c.target.Path, ts, terms)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.tellContainer(ctx, c, "DELETE", &o.After); err != nil {
+		return nil, err
+	}
+	resp := &backend.Response{Status: 204, Header: backend.Header{{Name: backend.BackendStamp, Value: ts.String()}}}
+	if b := &o.Before; b.Kind == engine.Absent || b.Kind == engine.Deleted || c.gone(b) {
+		resp.Status = 404
+	}
+	return resp, nil
+}
+
+// mustExpire returns why an object is not the one that is to expire at a time.
+func (c *call) mustExpire(s engine.State, deleteAt string, ts timestamp.T) error {
+	switch {
+	case s.Kind == engine.Lost:
+		return c.refuse(errs.Corrupt, s)
+	case !s.Time.Before(ts):
+		return c.refuse(errs.Stale, s)
+	case s.Kind != engine.Live:
+		return c.refuse(errs.NotFound, s)
+	case strings.TrimSpace(s.Meta.Get(hdrDeleteAt)) != deleteAt:
+		return c.refuse(errs.Precondition, s)
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+package object
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/timestamp"
+	"martlet/object/engine"
+	"martlet/object/pending"
+)
+
+// store is what the handlers need of a device's engine.
+type store interface {
+	Stat(ctx context.Context, at engine.Location) (engine.State, error)
+	Open(ctx context.Context, at engine.Location) (*engine.Reader, error)
+	Create(ctx context.Context, at engine.Location, size int64) (*engine.Writer, error)
+	Update(ctx context.Context, at engine.Location, c engine.Change, terms engine.Terms) (engine.Outcome, error)
+	Delete(ctx context.Context, at engine.Location, path name.Path, ts timestamp.T, terms engine.Terms) (engine.Outcome, error)
+}
+
+// Headers that only this package speaks.
+const (
+	hdrReplication = "X-Backend-Replication"
+	hdrOpenExpired = "X-Backend-Open-Expired"
+	hdrEtagIsAt    = "X-Backend-Etag-Is-At"
+	hdrNoRangeIf   = "X-Backend-Ignore-Range-If-Metadata-Present"
+	hdrBoundary    = "X-Backend-Boundary"
+	hdrTypeStamp   = "X-Backend-Content-Type-Timestamp"
+	hdrDurable     = "X-Backend-Durable-Timestamp"
+	hdrDeleteAt    = "X-Delete-At"
+	hdrIfDeleteAt  = "X-If-Delete-At"
+)
+
+// call is one request, parsed.
+type call struct {
+	*backend.Request
+	target  backend.Target
+	at      engine.Location
+	store   store
+	queue   *pending.Queue
+	updates []place // of the container's listing, to be told
+	now     time.Time
+
+	replication bool // it comes from another replica, with what a client wrote once
+	expired     bool // objects past their time are still to be seen
+}
+
+// place is one replica of the container.
+type place struct{ addr, device string }
+
+// parse reads what all methods have in common.
+func (s *Server) parse(r *backend.Request) (*call, error) {
+	target, err := backend.ParseTarget(r.Path)
+	if err != nil {
+		return nil, err
+	}
+	if target.Path.Object == "" {
+		return nil, errs.Refuse(errs.Invalid, "path names no object")
+	}
+	d, err := s.Devices.Lookup(target.Device)
+	if err != nil {
+		return nil, err
+	}
+	kept := s.Stores[d.Name()]
+	c := &call{Request: r, target: target, store: kept.Engine, queue: kept.Queue, now: s.Now()}
+	c.at.Hash = s.Hasher.Hash(target.Path)
+	if text := r.Header.Get(backend.PolicyIndex); text != "" {
+		if c.at.Policy, err = policy.ParseIndex(text); err != nil {
+			return nil, err
+		}
+	}
+	c.replication = truth(r.Header.Get(hdrReplication))
+	c.expired = c.replication || truth(r.Header.Get(hdrOpenExpired))
+	return c, nil
+}
+
+func truth(s string) bool {
+	switch strings.ToLower(s) {
+	case "true", "1", "yes", "on", "t", "y":
+		return true
+	}
+	return false
+}
+
+// parseWrite reads what all writes have in common.
+func (s *Server) parseWrite(c *call) (timestamp.T, error) {
+	ts, err := c.Stamp()
+	if err != nil {
+		return ts, err
+	}
+	if ts.Time().Sub(c.now) > s.cfg.ClockSkew {
+		return ts, errs.Refuse(errs.Invalid, "X-Timestamp is more than %v ahead of this server's clock", s.cfg.ClockSkew)
+	}
+	return ts, c.parsePlaces()
+}
+
+// parsePlaces reads who is to be told of the write.
+func (c *call) parsePlaces() error {
+	hosts, devices := list(c.Header.Get(backend.ContainerHost)), list(c.Header.Get(backend.ContainerDevice))
+	if len(hosts) == 0 || c.replication {
+		return nil
+	}
+	if len(hosts) != len(devices) || len(hosts) > 32 {
+		return errs.Refuse(errs.Invalid, "%s and %s do not fit", backend.ContainerHost, backend.ContainerDevice)
+	}
+	for i, host := range hosts {
+		c.updates = append(c.updates, place{host, devices[i]})
+	}
+	return nil
+}
+
+// list splits a list at its commas.
+func list(s string) []string {
+	if s == "" {
+		return nil
+	}
+	parts := strings.Split(s, ",")
+	for i := range parts {
+		parts[i] = strings.TrimSpace(parts[i])
+	}
+	return parts
+}
+
+// replaceable are the header fields that an object keeps until its metadata is
+// replaced; the X-Object-Meta- and transient ones are as well.
+var replaceable = []string{
+	"Content-Disposition", "Content-Encoding", hdrDeleteAt, "X-Object-Manifest",
+	"Cache-Control", "Content-Language", "Expires", "X-Robots-Tag",
+}
+
+const staticLargeObject = "X-Static-Large-Object"
+
+// fields sorts out what of the header is stored: what stays as long as the data
+// and what metadata replaces. An empty value stores nothing.
+func (c *call) fields() (system, meta backend.Header) {
+	for _, f := range c.Header {
+		if f.Value == "" {
+			continue
+		}
+		switch {
+		case hasPrefix(f.Name, "X-Object-Meta-"), hasPrefix(f.Name, "X-Object-Transient-Sysmeta-"), isReplaceable(f.Name):
+			meta = append(meta, f)
+		case hasPrefix(f.Name, "X-Object-Sysmeta-"), strings.EqualFold(f.Name, staticLargeObject):
+			system = append(system, f)
+		}
+	}
+	return system, meta
+}
+
+func hasPrefix(name, prefix string) bool {
+	_, ok := backend.CutPrefix(name, prefix)
+	return ok
+}
+
+func isReplaceable(name string) bool {
+	for _, r := range replaceable {
+		if len(r) == len(name) && strings.EqualFold(r, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// parseDeleteAt checks the time of expiry of a write, if it has one.
+func (c *call) parseDeleteAt() error {
+	text := c.Header.Get(hdrDeleteAt)
+	if text == "" {
+		return nil
+	}
+	at, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || at < 0 {
+		return errs.Refuse(errs.Invalid, "Non-integer X-Delete-At")
+	}
+	if at < c.now.Unix() && !c.replication {
+		return errs.Refuse(errs.Invalid, "X-Delete-At in past")
+	}
+	return nil
+}
+
+// gone reports whether an object is past its time.
+func (c *call) gone(s *engine.State) bool {
+	if c.expired || s.Kind != engine.Live {
+		return false
+	}
+	at, err := strconv.ParseInt(s.Meta.Get(hdrDeleteAt), 10, 64)
+	return err == nil && at <= c.now.Unix()
+}
+
+// visible returns the error for a name that a client sees nothing under.
+func (c *call) visible(s engine.State) error {
+	switch {
+	case s.Kind == engine.Lost:
+		return c.refuse(errs.Corrupt, s)
+	case s.Kind != engine.Live, c.gone(&s):
+		return c.refuse(errs.NotFound, s)
+	}
+	return nil
+}
+
+func (c *call) refuse(kind errs.Kind, s engine.State) error {
+	return errs.E(errs.Op("object."+strings.ToLower(c.Method)), errs.Subject(c.at.String()), kind, &engine.StateError{State: s})
+}

@@ -1,0 +1,151 @@
+// Package object is the object server of a storage node: it answers the backend
+// requests for objects on the node's devices.
+//
+// It promises that what it has answered with 2xx is on stable storage together
+// with the record of it, that an update of the container's listing has then been
+// delivered or is durably queued, and that a body which broke off leaves nothing
+// behind. It leaves to the proxy who may do what, how many replicas there are,
+// and the formats that clients see; to the engine how objects are kept; to the
+// updater what is queued.
+package object
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/device"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/object/engine"
+	"martlet/object/pending"
+)
+
+// Config is what a Server can be told.
+type Config struct {
+	// ContainerUpdateTimeout is how long an answer waits for the container's
+	// servers before the update is queued instead.
+	ContainerUpdateTimeout time.Duration
+
+	// ClockSkew is how far ahead of this node's clock a timestamp may be.
+	ClockSkew time.Duration
+}
+
+// Defaults returns the configuration that fits most clusters.
+func Defaults() Config {
+	return Config{ContainerUpdateTimeout: time.Second, ClockSkew: time.Minute}
+}
+
+// Store is what is kept on one device.
+type Store struct {
+	Engine *engine.Engine
+	Queue  *pending.Queue
+}
+
+// Stores is the stores of a node by name of their device. The server shares
+// them with the node's other services.
+type Stores map[string]Store
+
+// OpenStores makes the stores of a set of devices. It does nothing to the
+// disks, so that a device which is missing now may come back later.
+func OpenStores(devices *device.Set, cfg engine.Config) Stores {
+	all := Stores{}
+	for d := range devices.All() {
+		all[d.Name()] = Store{engine.New(d.Path(), cfg), pending.New(cfg.FS, d.Path())}
+	}
+	return all
+}
+
+// Deps is what a Server works with.
+type Deps struct {
+	Devices *device.Set
+	Hasher  name.Hasher
+	Stores  Stores
+	Sender  pending.Sender   // how container servers are reached
+	Now     func() time.Time // nil for the machine's clock
+	Log     *slog.Logger     // nil for none
+}
+
+// A Server is a backend.Handler. It is safe for concurrent use.
+type Server struct {
+	cfg Config
+	Deps
+}
+
+// New returns the object server of a node. Every device must have its store.
+func New(cfg Config, deps Deps) (*Server, error) {
+	const op errs.Op = "object.new"
+	if deps.Devices == nil || deps.Sender == nil {
+		return nil, errs.E(op, errs.Invalid, "devices and a sender are needed")
+	}
+	if cfg.ContainerUpdateTimeout <= 0 || cfg.ClockSkew < 0 {
+		return nil, errs.E(op, errs.Invalid, "the update timeout must be positive, the clock skew not negative")
+	}
+	for d := range deps.Devices.All() {
+		if s := deps.Stores[d.Name()]; s.Engine == nil || s.Queue == nil {
+			return nil, errs.E(op, errs.Subject(d.Name()), errs.Invalid, "the device has no store")
+		}
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	if deps.Log == nil {
+		deps.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{cfg, deps}, nil
+}
+
+var _ backend.Handler = (*Server)(nil)
+
+// Serve answers one request.
+func (s *Server) Serve(ctx context.Context, r *backend.Request) (*backend.Response, error) {
+	c, err := s.parse(r)
+	if err != nil {
+		return nil, err
+	}
+	var resp *backend.Response
+	switch r.Method {
+	case "GET":
+		resp, err = s.get(ctx, c)
+	case "HEAD":
+		resp, err = s.head(ctx, c)
+	case "PUT":
+		resp, err = s.put(ctx, c)
+	case "POST":
+		resp, err = s.post(ctx, c)
+	case "DELETE":
+		resp, err = s.delete(ctx, c)
+	default:
+		return nil, errs.Refuse(errs.Method, "the object server has no method %.20s", r.Method)
+	}
+	if err != nil {
+		return refusal(err)
+	}
+	return resp, nil
+}
+
+// refusal turns an error that carries the state of the name into an answer
+// which tells the sender how new that is. Other errors stay.
+func refusal(err error) (*backend.Response, error) {
+	var stored *engine.StateError
+	if !errors.As(err, &stored) {
+		return nil, err
+	}
+	resp := &backend.Response{}
+	switch errs.KindOf(err) {
+	case errs.NotFound:
+		resp.Status = 404
+	case errs.Stale:
+		resp.Status = 409
+	case errs.Precondition:
+		resp.Status = 412
+	default:
+		return nil, err
+	}
+	if t := stored.State.Newest(); !t.IsZero() {
+		resp.Header.Add(backend.BackendStamp, t.String())
+	}
+	return resp, nil
+}

@@ -1,0 +1,137 @@
+package updater
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/name"
+	"martlet/internal/timestamp"
+	"martlet/internal/vfs"
+	"martlet/object/pending"
+)
+
+// cluster is three replicas of every container, each of which answers as told.
+type cluster struct {
+	mu     sync.Mutex
+	status map[string]int // by address; 0 is no answer
+	got    []string
+}
+
+func (c *cluster) Container(name.Path) (uint32, []Replica, error) {
+	return 7, []Replica{{"n1", "d"}, {"n2", "d"}, {"n3", "d"}}, nil
+}
+
+func (c *cluster) Do(ctx context.Context, addr string, r *backend.Request) (*backend.Response, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.got = append(c.got, addr+" "+r.Method+" "+r.Path+" "+r.Header.Get("X-Size"))
+	if c.status[addr] == 0 {
+		return nil, errors.New("no answer")
+	}
+	return &backend.Response{Status: c.status[addr]}, nil
+}
+
+func queued(t *testing.T, n int) *pending.Queue {
+	t.Helper()
+	q := pending.New(vfs.NewMem(), "/")
+	for i := range n {
+		stamp := timestamp.FromTicks(int64(1000 + i))
+		u := pending.Update{
+			Hash: name.Hash{byte(i)}, Method: "PUT", Path: name.Path{Account: "a", Container: "c", Object: fmt.Sprint(i)},
+			Header: backend.Header{{Name: "X-Size", Value: "5"}}, Data: stamp, ContentType: stamp, Meta: stamp,
+		}
+		if err := q.Put(context.Background(), u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return q
+}
+
+func length(t *testing.T, q *pending.Queue) (n int) {
+	t.Helper()
+	for _, err := range q.All(context.Background()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
+
+func TestPass(t *testing.T) {
+	for what, tt := range map[string]struct {
+		status map[string]int
+		left   int
+	}{
+		"all take it":        {map[string]int{"n1": 201, "n2": 201, "n3": 202}, 0},
+		"the container gone": {map[string]int{"n1": 404, "n2": 201, "n3": 404}, 0},
+		"one is silent":      {map[string]int{"n1": 201, "n2": 0, "n3": 201}, 2},
+		"one is full":        {map[string]int{"n1": 201, "n2": 507, "n3": 201}, 2},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &cluster{status: tt.status}
+				q := queued(t, 2)
+				u, err := New(Defaults(), []*pending.Queue{q}, c, c, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := u.Pass(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if got := length(t, q); got != tt.left {
+					t.Fatalf("%d updates left, want %d", got, tt.left)
+				}
+				if len(c.got) != 6 || !slices.Contains(c.got, "n1 PUT /d/7/a/c/1 5") {
+					t.Fatalf("sent %q", c.got)
+				}
+				if tt.left == 0 {
+					return
+				}
+				c.got, c.status = nil, map[string]int{"n2": 201} // who has confirmed is not asked again
+				if err := u.Pass(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if got := length(t, q); got != 0 || len(c.got) != 2 {
+					t.Errorf("second pass left %d and sent %q", got, c.got)
+				}
+			})
+		})
+	}
+}
+
+func TestPaceAndEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{status: map[string]int{"n1": 201, "n2": 201, "n3": 201}}
+		u, err := New(Config{PerSecond: 10, Concurrency: 4, Timeout: time.Second}, []*pending.Queue{queued(t, 20)}, c, c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := u.Pass(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < 1900*time.Millisecond || took > 3*time.Second {
+			t.Errorf("20 updates at 10 a second took %v", took)
+		}
+		cancel()
+		if err := u.Pass(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("a pass that was ended returned %v", err)
+		}
+	})
+}
+
+func TestBadConfig(t *testing.T) {
+	if _, err := New(Config{}, nil, nil, nil, nil); err == nil {
+		t.Error("a config of nothing was taken")
+	}
+}
