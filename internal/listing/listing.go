@@ -66,7 +66,7 @@ func (p *Params) set(key, value string, maximum int) error {
 	case "path":
 		p.Path, p.HasPath = value, true
 	case "reverse":
-		p.Reverse = truth(value)
+		p.Reverse = Truth(value)
 	case "format":
 	default:
 		return nil
@@ -120,8 +120,8 @@ func unescape(s string) string {
 	return string(b)
 }
 
-// truth reads a flag as Swift does.
-func truth(s string) bool {
+// Truth reads a flag as Swift does.
+func Truth(s string) bool {
 	switch strings.ToLower(s) {
 	case "true", "1", "yes", "on", "t", "y":
 		return true

@@ -1,0 +1,271 @@
+// Package account is the account server: it keeps, for each account, the list
+// of its containers with what they hold, and the account's metadata.
+//
+// An account is one database of package metadb. Rows come from container servers,
+// at once when a container is made or deleted, later when its counts change. An
+// account that was deleted answers 404 with X-Account-Status and takes no PUT
+// until it is forgotten. What a 2xx answer confirms is on stable storage.
+//
+// Who may do what, which names are legal and how a listing looks to a client is
+// the proxy's business.
+package account
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"martlet/internal/backend"
+	"martlet/internal/dbserver"
+	"martlet/internal/errs"
+	"martlet/internal/listing"
+	"martlet/internal/metadb"
+	"martlet/internal/name"
+	"martlet/internal/timestamp"
+)
+
+// Config is what an operator can set.
+type Config = dbserver.Config
+
+// Deps is what a Server is given.
+type Deps = dbserver.Deps
+
+// statusHeader tells a deleted account from one that never was.
+const statusHeader = "X-Account-Status"
+
+// Server answers requests on accounts. It is a backend.Handler.
+type Server struct {
+	core *dbserver.Core
+}
+
+// New returns the account server of a node's devices. Close ends it.
+func New(cfg Config, deps Deps) (*Server, error) {
+	kind := dbserver.Kind{
+		Schema: schema{},
+		Title:  "Account",
+		Named:  []string{"X-Account-Access-Control"},
+		Owner: func(p name.Path) name.Path {
+			if p.Object != "" {
+				return name.Path{}
+			}
+			return name.Path{Account: p.Account}
+		},
+	}
+	return &Server{dbserver.New(cfg, kind, deps)}, nil
+}
+
+// Close closes the databases, waiting for requests under way.
+func (s *Server) Close() error {
+	s.core.Close()
+	return nil
+}
+
+// Store returns the databases, for the work that goes on beside requests.
+func (s *Server) Store() *metadb.Store { return s.core.Store }
+
+// Serve answers one request.
+func (s *Server) Serve(ctx context.Context, r *backend.Request) (*backend.Response, error) {
+	call, err := s.core.Parse(r)
+	if err != nil {
+		return nil, err
+	}
+	if call.Target.Path.Container != "" {
+		if r.Method == http.MethodPut {
+			return s.putRow(ctx, &call)
+		}
+		return nil, errs.E(errs.Method)
+	}
+	switch r.Method {
+	case http.MethodPut:
+		return s.put(ctx, &call)
+	case http.MethodPost:
+		return s.post(ctx, &call)
+	case http.MethodDelete:
+		return s.delete(ctx, &call)
+	case http.MethodHead, http.MethodGet:
+		return s.read(ctx, &call)
+	}
+	return nil, errs.E(errs.Method)
+}
+
+func deleted(i metadb.Info) bool { return i.Delete.After(i.Put) }
+
+// fresh is the Info of an account that a call makes.
+func fresh(call *dbserver.Call) metadb.Info {
+	return metadb.Info{Path: call.Owner, Created: call.Stamp, Put: call.Stamp, StatusChanged: call.Stamp}
+}
+
+func (s *Server) put(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
+	fields := s.core.Fields(call)
+	made := false
+	err := s.core.Store.Ensure(ctx, call.At, fresh(call), func(tx *metadb.Tx) error {
+		i := tx.Info()
+		if deleted(i) {
+			return errs.Refuse(errs.Forbidden, "Recently deleted")
+		}
+		made = tx.Made()
+		if err := s.core.MergeFields(tx, fields); err != nil {
+			return err
+		}
+		i.Put = timestamp.Max(i.Put, call.Stamp)
+		tx.SetInfo(i)
+		return nil
+	})
+	switch {
+	case errs.Is(err, errs.Forbidden):
+		return gone(http.StatusForbidden), nil
+	case err != nil:
+		return nil, err
+	case made:
+		return dbserver.Respond(http.StatusCreated, nil), nil
+	}
+	return dbserver.Respond(http.StatusAccepted, nil), nil
+}
+
+// gone is the answer about an account that was deleted.
+func gone(status int) *backend.Response {
+	return dbserver.Respond(status, backend.Header{{Name: statusHeader, Value: "Deleted"}})
+}
+
+// change runs fn over an account that is there and not deleted; else it
+// returns the answer to give.
+func (s *Server) change(ctx context.Context, call *dbserver.Call, fn func(*metadb.Tx) error) (*backend.Response, error) {
+	isGone := false
+	err := s.core.Store.Update(ctx, call.At, func(tx *metadb.Tx) error {
+		if isGone = deleted(tx.Info()); isGone {
+			return nil
+		}
+		return fn(tx)
+	})
+	if err == nil && isGone {
+		return gone(http.StatusNotFound), nil
+	}
+	return nil, err
+}
+
+func (s *Server) post(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
+	fields := s.core.Fields(call)
+	answer, err := s.change(ctx, call, func(tx *metadb.Tx) error { return s.core.MergeFields(tx, fields) })
+	if answer != nil || err != nil {
+		return answer, err
+	}
+	return dbserver.Respond(http.StatusNoContent, nil), nil
+}
+
+func (s *Server) delete(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
+	answer, err := s.change(ctx, call, func(tx *metadb.Tx) error {
+		i := tx.Info()
+		if !call.Stamp.After(i.Put) {
+			return errs.Refuse(errs.Stale, "The account was put at %s", i.Put)
+		}
+		i.Delete, i.StatusChanged = timestamp.Max(i.Delete, call.Stamp), call.Stamp
+		tx.SetInfo(i)
+		return tx.ClearFields(call.Stamp)
+	})
+	if answer != nil || err != nil {
+		return answer, err
+	}
+	return dbserver.Respond(http.StatusNoContent, nil), nil
+}
+
+// putRow takes a container server's word on a container.
+func (s *Server) putRow(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
+	row, err := s.parseRow(call)
+	if err != nil {
+		return nil, err
+	}
+	override := listing.Truth(call.Header.Get(dbserver.OverrideGone))
+	err = s.core.Change(ctx, call, fresh(call), func(tx *metadb.Tx) error {
+		if deleted(tx.Info()) && !override {
+			return errs.E(errs.NotFound)
+		}
+		_, err := tx.MergeRow(0, call.Target.Path.Container, row.Append(nil))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if row.Delete.After(row.Put) {
+		return dbserver.Respond(http.StatusNoContent, nil), nil
+	}
+	return dbserver.Respond(http.StatusCreated, nil), nil
+}
+
+func (s *Server) parseRow(call *dbserver.Call) (Row, error) {
+	row := Row{Stamp: call.Stamp}
+	var err error
+	for _, f := range []struct {
+		header string
+		to     *timestamp.T
+	}{{backend.PutStamp, &row.Put}, {backend.DeleteStamp, &row.Delete}} {
+		if !call.Header.Has(f.header) {
+			return row, errs.Refuse(errs.Invalid, "Missing %s header", f.header)
+		}
+		if *f.to, err = s.core.StampIn(call.Request, f.header, timestamp.T{}); err != nil {
+			return row, err
+		}
+	}
+	if row.Objects, err = dbserver.Number(call.Request, dbserver.ObjectCount); err != nil {
+		return row, err
+	}
+	if row.Bytes, err = dbserver.Number(call.Request, dbserver.BytesUsed); err != nil {
+		return row, err
+	}
+	row.Policy, _, err = s.core.Policy(call.Request, backend.PolicyIndex)
+	return row, err
+}
+
+// read answers HEAD and GET.
+func (s *Server) read(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
+	list := call.Method == http.MethodGet
+	q, err := s.core.Query(call)
+	if err != nil && list {
+		return nil, err
+	}
+	q.Path, q.HasPath = "", false // accounts have no pseudo-folders
+	var h backend.Header
+	var body []byte
+	isGone := false
+	err = s.core.Store.View(ctx, call.At, func(tx *metadb.Tx) error {
+		if isGone = deleted(tx.Info()); isGone {
+			return nil
+		}
+		var err error
+		if h, err = head(tx); err == nil && list {
+			body, err = dbserver.List(tx, q, entry)
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case isGone:
+		return gone(http.StatusNotFound), nil
+	case list:
+		return dbserver.JSON(h, body), nil
+	}
+	return dbserver.Respond(http.StatusNoContent, h), nil
+}
+
+// head returns the headers of an account that is not deleted.
+func head(tx *metadb.Tx) (backend.Header, error) {
+	h := make(backend.Header, 0, 16)
+	stats, err := tx.Stats()
+	if err != nil {
+		return nil, err
+	}
+	var sum metadb.Stat
+	for _, s := range stats {
+		sum = sum.Plus(s.Stat)
+		addCounts(&h, "X-Backend-Policy-"+s.Policy.String()+"-", s.Stat)
+	}
+	addCounts(&h, "X-Account-", sum)
+	dbserver.AddStamps(&h, tx.Info())
+	return h, dbserver.AddLive(&h, tx)
+}
+
+func addCounts(h *backend.Header, prefix string, s metadb.Stat) {
+	h.Add(prefix+"Container-Count", strconv.FormatInt(s.Rows, 10))
+	h.Add(prefix+"Object-Count", strconv.FormatInt(s.Objects, 10))
+	h.Add(prefix+"Bytes-Used", strconv.FormatInt(s.Bytes, 10))
+}

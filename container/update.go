@@ -1,0 +1,190 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"martlet/internal/backend"
+	"martlet/internal/dbserver"
+	"martlet/internal/errs"
+	"martlet/internal/metadb"
+	"martlet/internal/name"
+)
+
+// maxReplicas bounds how many account servers one request may name.
+const maxReplicas = 32
+
+// replicas are where a request says that its account is kept.
+type replicas struct {
+	partition uint32
+	at        []struct{ addr, device string }
+}
+
+// accountReplicas reads which account servers to tell. Lists that do not fit
+// each other are of kind errs.Invalid.
+func (s *Server) accountReplicas(r *backend.Request) (replicas, error) {
+	var to replicas
+	part := r.Header.Get(backend.AccountPart)
+	if part == "" {
+		return to, nil
+	}
+	n, err := strconv.ParseUint(part, 10, 32)
+	if err != nil {
+		return to, errs.E(errs.Invalid, errs.Public(backend.AccountPart+" is not a number"), err)
+	}
+	to.partition = uint32(n)
+	hosts := strings.Split(r.Header.Get(backend.AccountHost), ",")
+	devices := strings.Split(r.Header.Get(backend.AccountDevice), ",")
+	if len(hosts) != len(devices) || len(hosts) > maxReplicas {
+		return to, errs.Refuse(errs.Invalid, "%s and %s do not fit each other", backend.AccountHost, backend.AccountDevice)
+	}
+	for i := range hosts {
+		at := struct{ addr, device string }{strings.TrimSpace(hosts[i]), strings.TrimSpace(devices[i])}
+		if at.addr == "" || at.device == "" {
+			return to, errs.Refuse(errs.Invalid, "%s and %s do not fit each other", backend.AccountHost, backend.AccountDevice)
+		}
+		to.at = append(to.at, at)
+	}
+	return to, nil
+}
+
+// accountHeader is the row of a container as account servers take it. Its
+// stamp is that of the counts, which is now.
+func (s *Server) accountHeader(i metadb.Info, stat metadb.Stat) backend.Header {
+	return backend.Header{
+		{Name: backend.Timestamp, Value: s.core.Clock.Next().String()},
+		{Name: backend.PutStamp, Value: i.Put.String()},
+		{Name: backend.DeleteStamp, Value: i.Delete.String()},
+		{Name: dbserver.ObjectCount, Value: strconv.FormatInt(stat.Rows, 10)},
+		{Name: dbserver.BytesUsed, Value: strconv.FormatInt(stat.Bytes, 10)},
+		{Name: backend.PolicyIndex, Value: i.Policy.String()},
+	}
+}
+
+// tellAccount tells the replicas of the account about a container, all at once,
+// and waits for no longer than the node timeout. What fails is logged, and
+// repeated by Report. It returns whether every one said that there is no such
+// account.
+func (s *Server) tellAccount(ctx context.Context, call *dbserver.Call, to replicas, i metadb.Info, stat metadb.Stat) (none bool) {
+	if len(to.at) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	header := s.accountHeader(i, stat)
+	if id := call.Header.Get(backend.TransID); id != "" {
+		header.Add(backend.TransID, id)
+	}
+	absent := make([]bool, len(to.at))
+	var wg sync.WaitGroup
+	for n, at := range to.at {
+		wg.Go(func() {
+			target := backend.Target{Device: at.device, Partition: to.partition, Path: i.Path}
+			status, err := s.send(ctx, at.addr, &backend.Request{Method: http.MethodPut, Path: target.Quoted(), Header: slices.Clone(header)})
+			absent[n] = status == http.StatusNotFound
+			if err != nil || status/100 != 2 && !absent[n] {
+				s.core.Log.WarnContext(ctx, "an account was not told of a container; it will be, later",
+					"account server", at.addr, "device", at.device, "container", i.Path, "status", status, "err", err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, a := range absent {
+		if !a {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Server) send(ctx context.Context, addr string, r *backend.Request) (status int, err error) {
+	resp, err := s.accounts.Do(ctx, addr, r)
+	if err != nil {
+		return 0, err
+	}
+	if resp.Body != nil {
+		err = resp.Body.Close()
+	}
+	return resp.Status, err
+}
+
+// Report calls send for each container about which its account was not yet told
+// what is so now, with the path and the headers of the row that account servers
+// take. Once send returns nil, that counts as told. With all it looks at every
+// container of the node, as after a start; else at those that changed since it
+// last did. What could not be told is tried again by the next call, and the
+// errors are returned together, the first few of them.
+func (s *Server) Report(ctx context.Context, all bool, send func(context.Context, name.Path, backend.Header) error) error {
+	var failed errorList
+	for _, loc := range s.core.Store.TakeChanged() {
+		failed.add(s.reportOne(ctx, loc, send))
+	}
+	if !all {
+		return failed.join()
+	}
+	for dev := range s.core.Store.Devices() {
+		for hash, err := range s.core.Store.Walk(ctx, dev) {
+			if err == nil {
+				err = s.reportOne(ctx, metadb.Location{Device: dev, Hash: hash}, send)
+			}
+			failed.add(err)
+		}
+	}
+	return failed.join()
+}
+
+func (s *Server) reportOne(ctx context.Context, loc metadb.Location, send func(context.Context, name.Path, backend.Header) error) error {
+	var now metadb.Info
+	var stat metadb.Stat
+	var told metadb.Report
+	err := s.core.Store.View(ctx, loc, func(tx *metadb.Tx) (err error) {
+		now = tx.Info()
+		if stat, err = tx.Stat(now.Policy); err == nil {
+			told, err = tx.Reported()
+		}
+		return err
+	})
+	is := metadb.Report{Put: now.Put, Delete: now.Delete, Objects: stat.Rows, Bytes: stat.Bytes}
+	switch {
+	case errs.Is(err, errs.NotFound) || err == nil && told == is:
+		return nil
+	case err == nil:
+		err = send(ctx, now.Path, append(s.accountHeader(now, stat), backend.Field{Name: dbserver.OverrideGone, Value: "yes"}))
+	}
+	if err == nil {
+		err = s.core.Store.Update(ctx, loc, func(tx *metadb.Tx) error { return tx.SetReported(is) })
+	}
+	if err != nil {
+		s.core.Store.MarkChanged(loc)
+	}
+	return err
+}
+
+// errorList is the first few errors of many.
+type errorList struct {
+	first []error
+	more  int
+}
+
+func (l *errorList) add(err error) {
+	const few = 8
+	switch {
+	case err == nil:
+	case len(l.first) < few:
+		l.first = append(l.first, err)
+	default:
+		l.more++
+	}
+}
+
+func (l *errorList) join() error {
+	if l.more > 0 {
+		l.first = append(l.first, errors.New("and "+strconv.Itoa(l.more)+" more"))
+	}
+	return errors.Join(l.first...)
+}

@@ -1,0 +1,161 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"martlet/internal/backend"
+	"martlet/internal/dbserver"
+	"martlet/internal/errs"
+	"martlet/internal/metadb"
+	"martlet/internal/policy"
+	"martlet/internal/timestamp"
+)
+
+// put makes a container, or renews it.
+func (s *Server) put(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
+	to, err := s.accountReplicas(call.Request)
+	if err != nil {
+		return nil, err
+	}
+	asked, isAsked, err := s.core.Policy(call.Request, backend.PolicyIndex)
+	if err != nil {
+		return nil, err
+	}
+	wanted := asked
+	if !isAsked {
+		if wanted, err = s.defaultPolicy(call.Request); err != nil {
+			return nil, err
+		}
+	}
+	fields := s.core.Fields(call)
+	var made bool
+	var now metadb.Info
+	var stat metadb.Stat
+	err = s.core.Store.Ensure(ctx, call.At, fresh(call, wanted), func(tx *metadb.Tx) error {
+		isGone, err := deleted(tx)
+		if err != nil {
+			return err
+		}
+		if now = tx.Info(); isAsked && !isGone && now.Policy != asked {
+			return errOtherPolicy
+		}
+		if err := renew(tx, call.Stamp, wanted, isGone); err != nil {
+			return err
+		}
+		if err := s.core.MergeFields(tx, fields); err != nil {
+			return err
+		}
+		made, now = tx.Made() || isGone, tx.Info()
+		stat, err = tx.Stat(now.Policy)
+		return err
+	})
+	h := backend.Header{{Name: backend.PolicyIndex, Value: now.Policy.String()}}
+	switch {
+	case errors.Is(err, errOtherPolicy):
+		return dbserver.Respond(http.StatusConflict, h), nil
+	case err != nil:
+		return nil, err
+	}
+	if s.tellAccount(ctx, call, to, now, stat) {
+		return nil, errs.E(errs.Op("container.put"), errs.NotFound, "no replica of the account is there")
+	}
+	if made {
+		return dbserver.Respond(http.StatusCreated, h), nil
+	}
+	return dbserver.Respond(http.StatusAccepted, h), nil
+}
+
+// errOtherPolicy is for a container that is there under another policy than the
+// one asked for.
+var errOtherPolicy = errs.Refuse(errs.Conflict, "The container has another storage policy")
+
+func (s *Server) defaultPolicy(r *backend.Request) (policy.Index, error) {
+	p, ok, err := s.core.Policy(r, policyDefault)
+	if !ok && err == nil {
+		p = s.core.Policies.Default().Index
+	}
+	return p, err
+}
+
+// renew notes a PUT. One that makes a deleted container anew must be later than
+// the DELETE, and may choose the policy.
+func renew(tx *metadb.Tx, stamp timestamp.T, wanted policy.Index, isGone bool) error {
+	i := tx.Info()
+	if isGone {
+		if !stamp.After(i.Delete) {
+			return errs.Refuse(errs.Conflict, "The container was deleted at %s", i.Delete)
+		}
+		i.Policy, i.StatusChanged = wanted, stamp
+	}
+	i.Put = timestamp.Max(i.Put, stamp)
+	tx.SetInfo(i)
+	return nil
+}
+
+func (s *Server) post(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
+	fields := s.core.Fields(call)
+	err := s.core.Store.Update(ctx, call.At, func(tx *metadb.Tx) error {
+		isGone, err := deleted(tx)
+		if err != nil {
+			return err
+		}
+		if isGone {
+			return errs.E(errs.NotFound)
+		}
+		return s.core.MergeFields(tx, fields)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return dbserver.Respond(http.StatusNoContent, nil), nil
+}
+
+// delete deletes a container that is empty. The DELETE is noted also where a
+// later PUT outdoes it, so that replicas agree on what came before it.
+func (s *Server) delete(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
+	to, err := s.accountReplicas(call.Request)
+	if err != nil {
+		return nil, err
+	}
+	var now metadb.Info
+	var was, is bool
+	err = s.core.Store.Update(ctx, call.At, func(tx *metadb.Tx) error {
+		sum, err := tx.Total()
+		if err != nil {
+			return err
+		}
+		if sum.Rows > 0 {
+			return errs.Refuse(errs.Conflict, "There are objects in the container")
+		}
+		if was, err = deleted(tx); err != nil {
+			return err
+		}
+		if err = noteDelete(tx, call.Stamp); err != nil {
+			return err
+		}
+		now = tx.Info()
+		is, err = deleted(tx)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case !is:
+		return nil, errs.Refuse(errs.Conflict, "The container was put at %s", now.Put)
+	case s.tellAccount(ctx, call, to, now, metadb.Stat{}), was:
+		return nil, errs.E(errs.Op("container.delete"), errs.NotFound)
+	}
+	return dbserver.Respond(http.StatusNoContent, nil), nil
+}
+
+func noteDelete(tx *metadb.Tx, stamp timestamp.T) error {
+	i := tx.Info()
+	if !stamp.After(i.Delete) {
+		return nil
+	}
+	i.Delete, i.StatusChanged = stamp, timestamp.Max(i.StatusChanged, stamp)
+	tx.SetInfo(i)
+	return tx.ClearFields(stamp)
+}

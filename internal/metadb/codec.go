@@ -1,0 +1,133 @@
+package metadb
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+
+	"martlet/internal/timestamp"
+)
+
+// ErrDecode is returned for bytes that are no record.
+var ErrDecode = errors.New("not a record of this version")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+const sealLen = 4
+
+// seal appends the checksum of a key and the value b.
+func seal(key, b []byte) []byte {
+	return binary.LittleEndian.AppendUint32(b, checksum(key, b))
+}
+
+func checksum(key, value []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+}
+
+// unseal returns the value that was sealed under key.
+func unseal(key, b []byte) ([]byte, error) {
+	n := len(b) - sealLen
+	if n < 0 || binary.LittleEndian.Uint32(b[n:]) != checksum(key, b[:n]) {
+		return nil, errChecksum
+	}
+	return b[:n:n], nil
+}
+
+// AppendStamp appends a timestamp to a record: its ticks and its offset.
+func AppendStamp(b []byte, t timestamp.T) []byte {
+	b = binary.AppendUvarint(b, uint64(t.Ticks()))
+	return binary.AppendUvarint(b, t.Offset())
+}
+
+// AppendString appends a string to a record: its length and its bytes.
+func AppendString(b []byte, s string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+// A Decoder reads a record from front to back. After the first thing that it
+// can't read it returns zero values; Err says so at the end.
+type Decoder struct {
+	rest   string
+	failed bool
+}
+
+// NewDecoder reads b, which is copied once: strings that are read share
+// the copy and hold on to nothing of a database.
+func NewDecoder(b []byte) Decoder { return Decoder{rest: string(b)} }
+
+// Err returns ErrDecode if anything could not be read or is left over.
+func (d *Decoder) Err() error {
+	if d.failed || d.rest != "" {
+		return ErrDecode
+	}
+	return nil
+}
+
+// Fail makes Err return ErrDecode.
+func (d *Decoder) Fail() { d.failed, d.rest = true, "" }
+
+// Byte reads one byte.
+func (d *Decoder) Byte() byte {
+	if d.rest == "" {
+		d.failed = true
+		return 0
+	}
+	c := d.rest[0]
+	d.rest = d.rest[1:]
+	return c
+}
+
+// Uvarint reads an unsigned number in its shortest form.
+func (d *Decoder) Uvarint() uint64 {
+	var n uint64
+	for shift := 0; shift < 64; shift += 7 {
+		c := d.Byte()
+		if shift == 63 && c > 1 || shift > 0 && c == 0 {
+			break // too large, or longer than it need be
+		}
+		n |= uint64(c&0x7f) << shift
+		if c < 0x80 {
+			return n
+		}
+	}
+	d.Fail()
+	return 0
+}
+
+// Size reads an unsigned number that fits an int64.
+func (d *Decoder) Size() int64 {
+	n := int64(d.Uvarint())
+	if n < 0 {
+		d.Fail()
+		return 0
+	}
+	return n
+}
+
+// Stamp reads what AppendStamp writes.
+func (d *Decoder) Stamp() timestamp.T {
+	ticks := d.Size()
+	t := timestamp.FromTicks(ticks)
+	if t.Ticks() != ticks {
+		d.Fail()
+	}
+	return t.WithOffset(d.Uvarint())
+}
+
+// String reads what AppendString writes.
+func (d *Decoder) String() string { return d.Take(d.Size()) }
+
+// Take reads n bytes.
+func (d *Decoder) Take(n int64) string {
+	if n > int64(len(d.rest)) {
+		d.Fail()
+		return ""
+	}
+	s := d.rest[:n]
+	d.rest = d.rest[n:]
+	return s
+}
+
+// Rest reads all that is left.
+func (d *Decoder) Rest() string { return d.Take(int64(len(d.rest))) }

@@ -1,0 +1,203 @@
+package metadb
+
+import (
+	"errors"
+	"os"
+	"sync"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// maxBatch bounds how many writers share a transaction, so that none waits
+// long for a late one.
+const maxBatch = 512
+
+// database is one open file.
+type database struct {
+	bolt   *bolt.DB
+	file   *os.File // bolt's own; closing it drops the lock when bolt can't
+	schema Schema
+
+	mu      sync.Mutex
+	waiting []*write // guarded by mu
+	busy    bool     // someone leads; guarded by mu
+	failed  error    // why it is of no more use, once it is; guarded by mu
+}
+
+// write is one change that waits for its transaction.
+type write struct {
+	fn     func(*Tx) error
+	turn   chan bool // true: lead the next batch; false: done
+	err    error
+	report bool // what is told to the owner of a listing may have changed
+}
+
+// failure returns why the database may not be used any more.
+func (d *database) failure() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failed
+}
+
+// fail puts the database out of use. The first reason stays.
+func (d *database) fail(why error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failed == nil {
+		d.failed = why
+	}
+}
+
+// view runs fn over the newest committed state.
+func (d *database) view(fn func(*Tx) error) error {
+	if err := d.failure(); err != nil {
+		return err
+	}
+	err := guard(func() error {
+		return d.bolt.View(func(b *bolt.Tx) error {
+			t, err := begin(d.schema, b)
+			if err != nil {
+				return err
+			}
+			return fn(t)
+		})
+	})
+	if panicked(err) {
+		d.fail(err)
+	}
+	return classify(err)
+}
+
+// update runs fn in a transaction that it may share with others, and returns
+// once that is on stable storage. Whoever finds nobody leading leads: it takes
+// all that wait, commits, answers them, and passes the lead on. So nobody waits
+// for company, and no goroutine stands by. Report says whether what is told to
+// the owner of the listing may have changed.
+func (d *database) update(fn func(*Tx) error) (report bool, err error) {
+	w := &write{fn: fn, turn: make(chan bool, 1)}
+	d.mu.Lock()
+	d.waiting = append(d.waiting, w)
+	lead := !d.busy
+	d.busy = true
+	d.mu.Unlock()
+	if !lead {
+		lead = <-w.turn
+	}
+	if lead {
+		d.lead()
+	}
+	return w.report, classify(w.err)
+}
+
+// lead commits what waits, the caller's own among it, and passes the lead on.
+func (d *database) lead() {
+	d.mu.Lock()
+	batch := d.waiting[:min(len(d.waiting), maxBatch)]
+	d.waiting = d.waiting[len(batch):]
+	err := d.failed
+	d.mu.Unlock()
+
+	if err == nil {
+		d.commit(batch)
+	} else {
+		for _, w := range batch {
+			w.err = err
+		}
+	}
+
+	d.mu.Lock()
+	var next *write
+	if len(d.waiting) > 0 {
+		next = d.waiting[0]
+	} else {
+		d.waiting, d.busy = nil, false
+	}
+	d.mu.Unlock()
+	for _, w := range batch[1:] { // the first is the caller
+		w.turn <- false
+	}
+	if next != nil {
+		next.turn <- true
+	}
+}
+
+// commit runs a batch in one transaction. A write that fails after it changed
+// something takes the transaction with it: the others run again without it.
+func (d *database) commit(batch []*write) {
+	left := batch
+	for len(left) > 0 {
+		var bad *write
+		err := guard(func() error {
+			var err error
+			bad, err = d.try(left)
+			return err
+		})
+		if bad == nil {
+			if err != nil {
+				d.fail(err) // what the file now holds is not known: read it anew
+				for _, w := range left {
+					w.err = err
+				}
+			}
+			return
+		}
+		rest := make([]*write, 0, len(left)-1)
+		for _, w := range left {
+			if w != bad {
+				rest = append(rest, w)
+			}
+		}
+		left = rest
+	}
+}
+
+// try runs writes in a transaction and commits it, synced, if anything
+// changed. It returns the write that has to be left out, if there is one, its
+// error set and nothing done.
+func (d *database) try(list []*write) (bad *write, err error) {
+	b, err := d.bolt.Begin(true)
+	if err != nil {
+		return nil, err
+	}
+	t, err := begin(d.schema, b)
+	if err != nil {
+		return nil, rollback(b, err)
+	}
+	touched := false
+	for _, w := range list {
+		t.touch, t.unreported = false, false
+		if w.err = w.fn(t); w.err != nil && t.touch {
+			return w, rollback(b, nil)
+		}
+		touched = touched || t.touch
+		w.report = t.unreported
+	}
+	if !touched {
+		return nil, rollback(b, nil)
+	}
+	if err := t.finish(); err != nil {
+		return nil, rollback(b, err)
+	}
+	return nil, b.Commit()
+}
+
+// rollback ends a transaction that changed nothing and returns err, or else
+// why it could not be ended.
+func rollback(b *bolt.Tx, err error) error {
+	if rbErr := b.Rollback(); err == nil {
+		return rbErr
+	}
+	return err
+}
+
+// close closes the file. Nobody may be using it.
+func (d *database) close() error {
+	if panicked(d.failure()) {
+		return classify(abandon(d.file)) // bbolt may hold its own locks for ever
+	}
+	err := guard(d.bolt.Close)
+	if panicked(err) {
+		err = errors.Join(err, abandon(d.file))
+	}
+	return classify(err)
+}

@@ -1,0 +1,249 @@
+package metadb
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"martlet/internal/device"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+)
+
+const (
+	tmpDir  = "tmp"
+	tmpName = "metadb-" // begins the names of files that are being made
+	suffix  = ".db"
+
+	// lockWait is for the moment in which a process before this one lets go.
+	lockWait = 2 * time.Second
+)
+
+// path returns where a database lies.
+func (s *Store) path(loc Location) string {
+	hex := loc.Hash.String()
+	return loc.Device.Dir(s.schema.Folder(), hex[:2], hex[2:4], hex+suffix)
+}
+
+// open opens a database that exists; the error is of kind errs.NotFound if it
+// does not. A file that was found corrupt is not opened again until it has
+// changed: each attempt may leave a mapping behind.
+func (s *Store) open(dev *disk, loc Location) (*database, error) {
+	path := s.path(loc)
+	if err := dev.known(s.fs, path, loc.Hash); err != nil {
+		return nil, err
+	}
+	d, err := s.openFile(path, os.O_RDWR)
+	if errs.Is(err, errs.Corrupt) {
+		s.remember(dev, loc.Hash, err)
+	}
+	return d, err
+}
+
+func (s *Store) openFile(path string, flag int) (*database, error) {
+	d := &database{schema: s.schema}
+	err := guard(func() error {
+		var err error
+		d.bolt, err = bolt.Open(path, 0o640, &bolt.Options{
+			Timeout:      lockWait,
+			FreelistType: bolt.FreelistMapType,
+			NoStatistics: true,
+			// bbolt would make what does not exist, and begin anew in an empty file:
+			// only flag says so.
+			OpenFile: func(path string, _ int, mode os.FileMode) (*os.File, error) {
+				var err error
+				d.file, err = openWhole(path, flag, mode)
+				return d.file, err
+			},
+		})
+		return err
+	})
+	if err == nil {
+		return d, nil
+	}
+	if panicked(err) && d.file != nil {
+		_ = abandon(d.file) // bbolt did not get as far as to close it
+	}
+	var sys syscall.Errno
+	if err = classify(err); errs.KindOf(err) == errs.Other && !errors.As(err, &sys) {
+		err = corrupt(err) // bbolt does not like what it read
+	}
+	return nil, err
+}
+
+func openWhole(path string, flag int, mode os.FileMode) (*os.File, error) {
+	f, err := os.OpenFile(path, flag, mode)
+	if err != nil || flag&os.O_CREATE != 0 {
+		return f, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() == 0 {
+		err = errShape
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// abandon takes a file from a bbolt that lost its way. Its mapping stays, since
+// nobody knows who reads it, and keeps the open file alive in the kernel: so the
+// lock has to be given back by name.
+func abandon(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}
+
+// create makes a database with info in it and what fn adds. When it returns nil
+// the file is complete, has its name, and all of that is on stable storage.
+func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (*database, error) {
+	if _, err := rand.Read(info.Incarnation[:]); err != nil {
+		return nil, err
+	}
+	tmp := filepath.Join(loc.Device.Dir(tmpDir), tmpName+s.schema.Folder()+"-"+info.Incarnation.String())
+	// What is in tmp need not last, so its name need not either.
+	if err := s.fs.Mkdir(loc.Device.Dir(tmpDir)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, deviceGone(loc.Device.Path(), loc.Device, err)
+	}
+	d, err := s.openFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err == nil {
+		if err = s.fill(d, info, fn); err == nil {
+			err = s.place(dev, loc, tmp)
+		}
+		if err != nil {
+			d.fail(err)
+			err = errors.Join(err, d.close())
+		}
+	}
+	if err != nil {
+		if rmErr := s.fs.Remove(tmp); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
+			s.log.Warn("a temporary file stays until the next start", "file", tmp, "err", rmErr)
+		}
+		return nil, classify(err)
+	}
+	return d, nil
+}
+
+// fill writes the first state of a database and syncs it.
+func (s *Store) fill(d *database, info Info, fn func(*Tx) error) error {
+	// The one sync at the end does for all: nobody knows the file before.
+	d.bolt.NoSync = true
+	defer func() { d.bolt.NoSync = false }()
+	err := guard(func() error {
+		return d.bolt.Update(func(b *bolt.Tx) error {
+			for _, n := range [][]byte{bucketInfo, bucketMeta, bucketLive, bucketDead, bucketChanges, bucketStats} {
+				if _, err := b.CreateBucket(n); err != nil {
+					return err
+				}
+			}
+			if err := b.Bucket(bucketInfo).Put(keyInfo, seal(keyInfo, appendInfo(nil, &info))); err != nil {
+				return err
+			}
+			t, err := begin(d.schema, b)
+			if err != nil {
+				return err
+			}
+			t.made = true
+			if err := fn(t); err != nil {
+				return err
+			}
+			return t.finish()
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return d.bolt.Sync()
+}
+
+// place gives a complete file its name and makes the name durable.
+func (s *Store) place(dev *disk, loc Location, tmp string) error {
+	path := s.path(loc)
+	if err := s.mkdir(dev, loc.Hash.String()); err != nil {
+		return err
+	}
+	if err := s.fs.Rename(tmp, path); err != nil {
+		return err
+	}
+	for _, dir := range []string{filepath.Dir(path), filepath.Dir(tmp)} {
+		if err := s.fs.SyncDir(dir); err != nil {
+			// The name may or may not last. Nobody has been told of it, so take it
+			// back rather than leave what a caller believes is not there.
+			return errors.Join(err, s.fs.Remove(path))
+		}
+	}
+	return nil
+}
+
+// mkdir makes the folders of a database, durably. The device's own folder is
+// never made: it is a mount point, and nothing may be written where the disk is
+// not mounted.
+func (s *Store) mkdir(dev *disk, hex string) error {
+	key := [4]byte([]byte(hex))
+	dev.mu.Lock()
+	done := dev.folders[key]
+	dev.mu.Unlock()
+	if done {
+		return nil
+	}
+	path := dev.Path()
+	for _, e := range []string{s.schema.Folder(), hex[:2], hex[2:4]} {
+		parent := path
+		path = filepath.Join(path, e)
+		if err := s.fs.Mkdir(path); err != nil && !errors.Is(err, fs.ErrExist) {
+			return deviceGone(parent, dev.Device, err)
+		}
+		// Also where it was there: whoever made it may not have synced it.
+		if err := s.fs.SyncDir(parent); err != nil {
+			return err
+		}
+	}
+	dev.mu.Lock()
+	defer dev.mu.Unlock()
+	dev.folders[key] = true
+	return nil
+}
+
+func deviceGone(parent string, dev *device.Device, err error) error {
+	if parent == dev.Path() && errors.Is(err, fs.ErrNotExist) {
+		return errs.E(errs.BadDevice, err)
+	}
+	return err
+}
+
+// sweep removes what a crash left of databases that were being made.
+func (s *Store) sweep(dev *device.Device) error {
+	dir := dev.Dir(tmpDir)
+	list, err := s.fs.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if strings.HasPrefix(e.Name, tmpName+s.schema.Folder()+"-") && !e.Dir {
+			if err := s.fs.Remove(filepath.Join(dir, e.Name)); err != nil {
+				return fmt.Errorf("sweeping: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// parseName returns the hash of a database's file name.
+func parseName(file string) (name.Hash, bool) {
+	hex, ok := strings.CutSuffix(file, suffix)
+	if !ok {
+		return name.Hash{}, false
+	}
+	h, err := name.ParseHash(hex)
+	return h, err == nil
+}

@@ -1,0 +1,47 @@
+// Package metadb is the base that the account and the container server share:
+// one bbolt file per replica of an account or container, with its metadata and
+// its rows.
+//
+// # Files
+//
+// A database lies at
+//
+//	<device>/<folder>/<first 2 hex>/<next 2 hex>/<32 hex>.db
+//
+// which follows from the hash of its path alone, so that nothing moves when a
+// ring's part power changes. It is put together in <device>/tmp, synced, renamed,
+// and the directories are synced: a database is there whole or not at all. What
+// a crash left in tmp is swept when the store opens.
+//
+// Buckets of a file, every value under a CRC32C of key and value:
+//
+//	info     "info": identity, stamps, policy; "reported": what the account was told
+//	meta     metadata name -> stamp and value, an empty value being a deleted one
+//	live     policy (2 bytes), name -> change number, row: what listings see
+//	dead     the same for rows that listings do not see: tombstones, and rows
+//	         that are older than the delete of their database
+//	changes  change number (8 bytes, big endian) -> policy, name
+//	stats    policy (2 bytes) -> count of live rows, their objects and bytes
+//
+// Tombstones have a bucket of their own so that a listing never walks over the
+// dead. Each change of a row moves it to a new change number, the next of its
+// database; change numbers are of one replica, named by the incarnation in its
+// info, and mean nothing in another.
+//
+// # Promises
+//
+// When Update or Ensure returns nil, what it wrote is on stable storage: every
+// commit is synced. Writers of one database that wait at the same time share one
+// transaction and its syncs. Rows and metadata merge by their stamps, so that any
+// order of the same merges ends in the same state; a merge that changes nothing
+// bumps no change number and costs no sync. Listings cost in proportion to
+// what they return.
+//
+// A file that cannot be read is of kind errs.Corrupt and is left as it is; a
+// panic of bbolt, or a page that the disk can't deliver, is caught here. After a
+// commit that failed, the database is closed and read anew from its file.
+//
+// What a row is, and how two of them merge, is the Schema's business; what a
+// deleted database means to a client is the servers'. Nothing here
+// speaks to other nodes.
+package metadb

@@ -1,0 +1,128 @@
+package metadb
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"martlet/internal/errs"
+	"martlet/internal/vfs"
+)
+
+// Whichever call of the file system fails while a database is made, it is there
+// whole or not at all, and nothing is left in tmp after the next start.
+func TestMakingFailsAtAnyCall(t *testing.T) {
+	for n, fired := 0, true; fired; n++ {
+		dir := t.TempDir()
+		faulty := vfs.FailAt(vfs.OS, n)
+		s, dev := open(t, dir, Config{FS: faulty})
+		loc := Location{dev, hashOf(1)}
+		fill := func(tx *Tx) error { _, err := tx.MergeRow(0, "r", live(5, 1)); return err }
+		acked := s.Ensure(bg, loc, Info{}, fill)
+		fired = faulty.Fired()
+		if !fired && acked != nil {
+			t.Fatalf("no call failed, and yet: %v", acked)
+		}
+		s.Close()
+
+		s, dev = open(t, dir, Config{})
+		loc.Device = dev
+		err := s.Check(bg, loc)
+		if acked == nil && err != nil || err != nil && !errs.Is(err, errs.NotFound) {
+			t.Errorf("call %d failed, Ensure said %v: the database then gives %v", n, acked, err)
+		}
+		if err := s.Ensure(bg, loc, Info{}, fill); err != nil {
+			t.Errorf("call %d failed: made again, %v", n, err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, "sda", "tmp", "*")); len(left) > 0 {
+			t.Errorf("call %d failed: left is %v", n, left)
+		}
+		s.Close()
+	}
+}
+
+func TestDatabaseIsReadAnewAfterAFailedCommit(t *testing.T) {
+	s, loc := one(t)
+	merge(t, s, loc, map[string][]byte{"kept": live(5, 1)})
+	opened(t, s, loc).bolt.MaxSize = 1 // it may not grow, and says so in the commit
+	big := func(tx *Tx) error {
+		for i := range 5000 {
+			if _, err := tx.MergeRow(0, fmt.Sprintf("lost-%d-%s", i, strings.Repeat("x", 50)), live(5, 1)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := s.Update(bg, loc, big); err == nil {
+		t.Fatal("a commit that could not be written was acknowledged")
+	}
+	got, err := page(s, loc, Query{Params: allParams})
+	if err != nil || !slices.Equal(got, []string{"kept"}) {
+		t.Errorf("listed are %q, %v; want what was there before", got, err)
+	}
+	if err := s.Update(bg, loc, big); err != nil {
+		t.Errorf("read anew, the database takes no writes: %v", err)
+	}
+	if err := s.Check(bg, loc); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFailedDatabaseIsClosedUnderLoad(t *testing.T) {
+	s, loc := one(t)
+	held := make(chan struct{})
+	inside := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := s.View(bg, loc, func(*Tx) error { close(inside); <-held; return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	<-inside
+	old := opened(t, s, loc)
+	old.fail(errors.New("the disk said no"))
+	if err := s.View(bg, loc, nothing); err == nil {
+		t.Error("a failed database still answers")
+	}
+	wg.Go(func() { // waits for the first to end, then gets it anew
+		if err := s.View(bg, loc, nothing); err != nil {
+			t.Errorf("after the failure: %v", err)
+		}
+	})
+	close(held)
+	wg.Wait()
+	if opened(t, s, loc) == old {
+		t.Error("the failed database is still open")
+	}
+}
+
+func TestWalkGoesOn(t *testing.T) {
+	s, dev := open(t, t.TempDir(), Config{})
+	for n := range uint64(3) {
+		if err := s.Ensure(bg, Location{dev, hashOf(n + 1)}, Info{}, nothing); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hex := hashOf(2).String()
+	if err := os.RemoveAll(dev.Dir("tests", hex[:2])); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dev.Dir("tests", "stray"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for h, err := range s.Walk(bg, dev) {
+		if err != nil || h == hashOf(2) {
+			t.Errorf("found %v, %v", h, err)
+		}
+		found++
+	}
+	if found != 2 {
+		t.Errorf("found %d databases, want 2", found)
+	}
+}

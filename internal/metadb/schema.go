@@ -1,0 +1,52 @@
+package metadb
+
+import (
+	"martlet/internal/policy"
+	"martlet/internal/timestamp"
+)
+
+// A Schema says what the rows of one kind of database are. Rows are opaque
+// bytes here; one row has exactly one encoding.
+type Schema interface {
+	// Folder is the name of the folder on a device, such as "containers".
+	Folder() string
+
+	// Join merges two versions of a row. It must be commutative, associative
+	// and idempotent, and must not keep or change its arguments. It fails on what
+	// is not a row.
+	Join(a, b []byte) ([]byte, error)
+
+	// Weigh says what a row of a space counts for in a database whose latest
+	// delete is at deleted. It fails on what is not a row.
+	Weigh(space policy.Index, row []byte, deleted timestamp.T) (Weight, error)
+}
+
+// Weight is what one row counts for.
+type Weight struct {
+	Live    bool         // listings see it; the rest is of no account if not
+	Policy  policy.Index // under which policy it counts
+	Objects int64        // how many objects it stands for
+	Bytes   int64
+}
+
+// Stat is what the live rows of a database add up to.
+type Stat struct {
+	Rows    int64
+	Objects int64
+	Bytes   int64
+}
+
+func (s Stat) add(w Weight, sign int64) Stat {
+	return Stat{s.Rows + sign, s.Objects + sign*w.Objects, s.Bytes + sign*w.Bytes}
+}
+
+// Plus returns the sum of two.
+func (s Stat) Plus(t Stat) Stat {
+	return Stat{s.Rows + t.Rows, s.Objects + t.Objects, s.Bytes + t.Bytes}
+}
+
+// PolicyStat is the Stat of one policy.
+type PolicyStat struct {
+	Policy policy.Index
+	Stat
+}

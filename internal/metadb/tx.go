@@ -1,0 +1,412 @@
+package metadb
+
+import (
+	"bytes"
+	"encoding/binary"
+	"maps"
+	"slices"
+
+	bolt "go.etcd.io/bbolt"
+
+	"martlet/internal/errs"
+	"martlet/internal/policy"
+	"martlet/internal/timestamp"
+)
+
+var (
+	bucketInfo    = []byte("info")
+	bucketMeta    = []byte("meta")
+	bucketLive    = []byte("live")
+	bucketDead    = []byte("dead")
+	bucketChanges = []byte("changes")
+	bucketStats   = []byte("stats")
+
+	keyInfo   = []byte("info")
+	keyReport = []byte("reported")
+)
+
+const (
+	// MaxName is the longest name of a row, and of an item of metadata, in bytes.
+	MaxName = 16 << 10
+
+	spaceLen = 2
+)
+
+// Tx is one look at a database, or one change of it. It is of use only until
+// the function that was given it returns, and by one goroutine.
+type Tx struct {
+	schema Schema
+	made   bool // the file was made for this transaction
+	touch  bool // something was written
+
+	// whether what the owner of a listing is told may have changed
+	unreported bool
+
+	info     Info
+	infoSet  bool                  // info differs from what is stored
+	stats    map[policy.Index]Stat // those that were looked at
+	statsSet bool
+
+	meta, live, dead, changes, statb, infob *bolt.Bucket
+
+	key []byte // scratch
+}
+
+// begin reads what every transaction needs.
+func begin(schema Schema, tx *bolt.Tx) (*Tx, error) {
+	t := &Tx{schema: schema}
+	for _, b := range []struct {
+		to   **bolt.Bucket
+		name []byte
+	}{
+		{&t.infob, bucketInfo}, {&t.meta, bucketMeta}, {&t.live, bucketLive},
+		{&t.dead, bucketDead}, {&t.changes, bucketChanges}, {&t.statb, bucketStats},
+	} {
+		if *b.to = tx.Bucket(b.name); *b.to == nil {
+			return nil, corrupt(errShape)
+		}
+	}
+	raw, err := unseal(keyInfo, t.infob.Get(keyInfo))
+	if err != nil {
+		return nil, corrupt(err)
+	}
+	if t.info, err = decodeInfo(raw); err != nil {
+		return nil, corrupt(err)
+	}
+	return t, nil
+}
+
+// Made reports whether the database was made by the call of Ensure that runs
+// this function.
+func (t *Tx) Made() bool { return t.made }
+
+// Info returns what the database knows of itself.
+func (t *Tx) Info() Info { return t.info }
+
+// SetInfo changes it. The incarnation stays.
+func (t *Tx) SetInfo(i Info) {
+	i.Incarnation = t.info.Incarnation
+	if i == t.info {
+		return
+	}
+	t.info = i
+	t.infoSet, t.touch, t.unreported = true, true, true
+}
+
+// Stat returns what the live rows under a policy add up to.
+func (t *Tx) Stat(p policy.Index) (Stat, error) {
+	if s, ok := t.stats[p]; ok {
+		return s, nil
+	}
+	key := binary.BigEndian.AppendUint16(make([]byte, 0, spaceLen), uint16(p))
+	stored := t.statb.Get(key)
+	if stored == nil {
+		return Stat{}, nil
+	}
+	return openStat(key, stored)
+}
+
+func openStat(key, stored []byte) (Stat, error) {
+	raw, err := unseal(key, stored)
+	if err != nil {
+		return Stat{}, corrupt(err)
+	}
+	s, err := decodeStat(raw)
+	return s, classify(err)
+}
+
+// Stats returns the stats of every policy that has or had rows, by policy.
+func (t *Tx) Stats() ([]PolicyStat, error) {
+	all := maps.Clone(t.stats)
+	if all == nil {
+		all = map[policy.Index]Stat{}
+	}
+	c := t.statb.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if len(k) != spaceLen {
+			return nil, corrupt(errShape)
+		}
+		p := policy.Index(binary.BigEndian.Uint16(k))
+		if _, ok := all[p]; ok {
+			continue
+		}
+		s, err := openStat(k, v)
+		if err != nil {
+			return nil, err
+		}
+		all[p] = s
+	}
+	list := make([]PolicyStat, 0, len(all))
+	for _, p := range slices.Sorted(maps.Keys(all)) {
+		list = append(list, PolicyStat{p, all[p]})
+	}
+	return list, nil
+}
+
+// Total returns the sum of all policies.
+func (t *Tx) Total() (Stat, error) {
+	list, err := t.Stats()
+	var sum Stat
+	for _, s := range list {
+		sum = sum.Plus(s.Stat)
+	}
+	return sum, err
+}
+
+// Reported returns what SetReported stored last, and the zero Report before.
+func (t *Tx) Reported() (Report, error) {
+	stored := t.infob.Get(keyReport)
+	if stored == nil {
+		return Report{}, nil
+	}
+	raw, err := unseal(keyReport, stored)
+	if err != nil {
+		return Report{}, corrupt(err)
+	}
+	r, err := decodeReport(raw)
+	return r, classify(err)
+}
+
+// SetReported remembers what the owner of the listing was told.
+func (t *Tx) SetReported(r Report) error {
+	return t.put(t.infob, keyReport, seal(keyReport, appendReport(nil, r)))
+}
+
+func (t *Tx) put(b *bolt.Bucket, key, value []byte) error {
+	t.touch = true
+	return b.Put(key, value)
+}
+
+// Fields returns the metadata, deleted items included, by name.
+func (t *Tx) Fields() ([]Field, error) {
+	var list []Field
+	c := t.meta.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		f, err := openField(k, v)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, f)
+	}
+	return list, nil
+}
+
+func openField(key, stored []byte) (Field, error) {
+	raw, err := unseal(key, stored)
+	if err != nil {
+		return Field{}, corrupt(err)
+	}
+	f, err := decodeField(key, raw)
+	return f, classify(err)
+}
+
+// JoinFields returns the metadata that merging list would make of what is
+// stored, by name. Names in list must be canonical.
+func (t *Tx) JoinFields(list []Field) ([]Field, error) {
+	stored, err := t.Fields()
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]Field, len(stored)+len(list))
+	for _, f := range stored {
+		all[f.Name] = f
+	}
+	for _, f := range list {
+		if old, ok := all[f.Name]; ok {
+			f = old.join(f)
+		}
+		all[f.Name] = f
+	}
+	out := make([]Field, 0, len(all))
+	for _, n := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, all[n])
+	}
+	return out, nil
+}
+
+// MergeFields merges items of metadata, each by its own stamp. A name that is
+// empty or longer than MaxName is of kind errs.Invalid.
+func (t *Tx) MergeFields(list []Field) error {
+	for _, f := range list {
+		if f.Name == "" || len(f.Name) > MaxName {
+			return errs.Refuse(errs.Invalid, "A metadata name of %d bytes is not allowed", len(f.Name))
+		}
+		key := []byte(f.Name)
+		if stored := t.meta.Get(key); stored != nil {
+			old, err := openField(key, stored)
+			if err != nil {
+				return err
+			}
+			if old.join(f) == old {
+				continue
+			}
+		}
+		if err := t.put(t.meta, key, seal(key, appendField(nil, &f))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ClearFields deletes every item of metadata that is not newer than stamp.
+func (t *Tx) ClearFields(stamp timestamp.T) error {
+	list, err := t.Fields()
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		list[i].Value, list[i].Stamp = "", stamp
+	}
+	return t.MergeFields(list)
+}
+
+// Row returns a copy of a row, dead ones included, and nil where there is none.
+func (t *Tx) Row(space policy.Index, name string) ([]byte, error) {
+	key := t.rowKey(space, name)
+	for _, b := range []*bolt.Bucket{t.live, t.dead} {
+		if stored := b.Get(key); stored != nil {
+			_, row, err := openRow(key, stored)
+			return bytes.Clone(row), err
+		}
+	}
+	return nil, nil
+}
+
+func (t *Tx) rowKey(space policy.Index, name string) []byte {
+	t.key = binary.BigEndian.AppendUint16(t.key[:0], uint16(space))
+	t.key = append(t.key, name...)
+	return t.key
+}
+
+// openRow returns the change number and the row of a stored value.
+func openRow(key, stored []byte) (change uint64, row []byte, err error) {
+	raw, err := unseal(key, stored)
+	if err != nil {
+		return 0, nil, corrupt(err)
+	}
+	change, n := binary.Uvarint(raw)
+	if n <= 0 || n >= len(raw) {
+		return 0, nil, corrupt(ErrDecode)
+	}
+	return change, raw[n:], nil
+}
+
+// MergeRow merges a row into what is stored under the name and reports
+// whether that changed anything. The space keeps rows apart that are listed
+// apart. A name that is empty or longer than MaxName is of kind errs.Invalid, and so
+// is a row that the schema can't read.
+func (t *Tx) MergeRow(space policy.Index, name string, row []byte) (changed bool, err error) {
+	if name == "" || len(name) > MaxName {
+		return false, errs.Refuse(errs.Invalid, "A name of %d bytes is not allowed", len(name))
+	}
+	after, err := t.schema.Weigh(space, row, t.info.Delete)
+	if err != nil {
+		return false, errs.E(errs.Invalid, err)
+	}
+	key := bytes.Clone(t.rowKey(space, name)) // bbolt keeps it until the commit
+	from := t.live
+	stored := from.Get(key)
+	if stored == nil {
+		from = t.dead
+		stored = from.Get(key)
+	}
+	if stored == nil {
+		return true, t.place(key, row, after)
+	}
+	change, old, err := openRow(key, stored)
+	if err != nil {
+		return false, err
+	}
+	merged, err := t.schema.Join(old, row)
+	if err != nil {
+		return false, corrupt(err)
+	}
+	if bytes.Equal(merged, old) {
+		return false, nil
+	}
+	before, err := t.schema.Weigh(space, old, t.info.Delete)
+	if err != nil {
+		return false, corrupt(err)
+	}
+	if after, err = t.schema.Weigh(space, merged, t.info.Delete); err != nil {
+		return false, err
+	}
+	return true, t.replace(key, merged, from, change, before, after)
+}
+
+// replace moves a row to a new change number and to where it now belongs.
+func (t *Tx) replace(key, row []byte, from *bolt.Bucket, change uint64, before, after Weight) error {
+	t.touch = true
+	if err := t.changes.Delete(binary.BigEndian.AppendUint64(nil, change)); err != nil {
+		return err
+	}
+	wasLive := from == t.live
+	if wasLive {
+		if err := t.count(before, -1); err != nil {
+			return err
+		}
+	}
+	if wasLive != after.Live {
+		if err := from.Delete(key); err != nil {
+			return err
+		}
+	}
+	return t.place(key, row, after)
+}
+
+// place writes a row under the next change number.
+func (t *Tx) place(key, row []byte, w Weight) error {
+	t.touch = true
+	change, err := t.changes.NextSequence()
+	if err != nil {
+		return err
+	}
+	value := make([]byte, 0, binary.MaxVarintLen64+len(row)+sealLen)
+	value = append(binary.AppendUvarint(value, change), row...)
+	to := t.dead
+	if w.Live {
+		to = t.live
+		if err := t.count(w, +1); err != nil {
+			return err
+		}
+	}
+	if err := to.Put(key, seal(key, value)); err != nil {
+		return err
+	}
+	// Change numbers only grow: full pages are not split in halves.
+	t.changes.FillPercent = 0.95
+	return t.changes.Put(binary.BigEndian.AppendUint64(nil, change), key)
+}
+
+// count adds a live row to the stats, or takes it off.
+func (t *Tx) count(w Weight, sign int64) error {
+	s, err := t.Stat(w.Policy)
+	if err != nil {
+		return err
+	}
+	if t.stats == nil {
+		t.stats = make(map[policy.Index]Stat, 1)
+	}
+	t.stats[w.Policy] = s.add(w, sign)
+	t.statsSet, t.unreported = true, true
+	return nil
+}
+
+// finish writes what was collected in memory.
+func (t *Tx) finish() error {
+	if t.infoSet {
+		if err := t.infob.Put(keyInfo, seal(keyInfo, appendInfo(nil, &t.info))); err != nil {
+			return err
+		}
+	}
+	if !t.statsSet {
+		return nil
+	}
+	for p, s := range t.stats {
+		key := binary.BigEndian.AppendUint16(nil, uint16(p))
+		if err := t.statb.Put(key, seal(key, appendStat(nil, s))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
