@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -142,24 +143,24 @@ func (s *Server) accountPost(rq *request) error {
 }
 
 // accountMeta collects and checks what a client sets of an account. Keys and
-// ACLs are for owners to set.
+// ACLs are for owners to set: from others they are not taken.
 func (s *Server) accountMeta(rq *request) (backend.Header, error) {
 	if err := s.cfg.Limits.CheckMetadata(limits.Account, rq.r.Header); err != nil {
 		return nil, err
 	}
 	meta := metaUpdate(rq.r.Header, "Account", []string{"X-Account-Access-Control"})
+	if !rq.owner {
+		meta = slices.DeleteFunc(meta, func(f backend.Field) bool { return privileged(f.Name) })
+	}
 	for i, f := range meta {
-		switch {
-		case !privileged(f.Name):
-		case !rq.owner:
-			return nil, errs.E(errs.Forbidden)
-		case f.Name == "X-Account-Access-Control":
-			clean, err := auth.CleanAccountACL(f.Value)
-			if err != nil {
-				return nil, err
-			}
-			meta[i] = backend.Field{Name: accountACL, Value: clean}
+		if f.Name != "X-Account-Access-Control" {
+			continue
 		}
+		clean, err := auth.CleanAccountACL(f.Value)
+		if err != nil {
+			return nil, err
+		}
+		meta[i] = backend.Field{Name: accountACL, Value: clean}
 	}
 	return meta, nil
 }

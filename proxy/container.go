@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"martlet/internal/backend"
@@ -166,6 +167,9 @@ func (s *Server) containerMeta(rq *request) (backend.Header, error) {
 		return nil, err
 	}
 	meta := metaUpdate(rq.r.Header, "Container", containerNamed)
+	if !rq.owner { // what only owners see only owners set
+		meta = slices.DeleteFunc(meta, func(f backend.Field) bool { return ownersOnly[f.Name] })
+	}
 	for i, f := range meta {
 		if f.Name != "X-Container-Read" && f.Name != "X-Container-Write" {
 			continue

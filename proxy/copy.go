@@ -65,10 +65,6 @@ func (s *Server) copyObject(rq *request, from, to name.Path) error {
 	if err := s.allowObject(rq, http.MethodGet, from); err != nil {
 		return err
 	}
-	rq.owner = false
-	if err := s.allowObject(rq, http.MethodPut, to); err != nil {
-		return err
-	}
 	if err := s.cfg.Limits.CheckMetadata(limits.Object, rq.r.Header); err != nil {
 		return err
 	}
@@ -77,6 +73,10 @@ func (s *Server) copyObject(rq *request, from, to name.Path) error {
 		return err
 	}
 	defer rq.close(source)
+	rq.owner = false // of the source's account perhaps
+	if err := s.allowObject(rq, http.MethodPut, to); err != nil {
+		return err
+	}
 	header, err := s.copyHeader(rq, source.Header)
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func (s *Server) copyObject(rq *request, from, to name.Path) error {
 	h.Set("X-Copied-From", name.Quote(from.Container+"/"+from.Object))
 	h.Set("X-Copied-From-Account", name.Quote(from.Account))
 	h.Set("X-Copied-From-Last-Modified", source.Header.Get("Last-Modified"))
-	rq.text(http.StatusCreated, okText[http.StatusCreated])
+	rq.created()
 	return nil
 }
 

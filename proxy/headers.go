@@ -21,7 +21,7 @@ var internalNames = map[string]bool{
 	"X-Delete-At-Host": true, "X-Delete-At-Device": true, "X-Delete-At-Partition": true, "X-Delete-At-Container": true,
 	"X-Account-Override-Deleted": true, "X-Put-Timestamp": true, "X-Delete-Timestamp": true,
 	"X-Object-Count": true, "X-Bytes-Used": true, "X-Size": true, "X-Etag": true, "X-Content-Type": true,
-	"X-Content-Type-Timestamp": true, "X-Meta-Timestamp": true, "X-If-Delete-At": true,
+	"X-Content-Type-Timestamp": true, "X-Meta-Timestamp": true,
 }
 
 // internal reports whether a header is the cluster's own. The name may be in any

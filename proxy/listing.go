@@ -151,8 +151,7 @@ func (s *Server) list(rq *request, l listed, f form, resp *backend.Response) err
 	h["Content-Type"] = []string{f.contentType()}
 	h["Vary"] = []string{"Accept"}
 	if rq.r.Method == http.MethodHead {
-		h["Content-Length"] = []string{"0"}
-		rq.w.WriteHeader(http.StatusNoContent)
+		rq.send(http.StatusNoContent, "")
 		return nil
 	}
 	body := []byte("[]")
@@ -167,7 +166,7 @@ func (s *Server) list(rq *request, l listed, f form, resp *backend.Response) err
 		return err
 	}
 	if len(text) == 0 {
-		rq.w.WriteHeader(http.StatusNoContent)
+		rq.send(http.StatusNoContent, "")
 		return nil
 	}
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}

@@ -98,6 +98,9 @@ func (s *Server) objectRead(rq *request) error {
 // refuseObject answers with what the storage nodes say against a read. A
 // condition that failed shows what it failed on.
 func (s *Server) refuseObject(rq *request, reply quorum.Reply) error {
+	if reply.Status == http.StatusNotFound && strings.Contains(rq.r.Header.Get("If-Match"), "*") {
+		return errs.E(errs.Precondition) // anything was wanted, and nothing is there
+	}
 	if reply.Status == http.StatusPreconditionFailed {
 		for _, n := range []string{backend.ETag, "Last-Modified"} {
 			if v := reply.Header.Get(n); v != "" {
@@ -165,7 +168,9 @@ func (s *Server) objectDelete(rq *request) error {
 	if err != nil {
 		return err
 	}
-	answer, err := s.objectWrite(rq, place, c.policy, "DELETE", nil, map[int]int{http.StatusNotFound: http.StatusNoContent})
+	var only backend.Header
+	pick(&only, rq.r.Header, []string{"X-If-Delete-At"})
+	answer, err := s.objectWrite(rq, place, c.policy, "DELETE", only, map[int]int{http.StatusNotFound: http.StatusNoContent})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -113,10 +114,7 @@ func (s *Server) route(about http.Handler, metrics *httpapi.Metrics) http.Handle
 	for _, version := range []string{"/v1", "/v1.0"} {
 		m.PathPrefix(version + "/").Handler(s.api(version))
 	}
-	m.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rq := newRequest(w, r)
-		rq.text(http.StatusNotFound, "")
-	})
+	m.NotFoundHandler = http.HandlerFunc(nowhere)
 	guarded := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		gatekeep(r.Header)
 		m.ServeHTTP(w, r)
@@ -128,6 +126,24 @@ func (s *Server) route(about http.Handler, metrics *httpapi.Metrics) http.Handle
 		},
 	})
 }
+
+// nowhere answers what is on no path of the API: 404 for the root, 400 where
+// the path looks like an account's under another version, else 412.
+func nowhere(w http.ResponseWriter, r *http.Request) {
+	rq := newRequest(w, r)
+	version, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	switch {
+	case version == "":
+		rq.text(http.StatusNotFound, "")
+	case rest != "" && rest[0] != '/':
+		rq.text(http.StatusBadRequest, "")
+	default:
+		rq.text(http.StatusPreconditionFailed, badURL)
+	}
+}
+
+// badURL is what is said of a path that leads to no account.
+const badURL = "Bad URL"
 
 // request is one request of a client on its way through the proxy.
 type request struct {
@@ -241,10 +257,8 @@ func parsePath(raw string) (name.Path, error) {
 	switch {
 	case err == nil:
 		return p, nil
-	case raw == "/" || raw == "":
-		return name.Path{}, errs.E(errs.NotFound)
 	case isText(err):
 		return name.Path{}, errs.E(errs.Precondition, errs.Public("Invalid UTF8 or contains NULL"), err)
 	}
-	return name.Path{}, errs.E(errs.NotFound, err)
+	return name.Path{}, errs.E(errs.Precondition, errs.Public(badURL), err)
 }

@@ -40,7 +40,7 @@ func (s *Server) objectPut(rq *request) error {
 	h := rq.w.Header()
 	h.Set("Etag", done.etag)
 	h.Set("Last-Modified", done.stamp.CeilSecond().Format(http.TimeFormat))
-	rq.text(http.StatusCreated, okText[http.StatusCreated])
+	rq.created()
 	return nil
 }
 
@@ -80,15 +80,20 @@ func checkManifest(h http.Header) error {
 	return nil
 }
 
+// knownTypes are the types that clients of this API expect where other lists
+// say otherwise.
+var knownTypes = map[string]string{".wav": "audio/x-wav"}
+
 // guessType gives an object that has no content type the one that its name
 // suggests.
 func guessType(h http.Header, object string) {
 	if h.Get("Content-Type") != "" && !truthy(h.Get("X-Detect-Content-Type")) {
 		return
 	}
-	t := mime.TypeByExtension(path.Ext(object))
-	if media, _, err := mime.ParseMediaType(t); err == nil && !strings.HasPrefix(t, "text/") {
-		t = media
+	ending := strings.ToLower(path.Ext(object))
+	t, known := knownTypes[ending]
+	if !known {
+		t, _, _ = strings.Cut(mime.TypeByExtension(ending), ";")
 	}
 	if t == "" {
 		t = "application/octet-stream"

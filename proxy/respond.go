@@ -28,6 +28,7 @@ func refusal(a quorum.Answer) error { return &statusError{a.Status, string(a.Bod
 
 // explain is what the body of an error says where nothing more exact is known.
 var explain = map[int]string{
+	http.StatusAccepted:                     "The request is accepted and will be carried out.",
 	http.StatusBadRequest:                   "The request is malformed, so the server could not make sense of it.",
 	http.StatusUnauthorized:                 "Credentials are needed for this, and those that came were missing or wrong.",
 	http.StatusForbidden:                    "These credentials do not give access to this resource.",
@@ -71,31 +72,26 @@ func (s *Server) fail(rq *request, err error) {
 	rq.text(code, text)
 }
 
-// text sends a short answer: what is said, else the usual words for the status,
-// in the page that clients of this API are used to.
+// text sends a short answer: what is said and nothing else, or the usual words
+// for the status in the page that clients of this API are used to.
 func (rq *request) text(code int, said string) {
-	if said == "" {
-		said = explain[code]
+	rq.w.Header().Set("Content-Type", pageType)
+	if said != "" {
+		rq.send(code, html.EscapeString(said))
+		return
 	}
-	page := "<html><h1>" + httpapi.Reason(code) + "</h1><p>" + html.EscapeString(said) + "</p></html>"
-	h := rq.w.Header()
-	h.Set("Content-Type", "text/html; charset=UTF-8")
-	rq.send(code, page)
+	rq.send(code, "<html><h1>"+httpapi.Reason(code)+"</h1><p>"+html.EscapeString(explain[code])+"</p></html>")
 }
+
+// pageType is the content type of answers that have no other, empty ones too.
+const pageType = "text/html; charset=UTF-8"
 
 // send sends an answer whose body is in memory.
 func (rq *request) send(code int, body string) {
 	h := rq.w.Header()
-	if code == http.StatusNoContent || code == http.StatusNotModified {
-		if code == http.StatusNoContent {
-			h.Del("Content-Length")
-		}
-		rq.w.WriteHeader(code)
-		return
-	}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	rq.w.WriteHeader(code)
-	if rq.r.Method != http.MethodHead {
+	if rq.r.Method != http.MethodHead && body != "" {
 		_, _ = rq.w.Write([]byte(body)) // a client that left needs no answer
 	}
 }
@@ -105,18 +101,22 @@ func (rq *request) done(a quorum.Answer) error {
 	if a.Status >= 300 {
 		return refusal(a)
 	}
-	if a.Status == http.StatusNoContent {
+	switch a.Status {
+	case http.StatusNoContent:
+		rq.w.Header().Set("Content-Type", pageType)
 		rq.send(a.Status, "")
-		return nil
+	case http.StatusAccepted:
+		rq.text(a.Status, "")
+	default:
+		rq.created()
 	}
-	rq.text(a.Status, okText[a.Status])
 	return nil
 }
 
-var okText = map[int]string{
-	http.StatusOK:       "Done.",
-	http.StatusCreated:  "Created.",
-	http.StatusAccepted: "The request is accepted.",
+// created sends a 201, which has an empty body.
+func (rq *request) created() {
+	rq.w.Header().Set("Content-Type", pageType)
+	rq.send(http.StatusCreated, "")
 }
 
 // header makes the start of every request to a storage node.

@@ -165,6 +165,8 @@ func TestCheckManifest(t *testing.T) {
 func TestGuessType(t *testing.T) {
 	for name, tt := range map[string]struct{ object, given, detect, want string }{
 		"given":      {"a.png", "text/x", "", "text/x"},
+		"plain text": {"a.txt", "", "", "text/plain"},
+		"wave":       {"a.wav", "", "", "audio/x-wav"},
 		"missing":    {"a.png", "", "", "image/png"},
 		"unknown":    {"a.nosuchthing", "", "", "application/octet-stream"},
 		"no ending":  {"a", "", "", "application/octet-stream"},
@@ -294,7 +296,7 @@ func TestInfoCache(t *testing.T) {
 
 func TestParsePath(t *testing.T) {
 	for raw, kind := range map[string]errs.Kind{
-		"/a/c/o": errs.Other, "/": errs.NotFound, "": errs.NotFound, "//c": errs.NotFound, "/a//o": errs.NotFound,
+		"/a/c/o": errs.Other, "/": errs.Precondition, "": errs.Precondition, "//c": errs.Precondition, "/a//o": errs.Precondition,
 		"/a/c/%00": errs.Precondition, "/a/c/%ff": errs.Precondition,
 	} {
 		if _, err := parsePath(raw); errs.KindOf(err) != kind {

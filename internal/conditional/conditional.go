@@ -48,14 +48,14 @@ const (
 	Failed                     // 412
 )
 
-// Check evaluates the preconditions in the order of RFC 9110. A date that can't
-// be read is as if it were not there.
+// Check evaluates the preconditions in the order of RFC 9110, but for one thing:
+// as in Swift, If-Unmodified-Since counts beside If-Match. A date that can't be
+// read is as if it were not there.
 func (r *Request) Check(v Validators) Verdict {
-	if r.IfMatch != "" {
-		if !listed(r.IfMatch, v.ETag, false) {
-			return Failed
-		}
-	} else if t, ok := date(r.IfUnmodifiedSince); ok && v.Modified.After(t) {
+	if r.IfMatch != "" && !listed(r.IfMatch, v.ETag, false) {
+		return Failed
+	}
+	if t, ok := date(r.IfUnmodifiedSince); ok && v.Modified.After(t) {
 		return Failed
 	}
 	if r.IfNoneMatch != "" {

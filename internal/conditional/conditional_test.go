@@ -38,7 +38,7 @@ func TestCheck(t *testing.T) {
 		"if-modified-since rubbish":        {Request{IfModifiedSince: "yesterday"}, Proceed},
 		"if-unmodified-since same":         {Request{IfUnmodifiedSince: same}, Proceed},
 		"if-unmodified-since before":       {Request{IfUnmodifiedSince: before}, Failed},
-		"if-match beats its date":          {Request{IfMatch: "abc", IfUnmodifiedSince: before}, Proceed},
+		"if-match and its date both count": {Request{IfMatch: "abc", IfUnmodifiedSince: before}, Failed},
 		"if-none-match beats its date":     {Request{IfNoneMatch: "x", IfModifiedSince: after}, Proceed},
 		"failed before not modified":       {Request{IfMatch: "x", IfNoneMatch: "abc"}, Failed},
 		"unquoted comma is a border":       {Request{IfNoneMatch: "x,abc,y"}, NotModified},

@@ -37,7 +37,8 @@ type Params struct {
 // Parse reads the parameters of a listing from a query as it stands in a URL;
 // others are ignored. Of a repeated parameter the last counts. A limit that is
 // no number is ignored; one over maximum is of kind errs.Precondition. A value
-// that is not UTF-8 or holds a NUL is of kind errs.Invalid.
+// that is not UTF-8 is of kind errs.Invalid. A NUL is legal: no client reaches a
+// name that begins with one, but some end a marker with it.
 func Parse(query string, maximum int) (Params, error) {
 	p := Params{Limit: maximum}
 	for query != "" {
@@ -73,9 +74,6 @@ func (p *Params) set(key, value string, maximum int) error {
 	}
 	if !utf8.ValidString(value) {
 		return errs.Refuse(errs.Invalid, "%q parameter not valid UTF-8", key)
-	}
-	if strings.IndexByte(value, 0) >= 0 {
-		return errs.Refuse(errs.Invalid, "%q parameter has a NUL in it", key)
 	}
 	return nil
 }
