@@ -93,7 +93,7 @@ func (m *Mem) openFile(name string, flag int) (*memFile, error) {
 	case at.node == nil:
 		at.node = newFile(m.nextIno())
 		at.node.file.links++
-		m.change(setting{at.entry, at.node})
+		m.change(setting(at))
 	case flag&os.O_TRUNC != 0:
 		m.truncate(at.node, 0)
 	}
