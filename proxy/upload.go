@@ -326,8 +326,10 @@ func (f *fanout) run(ctx context.Context, r *replica) quorum.Answer {
 		}
 		sent = nil
 	}
-	for d := r.device; ; {
-		a := f.attempt(ctx, r, d, sent, func(c *chunk) {
+	var a quorum.Answer
+	route := f.spare.Route(r.device)
+	for d := route.Next(); d != nil; d = route.Next() {
+		a = f.attempt(ctx, r, d, sent, func(c *chunk) {
 			if replayable {
 				keep(c)
 			} else {
@@ -335,12 +337,10 @@ func (f *fanout) run(ctx context.Context, r *replica) quorum.Answer {
 			}
 		})
 		if a.Status != 0 && a.Status < 500 || ctx.Err() != nil || r.dropped.Load() || !replayable {
-			return a
-		}
-		if d = f.spare.Next(); d == nil {
-			return a
+			break
 		}
 	}
+	return a
 }
 
 // finish lets feed know that the replica takes no more, and returns what is

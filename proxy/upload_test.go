@@ -264,7 +264,8 @@ func TestUploadRefusedByMostSaysWhy(t *testing.T) {
 }
 
 func TestAStalledReplicaIsLeftOut(t *testing.T) {
-	b, data := newBench(t), randomBytes((2*queueLen+120)*chunkSize) // more than sockets buffer
+	b, data := newBench(t), randomBytes(64*chunkSize) // more than sockets buffer
+	b.stall = 2 * time.Second
 	leave := make(chan struct{})
 	b.fleet.Script("d2", func(context.Context, *backend.Request) (*backend.Response, error) {
 		<-leave

@@ -146,22 +146,70 @@ func (c *Cluster) Spare(p Place) *Handoffs { return &Handoffs{place: p, errors: 
 func (h *Handoffs) Next() *ring.Device {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.loaded {
-		h.loaded = true
-		most := 2 * len(h.place.Primaries)
-		for d := range h.place.Ring.Handoffs(h.place.Partition) {
-			if len(h.list) == most {
-				break
-			}
-			h.list = append(h.list, d)
-		}
-		h.errors.order(h.list)
+	h.load()
+	return h.take()
+}
+
+// load works the list out. It is called with mu held, like take.
+func (h *Handoffs) load() {
+	if h.loaded {
+		return
 	}
+	h.loaded = true
+	most := 2 * len(h.place.Primaries)
+	for d := range h.place.Ring.Handoffs(h.place.Partition) {
+		if len(h.list) == most {
+			break
+		}
+		h.list = append(h.list, d)
+	}
+	h.errors.order(h.list)
+}
+
+func (h *Handoffs) take() *ring.Device {
 	if len(h.list) == 0 {
 		return nil
 	}
 	d := h.list[0]
 	h.list = h.list[1:]
+	return d
+}
+
+// healthy is Next, but only as long as there is one that has not been failing.
+func (h *Handoffs) healthy() *ring.Device {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.load()
+	if len(h.list) == 0 || h.errors.limited(h.list[0]) {
+		return nil
+	}
+	return h.take()
+}
+
+// A Route is the devices that can stand for one replica, in the order in which
+// they are tried: its primary, then handoffs, which it shares with the routes of
+// the other replicas. A primary that has been failing comes after a handoff that
+// has not, and is tried again where that fails.
+type Route struct {
+	spare   *Handoffs
+	primary *ring.Device // nil once it was tried
+}
+
+// Route returns the route of a primary.
+func (h *Handoffs) Route(primary *ring.Device) *Route { return &Route{h, primary} }
+
+// Next returns the next device to try, nil when there are no more.
+func (r *Route) Next() *ring.Device {
+	if r.primary == nil {
+		return r.spare.Next()
+	}
+	if r.spare.errors.limited(r.primary) {
+		if d := r.spare.healthy(); d != nil {
+			return d
+		}
+	}
+	d := r.primary
+	r.primary = nil
 	return d
 }
 

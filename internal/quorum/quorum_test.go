@@ -274,6 +274,26 @@ func TestNewestOrder(t *testing.T) {
 	}
 }
 
+func TestWriteDoesNotWaitForADeviceThatHasBeenFailing(t *testing.T) {
+	f := newFleet(t, Config{ErrorLimit: 1})
+	f.Script("d1", nodetest.Always(503, ""))
+	p := f.Container("a", "c")
+	f.Write(t.Context(), p, request("PUT"))
+	before := len(f.Asked())
+	answers := f.Write(t.Context(), p, request("PUT"))
+	if got := f.Asked()[before:]; len(answers) != 3 || len(got) != 3 || slices.Contains(got, "d1") {
+		t.Errorf("asked %v, want two primaries and a handoff", got)
+	}
+	for _, d := range []string{"d3", "d4", "d5"} {
+		f.Script(d, nodetest.Always(503, ""))
+	}
+	f.Script("d1", nodetest.Always(201, ""))
+	f.Write(t.Context(), p, request("PUT"))
+	if best, err := Best(f.Write(t.Context(), p, request("PUT")), 3, nil); err != nil || best.Status != 201 || f.errors.limited(p.Primaries[1]) {
+		t.Errorf("it is well again: %d, %v, limited %v", best.Status, err, f.errors.limited(p.Primaries[1]))
+	}
+}
+
 func TestFailingDevicesComeLastAndComeBack(t *testing.T) {
 	f := newFleet(t, Config{ErrorLimit: 3, ErrorSpan: time.Minute})
 	now := time.Now()

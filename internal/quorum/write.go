@@ -65,7 +65,8 @@ func (c *Cluster) Write(ctx context.Context, p Place, build Build) []Answer {
 	spare := c.Spare(p)
 	work := detached(ctx)
 	for slot, d := range p.Primaries {
-		c.late.Go(func() { results <- c.writeSlot(work, p, slot, d, spare, build) })
+		route := spare.Route(d)
+		c.late.Go(func() { results <- c.writeSlot(work, p, slot, route, build) })
 	}
 	return Gather(ctx, results, n, c.cfg.PostQuorum)
 }
@@ -95,9 +96,9 @@ func Gather(ctx context.Context, results <-chan Answer, n int, patience time.Dur
 
 // writeSlot tries the devices that can stand for one replica, one after the
 // other, until one of them answers with anything but its own failure.
-func (c *Cluster) writeSlot(ctx context.Context, p Place, slot int, d *ring.Device, spare *Handoffs, build Build) Answer {
+func (c *Cluster) writeSlot(ctx context.Context, p Place, slot int, route *Route, build Build) Answer {
 	var last Answer
-	for ; d != nil; d = spare.Next() {
+	for d := route.Next(); d != nil; d = route.Next() {
 		last = c.Ask(ctx, p, slot, d, build(slot, d))
 		if last.Status != 0 && last.Status < 500 {
 			return last
