@@ -280,6 +280,50 @@ func TestBodyErrorsHaveKinds(t *testing.T) {
 	}
 }
 
+// A client that does not send the body that it announced still gets the answer.
+func TestAnAnswerDoesNotWaitForTheBody(t *testing.T) {
+	url, _, _ := observed(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/read" {
+			if _, err := io.ReadAll(r.Body); err != nil {
+				w.WriteHeader(Status(err))
+				return
+			}
+		}
+		if r.URL.Path != "/nothing" {
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}), Observed{Silence: 50 * time.Millisecond})
+	for name, tt := range map[string]struct {
+		path, rest string
+		want       int
+		closed     bool
+	}{
+		"unread":          {"/unread", "Content-Length: 10\r\n\r\nabc", 404, true},
+		"chunked":         {"/unread", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 404, true},
+		"nothing is said": {"/nothing", "Content-Length: 10\r\n\r\nabc", 200, true},
+		"silent":          {"/read", "Content-Length: 10\r\n\r\nabc", 408, true},
+		"all is there":    {"/unread", "Content-Length: 3\r\n\r\nabc", 404, false},
+		"no body":         {"/unread", "\r\n", 404, false},
+	} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_, _ = io.WriteString(c, "PUT "+tt.path+" HTTP/1.1\r\nHost: x\r\n"+tt.rest)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Errorf("%s: no answer: %v", name, err)
+		} else {
+			if resp.StatusCode != tt.want || resp.Close != tt.closed {
+				t.Errorf("%s: got %d, close %v, want %d, %v", name, resp.StatusCode, resp.Close, tt.want, tt.closed)
+			}
+			_ = resp.Body.Close()
+		}
+		_ = c.Close()
+	}
+}
+
 func TestSlowTransferOfAnyLengthIsFine(t *testing.T) {
 	url, _, _ := observed(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)

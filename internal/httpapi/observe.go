@@ -82,6 +82,7 @@ func Observe(h http.Handler, o Observed) http.Handler {
 			}
 		}
 		body := &requestBody{body: r.Body, q: &w.q, from: r}
+		w.body = body
 		r = r.WithContext(WithTransID(r.Context(), id))
 		r.Body = body
 		defer func() { o.finish(w, r, body, began, recover()) }()
@@ -102,10 +103,10 @@ func (o Observed) finish(w *Writer, r *http.Request, body *requestBody, began ti
 			broken = false
 		}
 	}
-	code := w.status
-	if code == 0 && !broken {
-		code = http.StatusOK // net/http sends it when a handler says nothing
+	if !broken {
+		w.begin(http.StatusOK) // net/http sends it when a handler says nothing
 	}
+	code := w.status
 	if o.Metrics != nil {
 		o.Metrics.count(r.Method, code, took)
 	}

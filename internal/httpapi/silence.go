@@ -59,6 +59,8 @@ type requestBody struct {
 	n     int64
 	from  *http.Request // as net/http made it: it puts the trailer there, not into copies
 	atEOF func()        // called once, at the end of a whole body
+	over  bool          // its end was read
+	bad   bool          // reading it failed
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -69,7 +71,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	b.q.readDone()
-	if errors.Is(err, io.EOF) && b.atEOF != nil {
+	b.over, b.bad = errors.Is(err, io.EOF), !errors.Is(err, io.EOF)
+	if b.over && b.atEOF != nil {
 		b.atEOF()
 		b.atEOF = nil
 	}
@@ -78,11 +81,41 @@ func (b *requestBody) Read(p []byte) (int, error) {
 
 func (b *requestBody) Close() error { return b.body.Close() }
 
+const (
+	// mostRest is how much of a body that nobody wants is read, in bytes, so that
+	// its connection can be used again, and restTime how long for.
+	mostRest = 256 << 10
+	restTime = time.Second
+)
+
+// settle reads what is left of a body when its answer is to go out, and reports
+// whether the connection is good for another request. net/http would read the
+// same before it sends the answer, and wait for a silent client for ever.
+func (b *requestBody) settle() bool {
+	left := b.from.ContentLength - b.n
+	switch {
+	case b.over || b.from.ContentLength == 0 || b.q.limit <= 0:
+		return true
+	case b.from.Header.Get("Expect") != "":
+		return true // net/http closes the connection, and reading would ask for the body
+	case b.bad || left > mostRest:
+		return false
+	}
+	b.q.read = time.Now()
+	_ = b.q.rc.SetReadDeadline(b.q.read.Add(min(restTime, b.q.limit))) // a writer that has no deadlines has no limit
+	n, err := io.CopyN(io.Discard, b.body, mostRest+1)
+	b.n += n
+	b.q.readDone()
+	b.over = errors.Is(err, io.EOF)
+	return b.over
+}
+
 // Writer is the http.ResponseWriter that Observe hands on: it limits silence
 // and remembers what was sent.
 type Writer struct {
 	http.ResponseWriter
 	q      quiet
+	body   *requestBody // of the request that is answered; nil where nobody watches it
 	status int
 	sent   int64
 }
@@ -95,18 +128,27 @@ func (w *Writer) Sent() int64 { return w.sent }
 
 // WriteHeader sends the status. Informational ones do not count as the answer.
 func (w *Writer) WriteHeader(code int) {
-	if code >= 200 && w.status == 0 {
-		w.status = code
+	if code >= 200 {
+		w.begin(code)
 	}
 	w.q.beforeWrite()
 	w.ResponseWriter.WriteHeader(code)
 }
 
+// begin is the start of the answer, once.
+func (w *Writer) begin(code int) {
+	if w.status != 0 {
+		return
+	}
+	w.status = code
+	if w.body != nil && !w.body.settle() {
+		w.Header()["Connection"] = []string{"close"}
+	}
+}
+
 // Write sends a part of the body.
 func (w *Writer) Write(p []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.begin(http.StatusOK)
 	w.q.beforeWrite()
 	n, err := w.ResponseWriter.Write(p)
 	w.sent += int64(n)

@@ -18,6 +18,11 @@ type database struct {
 	file   *os.File // bolt's own; closing it drops the lock when bolt can't
 	schema Schema
 
+	// settle makes durable what the file holds when it is opened: a process
+	// that was killed may have left a commit that is written and not synced. It
+	// is nil once that is done. Only who leads may touch it.
+	settle func() error
+
 	mu      sync.Mutex
 	waiting []*write // guarded by mu
 	busy    bool     // someone leads; guarded by mu
@@ -155,6 +160,12 @@ func (d *database) commit(batch []*write) {
 // changed. It returns the write that has to be left out, if there is one, its
 // error set and nothing done.
 func (d *database) try(list []*write) (bad *write, err error) {
+	if d.settle != nil {
+		if err := d.settle(); err != nil {
+			return nil, err
+		}
+		d.settle = nil
+	}
 	b, err := d.bolt.Begin(true)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/vfs"
 )
 
 const (
@@ -41,11 +43,55 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 	if err := dev.known(s.fs, path, loc.Hash); err != nil {
 		return nil, err
 	}
+	if err := dev.mend(s.fs, path, loc.Hash); err != nil {
+		return nil, classify(err)
+	}
 	d, err := s.openFile(path, os.O_RDWR)
-	if errs.Is(err, errs.Corrupt) {
+	switch {
+	case errs.Is(err, errs.Corrupt):
 		s.remember(dev, loc.Hash, err)
+	case err == nil:
+		d.settle = d.bolt.Sync
 	}
 	return d, err
+}
+
+// mend makes a file durable whose latest commit failed, and does nothing to
+// others. The commit may have reached the pages that name the latest state, and
+// only its last sync failed: then the file is read as if it had succeeded, while
+// no later sync writes those pages, which the kernel holds for clean. So they are
+// written again. What they name was synced before they were.
+func (d *disk) mend(fs vfs.FS, path string, hash name.Hash) error {
+	d.mu.Lock()
+	doubt := d.doubt[hash]
+	d.mu.Unlock()
+	if !doubt {
+		return nil
+	}
+	f, err := fs.OpenFile(path, os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(rewrite(f, 2*os.Getpagesize()), f.Close()); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.doubt, hash)
+	return nil
+}
+
+// rewrite writes the first n bytes of a file as they are, and syncs it.
+func rewrite(f vfs.File, n int) error {
+	b := make([]byte, n)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if _, err := f.WriteAt(b[:n], 0); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 func (s *Store) openFile(path string, flag int) (*database, error) {

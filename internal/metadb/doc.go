@@ -39,7 +39,9 @@
 //
 // A file that cannot be read is of kind errs.Corrupt and is left as it is; a
 // panic of bbolt, or a page that the disk can't deliver, is caught here. After a
-// commit that failed, the database is closed and read anew from its file.
+// commit that failed, the database is closed and read anew from its file, once
+// what names the file's latest state is written again and synced: nothing that a
+// failed sync left in the kernel's memory alone is taken for durable.
 //
 // What a row is, and how two of them merge, is the Schema's business; what a
 // deleted database means to a client is the servers'. Nothing here

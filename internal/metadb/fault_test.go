@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"martlet/internal/errs"
@@ -70,6 +71,84 @@ func TestDatabaseIsReadAnewAfterAFailedCommit(t *testing.T) {
 	}
 	if err := s.Check(bg, loc); err != nil {
 		t.Error(err)
+	}
+}
+
+// A killed process may leave a commit that everyone sees and that no disk has.
+// What repeats it changes nothing, and yet must not be acknowledged before that
+// is synced.
+func TestWhatIsFoundIsSyncedBeforeItCounts(t *testing.T) {
+	s, dev := open(t, t.TempDir(), Config{Open: 1})
+	loc, other := Location{dev, hashOf(1)}, Location{dev, hashOf(2)}
+	row := func(tx *Tx) error { _, err := tx.MergeRow(0, "r", live(5, 1)); return err }
+	if err := s.Ensure(bg, loc, Info{}, row); err != nil {
+		t.Fatal(err)
+	}
+	if opened(t, s, loc).settle != nil {
+		t.Error("a database that was just made is not believed to be durable")
+	}
+	if err := s.Ensure(bg, other, Info{}, nothing); err != nil { // and the first is closed
+		t.Fatal(err)
+	}
+	if err := s.View(bg, loc, nothing); err != nil {
+		t.Fatal(err)
+	}
+	db := opened(t, s, loc)
+	if db.settle == nil {
+		t.Fatal("what is found is believed to be durable")
+	}
+	db.settle = func() error { return syscall.EIO }
+	if err := s.Update(bg, loc, row); !errs.Is(err, errs.BadDevice) {
+		t.Fatalf("not synced, and yet acknowledged: %v", err)
+	}
+	if err := s.Update(bg, loc, row); err != nil {
+		t.Fatal(err)
+	}
+	if opened(t, s, loc).settle != nil {
+		t.Error("it is synced again and again")
+	}
+}
+
+// A commit whose last sync failed may be seen in the file and be on no disk, and
+// a later sync has nothing left to write: it must be written again, and that
+// must succeed, before anyone builds on it.
+func TestFailedCommitIsWrittenAgain(t *testing.T) {
+	row := func(tx *Tx) error { _, err := tx.MergeRow(0, "r", live(5, 1)); return err }
+	for n, fired := 0, true; fired; n++ {
+		faulty := vfs.FailAt(vfs.OS, n)
+		counter := vfs.Count(faulty)
+		s, dev := open(t, t.TempDir(), Config{FS: counter})
+		loc := Location{dev, hashOf(1)}
+		if err := s.Ensure(bg, loc, Info{}, nothing); err != nil {
+			s.Close()
+			continue
+		}
+		made := faulty.Fired()
+		db := opened(t, s, loc)
+		db.bolt.NoSync = true // as if the sync of the commit had failed
+		if err := s.Update(bg, loc, func(tx *Tx) error { return errors.Join(row(tx), tx.MergeFields([]Field{{"A", "b", at(1)}})) }); err != nil {
+			t.Fatal(err)
+		}
+		db.fail(syscall.EIO)
+		if err := s.Update(bg, loc, nothing); err == nil {
+			t.Fatal("a failed database takes writes")
+		}
+		before := counter.Counts()
+		err := s.Update(bg, loc, row)
+		fired = faulty.Fired()
+		if hit := fired && !made; hit != (err != nil) {
+			t.Errorf("call %d failed (%v), and the same write again gave %v", n, hit, err)
+		}
+		if err := s.Update(bg, loc, row); err != nil {
+			t.Errorf("call %d failed: the disk is well again, and yet: %v", n, err)
+		}
+		if c := counter.Counts().Sub(before); c.Writes < 1 || c.Syncs < 1 {
+			t.Errorf("call %d failed: acknowledged after %d writes and %d syncs", n, c.Writes, c.Syncs)
+		}
+		if err := s.Check(bg, loc); err != nil {
+			t.Error(err)
+		}
+		s.Close()
 	}
 }
 

@@ -53,6 +53,7 @@ type disk struct {
 	mu      sync.Mutex
 	folders map[[4]byte]bool       // made and synced by this process, by the first four digits; guarded by mu
 	corrupt map[name.Hash]badFile  // guarded by mu
+	doubt   map[name.Hash]bool     // whose latest commit failed, see mend; guarded by mu
 	changed map[name.Hash]struct{} // guarded by mu
 }
 
@@ -80,6 +81,7 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 			Device:  dev,
 			folders: map[[4]byte]bool{},
 			corrupt: map[name.Hash]badFile{},
+			doubt:   map[name.Hash]bool{},
 			changed: map[name.Hash]struct{}{},
 		}
 		d.cache = newCache(cfg.Open, func(h name.Hash, db *database) { s.shut(d, h, db) })
@@ -109,6 +111,9 @@ func (s *Store) shut(dev *disk, hash name.Hash, db *database) {
 		s.remember(dev, hash, why)
 	} else if why != nil {
 		s.log.Error("a database failed and will be read anew", "device", dev.Name(), "hash", hash, "err", why)
+		dev.mu.Lock()
+		dev.doubt[hash] = true
+		dev.mu.Unlock()
 	}
 	if err := db.close(); err != nil {
 		s.log.Warn("a database did not close", "device", dev.Name(), "hash", hash, "err", err)

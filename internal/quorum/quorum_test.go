@@ -130,6 +130,50 @@ func TestWriteTakesHandoffs(t *testing.T) {
 	}
 }
 
+// A handoff that has never heard of a name says nothing about it: the write may
+// belong to something that its primaries have.
+func TestWriteToWhatAHandoffLacks(t *testing.T) {
+	const stamp = "1000000000.00001"
+	for name, tt := range map[string]struct {
+		say  map[string]backend.HandlerFunc
+		want int // 0 is no quorum
+	}{
+		"one primary is left":      {map[string]backend.HandlerFunc{"d0": nodetest.Always(204, "")}, 0},
+		"two primaries are left":   {map[string]backend.HandlerFunc{"d0": nodetest.Always(204, ""), "d1": nodetest.Always(204, "")}, 204},
+		"two primaries lack it":    {map[string]backend.HandlerFunc{"d0": nodetest.Always(404, ""), "d1": nodetest.Always(404, "")}, 404},
+		"handoffs know a deletion": {map[string]backend.HandlerFunc{"d3": nodetest.Always(404, stamp), "d4": nodetest.Always(404, stamp)}, 404},
+	} {
+		f := newFleet(t, Config{})
+		for i := range nodetest.Nodes {
+			code := 503
+			if i > 2 {
+				code = 404
+			}
+			f.Script("d"+strconv.Itoa(i), nodetest.Always(code, ""))
+		}
+		for d, say := range tt.say {
+			f.Script(d, say)
+		}
+		best, err := Best(f.Write(t.Context(), f.Container("a", "c"), request("POST")), 3, nil)
+		if best.Status != tt.want || (err != nil) != (tt.want == 0) {
+			t.Errorf("%s: %d, %v, want %d", name, best.Status, err, tt.want)
+		}
+	}
+	t.Run("a primary that was put last is asked", func(t *testing.T) {
+		f := newFleet(t, Config{ErrorLimit: 1})
+		p := f.Container("a", "c")
+		for i, d := range p.Primaries {
+			f.errors.failed(d, 1)
+			f.Script("d"+strconv.Itoa(i), nodetest.Always(204, ""))
+			f.Script("d"+strconv.Itoa(i+3), nodetest.Always(404, ""))
+		}
+		best, err := Best(f.Write(t.Context(), p, request("POST")), 3, nil)
+		if err != nil || best.Status != 204 {
+			t.Errorf("%d, %v, want 204", best.Status, err)
+		}
+	})
+}
+
 func TestWriteWithoutQuorum(t *testing.T) {
 	f := newFleet(t, Config{})
 	for i := range nodetest.Nodes - 1 {
@@ -213,6 +257,13 @@ func read(t *testing.T, f *fleet) (string, error) {
 	return text, nil
 }
 
+// handoffsLack makes the handoffs answer 404.
+func handoffsLack(f *fleet) {
+	for i := 3; i < nodetest.Nodes; i++ {
+		f.Script("d"+strconv.Itoa(i), nodetest.Always(404, ""))
+	}
+}
+
 func TestRead(t *testing.T) {
 	const older, newer = "1000000000.00001", "1000000000.00002"
 	for name, tt := range map[string]struct {
@@ -227,11 +278,14 @@ func TestRead(t *testing.T) {
 		"a handoff has it":               {map[string]backend.HandlerFunc{"d0": nodetest.Always(503, ""), "d1": nodetest.Always(503, ""), "d2": nodetest.Always(404, ""), "d3": nodetest.Always(404, ""), "d4": nodetest.Body(200, "", "h"), "d5": nodetest.Always(404, "")}, "200 h"},
 		"a handoff's tombstone counts":   {map[string]backend.HandlerFunc{"d0": nodetest.Always(503, ""), "d1": nodetest.Always(404, ""), "d2": nodetest.Always(503, ""), "d3": nodetest.Always(404, newer), "d4": nodetest.Always(404, ""), "d5": nodetest.Always(404, "")}, "404"},
 		"all are down":                   {map[string]backend.HandlerFunc{"d0": nodetest.Always(503, ""), "d1": nodetest.Always(503, ""), "d2": nodetest.Always(503, ""), "d3": nodetest.Always(404, ""), "d4": nodetest.Always(404, ""), "d5": nodetest.Always(404, "")}, ""},
+		"only handoffs have it":          {map[string]backend.HandlerFunc{"d0": nodetest.Always(404, ""), "d1": nodetest.Always(404, ""), "d2": nodetest.Always(404, ""), "d3": nodetest.Always(503, ""), "d4": nodetest.Body(200, "", "h"), "d5": nodetest.Always(404, "")}, "200 h"},
+		"deleted, handoffs are behind":   {map[string]backend.HandlerFunc{"d0": nodetest.Always(404, newer), "d1": nodetest.Always(404, newer), "d2": nodetest.Always(404, newer), "d3": nodetest.Body(200, older, "h"), "d4": nodetest.Body(200, older, "h"), "d5": nodetest.Always(404, "")}, "404"},
 		"not modified":                   {map[string]backend.HandlerFunc{"d0": nodetest.Always(304, ""), "d1": nodetest.Always(304, ""), "d2": nodetest.Always(304, "")}, "304"},
 		"only stale copies and deletion": {map[string]backend.HandlerFunc{"d0": nodetest.Always(404, newer), "d1": nodetest.Always(404, newer), "d2": nodetest.Always(404, newer)}, "404"},
 	} {
 		for range 5 { // the order is by chance
 			f := newFleet(t, Config{})
+			handoffsLack(f)
 			for d, say := range tt.say {
 				f.Script(d, say)
 			}
@@ -243,6 +297,7 @@ func TestRead(t *testing.T) {
 	}
 	t.Run("a tombstone that was seen hides an older copy", func(t *testing.T) {
 		f := newFleet(t, Config{})
+		handoffsLack(f)
 		p := f.Container("a", "c")
 		f.Script("d0", nodetest.Always(404, newer))
 		f.Script("d1", nodetest.Body(200, older, "x"))

@@ -24,9 +24,10 @@ type Reply struct {
 }
 
 // Read asks the replicas of a place one after the other, the primaries in an
-// order by chance with those that have been failing last, then handoffs if some
-// primary could not answer, until one has what is asked for: a 2xx, or a 304,
-// 412 or 416.
+// order by chance with those that have been failing last, then handoffs, until
+// one has what is asked for: a 2xx, or a 304, 412 or 416. Handoffs are asked even
+// where every primary says 404: they may hold what was written while the
+// primaries could not take it.
 //
 // Where none has, the answer is the 404 (or other refusal) that the primaries
 // gave, the one that knows of the newest tombstone first; and an error of kind
@@ -48,12 +49,21 @@ func (c *Cluster) ReadFrom(ctx context.Context, p Place, order []*ring.Device, b
 			return reply, nil
 		}
 	}
-	if r.refusals < len(order) {
-		spare := c.Spare(p)
-		for d := spare.Next(); d != nil && ctx.Err() == nil; d = spare.Next() {
-			if reply, ok := r.try(ctx, d, true); ok {
-				return reply, nil
-			}
+	left := 2 * len(order)
+	if r.refusals == len(order) {
+		left = len(order) // a name that nobody knows is asked for often
+		if r.no.Status != http.StatusNotFound {
+			left = 0
+		}
+	}
+	spare := c.Spare(p)
+	for ; left > 0 && ctx.Err() == nil; left-- {
+		d := spare.Next()
+		if d == nil {
+			break
+		}
+		if reply, ok := r.try(ctx, d, true); ok {
+			return reply, nil
 		}
 	}
 	return r.verdict(ctx)

@@ -95,11 +95,16 @@ func Gather(ctx context.Context, results <-chan Answer, n int, patience time.Dur
 }
 
 // writeSlot tries the devices that can stand for one replica, one after the
-// other, until one of them answers with anything but its own failure.
+// other, until one of them answers with anything but its own failure. The 404 of
+// a handoff that knows of no tombstone is no answer either: the name may well be
+// on the primaries.
 func (c *Cluster) writeSlot(ctx context.Context, p Place, slot int, route *Route, build Build) Answer {
 	var last Answer
 	for d := route.Next(); d != nil; d = route.Next() {
 		last = c.Ask(ctx, p, slot, d, build(slot, d))
+		if last.Status == http.StatusNotFound && !slices.Contains(p.Primaries, d) && last.Stamp().IsZero() {
+			last.Status, last.Err = 0, errs.E(errs.Op("quorum.write"), errs.Unavailable, "handoff that does not know the name")
+		}
 		if last.Status != 0 && last.Status < 500 {
 			return last
 		}

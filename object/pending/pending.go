@@ -171,9 +171,21 @@ func (q *Queue) Put(ctx context.Context, u Update) error {
 		return q.wrap(op, err)
 	}
 	if err == nil && old.newer(&u) {
-		return q.names.Trusted(q.dir(&u))
+		// Whoever put it may have been killed before its name was durable.
+		if err = q.folders(&u); err == nil {
+			err = q.names.Sync(q.dir(&u))
+		}
+		return q.wrap(op, err)
 	}
 	return q.wrap(op, q.write(&u, found))
+}
+
+// folders makes the folders of an update durable.
+func (q *Queue) folders(u *Update) error {
+	if err := q.names.FolderOnce(q.top(u.Policy), q.root); err != nil {
+		return err
+	}
+	return q.names.FolderOnce(q.dir(u), q.top(u.Policy))
 }
 
 func (q *Queue) write(u *Update, taken bool) error {
@@ -182,10 +194,7 @@ func (q *Queue) write(u *Update, taken bool) error {
 		return err
 	}
 	dir := q.dir(u)
-	if err := q.names.FolderOnce(q.top(u.Policy), q.root); err != nil {
-		return err
-	}
-	if err := q.names.FolderOnce(dir, q.top(u.Policy)); err != nil {
+	if err := q.folders(u); err != nil {
 		return err
 	}
 	f, err := q.fs.CreateUnnamed(dir)

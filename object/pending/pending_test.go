@@ -109,6 +109,40 @@ func TestFaultsAndCrashes(t *testing.T) {
 	}
 }
 
+// mortal is a disk on which the process is killed before one of its syncs of a
+// directory: it does nothing, nor do those after it.
+type mortal struct {
+	vfs.FS
+	left int
+}
+
+func (m *mortal) SyncDir(dir string) error {
+	if m.left--; m.left < 0 {
+		return syscall.EIO
+	}
+	return m.FS.SyncDir(dir)
+}
+
+// A process that was killed may leave a newer update whose name is not on the
+// disk yet: to find it there is not enough to acknowledge an older one.
+func TestKilledBeforeTheNameIsSynced(t *testing.T) {
+	for n := range 4 {
+		disk := vfs.NewMem()
+		killed := &mortal{disk, n}
+		if err := New(killed, "/").Put(ctx, update(4)); (err == nil) != (killed.left >= 0) {
+			t.Fatalf("killed before sync %d: Put said %v", n, err)
+		}
+		if err := New(disk, "/").Put(ctx, update(2)); err != nil {
+			t.Fatalf("killed before sync %d: %v", n, err)
+		}
+		for seed := range uint64(20) {
+			if got := all(t, New(disk.AfterCrash(seed), "/")); len(got) != 1 {
+				t.Fatalf("killed before sync %d, seed %d: %+v is queued, one was acknowledged", n, seed, got)
+			}
+		}
+	}
+}
+
 func TestDamagedFile(t *testing.T) {
 	fs := vfs.NewMem()
 	q := New(fs, "/")

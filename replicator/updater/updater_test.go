@@ -107,10 +107,56 @@ func TestPass(t *testing.T) {
 	}
 }
 
+// Where the container is not, it may be on its way: from a handoff, or after a
+// rebalance. An update that too few replicas have stays for that, for so long.
+func TestAbsentContainer(t *testing.T) {
+	for what, tt := range map[string]struct {
+		status map[string]int
+		age    time.Duration
+		left   int
+	}{
+		"nobody has it yet":        {map[string]int{"n1": 404, "n2": 404, "n3": 404}, time.Hour, 1},
+		"one has it":               {map[string]int{"n1": 404, "n2": 201, "n3": 404}, time.Hour, 1},
+		"most have it":             {map[string]int{"n1": 201, "n2": 404, "n3": 201}, time.Hour, 0},
+		"most, and one is silent":  {map[string]int{"n1": 201, "n2": 0, "n3": 201}, time.Hour, 1},
+		"nobody has it any more":   {map[string]int{"n1": 404, "n2": 404, "n3": 404}, 8 * 24 * time.Hour, 0},
+		"nobody, and one is quiet": {map[string]int{"n1": 404, "n2": 0, "n3": 404}, 8 * 24 * time.Hour, 1},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &cluster{status: tt.status}
+				stamp := timestamp.FromTime(time.Now().Add(-tt.age))
+				q := pending.New(vfs.NewMem(), "/")
+				if err := q.Put(t.Context(), pending.Update{Method: "PUT", Path: name.Path{Account: "a", Container: "c", Object: "o"},
+					Data: stamp.Add(-time.Hour), ContentType: stamp, Meta: stamp}); err != nil {
+					t.Fatal(err)
+				}
+				u, err := New(Defaults(), []*pending.Queue{q}, c, c, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := u.Pass(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if got := length(t, q); got != tt.left {
+					t.Fatalf("%d updates left, want %d", got, tt.left)
+				}
+				c.status = map[string]int{"n1": 201, "n2": 201, "n3": 201} // it has come
+				if err := u.Pass(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if got := length(t, q); got != 0 {
+					t.Errorf("%d updates left where all take it", got)
+				}
+			})
+		})
+	}
+}
+
 func TestPaceAndEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{status: map[string]int{"n1": 201, "n2": 201, "n3": 201}}
-		u, err := New(Config{PerSecond: 10, Concurrency: 4, Timeout: time.Second}, []*pending.Queue{queued(t, 20)}, c, c, nil)
+		u, err := New(Config{PerSecond: 10, Concurrency: 4, Timeout: time.Second, Wait: time.Hour}, []*pending.Queue{queued(t, 20)}, c, c, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

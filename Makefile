@@ -1,0 +1,66 @@
+# make run and make test are all there is to set up. CI calls nothing but these targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+VERSION   = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS   = -X main.version=$(VERSION)
+PACKAGES  = $(shell go list ./... | grep -v '^martlet/test')
+FUZZTIME ?= 5s
+BENCH    ?= .
+BENCHTIME ?= 1s
+RUN      ?= .
+LINT      = go tool -modfile=tools.mod golangci-lint
+
+.PHONY: build run dev test unit race lint vet edges fuzz e2e bench clean
+
+## build: compile bin/martlet
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/martlet ./cmd/martlet
+
+## run: build, and start a whole cluster in one process on loopback (ARGS='--nodes 6' and the like)
+run dev: build
+	exec bin/martlet dev $(ARGS)
+
+## test: everything that CI demands
+test: lint race e2e
+
+## unit: the tests without the race detector
+unit:
+	go test -timeout 5m $(PACKAGES)
+
+## race: the tests under the race detector
+race:
+	CGO_ENABLED=1 go test -race -timeout 10m $(PACKAGES)
+
+## lint: go vet, the edges between packages, and the linters of .golangci.yml at the version that tools.mod pins
+lint: vet edges
+	$(LINT) run ./...
+
+vet:
+	go vet ./...
+
+# Never from the cache, which doesn't know what the go command read.
+edges:
+	go test -count 1 ./test/architecture
+
+## fuzz: each fuzz target for FUZZTIME, what it finds is kept in testdata
+fuzz:
+	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
+		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$$dir"/*_test.go 2>/dev/null | cut -c6-); do \
+			echo "$$target in $${dir#$(CURDIR)/}"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null; \
+		done; \
+	done
+
+## e2e: the built binary as separate processes, driven by curl, swift and rclone
+e2e: build
+	go test -count 1 -timeout 10m -run '$(RUN)' ./test
+
+## bench: every benchmark, or those that BENCH matches
+bench:
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -timeout 30m $(PACKAGES)
+
+clean:
+	rm -rf bin

@@ -1,0 +1,170 @@
+package cluster
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"text/template"
+)
+
+// A User of a development cluster.
+type User struct {
+	Account, Name, Key string
+	Groups             []string
+}
+
+// Users are those of every development cluster: the ones that Swift's own test
+// configuration has, so that its tests and examples find whom they expect.
+func Users() []User {
+	return []User{
+		{"test", "tester", "testing", []string{".admin"}},
+		{"test", "tester2", "testing2", []string{".admin"}},
+		{"test2", "tester2", "testing2", []string{".admin"}},
+		{"test", "tester3", "testing3", nil},
+		{"test5", "tester5", "testing5", []string{"service"}},
+		{"test", "tester6", "testing6", []string{".reseller_admin"}},
+		{"admin", "admin", "admin", []string{".admin", ".reseller_admin"}},
+	}
+}
+
+// secrets are what is random in a cluster.
+type secrets struct {
+	suffix, token string
+}
+
+func newSecrets() secrets { return secrets{suffix: rand.Text(), token: rand.Text() + rand.Text()} }
+
+// text quotes a string as TOML does. What is written here has no control
+// characters.
+func text(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+func list(all []string) string {
+	quoted := make([]string, len(all))
+	for i, s := range all {
+		quoted[i] = text(s)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
+
+var files = template.Must(template.New("").Funcs(template.FuncMap{"text": text, "list": list}).Parse(`
+{{define "cluster"}}[cluster]
+name = "dev"
+hash_path_suffix = {{text .Suffix}} # never change it: nothing would be found again
+
+[rings]
+folder = "rings"
+{{end}}
+
+{{define "proxy"}}# The proxy. Paths are taken from the folder of this file.
+
+{{template "cluster" .}}
+[proxy]
+listen = {{text .Listen}}
+
+[admin]
+listen = {{text .Admin}}
+
+[log]
+file = "../log/proxy.log" # empty is the standard error
+
+[auth]
+secrets = [{{text .Token}}] # the first signs tokens, all are accepted
+{{range .Users}}
+[[auth.users]]
+account = {{text .Account}}
+user = {{text .Name}}
+key = {{text .Key}}
+groups = {{list .Groups}}
+{{end}}{{end}}
+
+{{define "storage"}}# Storage node {{.N}}. Paths are taken from the folder of this file.
+
+{{template "cluster" .}}
+[storage]
+address = {{text .Address}}
+root = {{text .Root}}
+devices = {{list .Devices}}
+
+[object]
+port = {{.ObjectPort}}
+
+[container]
+port = {{.ContainerPort}}
+
+[account]
+port = {{.AccountPort}}
+
+[replication]
+address = {{text .ReplicationAddress}}
+port = {{.ReplicationPort}}
+
+# Short, so that what is counted is soon seen.
+[updater]
+interval = "5s"
+
+[stats]
+interval = "2s"
+
+[admin]
+listen = {{text .Admin}}
+
+[log]
+file = {{text .Log}}
+{{end}}
+
+{{define "manifest"}}# What this cluster was made of. It can't be changed afterwards.
+nodes = {{.Nodes}}
+devices = {{.Devices}}
+replicas = {{.Replicas}}
+part_power = {{.PartPower}}
+listen = {{text .Listen}}
+network = {{text .Network}}
+{{end}}`))
+
+func render(name string, data any) ([]byte, error) {
+	var b bytes.Buffer
+	err := files.ExecuteTemplate(&b, name, data)
+	return bytes.TrimLeft(b.Bytes(), "\n"), err
+}
+
+// configs returns the configuration files by name.
+func (o Options) configs(s secrets) (map[string][]byte, error) {
+	type common struct{ Suffix, Token string }
+	shared := common{s.suffix, s.token}
+	all := map[string][]byte{}
+	var err error
+	if all[manifestFile], err = render("manifest", o); err != nil {
+		return nil, err
+	}
+	all[proxyFile], err = render("proxy", struct {
+		common
+		Listen, Admin string
+		Users         []User
+	}{shared, o.Listen, o.proxyAdmin(), Users()})
+	if err != nil {
+		return nil, err
+	}
+	for n := 1; n <= o.Nodes; n++ {
+		devices := make([]string, o.Devices)
+		for i := range devices {
+			devices[i] = deviceName(i + 1)
+		}
+		all[storageFile(n)], err = render("storage", struct {
+			common
+			N                                                       int
+			Address, ReplicationAddress, Root, Admin, Log           string
+			Devices                                                 []string
+			ObjectPort, ContainerPort, AccountPort, ReplicationPort int
+		}{
+			shared, n, o.storageIP(n), o.replicationIP(n), "../" + nodeName(n), fmt.Sprintf("%s:%d", o.storageIP(n), adminPort),
+			"../log/" + nodeName(n) + ".log", devices, objectPort, containerPort, accountPort, replicationPort,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,210 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"martlet/cmd/internal/config"
+	"martlet/internal/conf"
+	"martlet/ring"
+	"martlet/ring/builder"
+)
+
+// What is in a cluster's folder.
+const (
+	etcDir       = "etc"
+	newEtcDir    = "etc.new" // while it is being written
+	logDir       = "log"
+	ringsDir     = "rings" // in etc
+	manifestFile = "cluster.toml"
+	proxyFile    = "proxy.toml"
+)
+
+func storageFile(n int) string { return nodeName(n) + ".toml" }
+
+// Folder is a cluster on disk.
+type Folder struct {
+	Dir     string
+	Options Options
+}
+
+// ProxyFile is the path of the proxy's configuration.
+func (f *Folder) ProxyFile() string { return filepath.Join(f.Dir, etcDir, proxyFile) }
+
+// StorageFile is the path of the configuration of node n, counted from 1.
+func (f *Folder) StorageFile(n int) string { return filepath.Join(f.Dir, etcDir, storageFile(n)) }
+
+// LogFile is the path of the log of a cluster in one process.
+func (f *Folder) LogFile() string { return filepath.Join(f.Dir, logDir, "martlet.log") }
+
+// ErrForeign is wrapped by the error that refuses a folder with something else in it.
+var ErrForeign = errors.New("not the folder of a cluster")
+
+// Make opens the cluster in a folder, and makes it first where there is none. Of
+// an existing one, the options that were asked for must be those it has.
+//
+// The configuration appears at once and last: a folder that Make was stopped in
+// has none and is begun again.
+func Make(dir string, o Options, asked func(flag string) bool) (*Folder, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, etcDir)); err == nil {
+		return open(dir, o, asked)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
+	if err := ours(dir); err != nil {
+		return nil, err
+	}
+	f := &Folder{Dir: dir, Options: o}
+	return f, f.write()
+}
+
+func open(dir string, o Options, asked func(flag string) bool) (*Folder, error) {
+	f := &Folder{Dir: dir}
+	path := filepath.Join(dir, etcDir, manifestFile)
+	if err := conf.Load(path, &f.Options); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s: %w: it has an %s folder without %s", dir, ErrForeign, etcDir, manifestFile)
+		}
+		return nil, config.WrongError{Err: err}
+	}
+	if err := f.Options.differ(o, asked); err != nil {
+		return nil, err
+	}
+	if err := f.Options.Check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+// ours refuses a folder that holds anything which Make would not have left there:
+// it must never give a new secret to somebody's data.
+func ours(dir string) error {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path == filepath.Join(dir, newEtcDir):
+			return fs.SkipDir
+		case d.IsDir():
+			return nil
+		}
+		return fmt.Errorf("%s: %w: it holds %s", dir, ErrForeign, strings.TrimPrefix(path, dir+"/"))
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (f *Folder) write() error {
+	o := f.Options
+	for n := 1; n <= o.Nodes; n++ {
+		for d := 1; d <= o.Devices; d++ {
+			if err := os.MkdirAll(filepath.Join(f.Dir, nodeName(n), deviceName(d)), 0o750); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(f.Dir, logDir), 0o750); err != nil {
+		return err
+	}
+	fresh := filepath.Join(f.Dir, newEtcDir)
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(fresh, ringsDir), 0o750); err != nil {
+		return err
+	}
+	if err := o.writeRings(filepath.Join(fresh, ringsDir)); err != nil {
+		return err
+	}
+	texts, err := o.configs(newSecrets())
+	if err != nil {
+		return err
+	}
+	for name, text := range texts {
+		if err := writeSynced(filepath.Join(fresh, name), text); err != nil {
+			return err
+		}
+	}
+	// The secrets must be as durable as the data that is found by them.
+	if err := syncDir(fresh); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, filepath.Join(f.Dir, etcDir)); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(f.Dir), syncDir(filepath.Dir(f.Dir)))
+}
+
+// writeSynced writes a file that only its owner may read, durably.
+func writeSynced(path string, text []byte) error {
+	w, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	if err == nil {
+		err = w.Sync()
+	}
+	return errors.Join(err, w.Close())
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// writeRings makes one ring for each kind of server: the same devices, at that
+// server's port.
+func (o Options) writeRings(dir string) error {
+	for i, kind := range []struct {
+		name string
+		port int
+	}{{"account", accountPort}, {"container", containerPort}, {"object", objectPort}} {
+		r, err := o.ring(kind.port, uint64(i))
+		if err != nil {
+			return fmt.Errorf("%s ring: %w", kind.name, err)
+		}
+		if err := r.Save(filepath.Join(dir, kind.name+".ring.gz")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o Options) ring(port int, seed uint64) (*ring.Ring, error) {
+	b, err := builder.New(o.PartPower, o.Replicas)
+	if err != nil {
+		return nil, err
+	}
+	for n := 1; n <= o.Nodes; n++ {
+		for d := 1; d <= o.Devices; d++ {
+			_, err := b.Add(ring.Device{
+				Region: 1, Zone: n, IP: o.storageIP(n), Port: port, ReplicationIP: o.replicationIP(n), ReplicationPort: replicationPort,
+				Name: deviceName(d), Weight: 100,
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	if _, err := b.Rebalance(seed); err != nil {
+		return nil, err
+	}
+	return b.Ring()
+}

@@ -1,0 +1,127 @@
+// Package cluster makes and runs a whole cluster on one machine: storage nodes and
+// a proxy, over real sockets, each on loopback addresses of its own. It is what
+// `martlet dev` is, and what probe tests stand on.
+//
+// A cluster is a folder. Init writes it: the rings, a configuration file for each
+// process and a folder for each device. What runs is always what those files say,
+// be it in one process (Run) or in one each, so that one can be changed for the
+// other on the same data.
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"martlet/ring"
+)
+
+// Options are what a cluster is made of. They can't be changed later.
+type Options struct {
+	Nodes     int `toml:"nodes"`      // storage nodes, each a zone
+	Devices   int `toml:"devices"`    // of each node
+	Replicas  int `toml:"replicas"`   // of accounts, containers and objects
+	PartPower int `toml:"part_power"` // 2^PartPower partitions
+
+	// Listen is where the proxy listens, host:port.
+	Listen string `toml:"listen"`
+
+	// Network is the first two numbers of the loopback addresses: with "127.0"
+	// storage is on 127.0.1.N, replication on 127.0.2.N, and the admin address of
+	// the proxy on 127.0.0.1. Clusters beside each other have different ones.
+	Network string `toml:"network"`
+}
+
+// Defaults is the cluster of `martlet dev`.
+func Defaults() Options {
+	return Options{Nodes: 4, Devices: 2, Replicas: 3, PartPower: 10, Listen: "127.0.0.1:8080", Network: "127.0"}
+}
+
+// The ports of a node. Each node has an address of its own, so they are all alike.
+const (
+	objectPort      = 6200
+	containerPort   = 6201
+	accountPort     = 6202
+	replicationPort = 6203
+	adminPort       = 6209
+)
+
+// ErrOptions is wrapped by errors about options that make no cluster, or that an
+// existing one does not have.
+var ErrOptions = errors.New("bad options")
+
+func bad(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrOptions, fmt.Sprintf(format, args...))
+}
+
+// Check says what is wrong with the options, naming the flag.
+func (o Options) Check() error {
+	if o.Nodes < 1 || o.Nodes > 254 {
+		return bad("--nodes %d: must be from 1 to 254", o.Nodes)
+	}
+	if o.Devices < 1 || o.Devices > 100 {
+		return bad("--devices %d: must be from 1 to 100", o.Devices)
+	}
+	if o.Replicas < 1 || o.Replicas > 16 {
+		return bad("--replicas %d: must be from 1 to 16", o.Replicas)
+	}
+	if o.Replicas > o.Nodes*o.Devices {
+		return bad("--replicas %d: %d nodes of %d devices have only %d places for them",
+			o.Replicas, o.Nodes, o.Devices, o.Nodes*o.Devices)
+	}
+	if o.PartPower < ring.MinPartPower || o.PartPower > 20 {
+		return bad("--part-power %d: must be from %d to 20", o.PartPower, ring.MinPartPower)
+	}
+	if err := checkListen(o.Listen); err != nil {
+		return err
+	}
+	if a, err := netip.ParseAddr(o.Network + ".0.1"); err != nil || !a.Is4() || !a.IsLoopback() || strings.Count(o.Network, ".") != 1 {
+		return bad("--network %q: must be the first two numbers of loopback addresses, such as 127.0", o.Network)
+	}
+	return nil
+}
+
+func checkListen(listen string) error {
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return bad("--listen %q: must be host:port", listen)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return bad("--listen %q: has no port from 0 to 65535", listen)
+	}
+	return nil
+}
+
+// storageIP and replicationIP are the addresses of node n, counted from 1.
+func (o Options) storageIP(n int) string     { return fmt.Sprintf("%s.1.%d", o.Network, n) }
+func (o Options) replicationIP(n int) string { return fmt.Sprintf("%s.2.%d", o.Network, n) }
+
+// proxyAdmin is the admin address of the proxy, and of a cluster in one process.
+func (o Options) proxyAdmin() string { return fmt.Sprintf("%s.0.1:%d", o.Network, adminPort) }
+
+func nodeName(n int) string   { return "storage" + strconv.Itoa(n) }
+func deviceName(n int) string { return "d" + strconv.Itoa(n) }
+
+// differ names the first option that was asked for and is not what the cluster
+// has. Asked are the flags that were given, by name.
+func (o Options) differ(want Options, asked func(flag string) bool) error {
+	for _, f := range []struct {
+		flag      string
+		has, want any
+	}{
+		{"nodes", o.Nodes, want.Nodes},
+		{"devices", o.Devices, want.Devices},
+		{"replicas", o.Replicas, want.Replicas},
+		{"part-power", o.PartPower, want.PartPower},
+		{"network", o.Network, want.Network},
+		{"listen", o.Listen, want.Listen},
+	} {
+		if asked(f.flag) && f.has != f.want {
+			return bad("--%s %v: the cluster in this folder was made with %v; leave the flag out, or choose another --dir", f.flag, f.want, f.has)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"martlet/cmd/internal/config"
+	"martlet/cmd/internal/node"
+	"martlet/internal/daemon"
+)
+
+// Cluster is a whole cluster in this process.
+type Cluster struct {
+	storage []*node.Storage
+	proxy   *node.Proxy
+}
+
+// Open opens every process of a cluster as its files say, except that they share
+// one log, one registry and the proxy's admin address. A listen address that is
+// not empty takes the place of the file's.
+func (f *Folder) Open(o node.Options, listen string) (*Cluster, error) {
+	c := &Cluster{}
+	err := c.open(f, o, listen)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+func (c *Cluster) open(f *Folder, o node.Options, listen string) error {
+	for n := 1; n <= f.Options.Nodes; n++ {
+		cfg, err := config.LoadStorage(f.StorageFile(n))
+		if err != nil {
+			return err
+		}
+		s, err := node.OpenStorage(cfg, of(nodeName(n), o, false))
+		if err != nil {
+			return err
+		}
+		c.storage = append(c.storage, s)
+	}
+	cfg, err := config.LoadProxy(f.ProxyFile())
+	if err != nil {
+		return err
+	}
+	if listen != "" {
+		cfg.Server.Listen = listen
+	}
+	c.proxy, err = node.OpenProxy(cfg, of("proxy", o, true))
+	return err
+}
+
+// of is the options for one of several nodes in a process.
+func of(name string, o node.Options, admin bool) node.Options {
+	o.Log = o.Log.With(slog.String("node", name))
+	o.Registry = prometheus.WrapRegistererWith(prometheus.Labels{"node": name}, o.Registry)
+	if !admin {
+		o.Gatherer = nil
+	}
+	return o
+}
+
+// Address is where the proxy listens, as host:port that can be connected to.
+func (c *Cluster) Address() string { return reachable(c.proxy.Address()) }
+
+// reachable turns the address of a listener on every interface into one to
+// connect to.
+func reachable(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return listen
+}
+
+// Run serves until ctx ends or a node fails, and closes everything. The proxy ends
+// before the storage nodes do, so that its requests can be finished.
+func (c *Cluster) Run(ctx context.Context) error {
+	storage, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	all := daemon.NewGroup(storage)
+	for i, s := range c.storage {
+		all.Go(nodeName(i+1), s.Run)
+	}
+	all.Go("proxy", func(failed context.Context) error {
+		defer stop()
+		proxy, end := context.WithCancel(ctx)
+		defer end()
+		defer context.AfterFunc(failed, end)()
+		return c.proxy.Run(proxy)
+	})
+	return all.Wait()
+}
+
+// Close closes a cluster that was not run.
+func (c *Cluster) Close() error {
+	var all []error
+	if c.proxy != nil {
+		all = append(all, c.proxy.Close())
+	}
+	for _, s := range c.storage {
+		all = append(all, s.Close())
+	}
+	return errors.Join(all...)
+}

@@ -1,0 +1,250 @@
+package config
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"martlet/internal/conf"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/proxy/auth"
+)
+
+// Check says what is wrong with the file: the first thing, in one line.
+func (c *Proxy) Check() error {
+	k := newChecker(c.Path)
+	c.Cluster.check(k)
+	c.Rings.check(k)
+	k.address("proxy.listen", c.Server.Listen)
+	k.positive("proxy.client_timeout", c.Server.ClientTimeout)
+	k.positive("proxy.node_timeout", c.Server.NodeTimeout)
+	k.positive("proxy.conn_timeout", c.Server.ConnTimeout)
+	k.positive("proxy.post_quorum_timeout", c.Server.PostQuorumTimeout)
+	k.positive("proxy.drain_timeout", c.Server.DrainTimeout)
+	k.positive("proxy.error_limit_span", c.Server.ErrorLimitSpan)
+	k.least("proxy.error_limit", c.Server.ErrorLimit, 1)
+	k.wrap("proxy.limits", c.Server.Limits.Validate())
+	k.page("proxy.limits.container_listing_limit", c.Server.Limits.ContainerListingLimit)
+	k.page("proxy.limits.account_listing_limit", c.Server.Limits.AccountListingLimit)
+	c.Auth.check(k)
+	c.Admin.check(k)
+	c.Log.check(k)
+	k.distinct([]place{{"proxy.listen", c.Server.Listen}, {"admin.listen", c.Admin.Listen}})
+	return k.err
+}
+
+// Check says what is wrong with the file: the first thing, in one line.
+func (c *Storage) Check() error {
+	k := newChecker(c.Path)
+	c.Cluster.check(k)
+	c.Rings.check(k)
+	c.Server.check(k)
+	k.least("limits.max_meta_count", c.Limits.MaxMetaCount, 1)
+	k.least("limits.max_meta_overall_size", c.Limits.MaxMetaOverallSize, 1)
+	places := c.services(k)
+	k.positive("object.container_update_timeout", c.Object.ContainerUpdateTimeout)
+	k.positive("updater.interval", c.Updater.Interval)
+	k.positive("stats.interval", c.Stats.Interval)
+	c.Admin.check(k)
+	c.Log.check(k)
+	k.distinct(append(places, place{"admin.listen", c.Admin.Listen}))
+	return k.err
+}
+
+// services checks the servers that are switched on, and returns where they are to
+// listen.
+func (c *Storage) services(k *checker) []place {
+	var places []place
+	for _, s := range []struct {
+		table, addressKey, address string
+		Service
+	}{
+		{"object", "storage.address", c.Server.Address, c.Object.Service},
+		{"container", "storage.address", c.Server.Address, c.Container},
+		{"account", "storage.address", c.Server.Address, c.Account},
+		{"replication", "replication.address", c.Replication.Address, Service{c.Replication.Enabled, c.Replication.Port}},
+	} {
+		if !s.Enabled {
+			continue
+		}
+		k.ip(s.addressKey, s.address)
+		k.port(s.table+".port", s.Port)
+		places = append(places, place{s.table + ".port", net.JoinHostPort(s.address, strconv.Itoa(s.Port))})
+	}
+	if len(places) == 0 {
+		k.fail("object.enabled", false, "every server of this node is switched off")
+	}
+	return places
+}
+
+func (c *StorageServer) check(k *checker) {
+	if c.Root == "" {
+		k.fail("storage.root", c.Root, "must name the folder that the devices are in")
+	}
+	if len(c.Devices) == 0 {
+		k.fail("storage.devices", c.Devices, "must name the node's devices")
+	}
+	seen := map[string]bool{}
+	for _, d := range c.Devices {
+		switch {
+		case d == "" || d == "." || d == ".." || strings.ContainsAny(d, "/\x00"):
+			k.fail("storage.devices", d, "is no plain folder name")
+		case seen[d]:
+			k.fail("storage.devices", d, "is named twice")
+		}
+		seen[d] = true
+	}
+	k.positive("storage.client_timeout", c.ClientTimeout)
+	k.positive("storage.node_timeout", c.NodeTimeout)
+	k.positive("storage.conn_timeout", c.ConnTimeout)
+	k.positive("storage.drain_timeout", c.DrainTimeout)
+	k.positive("storage.clock_skew", c.ClockSkew)
+	k.least("storage.open_databases", c.OpenDatabases, 1)
+}
+
+func (c *Cluster) check(k *checker) {
+	if c.Name == "" {
+		k.fail("cluster.name", c.Name, "must not be empty")
+	}
+	if _, err := name.NewHasher(c.HashPathPrefix, c.HashPathSuffix); err != nil {
+		k.fail("cluster.hash_path_suffix", "", "it and cluster.hash_path_prefix are both empty: anyone could choose names that fall on one device")
+	}
+	_, err := c.PolicySet()
+	k.wrap("cluster.policies", err)
+}
+
+// PolicySet returns the policies.
+func (c *Cluster) PolicySet() (policy.Set, error) {
+	list := make([]policy.Policy, 0, len(c.Policies))
+	for _, p := range c.Policies {
+		i, err := policy.ParseIndex(strconv.Itoa(p.Index))
+		if err != nil {
+			return policy.Set{}, err
+		}
+		list = append(list, policy.Policy{Index: i, Name: p.Name, Aliases: p.Aliases, Default: p.Default, Deprecated: p.Deprecated})
+	}
+	return policy.NewSet(list)
+}
+
+func (c *Rings) check(k *checker) {
+	if c.Folder == "" {
+		k.fail("rings.folder", c.Folder, "must name the folder that the ring files are in")
+	}
+	k.positive("rings.check_every", c.CheckEvery)
+}
+
+func (c *Auth) check(k *checker) {
+	_, err := auth.New(c.Config, c.Secrets, time.Now)
+	k.wrap("auth", err)
+}
+
+func (c *Admin) check(k *checker) {
+	if c.Listen != "" {
+		k.address("admin.listen", c.Listen)
+	}
+}
+
+func (c *Log) check(k *checker) {
+	if _, err := ParseLevel(c.Level); err != nil {
+		k.fail("log.level", c.Level, "must be one of debug, info, warn and error")
+	}
+	if _, err := ParseLevel(c.Requests); err != nil {
+		k.fail("log.requests", c.Requests, "must be one of debug, info, warn and error")
+	}
+	if c.Format != "text" && c.Format != "json" {
+		k.fail("log.format", c.Format, "must be text or json")
+	}
+}
+
+// ParseLevel reads debug, info, warn or error.
+func ParseLevel(text string) (slog.Level, error) {
+	var l slog.Level
+	err := l.UnmarshalText([]byte(text))
+	return l, err
+}
+
+func (k *checker) positive(key string, d conf.Duration) {
+	if d <= 0 {
+		k.fail(key, d.D(), "must be more than 0")
+	}
+}
+
+func (k *checker) least(key string, n, least int) {
+	if n < least {
+		k.fail(key, n, "must be at least %d", least)
+	}
+}
+
+// page checks how many rows are listed at once.
+func (k *checker) page(key string, n int) {
+	const most = 10000 // of a container or account server
+	if n > most {
+		k.fail(key, n, "is more than %d, the most that a storage node lists at once", most)
+	}
+}
+
+func (k *checker) port(key string, n int) {
+	if n < 1 || n > 65535 {
+		k.fail(key, n, "must be a port from 1 to 65535")
+	}
+}
+
+// ip checks an address to bind that peers are told, too: never "any".
+func (k *checker) ip(key, text string) {
+	a, err := netip.ParseAddr(text)
+	switch {
+	case text == "":
+		k.fail(key, text, "must be the node's address on that network")
+	case err != nil:
+		k.fail(key, text, "is no IP address")
+	case a.IsUnspecified():
+		k.fail(key, text, "must be one address, since each listener binds only its own network")
+	}
+}
+
+// address checks a host:port to listen on.
+func (k *checker) address(key, text string) {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		k.fail(key, text, "is not of the form host:port")
+		return
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		k.fail(key, text, "has no port from 0 to 65535")
+	}
+	if host != "" && strings.ContainsAny(host, " /") {
+		k.fail(key, text, "has no host name or address")
+	}
+}
+
+// A place is an address that is to be listened on, and the key that says so.
+type place struct{ key, address string }
+
+// distinct refuses two listeners on one address and port.
+func (k *checker) distinct(places []place) {
+	if k.failed() {
+		return
+	}
+	for i, p := range places {
+		for _, q := range places[:i] {
+			if clash(p.address, q.address) {
+				k.fail(p.key, p.address, "is taken by %s, %q", q.key, q.address)
+			}
+		}
+	}
+}
+
+func clash(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	anyHost := []string{"", "0.0.0.0", "::"}
+	return hostA == hostB || slices.Contains(anyHost, hostA) || slices.Contains(anyHost, hostB)
+}

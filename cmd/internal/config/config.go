@@ -1,0 +1,195 @@
+// Package config is the configuration of Martlet's processes: one TOML file each,
+// typed, with every default in one place and every value checked before anything
+// is opened.
+//
+// An error is one line that names the file, the key and the value. Secrets are
+// not shown. A path that is not absolute is taken from the folder of the file it
+// stands in, so that a folder with all of a cluster in it can be moved.
+package config
+
+import (
+	"time"
+
+	"martlet/internal/conf"
+	"martlet/internal/metadb"
+	"martlet/proxy"
+	"martlet/proxy/auth"
+	"martlet/proxy/limits"
+)
+
+// Cluster is what every process of a cluster is told alike.
+type Cluster struct {
+	// Name tells clusters apart for people: logs, status, metrics.
+	Name string `toml:"name"`
+
+	// HashPathPrefix and HashPathSuffix are hashed with every path. They are
+	// secret, one of them is not empty, and neither may ever change.
+	HashPathPrefix string `toml:"hash_path_prefix"`
+	HashPathSuffix string `toml:"hash_path_suffix"`
+
+	// Policies are the storage policies. Without any there is one, "Policy-0".
+	Policies []Policy `toml:"policies"`
+}
+
+// Policy is one storage policy.
+type Policy struct {
+	Index      int      `toml:"index"`
+	Name       string   `toml:"name"`
+	Aliases    []string `toml:"aliases"`
+	Default    bool     `toml:"default"`
+	Deprecated bool     `toml:"deprecated"`
+}
+
+// Rings says where the ring files are: account.ring.gz, container.ring.gz,
+// object.ring.gz, and object-N.ring.gz for the policy of index N.
+type Rings struct {
+	Folder     string        `toml:"folder"`
+	CheckEvery conf.Duration `toml:"check_every"` // how often the files are looked at for a newer ring
+}
+
+// Log says what is logged and where to.
+type Log struct {
+	Level    string `toml:"level"`    // debug, info, warn or error
+	Format   string `toml:"format"`   // text or json
+	File     string `toml:"file"`     // appended to; empty is the standard error
+	Requests string `toml:"requests"` // the level at which each request is a line
+}
+
+// Admin is the address for those who run the process, not for clients.
+type Admin struct {
+	Listen    string `toml:"listen"` // host:port of /metrics and /healthcheck; empty is none
+	Profiling bool   `toml:"profiling"`
+}
+
+// Proxy is the file of a proxy process.
+type Proxy struct {
+	Path string `toml:"-"` // the file itself
+
+	Cluster Cluster     `toml:"cluster"`
+	Rings   Rings       `toml:"rings"`
+	Server  ProxyServer `toml:"proxy"`
+	Auth    Auth        `toml:"auth"`
+	Admin   Admin       `toml:"admin"`
+	Log     Log         `toml:"log"`
+}
+
+// ProxyServer is where a proxy listens, and what package proxy wants to know.
+type ProxyServer struct {
+	Listen       string        `toml:"listen"`        // host:port for clients
+	DrainTimeout conf.Duration `toml:"drain_timeout"` // for requests that are under way at the end
+
+	proxy.Config
+}
+
+// Auth is who may use the cluster.
+type Auth struct {
+	// Secrets sign tokens: the first signs, all are accepted, so that one can
+	// be replaced while tokens of the other are in use. Every proxy of a cluster
+	// has the same; storage nodes have none.
+	Secrets []string `toml:"secrets"`
+
+	auth.Config
+}
+
+// Storage is the file of a storage process.
+type Storage struct {
+	Path string `toml:"-"`
+
+	Cluster     Cluster       `toml:"cluster"`
+	Rings       Rings         `toml:"rings"`
+	Server      StorageServer `toml:"storage"`
+	Limits      StorageLimits `toml:"limits"`
+	Object      Object        `toml:"object"`
+	Container   Service       `toml:"container"`
+	Account     Service       `toml:"account"`
+	Replication Replication   `toml:"replication"`
+	Updater     Loop          `toml:"updater"`
+	Stats       Loop          `toml:"stats"`
+	Admin       Admin         `toml:"admin"`
+	Log         Log           `toml:"log"`
+}
+
+// StorageServer is a node's place on the storage network and its devices.
+type StorageServer struct {
+	Address string   `toml:"address"` // on the storage network, as the rings have it
+	Root    string   `toml:"root"`    // the folder that the devices are in
+	Devices []string `toml:"devices"` // their names, as the rings have them
+
+	ClientTimeout conf.Duration `toml:"client_timeout"` // the longest a proxy may be silent
+	NodeTimeout   conf.Duration `toml:"node_timeout"`   // the longest another node may be silent
+	ConnTimeout   conf.Duration `toml:"conn_timeout"`   // for a connection to another node
+	DrainTimeout  conf.Duration `toml:"drain_timeout"`  // for requests that are under way at the end
+
+	ClockSkew     conf.Duration `toml:"clock_skew"`     // how far ahead of this node's clock a write's time may be
+	OpenDatabases int           `toml:"open_databases"` // of each kind, kept open on each device while nobody uses them
+}
+
+// StorageLimits are limits that only the stored state can tell the passing of. They
+// should be those of the proxies.
+type StorageLimits struct {
+	MaxMetaCount       int `toml:"max_meta_count"`
+	MaxMetaOverallSize int `toml:"max_meta_overall_size"`
+}
+
+// Service is one of a node's servers.
+type Service struct {
+	Enabled bool `toml:"enabled"`
+	Port    int  `toml:"port"`
+}
+
+// Object is the object server.
+type Object struct {
+	Service
+
+	// ContainerUpdateTimeout bounds how long an answer waits for the listing;
+	// what is late then is queued.
+	ContainerUpdateTimeout conf.Duration `toml:"container_update_timeout"`
+}
+
+// Replication is the node's place on the replication network.
+type Replication struct {
+	Enabled bool   `toml:"enabled"`
+	Address string `toml:"address"`
+	Port    int    `toml:"port"`
+}
+
+// Loop is a piece of background work.
+type Loop struct {
+	Enabled  bool          `toml:"enabled"`
+	Interval conf.Duration `toml:"interval"`
+}
+
+func seconds(n float64) conf.Duration { return conf.Duration(n * float64(time.Second)) }
+
+// DefaultProxy is a proxy's file with nothing in it.
+func DefaultProxy() *Proxy {
+	return &Proxy{
+		Cluster: Cluster{Name: "martlet"},
+		Rings:   Rings{CheckEvery: seconds(15)},
+		Server:  ProxyServer{Listen: "127.0.0.1:8080", DrainTimeout: seconds(30), Config: proxy.Defaults()},
+		Auth:    Auth{Config: auth.Defaults()},
+		Admin:   Admin{Listen: "127.0.0.1:6209"},
+		Log:     Log{Level: "info", Format: "text", Requests: "info"},
+	}
+}
+
+// DefaultStorage is a storage node's file with nothing in it.
+func DefaultStorage() *Storage {
+	return &Storage{
+		Cluster: Cluster{Name: "martlet"},
+		Rings:   Rings{CheckEvery: seconds(15)},
+		Server: StorageServer{
+			ClientTimeout: seconds(60), NodeTimeout: seconds(3), ConnTimeout: seconds(.5), DrainTimeout: seconds(30),
+			ClockSkew: seconds(60), OpenDatabases: metadb.DefaultOpen,
+		},
+		Limits:      StorageLimits{MaxMetaCount: limits.Defaults().MaxMetaCount, MaxMetaOverallSize: limits.Defaults().MaxMetaOverallSize},
+		Object:      Object{Service: Service{Enabled: true, Port: 6200}, ContainerUpdateTimeout: seconds(1)},
+		Container:   Service{Enabled: true, Port: 6201},
+		Account:     Service{Enabled: true, Port: 6202},
+		Replication: Replication{Enabled: true, Port: 6203},
+		Updater:     Loop{Enabled: true, Interval: seconds(30)},
+		Stats:       Loop{Enabled: true, Interval: seconds(30)},
+		Admin:       Admin{Listen: "127.0.0.1:6209"},
+		Log:         Log{Level: "info", Format: "text", Requests: "debug"},
+	}
+}

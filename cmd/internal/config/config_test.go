@@ -1,0 +1,208 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+const cluster = `
+[cluster]
+hash_path_suffix = "salt"
+[rings]
+folder = "rings"
+`
+
+const goodProxy = cluster + `
+[proxy]
+listen = "127.0.0.1:8080"
+[auth]
+secrets = ["0123456789abcdef"]
+[[auth.users]]
+account = "test"
+user = "tester"
+key = "testing"
+groups = [".admin"]
+`
+
+const goodStorage = cluster + `
+[storage]
+address = "127.0.1.1"
+root = "/srv/node"
+devices = ["d1", "d2"]
+[replication]
+address = "127.0.2.1"
+`
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "m.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestLoad(t *testing.T) {
+	path := write(t, goodProxy+"[log]\nfile = \"/var/log/m.log\"\n")
+	p, err := LoadProxy(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(filepath.Dir(path), "rings"); p.Rings.Folder != want {
+		t.Errorf("a relative path is %q, want it in the file's folder: %q", p.Rings.Folder, want)
+	}
+	if p.Log.File != "/var/log/m.log" || p.Server.Listen != "127.0.0.1:8080" || len(p.Auth.Users) != 1 || p.Auth.Users[0].Name != "tester" {
+		t.Errorf("read %+v", p)
+	}
+	if got := p.Server.ClientTimeout.D(); got != time.Minute {
+		t.Errorf("client_timeout is %v by default, want 1m", got)
+	}
+
+	s, err := LoadStorage(write(t, goodStorage+"[object]\nport = 6300\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Object.Port != 6300 || !s.Object.Enabled || s.Container.Port != 6201 || s.Server.Root != "/srv/node" {
+		t.Errorf("read %+v", s)
+	}
+}
+
+func TestWrong(t *testing.T) {
+	for name, tt := range map[string]struct {
+		text, key string
+	}{
+		"empty proxy":            {"[proxy]\n", "cluster.hash_path_suffix"},
+		"empty storage":          {"[storage]\n", "cluster.hash_path_suffix"},
+		"unknown key":            {goodProxy + "[log]\nlevels = \"info\"\n", "log.levels"},
+		"key of the other kind":  {goodStorage + "[auth]\nsecrets = []\n", "auth"},
+		"empty cluster name":     {strings.Replace(goodProxy, "[cluster]", "[cluster]\nname = \"\"", 1), "cluster.name"},
+		"rings folder":           {strings.Replace(goodProxy, `folder = "rings"`, "", 1), "rings.folder"},
+		"rings interval":         {strings.Replace(goodProxy, "[rings]", "[rings]\ncheck_every = \"0s\"", 1), "rings.check_every"},
+		"policy index":           {goodProxy + "[[cluster.policies]]\nindex = -1\nname = \"a\"\n", "cluster.policies"},
+		"policy name":            {goodProxy + "[[cluster.policies]]\nindex = 0\nname = \"a b\"\n", "cluster.policies"},
+		"listen without port":    {strings.Replace(goodProxy, "127.0.0.1:8080", "127.0.0.1", 1), "proxy.listen"},
+		"listen port":            {strings.Replace(goodProxy, ":8080", ":http", 1), "proxy.listen"},
+		"timeout 0":              {strings.Replace(goodProxy, "[proxy]", "[proxy]\nnode_timeout = \"0s\"", 1), "proxy.node_timeout"},
+		"timeout negative":       {strings.Replace(goodProxy, "[proxy]", "[proxy]\nnode_timeout = \"-1s\"", 1), "proxy.node_timeout"},
+		"timeout without unit":   {strings.Replace(goodProxy, "[proxy]", "[proxy]\nnode_timeout = 10", 1), "proxy.node_timeout"},
+		"error limit":            {strings.Replace(goodProxy, "[proxy]", "[proxy]\nerror_limit = 0", 1), "proxy.error_limit"},
+		"limit 0":                {goodProxy + "[proxy.limits]\nmax_meta_count = 0\n", "proxy.limits"},
+		"listing limit":          {goodProxy + "[proxy.limits]\ncontainer_listing_limit = 10001\n", "proxy.limits.container_listing_limit"},
+		"no secrets":             {strings.Replace(goodProxy, `"0123456789abcdef"`, "", 1), "auth"},
+		"short secret":           {strings.Replace(goodProxy, "0123456789abcdef", "short", 1), "auth"},
+		"user twice":             {goodProxy + "[[auth.users]]\naccount = \"test\"\nuser = \"tester\"\nkey = \"k\"\n", "auth"},
+		"user without key":       {goodProxy + "[[auth.users]]\naccount = \"test\"\nuser = \"other\"\n", "auth"},
+		"admin is the proxy":     {goodProxy + "[admin]\nlisten = \"127.0.0.1:8080\"\n", "admin.listen"},
+		"admin is within any":    {strings.Replace(goodProxy, "127.0.0.1:8080", ":6209", 1), "admin.listen"},
+		"admin":                  {goodProxy + "[admin]\nlisten = \"6209\"\n", "admin.listen"},
+		"log level":              {goodProxy + "[log]\nlevel = \"loud\"\n", "log.level"},
+		"log format":             {goodProxy + "[log]\nformat = \"xml\"\n", "log.format"},
+		"requests level":         {goodProxy + "[log]\nrequests = \"no\"\n", "log.requests"},
+		"storage address":        {strings.Replace(goodStorage, `"127.0.1.1"`, `"node1"`, 1), "storage.address"},
+		"any address":            {strings.Replace(goodStorage, `"127.0.1.1"`, `"::"`, 1), "storage.address"},
+		"no replication address": {strings.Replace(goodStorage, `"127.0.2.1"`, `""`, 1), "replication.address"},
+		"no root":                {strings.Replace(goodStorage, `"/srv/node"`, `""`, 1), "storage.root"},
+		"no devices":             {strings.Replace(goodStorage, `["d1", "d2"]`, "[]", 1), "storage.devices"},
+		"device twice":           {strings.Replace(goodStorage, `"d2"`, `"d1"`, 1), "storage.devices"},
+		"device name":            {strings.Replace(goodStorage, `"d2"`, `".."`, 1), "storage.devices"},
+		"port":                   {goodStorage + "[object]\nport = 0\n", "object.port"},
+		"ports clash":            {goodStorage + "[object]\nport = 6202\n", "account.port"},
+		"admin port clashes":     {goodStorage + "[admin]\nlisten = \"127.0.1.1:6201\"\n", "admin.listen"},
+		"update timeout":         {goodStorage + "[object]\ncontainer_update_timeout = \"0s\"\n", "object.container_update_timeout"},
+		"interval":               {goodStorage + "[stats]\ninterval = \"0s\"\n", "stats.interval"},
+		"nothing on": {
+			goodStorage + "enabled = false\n[object]\nenabled = false\n[container]\nenabled = false\n[account]\nenabled = false\n", "object.enabled",
+		},
+		"both":    {goodProxy + "[storage]\n", ""},
+		"neither": {cluster, ""},
+		"syntax":  {"[proxy\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := write(t, tt.text)
+			kind, err := CheckFile(path)
+			if err == nil {
+				t.Fatalf("taken for a good %s file:\n%s", kind, tt.text)
+			}
+			text := err.Error()
+			if !strings.HasPrefix(text, path+":") || !strings.Contains(text, tt.key) || strings.Contains(text, "\n") {
+				t.Errorf("error %q, want one line that begins with the file and names %q", text, tt.key)
+			}
+			for _, secret := range []string{"salt", "0123456789abcdef", `"short"`} {
+				if strings.Contains(text, secret) {
+					t.Errorf("error %q shows the secret %q", text, secret)
+				}
+			}
+		})
+	}
+}
+
+func TestCheckFile(t *testing.T) {
+	for text, want := range map[string]string{goodProxy: KindProxy, goodStorage: KindStorage} {
+		if kind, err := CheckFile(write(t, text)); err != nil || kind != want {
+			t.Errorf("CheckFile of a %s file: %q, %v", want, kind, err)
+		}
+	}
+	missing := filepath.Join(t.TempDir(), "none")
+	if _, err := CheckFile(missing); err == nil || !strings.Contains(err.Error(), missing) {
+		t.Errorf("CheckFile of no file: %v, want an error that names it", err)
+	}
+}
+
+func TestClash(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{"127.0.0.1:80", "127.0.0.1:80", true},
+		{"127.0.0.1:80", "127.0.0.1:81", false},
+		{"127.0.0.1:80", "127.0.0.2:80", false},
+		{"127.0.0.1:80", ":80", true},
+		{"0.0.0.0:80", "127.0.0.1:80", true},
+		{"[::]:80", "127.0.0.1:80", true},
+		{"127.0.0.1:0", "127.0.0.1:0", false}, // each gets a port of its own
+		{"", "127.0.0.1:80", false},
+	} {
+		if got := clash(tt.a, tt.b); got != tt.want {
+			t.Errorf("clash(%q, %q) = %v, want %v", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
+
+// Every key is in the manual.
+func TestDocumented(t *testing.T) {
+	manual, err := os.ReadFile("../../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []any{Proxy{}, Storage{}} {
+		for _, key := range keys(reflect.TypeOf(v), "") {
+			full := "`" + key + "`"
+			last := "`" + key[strings.LastIndexByte(key, '.'):] + "`" // the second of a row may leave out the table
+			if !strings.Contains(string(manual), full) && !strings.Contains(string(manual), last) {
+				t.Errorf("docs/operations.md does not tell of %s", full)
+			}
+		}
+	}
+}
+
+// keys are the keys of a struct, but for those of tables in lists.
+func keys(typ reflect.Type, prefix string) []string {
+	var all []string
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		switch key := f.Tag.Get("toml"); {
+		case key == "-":
+		case f.Anonymous:
+			all = append(all, keys(f.Type, prefix)...)
+		case f.Type.Kind() == reflect.Struct:
+			all = append(all, keys(f.Type, prefix+key+".")...)
+		default:
+			all = append(all, prefix+key)
+		}
+	}
+	return all
+}

@@ -1,0 +1,201 @@
+// Package node assembles processes: a proxy, or a storage node with the servers
+// and the background work over its devices.
+//
+// What it opens is whole or not there at all. A process runs until its context
+// ends, and then ends in this order: listeners, requests that are under way up to
+// a deadline, background work, databases. A process that is killed instead loses
+// nothing that was acknowledged.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"martlet/cmd/internal/config"
+	"martlet/internal/daemon"
+	"martlet/internal/httpapi"
+	"martlet/internal/policy"
+	"martlet/ring"
+)
+
+// Options are what a process gets from who runs it.
+type Options struct {
+	Log      *slog.Logger
+	Registry prometheus.Registerer
+	Gatherer prometheus.Gatherer // of the admin address; nil leaves that address out
+	Version  string              // for /info
+}
+
+// process is what both kinds of process are made of, in the order of their end.
+type process struct {
+	log     *slog.Logger
+	servers []*httpapi.Server
+	work    []task
+	closers []func() error // called last to first
+}
+
+// task is a piece of background work.
+type task struct {
+	name  string
+	every time.Duration
+	pass  daemon.Pass
+}
+
+// listen opens an address for a server.
+func (p *process) listen(s *httpapi.Server, address string) error {
+	l, err := httpapi.Listen(address)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	s.Listener = l
+	p.servers = append(p.servers, s)
+	return nil
+}
+
+func (p *process) admin(c config.Admin, gatherer prometheus.Gatherer) error {
+	if gatherer == nil || c.Listen == "" {
+		return nil
+	}
+	return p.listen(&httpapi.Server{Name: "admin", Handler: httpapi.Admin(gatherer, c.Profiling), Log: p.log, Drain: time.Second}, c.Listen)
+}
+
+// addressOf is where the server of that name listens.
+func (p *process) addressOf(name string) string {
+	for _, s := range p.servers {
+		if s.Name == name {
+			return s.Listener.Addr().String()
+		}
+	}
+	return ""
+}
+
+func (p *process) every(name string, interval time.Duration, pass daemon.Pass) {
+	p.work = append(p.work, task{name, interval, pass})
+}
+
+// atEnd has a function called when everything that was opened later is closed.
+func (p *process) atEnd(f func() error) { p.closers = append(p.closers, f) }
+
+// run serves until ctx ends and closes everything.
+func (p *process) run(ctx context.Context) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	work := daemon.NewGroup(background)
+	for _, t := range p.work {
+		log := p.log.With(slog.String("work", t.name))
+		work.Go(t.name, func(ctx context.Context) error { return daemon.Forever(ctx, log, t.every, t.pass) })
+	}
+	listeners := daemon.NewGroup(ctx)
+	for _, s := range p.servers {
+		p.log.LogAttrs(ctx, slog.LevelInfo, "listening", slog.String("server", s.Name), slog.String("address", s.Listener.Addr().String()))
+		listeners.Go(s.Name, s.Run)
+	}
+	p.servers = nil // their listeners are Run's to close
+	err := listeners.Wait()
+	stop()
+	return errors.Join(err, work.Wait(), p.close())
+}
+
+// close closes what was opened, last to first.
+func (p *process) close() error {
+	var all []error
+	for _, s := range p.servers {
+		all = append(all, s.Listener.Close())
+	}
+	for _, f := range slices.Backward(p.closers) {
+		all = append(all, f())
+	}
+	p.servers, p.closers, p.work = nil, nil, nil
+	return errors.Join(all...)
+}
+
+// rings are the ring files of a process.
+type rings struct {
+	account, container *ring.Source
+	objects            map[policy.Index]*ring.Source
+}
+
+// openRings opens the rings of the kinds that every process needs.
+func openRings(folder string, policies policy.Set) (rings, error) {
+	r := rings{objects: map[policy.Index]*ring.Source{}}
+	open := func(name string) (*ring.Source, error) {
+		s, err := ring.Open(filepath.Join(folder, name+".ring.gz"))
+		if err != nil {
+			return nil, fmt.Errorf("ring: %w", err)
+		}
+		return s, nil
+	}
+	var err error
+	if r.account, err = open("account"); err != nil {
+		return r, err
+	}
+	if r.container, err = open("container"); err != nil {
+		return r, err
+	}
+	for _, p := range policies.All() {
+		if r.objects[p.Index], err = open("object" + p.Index.Suffix()); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// named yields each ring with the name of its file.
+func (r rings) named(yield func(string, *ring.Source) bool) {
+	if !yield("account", r.account) || !yield("container", r.container) {
+		return
+	}
+	for i, s := range r.objects {
+		if !yield("object"+i.Suffix(), s) {
+			return
+		}
+	}
+}
+
+// reload has the process look for newer rings.
+func (p *process) reload(r rings, every time.Duration) {
+	p.every("ring reload", every, func(ctx context.Context) error {
+		var all []error
+		for name, s := range r.named {
+			reloaded, err := s.Check()
+			if err != nil {
+				all = append(all, fmt.Errorf("%s ring: %w", name, err)) // the one in use stays
+			}
+			if reloaded {
+				p.log.LogAttrs(ctx, slog.LevelInfo, "new ring in use", slog.String("ring", name), slog.Int64("version", s.Ring().Version()))
+			}
+		}
+		return errors.Join(all...)
+	})
+}
+
+// compare logs where a ring and the devices of a node disagree: either is what an
+// operator may have forgotten, and neither keeps the node from serving the rest.
+func (p *process) compare(ringName string, r *ring.Ring, address string, devices []string) {
+	placed := map[string]bool{}
+	for d := range r.Devices() {
+		if d.Addr() == address {
+			placed[d.Name] = true
+		}
+	}
+	warn := func(text, device string) {
+		p.log.LogAttrs(context.Background(), slog.LevelWarn, text,
+			slog.String("ring", ringName), slog.String("address", address), slog.String("device", device))
+	}
+	for _, name := range devices {
+		if !placed[name] {
+			warn("a device of this node is not in the ring", name)
+		}
+		delete(placed, name)
+	}
+	for name := range placed {
+		warn("the ring has a device of this node that its configuration doesn't name", name)
+	}
+}

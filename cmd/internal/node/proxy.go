@@ -1,0 +1,76 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"martlet/cmd/internal/config"
+	"martlet/internal/httpapi"
+	"martlet/internal/name"
+	"martlet/internal/quorum"
+	"martlet/proxy"
+	"martlet/proxy/auth"
+)
+
+// Proxy is one proxy process.
+type Proxy struct {
+	process
+	address string
+}
+
+// OpenProxy opens everything that a proxy needs, its listeners included. What it
+// returns is to be run, or closed.
+func OpenProxy(c *config.Proxy, o Options) (*Proxy, error) {
+	p := &Proxy{process: process{log: o.Log}}
+	if err := p.open(c, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("proxy: %w", err), p.close())
+	}
+	return p, nil
+}
+
+func (p *Proxy) open(c *config.Proxy, o Options) error {
+	hasher, err := name.NewHasher(c.Cluster.HashPathPrefix, c.Cluster.HashPathSuffix)
+	if err != nil {
+		return err
+	}
+	policies, err := c.Cluster.PolicySet()
+	if err != nil {
+		return err
+	}
+	users, err := auth.New(c.Auth.Config, c.Auth.Secrets, time.Now)
+	if err != nil {
+		return err
+	}
+	rings, err := openRings(c.Rings.Folder, policies)
+	if err != nil {
+		return err
+	}
+	p.reload(rings, c.Rings.CheckEvery.D())
+	server, err := proxy.New(c.Server.Config, proxy.Deps{
+		Rings: quorum.Rings{Account: rings.account, Container: rings.container, Objects: rings.objects}, Hasher: hasher,
+		Policies: policies, Auth: users, Log: o.Log, Registry: o.Registry, Version: o.Version,
+	})
+	if err != nil {
+		return err
+	}
+	p.atEnd(func() error { server.Close(); return nil })
+	err = p.listen(&httpapi.Server{
+		Name: "proxy", Handler: server, Log: o.Log, Silence: c.Server.ClientTimeout.D(), Drain: c.Server.DrainTimeout.D(),
+	}, c.Server.Listen)
+	if err != nil {
+		return err
+	}
+	p.address = p.addressOf("proxy")
+	return p.admin(c.Admin, o.Gatherer)
+}
+
+// Address is where the proxy listens for clients.
+func (p *Proxy) Address() string { return p.address }
+
+// Run serves until ctx ends, and closes the proxy.
+func (p *Proxy) Run(ctx context.Context) error { return p.run(ctx) }
+
+// Close closes a proxy that was not run.
+func (p *Proxy) Close() error { return p.close() }

@@ -1,0 +1,192 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"martlet/account"
+	"martlet/cmd/internal/config"
+	"martlet/container"
+	"martlet/internal/dbserver"
+	"martlet/internal/device"
+	"martlet/internal/direct"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/object"
+	"martlet/object/engine"
+	"martlet/object/engine/blob"
+	"martlet/object/pending"
+	"martlet/replicator/stats"
+	"martlet/replicator/updater"
+	"martlet/ring"
+)
+
+// objectMemory bounds the buffers of all requests for objects on a node, in bytes.
+const objectMemory = 128 << 20
+
+// sweepEvery is how often what writers have left behind is looked for.
+const sweepEvery = time.Hour
+
+// parts is what the services of a node are made of.
+type parts struct {
+	c        *config.Storage
+	o        Options
+	policies policy.Set
+	devices  *device.Set
+	hasher   name.Hasher
+	rings    rings
+	client   *direct.Client // to other nodes, over the storage network
+}
+
+func (s *Storage) open(c *config.Storage, o Options) error {
+	p := parts{c: c, o: o}
+	var err error
+	if p.policies, err = c.Cluster.PolicySet(); err != nil {
+		return err
+	}
+	if p.hasher, err = name.NewHasher(c.Cluster.HashPathPrefix, c.Cluster.HashPathSuffix); err != nil {
+		return err
+	}
+	if p.rings, err = openRings(c.Rings.Folder, p.policies); err != nil {
+		return err
+	}
+	s.reload(p.rings, c.Rings.CheckEvery.D())
+	if p.devices, err = s.devices(c); err != nil {
+		return err
+	}
+	p.client = direct.New(direct.Config{
+		ConnectTimeout: c.Server.ConnTimeout.D(), NodeTimeout: c.Server.NodeTimeout.D(), UserAgent: "martlet-storage",
+	})
+	s.atEnd(func() error { p.client.Close(); return nil })
+	for _, open := range []func(parts) error{s.openAccount, s.openContainer, s.openObject, s.openReplication} {
+		if err := open(p); err != nil {
+			return err
+		}
+	}
+	return s.admin(c.Admin, o.Gatherer)
+}
+
+// databases is what the account and the container server have in common.
+func (p parts) databases() (dbserver.Config, dbserver.Deps) {
+	return dbserver.Config{
+			MaxAhead: p.c.Server.ClockSkew.D(), MaxMeta: p.c.Limits.MaxMetaCount, MaxMetaLen: p.c.Limits.MaxMetaOverallSize,
+			Open: p.c.Server.OpenDatabases,
+		}, dbserver.Deps{
+			Devices: p.devices, Hasher: p.hasher, Policies: p.policies, Log: p.o.Log,
+		}
+}
+
+func (s *Storage) openAccount(p parts) error {
+	if !p.c.Account.Enabled {
+		return nil
+	}
+	server, err := account.New(p.databases())
+	if err != nil {
+		return err
+	}
+	s.atEnd(server.Close)
+	s.compare("account", p.rings.account.Ring(), at(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
+	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), server})
+}
+
+// openContainer opens the container server, and the work that tells accounts how
+// much its containers hold.
+func (s *Storage) openContainer(p parts) error {
+	if !p.c.Container.Enabled {
+		return nil
+	}
+	cfg, deps := p.databases()
+	server, err := container.New(container.Config{Config: cfg, NodeTimeout: p.c.Server.NodeTimeout.D()},
+		container.Deps{Deps: deps, Accounts: p.client})
+	if err != nil {
+		return err
+	}
+	s.atEnd(server.Close)
+	if p.c.Stats.Enabled {
+		s.every("stats", p.c.Stats.Interval.D(), stats.New(server, p.accountPlace, p.client, p.c.Server.NodeTimeout.D()).Pass)
+	}
+	s.compare("container", p.rings.container.Ring(), at(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
+	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), server})
+}
+
+// openObject opens the object server, and the updater that delivers what it has
+// queued. The queues are delivered also while the server itself is switched off.
+func (s *Storage) openObject(p parts) error {
+	cfg := engine.Defaults()
+	cfg.Buffers, cfg.Log = blob.NewBuffers(objectMemory), p.o.Log
+	stores := object.OpenStores(p.devices, cfg)
+	if p.c.Updater.Enabled {
+		queues := make([]*pending.Queue, 0, len(stores))
+		for d := range p.devices.All() {
+			queues = append(queues, stores[d.Name()].Queue)
+		}
+		u, err := updater.New(updater.Defaults(), queues, containerPlaces{p}, p.client, p.o.Log)
+		if err != nil {
+			return err
+		}
+		s.every("updater", p.c.Updater.Interval.D(), u.Pass)
+	}
+	if !p.c.Object.Enabled {
+		return nil
+	}
+	settings := object.Defaults()
+	settings.ClockSkew = p.c.Server.ClockSkew.D()
+	settings.ContainerUpdateTimeout = p.c.Object.ContainerUpdateTimeout.D()
+	server, err := object.New(settings, object.Deps{
+		Devices: p.devices, Hasher: p.hasher, Stores: stores, Sender: p.client, Log: p.o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	s.every("object sweep", sweepEvery, func(ctx context.Context) error {
+		var all []error
+		for d := range p.devices.All() {
+			if d.Check() == nil {
+				all = append(all, stores[d.Name()].Engine.Sweep(ctx))
+			}
+		}
+		return errors.Join(all...)
+	})
+	for i, source := range p.rings.objects {
+		s.compare("object"+i.Suffix(), source.Ring(), at(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
+	}
+	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), server})
+}
+
+func (s *Storage) openReplication(p parts) error {
+	if !p.c.Replication.Enabled {
+		return nil
+	}
+	return s.serve(p.c, p.o, service{"replication", at(p.c.Replication.Address, p.c.Replication.Port), replication})
+}
+
+// primaries are the partition of a path, and the devices that should hold it.
+func (p parts) primaries(in *ring.Source, path name.Path) (uint32, []*ring.Device) {
+	r := in.Ring() // one generation for both
+	part := r.Partition(p.hasher.Hash(path))
+	return uint32(part), r.AppendPrimaries(nil, part)
+}
+
+// accountPlace is a stats.Placement.
+func (p parts) accountPlace(account string) (uint32, []stats.Replica) {
+	part, devices := p.primaries(p.rings.account, name.Path{Account: account})
+	at := make([]stats.Replica, len(devices))
+	for i, d := range devices {
+		at[i] = stats.Replica{Addr: d.Addr(), Device: d.Name}
+	}
+	return part, at
+}
+
+// containerPlaces is an updater.Places.
+type containerPlaces struct{ parts }
+
+// Container returns where the replicas of a container should be.
+func (c containerPlaces) Container(path name.Path) (uint32, []updater.Replica, error) {
+	part, devices := c.primaries(c.rings.container, path)
+	at := make([]updater.Replica, len(devices))
+	for i, d := range devices {
+		at[i] = updater.Replica{Addr: d.Addr(), Device: d.Name}
+	}
+	return part, at, nil
+}

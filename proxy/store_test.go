@@ -1,0 +1,218 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/httpapi"
+	"martlet/internal/name"
+	"martlet/internal/quorum"
+	"martlet/internal/quorum/nodetest"
+	"martlet/internal/timestamp"
+	"martlet/proxy/limits"
+)
+
+// server is a proxy in front of the nodes of a bench, to which every container
+// exists.
+func (b *bench) server() *Server {
+	return &Server{
+		cfg: Defaults(), cluster: b.cluster, log: slog.New(slog.DiscardHandler), stamps: timestamp.NewSource(nil),
+		infos: newInfoCache(time.Minute, func(context.Context, name.Path) (facts, error) {
+			return facts{exists: true, at: time.Now()}, nil
+		}),
+	}
+}
+
+func newTestRequest(t *testing.T, method string, header http.Header) (*request, *httptest.ResponseRecorder) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(t.Context(), method, "/v1/a/c/o", nil)
+	r.Header = header
+	return &request{w: &httpapi.Writer{ResponseWriter: w}, r: r, path: name.Path{Account: "a", Container: "c", Object: "o"}}, w
+}
+
+// A replica that lacks an object must not take a write that another refuses
+// because it is there: the write would win in the end.
+func TestOnlyIfAbsentWritesNothingWhereItIsThere(t *testing.T) {
+	for _, have := range []string{"d0", "d1", "d2"} {
+		b := newBench(t)
+		for i := range nodetest.Nodes {
+			d := fmt.Sprint("d", i)
+			b.fleet.Script(d, func(ctx context.Context, r *backend.Request) (*backend.Response, error) {
+				switch {
+				case r.Method == http.MethodHead && d == have:
+					return nodetest.Status(200, "1000000000.00001"), nil
+				case r.Method == http.MethodHead:
+					return nodetest.Status(404, ""), nil
+				case d == have:
+					return nodetest.Status(412, ""), nil
+				}
+				return b.store(ctx, r)
+			})
+		}
+		header := http.Header{"If-None-Match": {"*"}, "Content-Type": {"a/b"}}
+		rq, _ := newTestRequest(t, http.MethodPut, header)
+		_, err := b.server().store(rq, body{path: rq.path, header: header, content: strings.NewReader("x")})
+		if !errs.Is(err, errs.Precondition) {
+			t.Errorf("%s has it: %v, want a failed precondition", have, err)
+		}
+		b.cluster.Wait()
+		if n := b.keeps(); n != 0 {
+			t.Errorf("%s has it: %d replicas took a refused write", have, n)
+		}
+	}
+}
+
+// An answer that breaks off while it is read is the cluster's failure.
+func TestARefusalThatBreaksOff(t *testing.T) {
+	s := newBench(t).server()
+	rq, w := newTestRequest(t, http.MethodGet, http.Header{})
+	s.fail(rq, refusal(quorum.Answer{Err: errs.E(errs.Unavailable, io.ErrUnexpectedEOF)}))
+	if w.Code != http.StatusServiceUnavailable {
+		t.Errorf("got %d, want 503", w.Code)
+	}
+}
+
+func TestAnErrorForAClientThatLeft(t *testing.T) {
+	s := newBench(t).server()
+	rq, w := newTestRequest(t, http.MethodPut, http.Header{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	rq.r = rq.r.WithContext(ctx)
+	s.fail(rq, errs.E(errs.Unavailable))
+	if w.Code != httpapi.StatusClientGone {
+		t.Errorf("got %d, want 499", w.Code)
+	}
+}
+
+// What is copied is held to the rules of what is uploaded.
+func TestCheckCopy(t *testing.T) {
+	l := limits.Defaults()
+	many := http.Header{"Content-Type": {"a/b"}}
+	for i := range l.MaxMetaCount + 1 {
+		many.Set(fmt.Sprint("X-Object-Meta-", i), "1")
+	}
+	for name, tt := range map[string]struct {
+		header http.Header
+		size   int64
+		kind   errs.Kind
+	}{
+		"our own parameter":      {http.Header{"Content-Type": {"a/b;swift_bytes=9"}}, 1, errs.Invalid},
+		"malformed manifest":     {http.Header{"Content-Type": {"a/b"}, "X-Object-Manifest": {"x"}}, 1, errs.Invalid},
+		"too much metadata":      {many, 1, errs.Invalid},
+		"another condition":      {http.Header{"Content-Type": {"a/b"}, "If-None-Match": {`"etag"`}}, 1, errs.Invalid},
+		"too large":              {http.Header{"Content-Type": {"a/b"}}, int64(l.MaxFileSize) + 1, errs.TooLarge},
+		"source without content type": {http.Header{}, 1, errs.Other},
+		"as it should be":        {http.Header{"Content-Type": {"a/b"}, "If-None-Match": {"*"}, "X-Object-Manifest": {"c/p"}}, 1, errs.Other},
+	} {
+		s := &Server{cfg: Defaults()}
+		if err := s.checkStored(tt.header, limits.Body{Length: tt.size}, "o"); errs.KindOf(err) != tt.kind || (err == nil) != (tt.kind == errs.Other) {
+			t.Errorf("%s: %v, want kind %v", name, err, tt.kind)
+		}
+	}
+}
+
+// slow gives one byte a second.
+type slow struct{ left int }
+
+func (s *slow) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	<-time.After(time.Second) // of the bubble's clock
+	s.left--
+	return copy(p, "x"), nil
+}
+
+// A replica sees what a slow client sends before it takes the proxy for silent.
+func TestAChunkDoesNotWaitForASlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, body := time.Now(), &slow{left: 100}
+		c := newChunk()
+		defer c.release()
+		last, err := c.fill(body, 3*time.Second)
+		if took := time.Since(began); last || err != nil || c.n == 0 || took > 5*time.Second {
+			t.Errorf("%d bytes after %v, last %v, %v", c.n, took, last, err)
+		}
+		whole := newChunk()
+		defer whole.release()
+		if last, err := whole.fill(body, 0); !last || err != nil || c.n+whole.n != 100 {
+			t.Errorf("without a limit: %d bytes, last %v, %v", whole.n, last, err)
+		}
+	})
+}
+
+func TestRawPath(t *testing.T) {
+	for target, want := range map[string]string{
+		"/v1/a/c/o":              "/a/c/o",
+		"/v1/a/c/o%2Fp?x=y":      "/a/c/o%2Fp",
+		"/v1/a/c%2F\xc3\xa9":     "/a/c%2F\xc3\xa9", // the container's name has a slash in it
+		"/v1/a/c/a//../%3F":      "/a/c/a//../%3F",
+		"http://h/v1/a/c/\xc3%41": "/a/c/\xc3%41",
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		u, err := r.URL.Parse(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := rawPath(u, "/v1"); got != want {
+			t.Errorf("rawPath(%q) = %q, want %q", target, got, want)
+		}
+	}
+}
+
+func TestRequestsThatAreTooLong(t *testing.T) {
+	l := limits.Defaults()
+	line := func(n int) string { return "/" + strings.Repeat("x", n-len("GET / HTTP/1.1")) }
+	headers := func(n int) http.Header { return http.Header{"X-Many": make([]string, n)} }
+	for name, tt := range map[string]struct {
+		uri    string
+		header http.Header
+		want   int
+	}{
+		"line at the limit":    {line(l.MaxRequestLine), nil, 0},
+		"line over it":         {line(l.MaxRequestLine + 1), nil, http.StatusRequestURITooLong},
+		"headers at the limit": {"/", headers(l.MaxHeaderCount()), 0},
+		"headers over it":      {"/", headers(l.MaxHeaderCount() + 1), http.StatusBadRequest},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.RequestURI, r.Header = tt.uri, tt.header
+		if got := tooLong(r, l); got != tt.want {
+			t.Errorf("%s: got %d, want %d", name, got, tt.want)
+		}
+	}
+}
+
+func TestOptions(t *testing.T) {
+	s := newBench(t).server()
+	for name, tt := range map[string]struct {
+		header http.Header
+		path   name.Path
+		want   int
+	}{
+		"account":             {http.Header{}, name.Path{Account: "a"}, 200},
+		"container":           {http.Header{}, name.Path{Account: "a", Container: "c"}, 200},
+		"object":              {http.Header{}, name.Path{Account: "a", Container: "c", Object: "o"}, 200},
+		"account, preflight":  {http.Header{"Origin": {"http://x"}}, name.Path{Account: "a"}, 200},
+		"object of an origin": {http.Header{"Origin": {"http://x"}}, name.Path{Account: "a", Container: "c", Object: "o"}, 401},
+	} {
+		rq, w := newTestRequest(t, http.MethodOptions, tt.header)
+		rq.path = tt.path
+		if err := s.dispatch(rq); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if w.Code != tt.want || !strings.Contains(w.Header().Get("Allow"), "OPTIONS") || w.Body.Len() != 0 && tt.want == 200 {
+			t.Errorf("%s: got %d, Allow %q, want %d", name, w.Code, w.Header().Get("Allow"), tt.want)
+		}
+	}
+}
