@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 func buildAndRun(m *testing.M) (code int, err error) {
 	for _, client := range []string{"bash", "curl", "swift", "rclone"} {
 		if _, err := exec.LookPath(client); err != nil {
-			return 0, fmt.Errorf("%w: .ci/run installs what these tests want", err)
+			return 0, fmt.Errorf("%w: test/clients.sh installs what these tests want", err)
 		}
 	}
 	dir, err := os.MkdirTemp("", "martlet-test-")
