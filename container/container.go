@@ -19,10 +19,12 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/dbserver"
+	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/metadb"
 	"martlet/internal/name"
@@ -55,6 +57,9 @@ type Server struct {
 	core     *dbserver.Core
 	accounts accountUpdater
 	timeout  time.Duration
+
+	reporting sync.Mutex              // held by Report
+	unseen    map[*device.Device]bool // whose containers Report has still to look at, all of them; guarded by reporting
 }
 
 // New returns the container server of a node's devices. Close ends it.
@@ -80,7 +85,10 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		},
 		Track: true,
 	}
-	return &Server{dbserver.New(cfg.Config, kind, deps.Deps), deps.Accounts, cfg.NodeTimeout}, nil
+	return &Server{
+		core: dbserver.New(cfg.Config, kind, deps.Deps), accounts: deps.Accounts, timeout: cfg.NodeTimeout,
+		unseen: map[*device.Device]bool{},
+	}, nil
 }
 
 // Close closes the databases, waiting for requests under way.

@@ -9,8 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"martlet/internal/backend"
+	"martlet/internal/errs"
 	"martlet/internal/listing"
+	"martlet/internal/metadb"
 	"martlet/internal/name"
 	"martlet/internal/timestamp"
 )
@@ -57,8 +61,8 @@ func TestLife(t *testing.T) {
 	}
 	for n, v := range map[string]string{
 		"Content-Type": "application/json; charset=utf-8", "X-Container-Object-Count": "2", "X-Container-Bytes-Used": "101",
-		"X-Backend-Storage-Policy-Index": "3", "X-Timestamp": "0000000010.00000", "X-PUT-Timestamp": "0000000011.00000",
-		"X-Backend-PUT-Timestamp": "0000000011.00000", "X-Container-Read": ".r:*", "X-Container-Write": "test",
+		"X-Backend-Storage-Policy-Index": "3", "X-Timestamp": "0000000010.00000", "X-PUT-Timestamp": "0000000012.00000",
+		"X-Backend-PUT-Timestamp": "0000000012.00000", "X-Container-Read": ".r:*", "X-Container-Write": "test",
 		"X-Container-Meta-A": "", "X-Container-Meta-B": "2",
 	} {
 		if got := a.header.Get(n); got != v {
@@ -110,6 +114,34 @@ func TestDeleteAndAgain(t *testing.T) {
 	}
 	if got := names(t, s, ""); got != "" {
 		t.Errorf("made again, it lists %s", got)
+	}
+}
+
+// Whoever makes a container anew finds it without metadata, also where a write
+// from before the DELETE comes after it.
+func TestMetadataOlderThanTheDelete(t *testing.T) {
+	var answers []string
+	for i, order := range [][]string{
+		{"PUT 15", "DELETE 20", "PUT 30", "POST 31"},
+		{"DELETE 20", "PUT 30", "PUT 15", "POST 31"},
+		{"DELETE 20", "PUT 30", "POST 31", "PUT 15"},
+	} {
+		s, _ := start(t, t.TempDir())
+		want(t, s, 201, "PUT /sda/0/a/c", at(10))
+		for _, step := range order {
+			method, seconds, _ := strings.Cut(step, " ")
+			stamp := fmt.Sprintf("X-Timestamp: 00000000%s.00000", seconds)
+			if a := ask(t, s, method+" /sda/0/a/c", stamp, "X-Container-Meta-A: "+seconds, "X-Container-Meta-"+seconds+": x"); a.status/100 != 2 {
+				t.Fatalf("order %d, %s: %d %s", i, step, a.status, a.body)
+			}
+		}
+		h := want(t, s, 204, "HEAD /sda/0/a/c").header
+		answers = append(answers, fmt.Sprint(h.Get("X-Container-Meta-A"), h.Get("X-Container-Meta-15"), h.Get("X-Container-Meta-30"), h.Get("X-Container-Meta-31")))
+	}
+	for i, got := range answers {
+		if got != "31xx" {
+			t.Errorf("order %d ends in the metadata %q, want that of after the DELETE, 31xx", i, got)
+		}
 	}
 }
 
@@ -234,6 +266,95 @@ func TestReport(t *testing.T) {
 	check("after a start what changed is not known", report(s, false, nil))
 	check("but is found", report(s, true, nil), "/a/c 0/0 yes", "/a/d 1/6 yes")
 	check("once", report(s, true, nil))
+}
+
+// A device that could not be used when all was looked at is looked at once it
+// can be.
+func TestReportOfADeviceThatComesLater(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := start(t, dir)
+	want(t, s, 201, "PUT /sda/0/a/c", at(10))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, _ = start(t, dir)
+	dev, err := s.core.Devices.Lookup("sda")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct {
+		all   bool
+		fault error
+		stop  bool
+		want  int
+	}{
+		{all: true, fault: errors.New("not mounted")},
+		{fault: errors.New("not mounted")},
+		{stop: true},
+		{want: 1},
+		{},
+	} {
+		dev.Fail(step.fault)
+		told := 0
+		ctx, cancel := context.WithCancel(t.Context())
+		if step.stop {
+			cancel()
+		}
+		err := s.Report(ctx, step.all, func(context.Context, name.Path, backend.Header) error { told++; return nil })
+		if told != step.want || (err != nil) != step.stop {
+			t.Errorf("step %d: told %d times, %v; want %d", i, told, err, step.want)
+		}
+		cancel()
+	}
+}
+
+// Whatever is done to a container in whatever order, with rows of two policies,
+// older than its DELETE and newer, it counts what it lists.
+func TestCountsAreWhatIsListed(t *testing.T) {
+	s, _ := start(t, t.TempDir())
+	dev, err := s.core.Devices.Lookup("sda")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	rapid.Check(t, func(r *rapid.T) {
+		n++
+		path := fmt.Sprintf("/sda/0/a/c%d", n)
+		var done []string
+		for range rapid.IntRange(1, 15).Draw(r, "steps") {
+			seconds := rapid.IntRange(1, 9).Draw(r, "stamp")
+			policy := "X-Backend-Storage-Policy-Index: " + rapid.SampledFrom([]string{"0", "3"}).Draw(r, "policy")
+			line, headers := path, []string{at(seconds), policy}
+			if rapid.IntRange(0, 2).Draw(r, "what") > 0 {
+				line += rapid.SampledFrom([]string{"/x", "/y"}).Draw(r, "row")
+				headers = object(seconds, rapid.IntRange(0, 5).Draw(r, "size"), policy)
+			}
+			line = rapid.SampledFrom([]string{"PUT ", "PUT ", "DELETE "}).Draw(r, "verb") + line
+			a := ask(t, s, line, headers...)
+			if done = append(done, fmt.Sprint(line, headers, a.status)); a.status >= 500 {
+				r.Fatalf("%q", done)
+			}
+			a = ask(t, s, "GET "+path)
+			if a.status == 404 {
+				continue
+			}
+			list, err := listing.DecodeObjects([]byte(a.body))
+			if err != nil {
+				r.Fatal(err)
+			}
+			var bytes int64
+			for _, o := range list {
+				bytes += o.Bytes
+			}
+			if got, want := a.header.Get("X-Container-Object-Count")+"/"+a.header.Get("X-Container-Bytes-Used"), fmt.Sprintf("%d/%d", len(list), bytes); got != want {
+				r.Fatalf("%q: counted are %s, listed %s", done, got, want)
+			}
+		}
+		hash := s.core.Hasher.Hash(name.Path{Account: "a", Container: fmt.Sprintf("c%d", n)})
+		if err := s.Store().Check(t.Context(), metadb.Location{Device: dev, Hash: hash}); err != nil && !errs.Is(err, errs.NotFound) {
+			r.Fatalf("%q: %v", done, err)
+		}
+	})
 }
 
 func TestManyWriters(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/dbserver"
+	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/metadb"
 	"martlet/internal/name"
@@ -116,26 +117,40 @@ func (s *Server) send(ctx context.Context, addr string, r *backend.Request) (sta
 // Report calls send for each container about which its account was not yet told
 // what is so now, with the path and the headers of the row that account servers
 // take. Once send returns nil, that counts as told. With all it looks at every
-// container of the node, as after a start; else at those that changed since it
-// last did. What could not be told is tried again by the next call, and the
-// errors are returned together, the first few of them.
+// container of the node, as after a start, those on a device that can't be used
+// as soon as it can; else at those that changed since it last did. What could
+// not be told is tried again by the next call, and the errors are returned
+// together, the first few of them. One call runs at a time.
 func (s *Server) Report(ctx context.Context, all bool, send func(context.Context, name.Path, backend.Header) error) error {
+	s.reporting.Lock()
+	defer s.reporting.Unlock()
+	if all {
+		for dev := range s.core.Devices.All() {
+			s.unseen[dev] = true
+		}
+	}
 	var failed errorList
 	for _, loc := range s.core.Store.TakeChanged() {
 		failed.add(s.reportOne(ctx, loc, send))
 	}
-	if !all {
-		return failed.join()
-	}
-	for dev := range s.core.Store.Devices() {
-		for hash, err := range s.core.Store.Walk(ctx, dev) {
-			if err == nil {
-				err = s.reportOne(ctx, metadb.Location{Device: dev, Hash: hash}, send)
-			}
-			failed.add(err)
+	for dev := range s.unseen {
+		if dev.Check() == nil && s.reportDevice(ctx, dev, send, &failed) {
+			delete(s.unseen, dev)
 		}
 	}
 	return failed.join()
+}
+
+// reportDevice reports what is on a device, and returns whether it saw all of it.
+func (s *Server) reportDevice(ctx context.Context, dev *device.Device, send func(context.Context, name.Path, backend.Header) error, failed *errorList) bool {
+	whole := true
+	for hash, err := range s.core.Store.Walk(ctx, dev) {
+		if whole = whole && err == nil; err == nil {
+			err = s.reportOne(ctx, metadb.Location{Device: dev, Hash: hash}, send)
+		}
+		failed.add(err)
+	}
+	return whole
 }
 
 func (s *Server) reportOne(ctx context.Context, loc metadb.Location, send func(context.Context, name.Path, backend.Header) error) error {

@@ -104,6 +104,12 @@ func (s *Server) post(ctx context.Context, call *dbserver.Call) (*backend.Respon
 		if isGone {
 			return errs.E(errs.NotFound)
 		}
+		// A POST counts as the latest PUT: clients see it as Last-Modified.
+		i := tx.Info()
+		if t := call.Stamp.WithOffset(0); t.After(i.Put) {
+			i.Put = t
+			tx.SetInfo(i)
+		}
 		return s.core.MergeFields(tx, fields)
 	})
 	if err != nil {

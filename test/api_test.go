@@ -402,6 +402,9 @@ func containers(t *testing.T, _ *cluster, me *api) {
 		"X-Container-Bytes-Used", "0", "X-Storage-Policy", "Policy-0")
 	me.want(t, 204, "POST", "/box", "", "X-Remove-Container-Meta-A", "x", "X-Container-Meta-B", "")
 	has(t, me.want(t, 204, "HEAD", "/box", ""), "X-Container-Meta-A", "-", "X-Container-Meta-B", "-", "X-Container-Meta-C", "3")
+	if modified, err := http.ParseTime(me.want(t, 204, "HEAD", "/box", "").Header.Get("Last-Modified")); err != nil || time.Since(modified) > time.Minute {
+		t.Errorf("Last-Modified: %v, %v", modified, err)
+	}
 	me.want(t, 400, "PUT", "/other", "", "X-Storage-Policy", "unheard-of")
 	me.want(t, 400, "POST", "/box", "", "X-Container-Read", ".r:") // an ACL that is none
 	me.want(t, 204, "GET", "/box", "")

@@ -276,17 +276,6 @@ func (s *Store) TakeChanged() []Location {
 	return all
 }
 
-// Devices yields the devices of the store that can be used.
-func (s *Store) Devices() iter.Seq[*device.Device] {
-	return func(yield func(*device.Device) bool) {
-		for dev := range s.disks {
-			if dev.Check() == nil && !yield(dev) {
-				return
-			}
-		}
-	}
-}
-
 // Walk yields the hashes of the databases on a device, in order, reading one
 // folder at a time. A folder that can't be read is an error beside a zero hash,
 // and the walk goes on.

@@ -212,6 +212,7 @@ func (t *Tx) JoinFields(list []Field) ([]Field, error) {
 		all[f.Name] = f
 	}
 	for _, f := range list {
+		f = t.outlive(f)
 		if old, ok := all[f.Name]; ok {
 			f = old.join(f)
 		}
@@ -224,13 +225,24 @@ func (t *Tx) JoinFields(list []Field) ([]Field, error) {
 	return out, nil
 }
 
-// MergeFields merges items of metadata, each by its own stamp. A name that is
+// outlive returns an item of metadata as it is after the latest delete of the
+// database, which takes all that is no newer, also what comes after it.
+func (t *Tx) outlive(f Field) Field {
+	if d := t.info.Delete; !d.IsZero() && !f.Stamp.After(d) {
+		f.Value, f.Stamp = "", d
+	}
+	return f
+}
+
+// MergeFields merges items of metadata, each by its own stamp; one that is no
+// newer than the database's latest delete counts as deleted by it. A name that is
 // empty or longer than MaxName is of kind errs.Invalid.
 func (t *Tx) MergeFields(list []Field) error {
 	for _, f := range list {
 		if f.Name == "" || len(f.Name) > MaxName {
 			return errs.Refuse(errs.Invalid, "A metadata name of %d bytes is not allowed", len(f.Name))
 		}
+		f = t.outlive(f)
 		key := []byte(f.Name)
 		if stored := t.meta.Get(key); stored != nil {
 			old, err := openField(key, stored)

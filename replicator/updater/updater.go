@@ -3,9 +3,12 @@
 //
 // A pass goes through the queues of the node's devices once and sends each
 // update to every replica of its container that has not confirmed it. It
-// promises that an update leaves its queue only when all have confirmed it or
-// have no such container, and that a pass is paced and ends. It leaves to its
-// caller when passes run and where containers are.
+// promises that an update leaves its queue only when a majority has confirmed
+// it and the others have confirmed it or have no such container, and that a
+// pass is paced and ends. Where fewer have the container it may still be on its
+// way to them, so the update waits; after Config.Wait it is dropped, if then
+// none of the others has one. It leaves to its caller when passes run and where
+// containers are.
 package updater
 
 import (
@@ -21,6 +24,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/timestamp"
 	"martlet/object/pending"
 )
 
@@ -39,11 +43,15 @@ type Config struct {
 	PerSecond   int           // updates begun in a second, over all queues
 	Concurrency int           // updates under way at one time
 	Timeout     time.Duration // for one replica's answer
+
+	// Wait is how old an update must be to be dropped because most replicas
+	// have no such container.
+	Wait time.Duration
 }
 
 // Defaults returns the configuration that fits most nodes.
 func Defaults() Config {
-	return Config{PerSecond: 50, Concurrency: 8, Timeout: 10 * time.Second}
+	return Config{PerSecond: 50, Concurrency: 8, Timeout: 10 * time.Second, Wait: 7 * 24 * time.Hour}
 }
 
 // An Updater makes passes. It is safe for concurrent use.
@@ -57,8 +65,8 @@ type Updater struct {
 
 // New returns an updater over the queues of a node's devices. A nil log is none.
 func New(cfg Config, queues []*pending.Queue, places Places, sender pending.Sender, log *slog.Logger) (*Updater, error) {
-	if cfg.PerSecond <= 0 || cfg.Concurrency <= 0 || cfg.Timeout <= 0 {
-		return nil, errs.E(errs.Op("updater.new"), errs.Invalid, fmt.Errorf("rate, concurrency and timeout must be positive: %+v", cfg))
+	if cfg.PerSecond <= 0 || cfg.Concurrency <= 0 || cfg.Timeout <= 0 || cfg.Wait <= 0 {
+		return nil, errs.E(errs.Op("updater.new"), errs.Invalid, fmt.Errorf("rate, concurrency and times must be positive: %+v", cfg))
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -138,22 +146,28 @@ func (u *Updater) deliver(ctx context.Context, w work) bool {
 		return false
 	}
 	before := len(w.update.Confirmed)
-	all := len(replicas) > 0
+	have, absent := 0, 0
 	for _, r := range replicas {
 		place := pending.Place(r.Addr, r.Device)
 		if slices.Contains(w.update.Confirmed, place) {
+			have++
 			continue
 		}
 		target := backend.Target{Device: r.Device, Partition: partition, Path: w.update.Path}
-		if err := u.send(ctx, r.Addr, w.update, target); err != nil {
-			all = false
+		err := u.send(ctx, r.Addr, w.update, target)
+		switch {
+		case err == nil:
+			have++
+			w.update.Confirmed = append(w.update.Confirmed, place)
+		case errs.Is(err, errs.NotFound):
+			absent++
+		default:
 			u.log.Info("queued update stays", "container", place, "err", err)
-			continue
 		}
-		w.update.Confirmed = append(w.update.Confirmed, place)
 	}
+	settled := have+absent == len(replicas) && (have > len(replicas)/2 || absent > 0 && u.old(&w.update))
 	switch {
-	case all:
+	case settled:
 		err = w.queue.Done(ctx, w.update)
 	case len(w.update.Confirmed) > before:
 		err = w.queue.Confirm(ctx, w.update)
@@ -161,17 +175,19 @@ func (u *Updater) deliver(ctx context.Context, w work) bool {
 	if err != nil {
 		u.log.Error("queue can't be changed", "err", err)
 	}
-	return all && err == nil
+	return settled && err == nil
 }
 
-// send delivers to one replica. That it has no such container settles the
-// matter there.
+// old reports whether an update need not wait for its container any longer.
+func (u *Updater) old(update *pending.Update) bool {
+	newest := timestamp.Max(update.Data, timestamp.Max(update.ContentType, update.Meta))
+	return time.Since(newest.Time()) > u.cfg.Wait
+}
+
+// send delivers to one replica. The error is of kind errs.NotFound if it has no
+// such container.
 func (u *Updater) send(ctx context.Context, addr string, update pending.Update, target backend.Target) error {
 	ctx, cancel := context.WithTimeout(ctx, u.cfg.Timeout)
 	defer cancel()
-	err := pending.Deliver(ctx, u.sender, addr, update.Method, target, update.Header)
-	if errs.Is(err, errs.NotFound) {
-		return nil
-	}
-	return err
+	return pending.Deliver(ctx, u.sender, addr, update.Method, target, update.Header)
 }
