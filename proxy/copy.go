@@ -81,11 +81,9 @@ func (s *Server) copyObject(rq *request, from, to name.Path) error {
 	if err != nil {
 		return err
 	}
-	if err := s.cfg.Limits.CheckObject(to.Object); err != nil {
+	guessType(header, to.Object)
+	if err := s.checkStored(header, limits.Body{Length: source.Length}, to.Object); err != nil {
 		return err
-	}
-	if source.Length > int64(s.cfg.Limits.MaxFileSize) {
-		return s.cfg.Limits.TooLarge()
 	}
 	b := body{path: to, header: header, content: source.Body, length: source.Length}
 	if source.Body == nil {

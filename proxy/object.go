@@ -194,6 +194,9 @@ func (s *Server) objectPost(rq *request) error {
 	}
 	meta := storedHeaders(rq.r.Header)
 	if t := rq.r.Header.Get("Content-Type"); t != "" {
+		if err := limits.CheckContentType(t); err != nil {
+			return err
+		}
 		meta.Add(backend.ContentType, t)
 	}
 	answer, err := s.objectWrite(rq, place, c.policy, "POST", meta, nil)

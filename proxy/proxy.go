@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ import (
 	"martlet/internal/timestamp"
 	"martlet/proxy/auth"
 	"martlet/proxy/info"
+	"martlet/proxy/limits"
 )
 
 // Deps is what a proxy is handed.
@@ -116,6 +118,10 @@ func (s *Server) route(about http.Handler, metrics *httpapi.Metrics) http.Handle
 	}
 	m.NotFoundHandler = http.HandlerFunc(nowhere)
 	guarded := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if code := tooLong(r, s.cfg.Limits); code != 0 {
+			newRequest(w, r).text(code, "")
+			return
+		}
 		gatekeep(r.Header)
 		m.ServeHTTP(w, r)
 	})
@@ -169,7 +175,7 @@ func (rq *request) ctx() context.Context { return rq.r.Context() }
 func (s *Server) api(version string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rq := newRequest(w, r)
-		if err := s.serve(rq, r.URL.EscapedPath()[len(version):]); err != nil { //nolint:contextcheck // the request carries it
+		if err := s.serve(rq, rawPath(r.URL, version)); err != nil { //nolint:contextcheck // the request carries it
 			s.fail(rq, err) //nolint:contextcheck // the request carries it
 		}
 	})
@@ -184,15 +190,65 @@ func (s *Server) serve(rq *request, raw string) error {
 	if rq.id, err = s.chain.Authenticate(rq.ctx(), auth.CredentialsOf(rq.r)); err != nil {
 		return s.challenge(rq, err)
 	}
+	return s.challenge(rq, s.dispatch(rq))
+}
+
+func (s *Server) dispatch(rq *request) error {
+	switch {
+	case rq.r.Method == http.MethodOptions:
+		return s.options(rq)
+	case rq.path.Object != "":
+		return s.object(rq)
+	case rq.path.Container != "":
+		return s.containerRequest(rq)
+	}
+	return s.account(rq)
+}
+
+// options says which methods a resource has. Scripts of other origins may use
+// none of them in a container.
+func (s *Server) options(rq *request) error {
+	allow := s.accountMethods()
 	switch {
 	case rq.path.Object != "":
-		err = s.object(rq)
+		allow = objectMethods
 	case rq.path.Container != "":
-		err = s.containerRequest(rq)
-	default:
-		err = s.account(rq)
+		allow = containerMethods
 	}
-	return s.challenge(rq, err)
+	rq.w.Header().Set("Allow", allow)
+	if rq.path.Container != "" && rq.r.Header.Get("Origin") != "" {
+		rq.text(http.StatusUnauthorized, "")
+		return nil
+	}
+	rq.w.Header().Set("Content-Type", pageType)
+	rq.send(http.StatusOK, "")
+	return nil
+}
+
+// rawPath returns the path behind the version as it was sent.
+func rawPath(u *url.URL, version string) string {
+	// EscapedPath encodes anew what holds bytes that should have been encoded, and
+	// knows no more then whether a slash was.
+	if raw, ok := strings.CutPrefix(u.RawPath, version+"/"); ok {
+		return "/" + raw
+	}
+	return u.EscapedPath()[len(version):]
+}
+
+// tooLong returns the status for a request whose first line or whose header is
+// beyond the limits; 0 for others.
+func tooLong(r *http.Request, l limits.Limits) int {
+	if len(r.Method)+len(r.RequestURI)+len(r.Proto)+2 > l.MaxRequestLine {
+		return http.StatusRequestURITooLong
+	}
+	n := 0
+	for _, values := range r.Header {
+		n += len(values)
+	}
+	if n > l.MaxHeaderCount() {
+		return http.StatusBadRequest
+	}
+	return 0
 }
 
 // challenge puts on a 401 what the client is asked for.

@@ -11,6 +11,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/policy"
 	"martlet/internal/quorum"
 	"martlet/internal/timestamp"
 	"martlet/proxy/limits"
@@ -51,19 +52,25 @@ func (s *Server) checkPut(r *http.Request, p name.Path) error {
 		return err
 	}
 	guessType(r.Header, p.Object)
-	err = s.cfg.Limits.CheckCreation(limits.Creation{
-		Name: p.Object, Body: length, ContentType: r.Header.Get("Content-Type"), Header: r.Header,
+	if err := s.checkStored(r.Header, length, p.Object); err != nil {
+		return err
+	}
+	return s.expiry(r.Header)
+}
+
+// checkStored checks the header that a new version of an object is stored with,
+// be it uploaded or copied.
+func (s *Server) checkStored(h http.Header, length limits.Body, object string) error {
+	err := s.cfg.Limits.CheckCreation(limits.Creation{
+		Name: object, Body: length, ContentType: h.Get("Content-Type"), Header: h,
 	})
 	if err != nil {
 		return err
 	}
-	if v := r.Header.Get("If-None-Match"); v != "" && strings.TrimSpace(v) != "*" {
+	if v := h.Get("If-None-Match"); v != "" && strings.TrimSpace(v) != "*" {
 		return errs.Refuse(errs.Invalid, "If-None-Match of a PUT can only be *")
 	}
-	if err := checkManifest(r.Header); err != nil {
-		return err
-	}
-	return s.expiry(r.Header)
+	return checkManifest(h)
 }
 
 // checkManifest checks X-Object-Manifest: "container/prefix".
@@ -117,6 +124,21 @@ type storedObject struct {
 	stamp timestamp.T
 }
 
+// needAbsent makes sure that no replica has an object, with an error of kind
+// errs.Precondition where one does. Without it a replica that lacks the object
+// would take the write that the others refuse, and hand it on to them later.
+func (s *Server) needAbsent(rq *request, place quorum.Place, p policy.Index) error {
+	reply, err := s.readObject(rq, http.MethodHead, place, p, nil)
+	if err != nil {
+		return err
+	}
+	defer rq.close(reply)
+	if reply.Status != http.StatusNotFound {
+		return errs.E(errs.Op("proxy.put"), errs.Precondition)
+	}
+	return nil
+}
+
 // store writes a new version of an object. When it returns without an error, a
 // majority of the replicas have the bytes and the record of them on stable
 // storage. An error of kind errs.Unavailable leaves open whether the version
@@ -130,6 +152,9 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	kept := storedHeaders(b.header)
 	kept.Add(backend.ContentType, b.header.Get("Content-Type"))
 	if b.header.Get("If-None-Match") != "" {
+		if err := s.needAbsent(rq, place, c.policy); err != nil {
+			return storedObject{}, err
+		}
 		kept.Add("If-None-Match", "*")
 	}
 	up := &upload{

@@ -23,8 +23,13 @@ type statusError struct {
 func (e *statusError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.text) }
 
 // refusal turns a replica's answer that is no success into an error for the
-// client.
-func refusal(a quorum.Answer) error { return &statusError{a.Status, string(a.Body)} }
+// client, and so one that broke off.
+func refusal(a quorum.Answer) error {
+	if a.Status == 0 {
+		return errs.E(errs.Op("proxy.answer"), errs.Unavailable, a.Err)
+	}
+	return &statusError{a.Status, string(a.Body)}
+}
 
 // explain is what the body of an error says where nothing more exact is known.
 var explain = map[int]string{
@@ -41,6 +46,7 @@ var explain = map[int]string{
 	http.StatusLengthRequired:               "A Content-Length header or chunked encoding is needed.",
 	http.StatusPreconditionFailed:           "A condition of the request does not hold.",
 	http.StatusRequestEntityTooLarge:        "The body of the request is larger than this server takes.",
+	http.StatusRequestURITooLong:            "The first line of the request is longer than this server takes.",
 	http.StatusRequestedRangeNotSatisfiable: "No byte of the range is within the object.",
 	http.StatusUnprocessableEntity:          "The request could not be processed as it stands.",
 	httpapi.StatusClientGone:                "The client went away before its request was complete.",
@@ -58,8 +64,13 @@ func (s *Server) fail(rq *request, err error) {
 	if errors.As(err, &st) {
 		code, text = st.status, st.text
 	}
-	if code >= 500 {
-		s.log.LogAttrs(rq.ctx(), slog.LevelError, "request failed", slog.String("trans_id", httpapi.TransID(rq.ctx())),
+	level := slog.LevelError
+	failed := code >= 500
+	if failed && rq.ctx().Err() != nil { // the work was broken off with the client, or was what it did not wait for
+		level, code, text = slog.LevelWarn, httpapi.StatusClientGone, ""
+	}
+	if failed {
+		s.log.LogAttrs(rq.ctx(), level, "request failed", slog.String("trans_id", httpapi.TransID(rq.ctx())),
 			slog.String("method", rq.r.Method), slog.String("path", rq.path.String()), slog.Int("status", code), slog.Any("err", err))
 	}
 	if rq.w.Status() != 0 {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -107,13 +108,12 @@ func TestCheckCopy(t *testing.T) {
 		size   int64
 		kind   errs.Kind
 	}{
-		"our own parameter":      {http.Header{"Content-Type": {"a/b;swift_bytes=9"}}, 1, errs.Invalid},
-		"malformed manifest":     {http.Header{"Content-Type": {"a/b"}, "X-Object-Manifest": {"x"}}, 1, errs.Invalid},
-		"too much metadata":      {many, 1, errs.Invalid},
-		"another condition":      {http.Header{"Content-Type": {"a/b"}, "If-None-Match": {`"etag"`}}, 1, errs.Invalid},
-		"too large":              {http.Header{"Content-Type": {"a/b"}}, int64(l.MaxFileSize) + 1, errs.TooLarge},
-		"source without content type": {http.Header{}, 1, errs.Other},
-		"as it should be":        {http.Header{"Content-Type": {"a/b"}, "If-None-Match": {"*"}, "X-Object-Manifest": {"c/p"}}, 1, errs.Other},
+		"our own parameter":  {http.Header{"Content-Type": {"a/b;swift_bytes=9"}}, 1, errs.Invalid},
+		"malformed manifest": {http.Header{"Content-Type": {"a/b"}, "X-Object-Manifest": {"x"}}, 1, errs.Invalid},
+		"too much metadata":  {many, 1, errs.Invalid},
+		"another condition":  {http.Header{"Content-Type": {"a/b"}, "If-None-Match": {`"etag"`}}, 1, errs.Invalid},
+		"too large":          {http.Header{"Content-Type": {"a/b"}}, int64(l.MaxFileSize) + 1, errs.TooLarge},
+		"as it should be":    {http.Header{"Content-Type": {"a/b"}, "If-None-Match": {"*"}, "X-Object-Manifest": {"c/p"}}, 1, errs.Other},
 	} {
 		s := &Server{cfg: Defaults()}
 		if err := s.checkStored(tt.header, limits.Body{Length: tt.size}, "o"); errs.KindOf(err) != tt.kind || (err == nil) != (tt.kind == errs.Other) {
@@ -154,14 +154,13 @@ func TestAChunkDoesNotWaitForASlowClient(t *testing.T) {
 
 func TestRawPath(t *testing.T) {
 	for target, want := range map[string]string{
-		"/v1/a/c/o":              "/a/c/o",
-		"/v1/a/c/o%2Fp?x=y":      "/a/c/o%2Fp",
-		"/v1/a/c%2F\xc3\xa9":     "/a/c%2F\xc3\xa9", // the container's name has a slash in it
-		"/v1/a/c/a//../%3F":      "/a/c/a//../%3F",
+		"/v1/a/c/o":               "/a/c/o",
+		"/v1/a/c/o%2Fp?x=y":       "/a/c/o%2Fp",
+		"/v1/a/c%2F\xc3\xa9":      "/a/c%2F\xc3\xa9", // the container's name has a slash in it
+		"/v1/a/c/a//../%3F":       "/a/c/a//../%3F",
 		"http://h/v1/a/c/\xc3%41": "/a/c/\xc3%41",
 	} {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-		u, err := r.URL.Parse(target)
+		u, err := url.ParseRequestURI(target) // as net/http does
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,6 +31,9 @@ const (
 	// client waits for it, and how many stay in memory for a handoff to take
 	// over.
 	queueLen = 4
+	// longestFill is how long a slow client's bytes are gathered before they go
+	// on: replicas take a long silence for a proxy that is gone.
+	longestFill = time.Second
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -61,7 +64,9 @@ func (c *chunk) release() {
 }
 
 // fill reads until the chunk is full or the body ends; last says that it did.
-func (c *chunk) fill(body io.Reader) (last bool, err error) {
+// Where most is not 0 it makes do with what came in that time, if anything did.
+func (c *chunk) fill(body io.Reader, most time.Duration) (last bool, err error) {
+	began := time.Now()
 	for c.n < len(c.buf) {
 		n, err := body.Read(c.buf[c.n:])
 		c.n += n
@@ -70,6 +75,9 @@ func (c *chunk) fill(body io.Reader) (last bool, err error) {
 		}
 		if err != nil {
 			return false, err
+		}
+		if most > 0 && c.n > 0 && time.Since(began) >= most {
+			break
 		}
 	}
 	return false, nil
@@ -126,7 +134,7 @@ type stored struct {
 // none keeps anything.
 func (u *upload) run(ctx context.Context, body io.Reader) (stored, error) {
 	first := newChunk()
-	last, err := first.fill(body)
+	last, err := first.fill(body, 0)
 	if err != nil {
 		first.release()
 		return stored{}, err
@@ -226,7 +234,7 @@ func (f *fanout) feed(c *chunk, sums *digest, body io.Reader) error {
 			return f.up.limits.TooLarge()
 		}
 		c = newChunk()
-		last, err := c.fill(body)
+		last, err := c.fill(body, longestFill)
 		sums.add(c.data())
 		if err == nil && last && c.n == 0 {
 			c.release()
@@ -281,6 +289,11 @@ type replica struct {
 func (r *replica) hand(c *chunk, stall time.Duration) bool {
 	if r.stalled {
 		return false
+	}
+	select {
+	case <-r.gone: // what is queued now is only thrown away
+		return false
+	default:
 	}
 	c.held.Add(1)
 	select {

@@ -137,6 +137,7 @@ type Handoffs struct {
 	mu     sync.Mutex
 	list   []*ring.Device // guarded by mu; worked out when the first is wanted
 	loaded bool
+	passed int // how many primaries were passed over for a handoff; guarded by mu
 }
 
 // Spare returns the handoffs of a place.
@@ -175,36 +176,44 @@ func (h *Handoffs) take() *ring.Device {
 	return d
 }
 
-// healthy is Next, but only as long as there is one that has not been failing.
-func (h *Handoffs) healthy() *ring.Device {
+// instead returns the handoff to try before a primary that has been failing, nil
+// where the primary's turn is first: there is no handoff that is better, or as
+// many primaries were passed over as a write can do without. A write that went to
+// handoffs alone would not be seen by a read until it has been moved.
+func (h *Handoffs) instead() *ring.Device {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	n := len(h.place.Primaries)
 	h.load()
-	if len(h.list) == 0 || h.errors.limited(h.list[0]) {
+	if h.passed >= n-Majority(n) || len(h.list) == 0 || h.errors.limited(h.list[0]) {
 		return nil
 	}
+	h.passed++
 	return h.take()
 }
 
 // A Route is the devices that can stand for one replica, in the order in which
 // they are tried: its primary, then handoffs, which it shares with the routes of
 // the other replicas. A primary that has been failing comes after a handoff that
-// has not, and is tried again where that fails.
+// has not, as long as that leaves a majority of the primaries to go first; it is
+// tried where the handoff fails.
 type Route struct {
 	spare   *Handoffs
 	primary *ring.Device // nil once it was tried
+	passed  bool         // a handoff went before it
 }
 
 // Route returns the route of a primary.
-func (h *Handoffs) Route(primary *ring.Device) *Route { return &Route{h, primary} }
+func (h *Handoffs) Route(primary *ring.Device) *Route { return &Route{spare: h, primary: primary} }
 
 // Next returns the next device to try, nil when there are no more.
 func (r *Route) Next() *ring.Device {
 	if r.primary == nil {
 		return r.spare.Next()
 	}
-	if r.spare.errors.limited(r.primary) {
-		if d := r.spare.healthy(); d != nil {
+	if !r.passed && r.spare.errors.limited(r.primary) {
+		if d := r.spare.instead(); d != nil {
+			r.passed = true
 			return d
 		}
 	}

@@ -349,6 +349,24 @@ func TestWriteDoesNotWaitForADeviceThatHasBeenFailing(t *testing.T) {
 	}
 }
 
+func TestAMajorityOfPrimariesIsNeverPassedOver(t *testing.T) {
+	f := newFleet(t, Config{ErrorLimit: 1})
+	p := f.Container("a", "c")
+	for _, d := range p.Primaries {
+		f.errors.failed(d, 1)
+	}
+	f.Write(t.Context(), p, request("PUT"))
+	primaries := 0
+	for _, d := range f.Asked() {
+		if d < "d3" {
+			primaries++
+		}
+	}
+	if got := f.Asked(); len(got) != 3 || primaries != 2 {
+		t.Errorf("asked %v, want two primaries and one handoff", got)
+	}
+}
+
 func TestFailingDevicesComeLastAndComeBack(t *testing.T) {
 	f := newFleet(t, Config{ErrorLimit: 3, ErrorSpan: time.Minute})
 	now := time.Now()
