@@ -74,9 +74,19 @@ func run(args []string, stdout, stderr io.Writer) int {
 // untilSignal returns a context that ends with the first SIGINT or SIGTERM: what
 // runs then drains. A second signal ends the process at once, as it would any other.
 func untilSignal(parent context.Context) (context.Context, func()) {
-	ctx, stop := signal.NotifyContext(parent, syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
+	ctx, cancel := context.WithCancel(parent)
+	first := make(chan os.Signal, 1)
+	signal.Notify(first, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-first:
+		case <-ctx.Done():
+		}
+		// Before the context ends: whoever sees that may send the second signal.
+		signal.Stop(first)
+		cancel()
+	}()
+	return ctx, cancel
 }
 
 func newRoot() *cobra.Command {
