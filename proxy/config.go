@@ -24,6 +24,9 @@ type Config struct {
 	ClientTimeout conf.Duration `toml:"client_timeout"`
 	// NodeTimeout is how long a storage node may be silent.
 	NodeTimeout conf.Duration `toml:"node_timeout"`
+	// RecoverableNodeTimeout is how long a storage node may take to begin its
+	// answer to a read before another one is asked.
+	RecoverableNodeTimeout conf.Duration `toml:"recoverable_node_timeout"`
 	// ConnTimeout is how long making a connection to a storage node may take.
 	ConnTimeout conf.Duration `toml:"conn_timeout"`
 	// PostQuorumTimeout is how long a write waits for the replicas that have not
@@ -49,10 +52,12 @@ func Defaults() Config {
 		ClientTimeout:     conf.Duration(time.Minute),
 		NodeTimeout:       conf.Duration(10 * time.Second),
 		ConnTimeout:       conf.Duration(500 * time.Millisecond),
-		PostQuorumTimeout: conf.Duration(500 * time.Millisecond),
-		ErrorLimit:        10,
-		ErrorLimitSpan:    conf.Duration(time.Minute),
-		InfoCache:         conf.Duration(2 * time.Second),
-		Info:              info.Defaults(),
+
+		RecoverableNodeTimeout: conf.Duration(500 * time.Millisecond),
+		PostQuorumTimeout:      conf.Duration(500 * time.Millisecond),
+		ErrorLimit:             10,
+		ErrorLimitSpan:         conf.Duration(time.Minute),
+		InfoCache:              conf.Duration(2 * time.Second),
+		Info:                   info.Defaults(),
 	}
 }

@@ -76,7 +76,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		}),
 	}
 	s.cluster = quorum.New(quorum.Config{
-		PostQuorum: cfg.PostQuorumTimeout.D(), ErrorLimit: cfg.ErrorLimit, ErrorSpan: cfg.ErrorLimitSpan.D(),
+		PostQuorum: cfg.PostQuorumTimeout.D(), Patience: cfg.RecoverableNodeTimeout.D(), ErrorLimit: cfg.ErrorLimit, ErrorSpan: cfg.ErrorLimitSpan.D(),
 	}, deps.Rings, deps.Hasher, s.client)
 	s.infos = newInfoCache(cfg.InfoCache.D(), s.lookUp)
 	about, err := info.New(cfg.Info, info.Cluster{

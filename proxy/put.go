@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -117,6 +118,10 @@ type body struct {
 	length  int64 // -1 is unknown
 }
 
+// stallLimit is how long one replica may hold up an upload that has a quorum
+// without it. It is then left out, and gets its copy by replication.
+const stallLimit = 2 * time.Second
+
 // storedObject is what came of storing one.
 type storedObject struct {
 	etag  string
@@ -159,7 +164,7 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	}
 	up := &upload{
 		cluster: s.cluster, place: place, etag: b.etag, limits: s.cfg.Limits, stamp: s.stamps.Next(),
-		stall: s.cfg.NodeTimeout.D(), grace: s.cfg.PostQuorumTimeout.D(),
+		stall: min(stallLimit, s.cfg.NodeTimeout.D()), silence: s.cfg.NodeTimeout.D(), grace: s.cfg.PostQuorumTimeout.D(),
 		header: func(slot int, stamp timestamp.T) backend.Header {
 			h := rq.header(len(kept) + len(tell[slot]) + 5)
 			h.Add(backend.Timestamp, stamp.String())

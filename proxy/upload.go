@@ -113,7 +113,8 @@ type upload struct {
 	header  func(slot int, stamp timestamp.T) backend.Header // of the request for a replica, without the commit
 	etag    string                                           // what the client says the MD5 is; "" where it doesn't
 	limits  limits.Limits
-	stall   time.Duration // how long a replica may hold up the others
+	stall   time.Duration // how long a replica may hold up a quorum of others
+	silence time.Duration // how long one may that they need
 	grace   time.Duration // how long the last replicas are waited for
 }
 
@@ -183,7 +184,7 @@ func (u *upload) whole(ctx context.Context, c *chunk, sums *digest) (stored, err
 func (u *upload) stream(ctx context.Context, first *chunk, sums *digest, body io.Reader) (stored, error) {
 	work, abort := context.WithCancel(context.WithoutCancel(ctx)) // the commit outlives the client
 	n := len(u.place.Primaries)
-	fan := &fanout{up: u, results: make(chan quorum.Answer, n), spare: u.cluster.Spare(u.place), abort: abort}
+	fan := &fanout{up: u, results: make(chan quorum.Answer, n), spare: u.cluster.Spare(u.place), abort: abort, under: make([]quorum.Under, n)}
 	for slot, d := range u.place.Primaries {
 		r := &replica{slot: slot, device: d, queue: make(chan *chunk, queueLen), gone: make(chan struct{})}
 		fan.replicas = append(fan.replicas, r)
@@ -202,7 +203,9 @@ func (u *upload) stream(ctx context.Context, first *chunk, sums *digest, body io
 	for _, r := range fan.replicas {
 		close(r.queue) // the commit: fan.trailer is read behind it
 	}
-	return stored{etag: etag, size: sums.size, answers: quorum.Gather(ctx, fan.results, n, u.grace)}, nil
+	answers := quorum.Gather(ctx, fan.results, n, u.grace)
+	u.cluster.Late(ctx, answers, fan.under)
+	return stored{etag: etag, size: sums.size, answers: answers}, nil
 }
 
 // fanout is the replicas that one body is streamed to.
@@ -211,6 +214,7 @@ type fanout struct {
 	replicas []*replica
 	results  chan quorum.Answer
 	spare    *quorum.Handoffs
+	under    []quorum.Under
 	trailer  backend.Header // set before the queues are closed
 	abort    context.CancelFunc
 }
@@ -220,12 +224,7 @@ type fanout struct {
 // quorum.
 func (f *fanout) feed(c *chunk, sums *digest, body io.Reader) error {
 	for {
-		left := 0
-		for _, r := range f.replicas {
-			if r.hand(c, f.up.stall) {
-				left++
-			}
-		}
+		left := f.hand(c)
 		c.release()
 		if left < quorum.Majority(len(f.replicas)) {
 			return f.lost()
@@ -245,6 +244,29 @@ func (f *fanout) feed(c *chunk, sums *digest, body io.Reader) error {
 			return err
 		}
 	}
+}
+
+// hand gives every replica a chunk and returns how many took it. One that stalls
+// is left out, soon where the others are a quorum without it.
+func (f *fanout) hand(c *chunk) int {
+	var room [8]*replica
+	takers := room[:0]
+	for _, r := range f.replicas {
+		if r.takes() {
+			takers = append(takers, r)
+		}
+	}
+	left := len(takers)
+	for _, r := range takers {
+		wait := f.up.stall
+		if left <= quorum.Majority(len(f.replicas)) {
+			wait = f.up.silence
+		}
+		if !r.hand(c, wait) {
+			left--
+		}
+	}
+	return left
 }
 
 // lost says why too few replicas are left, from the answers of those that have
@@ -284,17 +306,19 @@ type replica struct {
 	stalled bool          // feed waits for it no more; feed's own
 }
 
+// takes reports whether the replica still takes chunks.
+func (r *replica) takes() bool {
+	select {
+	case <-r.gone:
+		return false
+	default:
+		return !r.stalled
+	}
+}
+
 // hand gives the replica a chunk. It waits for a stalled one once, no longer
 // than stall, and then leaves it out.
 func (r *replica) hand(c *chunk, stall time.Duration) bool {
-	if r.stalled {
-		return false
-	}
-	select {
-	case <-r.gone: // what is queued now is only thrown away
-		return false
-	default:
-	}
 	c.held.Add(1)
 	select {
 	case r.queue <- c:
@@ -372,6 +396,7 @@ func (f *fanout) finish(r *replica) {
 func (f *fanout) attempt(ctx context.Context, r *replica, d *ring.Device, before []*chunk, took func(*chunk)) quorum.Answer {
 	req := &backend.Request{Method: "PUT", Header: f.up.header(r.slot, f.up.stamp), Length: -1}
 	f.up.cluster.Address(ctx, f.up.place, d, req)
+	f.under[r.slot].Set(d)
 	s, err := f.up.cluster.Client().Open(ctx, d.Addr(), req)
 	if err != nil {
 		return f.up.cluster.Answered(r.slot, d, nil, err)

@@ -51,7 +51,7 @@ func newBench(t *testing.T) *bench {
 	}
 	b := &bench{fleet: fleet, kept: map[string][]byte{}}
 	b.upload = &upload{
-		cluster: c, place: place, limits: limits.Defaults(), stamp: timestamp.Now(), stall: 300 * time.Millisecond, grace: 50 * time.Millisecond,
+		cluster: c, place: place, limits: limits.Defaults(), stamp: timestamp.Now(), stall: 300 * time.Millisecond, silence: 20 * time.Second, grace: 50 * time.Millisecond,
 		header: func(_ int, stamp timestamp.T) backend.Header {
 			return backend.Header{{Name: backend.Timestamp, Value: stamp.String()}}
 		},

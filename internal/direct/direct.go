@@ -110,8 +110,9 @@ func (c Config) withDefaults() Config {
 // then); the context's own error, errs.Aborted where it was cancelled; and what
 // the request's Body returned.
 type Client struct {
-	pool    *pool
-	timeout time.Duration
+	pool     *pool
+	timeout  time.Duration
+	patience time.Duration // until the answer's head has come; timeout where 0
 }
 
 // New makes a client.
@@ -126,7 +127,15 @@ func (c *Client) WithTimeout(d time.Duration) *Client {
 	if d <= 0 {
 		d = c.timeout
 	}
-	return &Client{pool: c.pool, timeout: d}
+	return &Client{pool: c.pool, timeout: d, patience: c.patience}
+}
+
+// WithPatience returns a client whose Do waits no longer than d for the head of
+// an answer, and then fails with ErrTimeout: for requests that another node can
+// answer as well. What follows the head has the client's usual limit. The
+// connections are shared. Zero or less leaves the usual limit for the head, too.
+func (c *Client) WithPatience(d time.Duration) *Client {
+	return &Client{pool: c.pool, timeout: c.timeout, patience: max(d, 0)}
 }
 
 // Close closes the unused connections, and each of the others once its request
@@ -165,7 +174,11 @@ func (c *Client) Do(ctx context.Context, addr string, r *backend.Request) (*back
 			b.free()
 			return nil, err
 		}
+		if c.patience > 0 {
+			cn.timeout = min(c.patience, c.timeout)
+		}
 		a, err := cn.exchange(r.Method, body)
+		cn.timeout = c.timeout
 		if err == nil {
 			return a.finish(), nil
 		}

@@ -37,6 +37,10 @@ type Config struct {
 	// replicas that have not answered: 0.5 s. Waiting for them is what makes a
 	// listing show what was just written.
 	PostQuorum time.Duration
+	// Patience is how long a replica may take to begin its answer to a read before
+	// the next one is asked: 0.5 s. When no other could answer, the slow ones are
+	// asked again, and given the client's usual time.
+	Patience time.Duration
 	// ErrorLimit is how many errors within ErrorSpan put a device behind the
 	// others: 10 in 60 s. It is never left out.
 	ErrorLimit int
@@ -46,6 +50,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.PostQuorum <= 0 {
 		c.PostQuorum = 500 * time.Millisecond
+	}
+	if c.Patience <= 0 {
+		c.Patience = 500 * time.Millisecond
 	}
 	if c.ErrorLimit <= 0 {
 		c.ErrorLimit = 10
@@ -62,6 +69,7 @@ type Cluster struct {
 	rings  Rings
 	hasher name.Hasher
 	client *direct.Client
+	quick  *direct.Client // the same, with Patience
 	cfg    Config
 	errors *errorLimit
 	late   sync.WaitGroup // writes that go on after their quorum was answered
@@ -70,7 +78,7 @@ type Cluster struct {
 // New makes a Cluster. The client stays the caller's to close, after Wait.
 func New(cfg Config, rings Rings, hasher name.Hasher, client *direct.Client) *Cluster {
 	cfg = cfg.withDefaults()
-	return &Cluster{rings: rings, hasher: hasher, client: client, cfg: cfg, errors: newErrorLimit(cfg.ErrorLimit, cfg.ErrorSpan)}
+	return &Cluster{rings: rings, hasher: hasher, client: client, quick: client.WithPatience(cfg.Patience), cfg: cfg, errors: newErrorLimit(cfg.ErrorLimit, cfg.ErrorSpan)}
 }
 
 // Wait returns when the writes that outlived their callers have ended. No new

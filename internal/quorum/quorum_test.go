@@ -315,6 +315,58 @@ func TestRead(t *testing.T) {
 	})
 }
 
+func TestReadDoesNotWaitForADeviceThatHangs(t *testing.T) {
+	f := newFleet(t, Config{Patience: 20 * time.Millisecond})
+	leave := make(chan struct{})
+	hang := func(context.Context, *backend.Request) (*backend.Response, error) {
+		<-leave
+		return nodetest.Status(200, ""), nil
+	}
+	p := f.Container("a", "c")
+	f.Script("d0", hang)
+	f.Script("d1", nodetest.Body(200, "", "x"))
+	reply, err := f.ReadFrom(t.Context(), p, p.Primaries, request("GET"))
+	if err != nil || reply.Device.Name != "d1" {
+		t.Fatalf("got %+v, %v, want the second", reply, err)
+	}
+	_ = reply.Body.Close()
+	close(leave)
+
+	// Where nobody else has it, a slow one gets its time.
+	slow := func(ctx context.Context, _ *backend.Request) (*backend.Response, error) {
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		return nodetest.Status(204, ""), nil
+	}
+	for _, d := range []string{"d0", "d1", "d2", "d3", "d4", "d5"} {
+		f.Script(d, nodetest.Always(503, ""))
+	}
+	f.Script("d2", slow)
+	if reply, err := f.ReadFrom(t.Context(), p, p.Primaries, request("GET")); err != nil || reply.Device.Name != "d2" {
+		t.Errorf("got %+v, %v, want the slow one", reply, err)
+	}
+}
+
+func TestWriteSoonPassesOverADeviceThatHangs(t *testing.T) {
+	f := newFleet(t, Config{PostQuorum: 10 * time.Millisecond, ErrorLimit: 3})
+	leave := make(chan struct{})
+	f.Script("d1", func(context.Context, *backend.Request) (*backend.Response, error) {
+		<-leave
+		return nodetest.Status(201, ""), nil
+	})
+	p := f.Container("a", "c")
+	for range 3 {
+		f.Write(t.Context(), p, request("PUT"))
+	}
+	before := len(f.Asked())
+	if answers := f.Write(t.Context(), p, request("PUT")); len(answers) != 3 || slices.Contains(f.Asked()[before:], "d1") {
+		t.Errorf("%d answers, asked %v, want three without the one that hangs", len(answers), f.Asked()[before:])
+	}
+	close(leave)
+}
+
 func TestNewestOrder(t *testing.T) {
 	f := newFleet(t, Config{})
 	f.Script("d0", nodetest.Always(200, "1000000000.00001"))
@@ -326,6 +378,40 @@ func TestNewestOrder(t *testing.T) {
 	}
 	if want := []string{"d2", "d0", "d1"}; !slices.Equal(got, want) {
 		t.Errorf("order %v, want %v", got, want)
+	}
+}
+
+// Later metadata on a replica that missed the latest data, or a delete, does not
+// make it the one to read.
+func TestNewestIsOfTheData(t *testing.T) {
+	f := newFleet(t, Config{})
+	handoffsLack(f)
+	say := func(status int, data, newest string) backend.HandlerFunc {
+		return func(context.Context, *backend.Request) (*backend.Response, error) {
+			resp := nodetest.Status(status, newest)
+			if data != "" {
+				resp.Header.Add(backend.DataStamp, data)
+			}
+			return resp, nil
+		}
+	}
+	const t1, t2, t3 = "1000000000.00001", "1000000000.00002", "1000000000.00003"
+	p := f.Container("a", "c")
+	f.Script("d0", say(200, t1, t3))
+	f.Script("d1", say(200, t2, t2))
+	f.Script("d2", say(200, t2, t3))
+	var got []string
+	for _, d := range f.Newest(t.Context(), p, request("HEAD")) {
+		got = append(got, d.Name)
+	}
+	if want := []string{"d2", "d1", "d0"}; !slices.Equal(got, want) {
+		t.Errorf("order %v, want %v", got, want)
+	}
+	f.Script("d1", say(404, "", t2))
+	f.Script("d2", say(404, "", t2))
+	order := f.Newest(t.Context(), p, request("HEAD"))
+	if reply, err := f.ReadFrom(t.Context(), p, order, request("GET")); err != nil || reply.Status != 404 {
+		t.Errorf("deleted after its data: got %+v, %v, want a 404", reply.Response, err)
 	}
 }
 

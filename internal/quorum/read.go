@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"sync"
 
 	"martlet/internal/backend"
+	"martlet/internal/direct"
 	"martlet/internal/errs"
 	"martlet/internal/timestamp"
 	"martlet/ring"
@@ -43,7 +45,7 @@ func (c *Cluster) Read(ctx context.Context, p Place, build Build) (Reply, error)
 
 // ReadFrom is Read with the primaries in the given order.
 func (c *Cluster) ReadFrom(ctx context.Context, p Place, order []*ring.Device, build Build) (Reply, error) {
-	r := reading{c: c, p: p, build: build}
+	r := reading{c: c, p: p, build: build, client: c.quick}
 	for _, d := range order {
 		if reply, ok := r.try(ctx, d, false); ok {
 			return reply, nil
@@ -63,6 +65,17 @@ func (c *Cluster) ReadFrom(ctx context.Context, p Place, order []*ring.Device, b
 			break
 		}
 		if reply, ok := r.try(ctx, d, true); ok {
+			return reply, nil
+		}
+	}
+	// Nobody had it at once. Those that were too slow may have it yet.
+	slow := r.slow
+	r.client, r.slow = c.client, nil
+	for _, s := range slow {
+		if r.refusals >= Majority(len(order)) || ctx.Err() != nil {
+			break
+		}
+		if reply, ok := r.try(ctx, s.device, s.handoff); ok {
 			return reply, nil
 		}
 	}
@@ -94,7 +107,7 @@ func (c *Cluster) Broke(d *ring.Device) { c.errors.failed(d, 1) }
 
 // From asks one device and returns its response, whose body the caller closes.
 func (c *Cluster) From(ctx context.Context, p Place, d *ring.Device, r *backend.Request) (*backend.Response, error) {
-	return c.send(ctx, p, d, r)
+	return c.send(ctx, c.quick, p, d, r)
 }
 
 // reading is one read on its way through the candidates.
@@ -103,15 +116,26 @@ type reading struct {
 	p     Place
 	build Build
 
+	client   *direct.Client
+	slow     []slowDevice // that did not begin to answer in time
 	refusals int         // how many primaries (or handoffs with a tombstone) said no
 	no       Reply       // the best refusal, its body already read
 	noStamp  timestamp.T // the newest tombstone seen
 	said     []string    // what each one said, for the error
 }
 
+// slowDevice is one to ask again when there is nobody else.
+type slowDevice struct {
+	device  *ring.Device
+	handoff bool
+}
+
 // try asks one device. ok means that its reply is the answer.
 func (r *reading) try(ctx context.Context, d *ring.Device, handoff bool) (Reply, bool) {
-	resp, err := r.c.send(ctx, r.p, d, r.build(0, d))
+	resp, err := r.c.send(ctx, r.client, r.p, d, r.build(0, d))
+	if errors.Is(err, direct.ErrTimeout) {
+		r.slow = append(r.slow, slowDevice{d, handoff})
+	}
 	if err != nil {
 		r.said = append(r.said, fmt.Sprintf("%s/%s: %v", d.Addr(), d.Name, err))
 		return Reply{}, false
@@ -119,7 +143,7 @@ func (r *reading) try(ctx context.Context, d *ring.Device, handoff bool) (Reply,
 	a := Answer{Device: d, Status: resp.Status, Header: resp.Header}
 	r.said = append(r.said, a.String())
 	if served(resp.Status) {
-		if stamp := a.Stamp(); r.noStamp.IsZero() || stamp.IsZero() || stamp.After(r.noStamp) {
+		if stamp := a.Data(); r.noStamp.IsZero() || stamp.IsZero() || stamp.After(r.noStamp) {
 			return Reply{resp, d}, true
 		}
 		r.drop(resp) // deleted since
@@ -182,22 +206,26 @@ func served(status int) bool {
 }
 
 // Newest asks all primaries for the head of a path at once and returns them in
-// the order in which to read, the one that knows the newest version first. Those
-// that gave no answer come last.
+// the order in which to read, the one that knows the newest version first: of the
+// data, and of what was said of the same data later. Those that gave no answer
+// come last.
 func (c *Cluster) Newest(ctx context.Context, p Place, build Build) []*ring.Device {
-	stamps := make(map[*ring.Device]timestamp.T, len(p.Primaries))
-	var mu sync.Mutex // of stamps
+	type version struct{ data, newest timestamp.T }
+	known := make(map[*ring.Device]version, len(p.Primaries))
+	var mu sync.Mutex // of known
 	var all sync.WaitGroup
 	for slot, d := range p.Primaries {
 		all.Go(func() {
 			a := c.Ask(ctx, p, slot, d, build(slot, d))
 			mu.Lock()
 			defer mu.Unlock()
-			stamps[d] = a.Stamp()
+			known[d] = version{a.Data(), a.Stamp()}
 		})
 	}
 	all.Wait()
 	order := slices.Clone(p.Primaries)
-	slices.SortStableFunc(order, func(a, b *ring.Device) int { return stamps[b].Compare(stamps[a]) })
+	slices.SortStableFunc(order, func(a, b *ring.Device) int {
+		return cmp.Or(known[b].data.Compare(known[a].data), known[b].newest.Compare(known[a].newest))
+	})
 	return order
 }

@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/direct"
 	"martlet/internal/errs"
 	"martlet/internal/httpapi"
 	"martlet/internal/timestamp"
@@ -49,6 +51,17 @@ func (a *Answer) Stamp() timestamp.T {
 	return t
 }
 
+// Data returns what a replica said the timestamp of its data is, or of its
+// tombstone: the newest of all where it did not say. A replica that missed the
+// latest data may have taken later metadata, so that its Stamp is the newest and
+// its data is not.
+func (a *Answer) Data() timestamp.T {
+	if t, err := timestamp.Parse(a.Header.Get(backend.DataStamp)); err == nil {
+		return t
+	}
+	return a.Stamp()
+}
+
 // Build makes the request for the replica of a slot on a device. It is called
 // from several goroutines, once for each device that is tried. Path and
 // transaction id are filled in where they are empty.
@@ -64,11 +77,38 @@ func (c *Cluster) Write(ctx context.Context, p Place, build Build) []Answer {
 	results := make(chan Answer, n) // has room for all, so that late ones never wait
 	spare := c.Spare(p)
 	work := detached(ctx)
+	under := make([]Under, n)
 	for slot, d := range p.Primaries {
 		route := spare.Route(d)
-		c.late.Go(func() { results <- c.writeSlot(work, p, slot, route, build) })
+		c.late.Go(func() { results <- c.writeSlot(work, p, slot, route, &under[slot], build) })
 	}
-	return Gather(ctx, results, n, c.cfg.PostQuorum)
+	answers := Gather(ctx, results, n, c.cfg.PostQuorum)
+	c.Late(ctx, answers, under)
+	return answers
+}
+
+// Under is the device that a slot's write is under way to.
+type Under struct{ device atomic.Pointer[ring.Device] }
+
+// Set notes the device that is tried now.
+func (u *Under) Set(d *ring.Device) { u.device.Store(d) }
+
+// Late counts an error for each device that had not answered when its write was
+// settled and waited for no longer. One that is only slow makes it good with its
+// answer; one that hangs is soon passed over.
+func (c *Cluster) Late(ctx context.Context, answers []Answer, under []Under) {
+	if ctx.Err() != nil || len(answers) == len(under) {
+		return // nobody waited for long
+	}
+	heard := make([]bool, len(under))
+	for i := range answers {
+		heard[answers[i].Slot] = true
+	}
+	for slot := range under {
+		if d := under[slot].device.Load(); d != nil && !heard[slot] {
+			c.errors.failed(d, 1)
+		}
+	}
 }
 
 // Gather collects up to n answers. Once their outcome is settled it waits for
@@ -98,9 +138,10 @@ func Gather(ctx context.Context, results <-chan Answer, n int, patience time.Dur
 // other, until one of them answers with anything but its own failure. The 404 of
 // a handoff that knows of no tombstone is no answer either: the name may well be
 // on the primaries.
-func (c *Cluster) writeSlot(ctx context.Context, p Place, slot int, route *Route, build Build) Answer {
+func (c *Cluster) writeSlot(ctx context.Context, p Place, slot int, route *Route, under *Under, build Build) Answer {
 	var last Answer
 	for d := route.Next(); d != nil; d = route.Next() {
+		under.Set(d)
 		last = c.Ask(ctx, p, slot, d, build(slot, d))
 		if last.Status == http.StatusNotFound && !slices.Contains(p.Primaries, d) && last.Stamp().IsZero() {
 			last.Status, last.Err = 0, errs.E(errs.Op("quorum.write"), errs.Unavailable, "handoff that does not know the name")
@@ -140,9 +181,9 @@ func (c *Cluster) Answered(slot int, d *ring.Device, resp *backend.Response, err
 	return a
 }
 
-func (c *Cluster) send(ctx context.Context, p Place, d *ring.Device, r *backend.Request) (*backend.Response, error) {
+func (c *Cluster) send(ctx context.Context, client *direct.Client, p Place, d *ring.Device, r *backend.Request) (*backend.Response, error) {
 	c.Address(ctx, p, d, r)
-	resp, err := c.client.Do(ctx, d.Addr(), r)
+	resp, err := client.Do(ctx, d.Addr(), r)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.errors.failed(d, 1)

@@ -23,6 +23,7 @@ func (c *Proxy) Check() error {
 	k.address("proxy.listen", c.Server.Listen)
 	k.positive("proxy.client_timeout", c.Server.ClientTimeout)
 	k.positive("proxy.node_timeout", c.Server.NodeTimeout)
+	k.positive("proxy.recoverable_node_timeout", c.Server.RecoverableNodeTimeout)
 	k.positive("proxy.conn_timeout", c.Server.ConnTimeout)
 	k.positive("proxy.post_quorum_timeout", c.Server.PostQuorumTimeout)
 	k.positive("proxy.drain_timeout", c.Server.DrainTimeout)
