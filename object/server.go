@@ -72,6 +72,7 @@ type Deps struct {
 type Server struct {
 	cfg Config
 	Deps
+	silent *silent
 }
 
 // New returns the object server of a node. Every device must have its store.
@@ -94,7 +95,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg, deps}, nil
+	return &Server{cfg, deps, newSilent()}, nil
 }
 
 var _ backend.Handler = (*Server)(nil)
