@@ -107,9 +107,8 @@ func (s *Server) put(ctx context.Context, call *dbserver.Call) (*backend.Respons
 		if err := s.core.MergeFields(tx, fields); err != nil {
 			return err
 		}
-		i.Put = timestamp.Max(i.Put, call.Stamp)
-		tx.SetInfo(i)
-		return nil
+		i.Put = call.Stamp
+		return tx.MergeInfo(i)
 	})
 	switch {
 	case errs.Is(err, errs.Forbidden):
@@ -158,9 +157,8 @@ func (s *Server) delete(ctx context.Context, call *dbserver.Call) (*backend.Resp
 		if !call.Stamp.After(i.Put) {
 			return errs.Refuse(errs.Stale, "The account was put at %s", i.Put)
 		}
-		i.Delete, i.StatusChanged = timestamp.Max(i.Delete, call.Stamp), call.Stamp
-		tx.SetInfo(i)
-		return tx.ClearFields(call.Stamp)
+		i.Delete, i.StatusChanged = call.Stamp, call.Stamp
+		return tx.MergeInfo(i)
 	})
 	if answer != nil || err != nil {
 		return answer, err

@@ -87,11 +87,10 @@ func renew(tx *metadb.Tx, stamp timestamp.T, wanted policy.Index, isGone bool) e
 		if !stamp.After(i.Delete) {
 			return errs.Refuse(errs.Conflict, "The container was deleted at %s", i.Delete)
 		}
-		i.Policy, i.StatusChanged = wanted, stamp
+		i.Policy, i.PolicyAt, i.PolicyAfter, i.StatusChanged = wanted, stamp, i.Delete, stamp
 	}
-	i.Put = timestamp.Max(i.Put, stamp)
-	tx.SetInfo(i)
-	return nil
+	i.Put = stamp
+	return tx.MergeInfo(i)
 }
 
 func (s *Server) post(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
@@ -106,9 +105,9 @@ func (s *Server) post(ctx context.Context, call *dbserver.Call) (*backend.Respon
 		}
 		// A POST counts as the latest PUT: clients see it as Last-Modified.
 		i := tx.Info()
-		if t := call.Stamp.WithOffset(0); t.After(i.Put) {
-			i.Put = t
-			tx.SetInfo(i)
+		i.Put = call.Stamp.WithOffset(0)
+		if err := tx.MergeInfo(i); err != nil {
+			return err
 		}
 		return s.core.MergeFields(tx, fields)
 	})
@@ -161,7 +160,6 @@ func noteDelete(tx *metadb.Tx, stamp timestamp.T) error {
 	if !stamp.After(i.Delete) {
 		return nil
 	}
-	i.Delete, i.StatusChanged = stamp, timestamp.Max(i.StatusChanged, stamp)
-	tx.SetInfo(i)
-	return tx.ClearFields(stamp)
+	i.Delete, i.StatusChanged = stamp, stamp
+	return tx.MergeInfo(i)
 }

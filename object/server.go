@@ -49,11 +49,15 @@ type Store struct {
 type Stores map[string]Store
 
 // OpenStores makes the stores of a set of devices. It does nothing to the
-// disks, so that a device which is missing now may come back later.
+// disks. The stores follow their devices: one that is missing now may come later,
+// and one that was away is opened afresh.
 func OpenStores(devices *device.Set, cfg engine.Config) Stores {
 	all := Stores{}
 	for d := range devices.All() {
-		all[d.Name()] = Store{engine.New(d.Path(), cfg), pending.New(cfg.FS, d.Path())}
+		s := Store{engine.New(d.Path(), cfg), pending.New(cfg.FS, d.Path())}
+		d.Follow(s.Engine.Follow)
+		d.Follow(s.Queue.Follow)
+		all[d.Name()] = s
 	}
 	return all
 }

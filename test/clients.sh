@@ -1,10 +1,10 @@
 #!/bin/bash
 # Installs what the tests want and a fresh Debian machine lacks: the real clients
-# that drive the cluster, and a C compiler for the race detector. Does nothing
-# where all of it is there.
+# that drive the cluster, what makes and mounts disks, and a C compiler for the
+# race detector. Does nothing where all of it is there.
 set -euo pipefail
 
-declare -A package=([gcc]=gcc [curl]=curl [swift]=python3-swiftclient [rclone]=rclone)
+declare -A package=([gcc]=gcc [curl]=curl [swift]=python3-swiftclient [rclone]=rclone [mkfs.xfs]=xfsprogs [mount]=mount)
 missing=()
 for command in "${!package[@]}"; do
 	command -v "$command" >/dev/null || missing+=("${package[$command]}")

@@ -31,7 +31,10 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
-	code, err := buildAndRun(m)
+	code, err := apart()
+	if code < 0 {
+		code, err = buildAndRun(m)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -51,12 +54,21 @@ func buildAndRun(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	binary = filepath.Join(dir, "martlet")
-	build := exec.CommandContext(context.Background(), "go", "build", "-ldflags", "-X main.version=v0.0.0-test", "-o", binary, "martlet/cmd/martlet")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("build: %w\n%s", err, out)
+	if err := build(binary); err != nil {
+		return 0, err
 	}
 	return m.Run(), nil
+}
+
+// build compiles the program to a path, with build tags.
+func build(path string, tags ...string) error {
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-tags", strings.Join(tags, ","),
+		"-ldflags", "-X main.version=v0.0.0-test", "-o", path, "martlet/cmd/martlet")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // poll calls check until it returns nil, every few milliseconds.
@@ -113,11 +125,24 @@ func (l *lines) String() string {
 	return l.buf.String()
 }
 
+// program is a form of martlet that can be run: its path, and what its
+// environment has besides that of the tests.
+type program struct {
+	path string
+	env  []string
+}
+
 // start runs martlet with the arguments.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{name: strings.Join(args, " "), cmd: exec.Command(binary, args...), done: make(chan struct{})}
+	return program{path: binary}.start(t, args...)
+}
+
+func (m program) start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{name: strings.Join(args, " "), cmd: exec.Command(m.path, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
+	p.cmd.Env = append(os.Environ(), m.env...)
 	p.cmd.Dir = t.TempDir()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -206,13 +231,21 @@ func free(address string) bool {
 type cluster struct {
 	dir, network string
 	nodes        int
+	daemon       program // what its processes are
 	proxy        *process
 	storage      []*process
 }
 
 func newCluster(t *testing.T, flags ...string) *cluster {
 	t.Helper()
-	c := &cluster{dir: filepath.Join(t.TempDir(), "cluster"), network: network(t), nodes: 4}
+	c := &cluster{dir: filepath.Join(t.TempDir(), "cluster"), network: network(t), nodes: 4, daemon: program{path: binary}}
+	c.init(t, flags...)
+	return c
+}
+
+// init makes the cluster's files.
+func (c *cluster) init(t *testing.T, flags ...string) {
+	t.Helper()
 	args := append([]string{"dev", "init", "--dir", c.dir, "--network", c.network, "--listen", c.address()}, flags...)
 	code, stdout, stderr := martlet(t, args...)
 	if code != 0 {
@@ -229,7 +262,6 @@ func newCluster(t *testing.T, flags ...string) *cluster {
 			c.logs(t, names)
 		}
 	})
-	return c
 }
 
 // logs shows the ends of the processes' logs.
@@ -252,11 +284,28 @@ func (c *cluster) file(name string) string { return filepath.Join(c.dir, "etc", 
 // start runs every process and waits until all of them answer.
 func (c *cluster) start(t *testing.T) {
 	t.Helper()
-	c.storage = nil
-	for n := 1; n <= c.nodes; n++ {
-		c.storage = append(c.storage, start(t, "storage", "--config", c.file(fmt.Sprintf("storage%d.toml", n))))
+	c.storage = make([]*process, c.nodes)
+	for n := range c.nodes {
+		c.startStorage(t, n)
 	}
-	c.proxy = start(t, "proxy", "--config", c.file("proxy.toml"))
+	c.startProxy(t)
+	c.awaitAll(t)
+}
+
+// startStorage starts storage node n, counted from 0, and does not wait for it.
+func (c *cluster) startStorage(t *testing.T, n int) {
+	t.Helper()
+	c.storage[n] = c.daemon.start(t, "storage", "--config", c.file(fmt.Sprintf("storage%d.toml", n+1)))
+}
+
+func (c *cluster) startProxy(t *testing.T) {
+	t.Helper()
+	c.proxy = c.daemon.start(t, "proxy", "--config", c.file("proxy.toml"))
+}
+
+// awaitAll waits until every process answers.
+func (c *cluster) awaitAll(t *testing.T) {
+	t.Helper()
 	for n := range c.nodes {
 		c.await(t, c.storage[n], fmt.Sprintf("http://%s.1.%d:6209/healthcheck", c.network, n+1))
 	}

@@ -103,7 +103,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
 	})
-	root.AddCommand(newProxy(), newStorage(), newDev(), newConfig(), newVersion())
+	root.AddCommand(newProxy(), newStorage(), newDev(), newReplicate(), newDevice(), newConfig(), newVersion())
 	return root
 }
 

@@ -17,13 +17,16 @@ func TestRun(t *testing.T) {
 		out  string // what its standard output has
 		err  string // what its standard error has
 	}{
-		"version":      {[]string{"version"}, 0, "martlet ", ""},
-		"help":         {[]string{"--help"}, 0, "Available Commands", ""},
-		"nothing":      {nil, 0, "Available Commands", ""},
-		"unknown":      {[]string{"sotrage"}, exitUsage, "", "martlet: unknown command"},
-		"flag":         {[]string{"dev", "--nodes", "many"}, exitUsage, "", "--nodes"},
-		"no file":      {[]string{"config", "check"}, exitUsage, "", "martlet: "},
-		"missing file": {[]string{"storage", "--config", "/none.toml"}, exitUsage, "", "/none.toml"},
+		"version":            {[]string{"version"}, 0, "martlet ", ""},
+		"help":               {[]string{"--help"}, 0, "Available Commands", ""},
+		"nothing":            {nil, 0, "Available Commands", ""},
+		"unknown":            {[]string{"sotrage"}, exitUsage, "", "martlet: unknown command"},
+		"flag":               {[]string{"dev", "--nodes", "many"}, exitUsage, "", "--nodes"},
+		"no file":            {[]string{"config", "check"}, exitUsage, "", "martlet: "},
+		"replicate for ever": {[]string{"replicate", "--config", "x"}, exitUsage, "", "--once"},
+		"replicate what":     {[]string{"replicate", "--once"}, exitUsage, "", "--config"},
+		"replicate no file":  {[]string{"replicate", "--once", "--config", "/none.toml"}, exitUsage, "", "/none.toml"},
+		"missing file":       {[]string{"storage", "--config", "/none.toml"}, exitUsage, "", "/none.toml"},
 	} {
 		var stdout, stderr bytes.Buffer
 		code := run(tt.args, &stdout, &stderr)

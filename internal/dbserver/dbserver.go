@@ -125,7 +125,8 @@ type Call struct {
 }
 
 // Parse reads what every request says. A stamp too far ahead is of kind
-// errs.Invalid, a device that can't be used of errs.BadDevice.
+// errs.Invalid, a device that can't be used of errs.BadDevice, and one that is full
+// of errs.NoSpace where the request would make it fuller.
 func (c *Core) Parse(r *backend.Request) (Call, error) {
 	call := Call{Request: r}
 	var err error
@@ -152,7 +153,22 @@ func (c *Core) Parse(r *backend.Request) (Call, error) {
 	if err == nil {
 		err = c.CheckStamps(call.Times.Data, call.Times.ContentType, call.Times.Meta)
 	}
+	if err == nil && wantsRoom(r) {
+		err = call.At.Device.Room(0)
+	}
 	return call, err
+}
+
+// wantsRoom reports whether a write is of those that leave the device's reserve
+// alone. It is there for what leads to room: deletes, and the row of a container
+// that was deleted.
+func wantsRoom(r *backend.Request) bool {
+	if r.Method != http.MethodPut && r.Method != http.MethodPost {
+		return false
+	}
+	put, errPut := timestamp.Parse(r.Header.Get(backend.PutStamp))
+	gone, errGone := timestamp.Parse(r.Header.Get(backend.DeleteStamp))
+	return errPut != nil || errGone != nil || !gone.After(put)
 }
 
 func (c *Core) packed(r *backend.Request) (timestamp.Packed, error) {

@@ -76,10 +76,12 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // Admin is the handler of a process's admin address: /metrics for Prometheus,
-// /healthcheck, and /debug/pprof/ where profiling is on.
+// which nil leaves out, /healthcheck, and /debug/pprof/ where profiling is on.
 func Admin(reg prometheus.Gatherer, profiling bool) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	if reg != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	}
 	mux.HandleFunc("GET /healthcheck", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("OK")) // a client that left needs no answer

@@ -21,7 +21,7 @@ type cache struct {
 	change  sync.Cond            // an entry left, or closed was set; over mu
 	entries map[name.Hash]*entry // guarded by mu
 	idle    *list.List           // of *entry that nobody uses, the latest used first; guarded by mu
-	closed  bool                 // guarded by mu
+	closed  error                // why nothing is opened any more; nil until end; guarded by mu
 }
 
 type entry struct {
@@ -50,9 +50,9 @@ func newCache(limit int, shut func(name.Hash, *database)) *cache {
 func (c *cache) acquire(hash name.Hash, open func() (*database, error)) (*entry, error) {
 	for {
 		c.mu.Lock()
-		if c.closed {
-			c.mu.Unlock()
-			return nil, errs.E(errs.Unavailable, "the store is closed")
+		if c.closed != nil {
+			defer c.mu.Unlock()
+			return nil, c.closed
 		}
 		e := c.entries[hash]
 		switch {
@@ -108,7 +108,7 @@ func (c *cache) release(e *entry) {
 	c.mu.Lock()
 	// Whoever comes for one that failed waits until it is closed, so that a
 	// stream of requests does not keep it open.
-	e.closing = e.closing || bad || c.closed
+	e.closing = e.closing || bad || c.closed != nil
 	var victims []*entry
 	if e.users--; e.users == 0 {
 		if e.closing {
@@ -146,16 +146,22 @@ func (c *cache) closeAll(list []*entry) {
 	}
 }
 
-// close closes every database, waiting for those in use.
-func (c *cache) close() {
+// end closes every database, those in use with their last user; it does not wait
+// for that. Calls after it fail with why.
+func (c *cache) end(why error) {
 	c.mu.Lock()
-	c.closed = true
+	c.closed = why
 	var victims []*entry
 	for c.idle.Len() > 0 {
 		victims = append(victims, c.evict())
 	}
 	c.mu.Unlock()
 	c.closeAll(victims)
+}
+
+// close closes every database, waiting for those in use.
+func (c *cache) close() {
+	c.end(errs.E(errs.Unavailable, "the store is closed"))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.entries) > 0 {

@@ -39,7 +39,7 @@ func (t *Tx) Changes(since uint64, limit int) ([]Change, error) {
 		}
 		list = append(list, Change{
 			Number: number,
-			Space:  policy.Index(binary.BigEndian.Uint16(key)),
+			Space:  spaceOf(key),
 			Name:   string(key[spaceLen:]),
 			Row:    bytes.Clone(row),
 		})

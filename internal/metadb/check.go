@@ -14,7 +14,8 @@ import (
 )
 
 // Check reads all of a database: every value's checksum, every row, that rows
-// and changes name each other, and that the stats are what the rows add up to.
+// and changes name each other, and that stats and digest are what the rows add up
+// to.
 // What does not agree is of kind errs.Corrupt. It works on one state of the
 // database, so writers that need the file to grow wait for it.
 func (s *Store) Check(ctx context.Context, loc Location) error {
@@ -39,6 +40,9 @@ func (t *Tx) check(ctx context.Context) error {
 	}
 	if n := t.changes.Stats().KeyN; n != rows {
 		return corrupt(fmt.Errorf("%w: %d rows, %d changes", errShape, rows, n))
+	}
+	if err := t.checkDigest(); err != nil {
+		return err
 	}
 	return t.checkStats(counted)
 }
@@ -65,7 +69,7 @@ func (t *Tx) checkRow(k, v []byte, live bool, counted map[policy.Index]Stat) err
 	if err != nil {
 		return err
 	}
-	w, err := t.schema.Weigh(policy.Index(binary.BigEndian.Uint16(k)), row, t.info.Delete)
+	w, err := t.schema.Weigh(spaceOf(k), row, t.info.Delete)
 	if err != nil {
 		return corrupt(err)
 	}
@@ -96,4 +100,19 @@ func (t *Tx) checkStats(counted map[policy.Index]Stat) error {
 		return corrupt(fmt.Errorf("policy %d has rows and no stats", p))
 	}
 	return nil
+}
+
+func (t *Tx) checkDigest() error {
+	if _, err := t.syncs(); err != nil {
+		return err
+	}
+	stored, ok, err := t.storedDigest()
+	if err != nil || !ok {
+		return err
+	}
+	sum, err := t.compute()
+	if err == nil && sum != stored {
+		err = corrupt(fmt.Errorf("the digest is %x, rows and metadata add up to %x", stored.Bytes(), sum.Bytes()))
+	}
+	return err
 }

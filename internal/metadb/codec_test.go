@@ -20,12 +20,14 @@ func TestGolden(t *testing.T) {
 	info := Info{
 		Path: name.Path{Account: "AUTH_a", Container: "ç"}, Incarnation: ID{1, 2, 15: 255}, Policy: 300,
 		Created: stamp, Put: stamp.Next(), Delete: timestamp.T{}, StatusChanged: stamp,
+		PolicyAt: stamp.Next(), PolicyAfter: stamp,
 	}
+	const first = "0106415554485f6102c3a7010200000000000000000000000000ffac02fcea8de7daf11f03fdea8de7daf11f000000fcea8de7daf11f03"
 	for what, c := range map[string]struct {
 		got  []byte
 		want string
 	}{
-		"info":   {appendInfo(nil, &info), "0106415554485f6102c3a7010200000000000000000000000000ffac02fcea8de7daf11f03fdea8de7daf11f000000fcea8de7daf11f03"},
+		"info":   {appendInfo(nil, &info), "02" + first[2:] + "fdea8de7daf11f00" + "fcea8de7daf11f03"},
 		"report": {appendReport(nil, Report{stamp, stamp, 5, -1}), "01fcea8de7daf11f03fcea8de7daf11f030a01"},
 		"field":  {appendField(nil, &Field{"X", "välue", stamp}), "01fcea8de7daf11f030676c3a46c7565"},
 		"stat":   {appendStat(nil, Stat{1, 200, -3}), "0102900305"},
@@ -38,7 +40,16 @@ func TestGolden(t *testing.T) {
 	if got, err := decodeInfo(appendInfo(nil, &info)); err != nil || got != info {
 		t.Errorf("info comes back as %+v, %v", got, err)
 	}
-	if _, err := decodeInfo(append([]byte{2}, appendInfo(nil, &info)[1:]...)); !errors.Is(err, ErrDecode) {
+	old, err := hex.DecodeString(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := info
+	want.PolicyAt, want.PolicyAfter = stamp, timestamp.T{}
+	if got, err := decodeInfo(old); err != nil || got != want {
+		t.Errorf("info of version 1 comes back as %+v, %v; want %+v", got, err, want)
+	}
+	if _, err := decodeInfo(append([]byte{3}, appendInfo(nil, &info)[1:]...)); !errors.Is(err, ErrDecode) {
 		t.Errorf("an unknown version: %v", err)
 	}
 	if _, err := unseal([]byte("kez"), seal([]byte("key"), []byte("value"))); !errors.Is(err, errChecksum) {

@@ -35,6 +35,7 @@ type write struct {
 	turn   chan bool // true: lead the next batch; false: done
 	err    error
 	report bool // what is told to the owner of a listing may have changed
+	alone  bool // it shares its transaction with nobody
 }
 
 // failure returns why the database may not be used any more.
@@ -79,7 +80,21 @@ func (d *database) view(fn func(*Tx) error) error {
 // for company, and no goroutine stands by. Report says whether what is told to
 // the owner of the listing may have changed.
 func (d *database) update(fn func(*Tx) error) (report bool, err error) {
-	w := &write{fn: fn, turn: make(chan bool, 1)}
+	w := &write{fn: fn}
+	d.run(w)
+	return w.report, classify(w.err)
+}
+
+// alone is update in a transaction that is not shared: nobody writes in it before
+// fn, or after it.
+func (d *database) alone(fn func(*Tx) error) error {
+	w := &write{fn: fn, alone: true}
+	d.run(w)
+	return classify(w.err)
+}
+
+func (d *database) run(w *write) {
+	w.turn = make(chan bool, 1)
 	d.mu.Lock()
 	d.waiting = append(d.waiting, w)
 	lead := !d.busy
@@ -91,13 +106,23 @@ func (d *database) update(fn func(*Tx) error) (report bool, err error) {
 	if lead {
 		d.lead()
 	}
-	return w.report, classify(w.err)
+}
+
+// next returns how many of those that wait share the next transaction.
+func next(waiting []*write) int {
+	n := min(len(waiting), maxBatch)
+	for i, w := range waiting[:n] {
+		if w.alone {
+			return max(i, 1)
+		}
+	}
+	return n
 }
 
 // lead commits what waits, the caller's own among it, and passes the lead on.
 func (d *database) lead() {
 	d.mu.Lock()
-	batch := d.waiting[:min(len(d.waiting), maxBatch)]
+	batch := d.waiting[:next(d.waiting)]
 	d.waiting = d.waiting[len(batch):]
 	err := d.failed
 	d.mu.Unlock()
@@ -111,9 +136,9 @@ func (d *database) lead() {
 	}
 
 	d.mu.Lock()
-	var next *write
+	var first *write
 	if len(d.waiting) > 0 {
-		next = d.waiting[0]
+		first = d.waiting[0]
 	} else {
 		d.waiting, d.busy = nil, false
 	}
@@ -121,8 +146,8 @@ func (d *database) lead() {
 	for _, w := range batch[1:] { // the first is the caller
 		w.turn <- false
 	}
-	if next != nil {
-		next.turn <- true
+	if first != nil {
+		first.turn <- true
 	}
 }
 

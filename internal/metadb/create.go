@@ -3,7 +3,6 @@ package metadb
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -40,18 +39,18 @@ func (s *Store) path(loc Location) string {
 // changed: each attempt may leave a mapping behind.
 func (s *Store) open(dev *disk, loc Location) (*database, error) {
 	path := s.path(loc)
-	if err := dev.known(s.fs, path, loc.Hash); err != nil {
+	if err := dev.known(path, loc.Hash); err != nil {
 		return nil, err
 	}
-	if err := dev.mend(s.fs, path, loc.Hash); err != nil {
+	if err := dev.mend(path, loc.Hash); err != nil {
 		return nil, classify(err)
 	}
-	d, err := s.openFile(path, os.O_RDWR)
+	d, err := s.openFile(dev.fs, path, os.O_RDWR)
 	switch {
 	case errs.Is(err, errs.Corrupt):
 		s.remember(dev, loc.Hash, err)
 	case err == nil:
-		d.settle = d.bolt.Sync
+		d.settle = func() error { return syncDB(d.bolt) }
 	}
 	return d, err
 }
@@ -61,14 +60,14 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 // only its last sync failed: then the file is read as if it had succeeded, while
 // no later sync writes those pages, which the kernel holds for clean. So they are
 // written again. What they name was synced before they were.
-func (d *disk) mend(fs vfs.FS, path string, hash name.Hash) error {
+func (d *disk) mend(path string, hash name.Hash) error {
 	d.mu.Lock()
 	doubt := d.doubt[hash]
 	d.mu.Unlock()
 	if !doubt {
 		return nil
 	}
-	f, err := fs.OpenFile(path, os.O_RDWR)
+	f, err := d.fs.OpenFile(path, os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -94,7 +93,7 @@ func rewrite(f vfs.File, n int) error {
 	return f.Sync()
 }
 
-func (s *Store) openFile(path string, flag int) (*database, error) {
+func (s *Store) openFile(disk vfs.FS, path string, flag int) (*database, error) {
 	d := &database{schema: s.schema}
 	err := guard(func() error {
 		var err error
@@ -102,11 +101,13 @@ func (s *Store) openFile(path string, flag int) (*database, error) {
 			Timeout:      lockWait,
 			FreelistType: bolt.FreelistMapType,
 			NoStatistics: true,
+			NoSync:       dropSync,
+			NoGrowSync:   dropSync,
 			// bbolt would make what does not exist, and begin anew in an empty file:
 			// only flag says so.
 			OpenFile: func(path string, _ int, mode os.FileMode) (*os.File, error) {
 				var err error
-				d.file, err = openWhole(path, flag, mode)
+				d.file, err = openWhole(disk, path, flag, mode)
 				return d.file, err
 			},
 		})
@@ -125,8 +126,14 @@ func (s *Store) openFile(path string, flag int) (*database, error) {
 	return nil, err
 }
 
-func openWhole(path string, flag int, mode os.FileMode) (*os.File, error) {
-	f, err := os.OpenFile(path, flag, mode)
+func openWhole(disk vfs.FS, path string, flag int, mode os.FileMode) (*os.File, error) {
+	open := os.OpenFile
+	if on, ok := disk.(interface {
+		OpenOS(string, int, os.FileMode) (*os.File, error)
+	}); ok {
+		open = on.OpenOS
+	}
+	f, err := open(path, flag, mode)
 	if err != nil || flag&os.O_CREATE != 0 {
 		return f, err
 	}
@@ -153,12 +160,15 @@ func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (
 	if _, err := rand.Read(info.Incarnation[:]); err != nil {
 		return nil, err
 	}
+	if info.PolicyAt.IsZero() {
+		info.PolicyAt = info.Created
+	}
 	tmp := filepath.Join(loc.Device.Dir(tmpDir), tmpName+s.schema.Folder()+"-"+info.Incarnation.String())
 	// What is in tmp need not last, so its name need not either.
-	if err := s.fs.Mkdir(loc.Device.Dir(tmpDir)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, deviceGone(loc.Device.Path(), loc.Device, err)
+	if err := dev.fs.Mkdir(loc.Device.Dir(tmpDir)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, classify(deviceGone(loc.Device.Path(), loc.Device, err))
 	}
-	d, err := s.openFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	d, err := s.openFile(dev.fs, tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err == nil {
 		if err = s.fill(d, info, fn); err == nil {
 			err = s.place(dev, loc, tmp)
@@ -169,7 +179,7 @@ func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (
 		}
 	}
 	if err != nil {
-		if rmErr := s.fs.Remove(tmp); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
+		if rmErr := dev.fs.Remove(tmp); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
 			s.log.Warn("a temporary file stays until the next start", "file", tmp, "err", rmErr)
 		}
 		return nil, classify(err)
@@ -181,7 +191,7 @@ func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (
 func (s *Store) fill(d *database, info Info, fn func(*Tx) error) error {
 	// The one sync at the end does for all: nobody knows the file before.
 	d.bolt.NoSync = true
-	defer func() { d.bolt.NoSync = false }()
+	defer func() { d.bolt.NoSync = dropSync }()
 	err := guard(func() error {
 		return d.bolt.Update(func(b *bolt.Tx) error {
 			for _, n := range [][]byte{bucketInfo, bucketMeta, bucketLive, bucketDead, bucketChanges, bucketStats} {
@@ -206,7 +216,7 @@ func (s *Store) fill(d *database, info Info, fn func(*Tx) error) error {
 	if err != nil {
 		return err
 	}
-	return d.bolt.Sync()
+	return syncDB(d.bolt)
 }
 
 // place gives a complete file its name and makes the name durable.
@@ -215,14 +225,14 @@ func (s *Store) place(dev *disk, loc Location, tmp string) error {
 	if err := s.mkdir(dev, loc.Hash.String()); err != nil {
 		return err
 	}
-	if err := s.fs.Rename(tmp, path); err != nil {
+	if err := dev.fs.Rename(tmp, path); err != nil {
 		return err
 	}
 	for _, dir := range []string{filepath.Dir(path), filepath.Dir(tmp)} {
-		if err := s.fs.SyncDir(dir); err != nil {
+		if err := dev.fs.SyncDir(dir); err != nil {
 			// The name may or may not last. Nobody has been told of it, so take it
 			// back rather than leave what a caller believes is not there.
-			return errors.Join(err, s.fs.Remove(path))
+			return errors.Join(err, dev.fs.Remove(path))
 		}
 	}
 	return nil
@@ -243,11 +253,11 @@ func (s *Store) mkdir(dev *disk, hex string) error {
 	for _, e := range []string{s.schema.Folder(), hex[:2], hex[2:4]} {
 		parent := path
 		path = filepath.Join(path, e)
-		if err := s.fs.Mkdir(path); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := dev.fs.Mkdir(path); err != nil && !errors.Is(err, fs.ErrExist) {
 			return deviceGone(parent, dev.Device, err)
 		}
 		// Also where it was there: whoever made it may not have synced it.
-		if err := s.fs.SyncDir(parent); err != nil {
+		if err := dev.fs.SyncDir(parent); err != nil {
 			return err
 		}
 	}
@@ -265,23 +275,24 @@ func deviceGone(parent string, dev *device.Device, err error) error {
 }
 
 // sweep removes what a crash left of databases that were being made.
-func (s *Store) sweep(dev *device.Device) error {
-	dir := dev.Dir(tmpDir)
-	list, err := s.fs.ReadDir(dir)
+func (s *Store) sweep(d *disk) {
+	if err := d.sweep(tmpName + s.schema.Folder() + "-"); err != nil {
+		s.log.Warn("half-made databases could not be removed", "device", d.Name(), "err", err)
+	}
+}
+
+func (d *disk) sweep(prefix string) error {
+	dir := d.Dir(tmpDir)
+	list, err := d.fs.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
 	for _, e := range list {
-		if strings.HasPrefix(e.Name, tmpName+s.schema.Folder()+"-") && !e.Dir {
-			if err := s.fs.Remove(filepath.Join(dir, e.Name)); err != nil {
-				return fmt.Errorf("sweeping: %w", err)
-			}
+		if err == nil && strings.HasPrefix(e.Name, prefix) && !e.Dir {
+			err = d.fs.Remove(filepath.Join(dir, e.Name))
 		}
 	}
-	return nil
+	return err
 }
 
 // parseName returns the hash of a database's file name.

@@ -139,7 +139,7 @@ func yield() { runtime.Gosched() }
 // opened returns the open database of a location.
 func opened(t testing.TB, s *Store, loc Location) *database {
 	t.Helper()
-	c := s.disks[loc.Device].cache
+	c := s.now(loc.Device).cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entries[loc.Hash]

@@ -1,6 +1,7 @@
 package metadb
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"math"
@@ -19,13 +20,35 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
 // Info is what a database knows of itself beside metadata and rows.
 type Info struct {
-	Path          name.Path // whose replica it is
-	Incarnation   ID        // chosen when the file is made; never changed by SetInfo
-	Policy        policy.Index
+	Path        name.Path // whose replica it is
+	Incarnation ID        // chosen when the file is made
+
+	Policy      policy.Index
+	PolicyAt    timestamp.T // when it was chosen; where that is not said, when the database was made
+	PolicyAfter timestamp.T // the DELETE that the choice followed; zero in the first life
+
 	Created       timestamp.T // when it was first made
 	Put           timestamp.T // the latest PUT
 	Delete        timestamp.T // the latest DELETE
 	StatusChanged timestamp.T // when it last was made, deleted or made again
+}
+
+// join returns what two replicas know together: the first creation, the latest of
+// the other stamps, and of two policies the one of the later life; in one life the
+// one that was chosen first, so that rows follow those that came earlier. Path and
+// incarnation are i's.
+func (i Info) join(j Info) Info {
+	out := i
+	if out.Created.IsZero() || !j.Created.IsZero() && j.Created.Before(out.Created) {
+		out.Created = j.Created
+	}
+	out.Put = timestamp.Max(i.Put, j.Put)
+	out.Delete = timestamp.Max(i.Delete, j.Delete)
+	out.StatusChanged = timestamp.Max(i.StatusChanged, j.StatusChanged)
+	if cmp.Or(j.PolicyAfter.Compare(i.PolicyAfter), i.PolicyAt.Compare(j.PolicyAt), cmp.Compare(i.Policy, j.Policy)) > 0 {
+		out.Policy, out.PolicyAt, out.PolicyAfter = j.Policy, j.PolicyAt, j.PolicyAfter
+	}
+	return out
 }
 
 // Report is what the owner of a listing was last told about a database.
@@ -71,7 +94,7 @@ func Canonical(s string) string {
 }
 
 const (
-	infoVersion   = 1
+	infoVersion   = 2 // 1 had no PolicyAt and PolicyAfter
 	reportVersion = 1
 	fieldVersion  = 1
 	statVersion   = 1
@@ -83,7 +106,7 @@ func appendInfo(b []byte, i *Info) []byte {
 	b = AppendString(b, i.Path.Container)
 	b = append(b, i.Incarnation[:]...)
 	b = binary.AppendUvarint(b, uint64(i.Policy))
-	for _, t := range []timestamp.T{i.Created, i.Put, i.Delete, i.StatusChanged} {
+	for _, t := range []timestamp.T{i.Created, i.Put, i.Delete, i.StatusChanged, i.PolicyAt, i.PolicyAfter} {
 		b = AppendStamp(b, t)
 	}
 	return b
@@ -92,7 +115,8 @@ func appendInfo(b []byte, i *Info) []byte {
 func decodeInfo(b []byte) (Info, error) {
 	d := NewDecoder(b)
 	var i Info
-	if d.Byte() != infoVersion {
+	version := d.Byte()
+	if version == 0 || version > infoVersion {
 		d.Fail()
 	}
 	i.Path.Account = d.String()
@@ -100,6 +124,14 @@ func decodeInfo(b []byte) (Info, error) {
 	copy(i.Incarnation[:], d.Take(int64(len(i.Incarnation))))
 	i.Policy = decodePolicy(&d)
 	i.Created, i.Put, i.Delete, i.StatusChanged = d.Stamp(), d.Stamp(), d.Stamp(), d.Stamp()
+	switch {
+	case version > 1:
+		i.PolicyAt, i.PolicyAfter = d.Stamp(), d.Stamp()
+	case !i.Delete.IsZero() && i.Put.After(i.Delete) && i.StatusChanged.After(i.Delete):
+		i.PolicyAt, i.PolicyAfter = i.StatusChanged, i.Delete
+	default:
+		i.PolicyAt = i.Created
+	}
 	return i, d.Err()
 }
 

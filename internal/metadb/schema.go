@@ -17,7 +17,8 @@ type Schema interface {
 	Join(a, b []byte) ([]byte, error)
 
 	// Weigh says what a row of a space counts for in a database whose latest
-	// delete is at deleted. It fails on what is not a row.
+	// delete is at deleted. A later delete may hide a row that was live, and does
+	// nothing else. It fails on what is not a row.
 	Weigh(space policy.Index, row []byte, deleted timestamp.T) (Weight, error)
 }
 

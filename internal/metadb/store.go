@@ -3,11 +3,10 @@ package metadb
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"iter"
 	"log/slog"
-	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"martlet/internal/device"
 	"martlet/internal/errs"
@@ -39,19 +38,25 @@ type Location struct {
 // wait for them.
 type Store struct {
 	schema Schema
-	fs     vfs.FS
 	log    *slog.Logger
 	track  bool
-	disks  map[*device.Device]*disk
+	keep   int // unused databases of a device that stay open
+	disks  map[*device.Device]*atomic.Pointer[disk]
 }
 
-// disk is what a store keeps for one device.
+// disk is what a store keeps for one device while that has one file system. A
+// call works with the one that it found first.
 type disk struct {
 	*device.Device
+	fs    vfs.FS
 	cache *cache
+	*notes
+	folders map[[4]byte]bool // made and synced by this process, by the first four digits; guarded by mu
+}
 
+// notes are what outlasts a file system's coming and going.
+type notes struct {
 	mu      sync.Mutex
-	folders map[[4]byte]bool       // made and synced by this process, by the first four digits; guarded by mu
 	corrupt map[name.Hash]badFile  // guarded by mu
 	doubt   map[name.Hash]bool     // whose latest commit failed, see mend; guarded by mu
 	changed map[name.Hash]struct{} // guarded by mu
@@ -75,41 +80,67 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	s := &Store{schema: schema, fs: cfg.FS, log: cfg.Log, track: cfg.Track, disks: map[*device.Device]*disk{}}
+	s := &Store{schema: schema, log: cfg.Log, track: cfg.Track, keep: cfg.Open, disks: map[*device.Device]*atomic.Pointer[disk]{}}
 	for dev := range devices.All() {
-		d := &disk{
-			Device:  dev,
-			folders: map[[4]byte]bool{},
-			corrupt: map[name.Hash]badFile{},
-			doubt:   map[name.Hash]bool{},
-			changed: map[name.Hash]struct{}{},
-		}
-		d.cache = newCache(cfg.Open, func(h name.Hash, db *database) { s.shut(d, h, db) })
-		s.disks[dev] = d
-		if dev.Check() != nil {
-			continue
-		}
-		if err := s.sweep(dev); err != nil {
-			s.log.Warn("half-made databases could not be removed", "device", dev.Name(), "err", err)
+		n := &notes{corrupt: map[name.Hash]badFile{}, doubt: map[name.Hash]bool{}, changed: map[name.Hash]struct{}{}}
+		d := s.newDisk(dev, cfg.FS, n)
+		s.disks[dev] = &atomic.Pointer[disk]{}
+		s.disks[dev].Store(d)
+		dev.Follow(func(c device.Change) { s.follow(dev, c) })
+		if s.now(dev) == d && dev.Check() == nil {
+			s.sweep(d)
 		}
 	}
 	return s
 }
 
+func (s *Store) newDisk(dev *device.Device, disks vfs.FS, n *notes) *disk {
+	d := &disk{Device: dev, fs: disks, notes: n, folders: map[[4]byte]bool{}}
+	d.cache = newCache(s.keep, func(h name.Hash, db *database) { s.shut(d, h, db) })
+	return d
+}
+
+// follow is told what has become of a device. Its open databases are closed, those
+// in use with their last user, and what is there now is opened afresh: also a file
+// that was taken for corrupt while the disk failed.
+func (s *Store) follow(dev *device.Device, c device.Change) {
+	at := s.disks[dev]
+	old := at.Load()
+	old.mu.Lock()
+	clear(old.corrupt)
+	old.mu.Unlock()
+	d := s.newDisk(dev, c.FS, old.notes)
+	if c.FS != vfs.Absent {
+		s.sweep(d)
+	}
+	at.Store(d)
+	old.cache.end(errs.E(errs.BadDevice, "the device was detached"))
+}
+
+// now returns what the store keeps for a device; nil for one that is not its.
+func (s *Store) now(dev *device.Device) *disk {
+	if at := s.disks[dev]; at != nil {
+		return at.Load()
+	}
+	return nil
+}
+
 // Close closes every database, waiting for those in use. Calls after it are of
 // kind errs.Unavailable.
 func (s *Store) Close() {
-	for _, d := range s.disks {
-		d.cache.close()
+	for _, at := range s.disks {
+		at.Load().cache.close()
 	}
 }
 
 // shut closes a database that leaves the cache.
 func (s *Store) shut(dev *disk, hash name.Hash, db *database) {
 	why := db.failure()
-	if errs.Is(why, errs.Corrupt) {
+	switch {
+	case why == nil || errors.Is(why, errDropped):
+	case errs.Is(why, errs.Corrupt):
 		s.remember(dev, hash, why)
-	} else if why != nil {
+	default:
 		s.log.Error("a database failed and will be read anew", "device", dev.Name(), "hash", hash, "err", why)
 		dev.mu.Lock()
 		dev.doubt[hash] = true
@@ -124,7 +155,7 @@ func (s *Store) shut(dev *disk, hash name.Hash, db *database) {
 func (s *Store) remember(dev *disk, hash name.Hash, why error) {
 	path := s.path(Location{dev.Device, hash})
 	s.log.Error("a database is corrupt", "file", path, "err", why)
-	info, err := s.fs.Stat(path)
+	info, err := dev.fs.Stat(path)
 	if err != nil {
 		return // gone, or the device is: nothing to remember it by
 	}
@@ -134,14 +165,14 @@ func (s *Store) remember(dev *disk, hash name.Hash, why error) {
 }
 
 // known returns why a file was found corrupt, if it still is the same file.
-func (d *disk) known(fs vfs.FS, path string, hash name.Hash) error {
+func (d *disk) known(path string, hash name.Hash) error {
 	d.mu.Lock()
 	bad, ok := d.corrupt[hash]
 	d.mu.Unlock()
 	if !ok {
 		return nil
 	}
-	info, err := fs.Stat(path)
+	info, err := d.fs.Stat(path)
 	if err == nil && info.Ino == bad.info.Ino && info.Size == bad.info.Size && info.ModTime.Equal(bad.info.ModTime) {
 		return bad.err
 	}
@@ -156,7 +187,7 @@ func (s *Store) disk(ctx context.Context, loc Location) (*disk, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, errs.E(errs.Aborted, err)
 	}
-	d := s.disks[loc.Device]
+	d := s.now(loc.Device)
 	if d == nil {
 		return nil, errs.E(errs.BadDevice, "not a device of this store")
 	}
@@ -176,16 +207,27 @@ func (s *Store) wrap(op errs.Op, loc Location, err error) error {
 // and else fn's own.
 func (s *Store) View(ctx context.Context, loc Location, fn func(*Tx) error) error {
 	const op errs.Op = "metadb.view"
+	return s.wrap(op, loc, s.with(ctx, loc, s.open, func(_ *disk, e *entry) error { return e.db.view(fn) }))
+}
+
+// with runs fn with the open database of a location, which open opens if it is
+// not. Where that was dropped meanwhile, it does so again with what is there then.
+func (s *Store) with(ctx context.Context, loc Location, open func(*disk, Location) (*database, error), fn func(*disk, *entry) error) error {
 	d, err := s.disk(ctx, loc)
 	if err != nil {
-		return s.wrap(op, loc, err)
+		return err
 	}
-	e, err := d.cache.acquire(loc.Hash, func() (*database, error) { return s.open(d, loc) })
-	if err != nil {
-		return s.wrap(op, loc, err)
+	for {
+		e, err := d.cache.acquire(loc.Hash, func() (*database, error) { return open(d, loc) })
+		if err != nil {
+			return err
+		}
+		err = fn(d, e)
+		d.cache.release(e)
+		if !errors.Is(err, errDropped) {
+			return err
+		}
 	}
-	defer d.cache.release(e)
-	return s.wrap(op, loc, e.db.view(fn))
 }
 
 // Update lets fn change a database. When it returns nil the change is on stable
@@ -195,16 +237,7 @@ func (s *Store) View(ctx context.Context, loc Location, fn func(*Tx) error) erro
 // commit is under way does not end it.
 func (s *Store) Update(ctx context.Context, loc Location, fn func(*Tx) error) error {
 	const op errs.Op = "metadb.update"
-	d, err := s.disk(ctx, loc)
-	if err != nil {
-		return s.wrap(op, loc, err)
-	}
-	e, err := d.cache.acquire(loc.Hash, func() (*database, error) { return s.open(d, loc) })
-	if err != nil {
-		return s.wrap(op, loc, err)
-	}
-	defer d.cache.release(e)
-	return s.wrap(op, loc, s.change(d, e, fn))
+	return s.wrap(op, loc, s.with(ctx, loc, s.open, func(d *disk, e *entry) error { return s.change(d, e, fn) }))
 }
 
 // Ensure is Update for a database that is made with info if there is none:
@@ -212,28 +245,22 @@ func (s *Store) Update(ctx context.Context, loc Location, fn func(*Tx) error) er
 // made. An incarnation is chosen for it.
 func (s *Store) Ensure(ctx context.Context, loc Location, info Info, fn func(*Tx) error) error {
 	const op errs.Op = "metadb.ensure"
-	d, err := s.disk(ctx, loc)
-	if err != nil {
-		return s.wrap(op, loc, err)
-	}
 	made := false
-	e, err := d.cache.acquire(loc.Hash, func() (*database, error) {
+	open := func(d *disk, loc Location) (*database, error) {
 		db, err := s.open(d, loc)
 		if errs.Is(err, errs.NotFound) {
 			db, err = s.create(d, loc, info, fn)
 			made = err == nil
 		}
 		return db, err
-	})
-	if err != nil {
-		return s.wrap(op, loc, err)
 	}
-	defer d.cache.release(e)
-	if made {
-		s.mark(d, loc.Hash)
-		return nil
-	}
-	return s.wrap(op, loc, s.change(d, e, fn))
+	return s.wrap(op, loc, s.with(ctx, loc, open, func(d *disk, e *entry) error {
+		if made {
+			s.mark(d, loc.Hash)
+			return nil
+		}
+		return s.change(d, e, fn)
+	}))
 }
 
 func (s *Store) change(d *disk, e *entry, fn func(*Tx) error) error {
@@ -255,7 +282,7 @@ func (s *Store) mark(d *disk, hash name.Hash) {
 
 // MarkChanged puts a database among those that TakeChanged returns.
 func (s *Store) MarkChanged(loc Location) {
-	if d := s.disks[loc.Device]; d != nil {
+	if d := s.now(loc.Device); d != nil {
 		s.mark(d, loc.Hash)
 	}
 }
@@ -265,7 +292,8 @@ func (s *Store) MarkChanged(loc Location) {
 // compare Tx.Reported over a Walk.
 func (s *Store) TakeChanged() []Location {
 	var all []Location
-	for dev, d := range s.disks {
+	for dev, at := range s.disks {
+		d := at.Load()
 		d.mu.Lock()
 		for hash := range d.changed {
 			all = append(all, Location{dev, hash})
@@ -280,34 +308,5 @@ func (s *Store) TakeChanged() []Location {
 // folder at a time. A folder that can't be read is an error beside a zero hash,
 // and the walk goes on.
 func (s *Store) Walk(ctx context.Context, dev *device.Device) iter.Seq2[name.Hash, error] {
-	return func(yield func(name.Hash, error) bool) {
-		s.walk(ctx, dev.Dir(s.schema.Folder()), 2, yield)
-	}
-}
-
-// walk walks the folders so many levels deep and reports whether to go on.
-func (s *Store) walk(ctx context.Context, dir string, depth int, yield func(name.Hash, error) bool) bool {
-	if err := ctx.Err(); err != nil {
-		yield(name.Hash{}, errs.E(errs.Op("metadb.walk"), errs.Aborted, err))
-		return false
-	}
-	list, err := s.fs.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return true
-	}
-	if err != nil {
-		return yield(name.Hash{}, errs.E(errs.Op("metadb.walk"), classify(err)))
-	}
-	for _, e := range list {
-		if depth > 0 {
-			if e.Dir && !s.walk(ctx, filepath.Join(dir, e.Name), depth-1, yield) {
-				return false
-			}
-			continue
-		}
-		if h, ok := parseName(e.Name); ok && !yield(h, nil) {
-			return false
-		}
-	}
-	return true
+	return s.walkRange(ctx, dev, name.Hash{}, lastHash)
 }

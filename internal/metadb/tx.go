@@ -23,6 +23,7 @@ var (
 
 	keyInfo   = []byte("info")
 	keyReport = []byte("reported")
+	keyDigest = []byte("digest")
 )
 
 const (
@@ -42,14 +43,15 @@ type Tx struct {
 	// whether what the owner of a listing is told may have changed
 	unreported bool
 
-	info     Info
-	infoSet  bool                  // info differs from what is stored
+	info, was Info   // now, and as it is stored
+	delta     Digest // what changes of metadata and rows add to the stored digest
+
 	stats    map[policy.Index]Stat // those that were looked at
 	statsSet bool
 
 	meta, live, dead, changes, statb, infob *bolt.Bucket
 
-	key []byte // scratch
+	key, scratch []byte
 }
 
 // begin reads what every transaction needs.
@@ -73,6 +75,7 @@ func begin(schema Schema, tx *bolt.Tx) (*Tx, error) {
 	if t.info, err = decodeInfo(raw); err != nil {
 		return nil, corrupt(err)
 	}
+	t.was = t.info
 	return t, nil
 }
 
@@ -82,16 +85,6 @@ func (t *Tx) Made() bool { return t.made }
 
 // Info returns what the database knows of itself.
 func (t *Tx) Info() Info { return t.info }
-
-// SetInfo changes it. The incarnation stays.
-func (t *Tx) SetInfo(i Info) {
-	i.Incarnation = t.info.Incarnation
-	if i == t.info {
-		return
-	}
-	t.info = i
-	t.infoSet, t.touch, t.unreported = true, true, true
-}
 
 // Stat returns what the live rows under a policy add up to.
 func (t *Tx) Stat(p policy.Index) (Stat, error) {
@@ -244,6 +237,7 @@ func (t *Tx) MergeFields(list []Field) error {
 		}
 		f = t.outlive(f)
 		key := []byte(f.Name)
+		var before []byte
 		if stored := t.meta.Get(key); stored != nil {
 			old, err := openField(key, stored)
 			if err != nil {
@@ -252,16 +246,19 @@ func (t *Tx) MergeFields(list []Field) error {
 			if old.join(f) == old {
 				continue
 			}
+			before = stored[:len(stored)-sealLen]
 		}
-		if err := t.put(t.meta, key, seal(key, appendField(nil, &f))); err != nil {
+		after := appendField(nil, &f)
+		t.exchange(termField, key, before, after)
+		if err := t.put(t.meta, key, seal(key, after)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ClearFields deletes every item of metadata that is not newer than stamp.
-func (t *Tx) ClearFields(stamp timestamp.T) error {
+// clearFields deletes every item of metadata that is not newer than stamp.
+func (t *Tx) clearFields(stamp timestamp.T) error {
 	list, err := t.Fields()
 	if err != nil {
 		return err
@@ -323,6 +320,7 @@ func (t *Tx) MergeRow(space policy.Index, name string, row []byte) (changed bool
 		stored = from.Get(key)
 	}
 	if stored == nil {
+		t.exchange(termRow, key, nil, row)
 		return true, t.place(key, row, after)
 	}
 	change, old, err := openRow(key, stored)
@@ -343,6 +341,7 @@ func (t *Tx) MergeRow(space policy.Index, name string, row []byte) (changed bool
 	if after, err = t.schema.Weigh(space, merged, t.info.Delete); err != nil {
 		return false, err
 	}
+	t.exchange(termRow, key, old, merged)
 	return true, t.replace(key, merged, from, change, before, after)
 }
 
@@ -406,7 +405,10 @@ func (t *Tx) count(w Weight, sign int64) error {
 
 // finish writes what was collected in memory.
 func (t *Tx) finish() error {
-	if t.infoSet {
+	if err := t.keepDigest(); err != nil {
+		return err
+	}
+	if t.info != t.was {
 		if err := t.infob.Put(keyInfo, seal(keyInfo, appendInfo(nil, &t.info))); err != nil {
 			return err
 		}

@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +17,51 @@ import (
 // OS is the real file system. Names should be absolute.
 var OS FS = osFS{}
 
-// osFS is the real file system. With named set it never asks for O_TMPFILE.
-type osFS struct{ named bool }
+// osFS is the real file system. With named set it never asks for O_TMPFILE; with
+// an anchor, names are looked up from the folder that the anchor holds open.
+type osFS struct {
+	named  bool
+	anchor *anchor
+}
+
+// enter returns a directory and what a name is called from there. Each success
+// wants one leave.
+func (o osFS) enter(name string) (dir int, rel string, err error) {
+	if o.anchor == nil {
+		return unix.AT_FDCWD, name, nil
+	}
+	return o.anchor.enter(name)
+}
+
+func (o osFS) leave() {
+	if o.anchor != nil {
+		o.anchor.leave()
+	}
+}
+
+// at calls with what enter returns, until no signal interrupts it.
+func (o osFS) at(name string, call func(dir int, name string) error) error {
+	dir, rel, err := o.enter(name)
+	if err != nil {
+		return err
+	}
+	defer o.leave()
+	return again(func() error { return call(dir, rel) })
+}
+
+// two is at for a call with two names.
+func (o osFS) two(a, b string, call func(dir int, a, b string) error) error {
+	return o.at(a, func(dir int, a string) error {
+		if o.anchor == nil {
+			return call(dir, a, b)
+		}
+		b, err := o.anchor.below(b)
+		if err != nil {
+			return err
+		}
+		return call(dir, a, b)
+	})
+}
 
 const (
 	fileMode = 0o640
@@ -39,9 +84,14 @@ func again(call func() error) error {
 	}
 }
 
-func openFD(name string, flag int) (fd int, err error) {
+func (o osFS) openFD(name string, flag int, mode uint32) (fd int, err error) {
+	dir, rel, err := o.enter(name)
+	if err != nil {
+		return -1, err
+	}
+	defer o.leave()
 	for {
-		fd, err = unix.Open(name, flag|unix.O_CLOEXEC, fileMode)
+		fd, err = unix.Openat(dir, rel, flag|unix.O_CLOEXEC, mode)
 		if err != unix.EINTR {
 			return fd, err
 		}
@@ -50,9 +100,9 @@ func openFD(name string, flag int) (fd int, err error) {
 
 func (o osFS) CreateUnnamed(dir string) (File, error) {
 	if !o.named {
-		fd, err := openFD(dir, unix.O_TMPFILE|unix.O_RDWR)
+		fd, err := o.openFD(dir, unix.O_TMPFILE|unix.O_RDWR, fileMode)
 		if err == nil {
-			return &osFile{fd: fd, name: dir + "/(unnamed)", unnamed: true}, nil
+			return &osFile{fs: o, fd: fd, name: dir + "/(unnamed)", unnamed: true}, nil
 		}
 		// A kernel without O_TMPFILE says EISDIR, a file system without it EOPNOTSUPP.
 		if err != unix.EOPNOTSUPP && err != unix.EISDIR {
@@ -61,9 +111,9 @@ func (o osFS) CreateUnnamed(dir string) (File, error) {
 	}
 	for range 100 {
 		temp := fmt.Sprintf("%s/%s%016x", dir, TempPrefix, rand.Uint64())
-		fd, err := openFD(temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL)
+		fd, err := o.openFD(temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, fileMode)
 		if err == nil {
-			return &osFile{fd: fd, name: temp, unnamed: true, temp: temp}, nil
+			return &osFile{fs: o, fd: fd, name: temp, unnamed: true, temp: temp}, nil
 		}
 		if err != unix.EEXIST {
 			return nil, pathError("create", dir, err)
@@ -72,23 +122,23 @@ func (o osFS) CreateUnnamed(dir string) (File, error) {
 	return nil, pathError("create", dir, unix.EEXIST)
 }
 
-func (osFS) Open(name string) (File, error) {
-	fd, err := openFD(name, unix.O_RDONLY)
+func (o osFS) Open(name string) (File, error) {
+	fd, err := o.openFD(name, unix.O_RDONLY, 0)
 	if err != nil {
 		return nil, pathError("open", name, err)
 	}
-	return &osFile{fd: fd, name: name}, nil
+	return &osFile{fs: o, fd: fd, name: name}, nil
 }
 
-func (osFS) OpenFile(name string, flag int) (File, error) {
+func (o osFS) OpenFile(name string, flag int) (File, error) {
 	if flag&^openFlags != 0 {
 		return nil, pathError("open", name, unix.EINVAL)
 	}
-	fd, err := openFD(name, flag)
+	fd, err := o.openFD(name, flag, fileMode)
 	if err != nil {
 		return nil, pathError("open", name, err)
 	}
-	return &osFile{fd: fd, name: name}, nil
+	return &osFile{fs: o, fd: fd, name: name}, nil
 }
 
 func (osFS) Link(f File, name string) error {
@@ -99,26 +149,40 @@ func (osFS) Link(f File, name string) error {
 	return pathError("link", name, file.link(name))
 }
 
-func (osFS) Rename(oldName, newName string) error {
-	return pathError("rename", oldName, again(func() error { return unix.Rename(oldName, newName) }))
+func (o osFS) Rename(oldName, newName string) error {
+	return pathError("rename", oldName, o.two(oldName, newName, func(dir int, from, to string) error {
+		return rename(dir, from, to)
+	}))
 }
 
-func (osFS) Remove(name string) error {
-	err := again(func() error { return unix.Unlink(name) })
+func (o osFS) Remove(name string) error {
+	err := o.unlink(name, 0)
 	if err == unix.EISDIR || err == unix.EPERM { // POSIX says EPERM of a directory, Linux EISDIR
-		if dirErr := again(func() error { return unix.Rmdir(name) }); dirErr != unix.ENOTDIR {
+		if dirErr := o.unlink(name, unix.AT_REMOVEDIR); dirErr != unix.ENOTDIR {
 			err = dirErr
 		}
 	}
 	return pathError("remove", name, err)
 }
 
-func (osFS) Mkdir(name string) error {
-	return pathError("mkdir", name, again(func() error { return unix.Mkdir(name, dirMode) }))
+func (o osFS) unlink(name string, flag int) error {
+	return o.at(name, func(dir int, name string) error { return unix.Unlinkat(dir, name, flag) })
 }
 
-func (osFS) ReadDir(name string) ([]Entry, error) {
-	list, err := os.ReadDir(name)
+func (o osFS) Mkdir(name string) error {
+	return pathError("mkdir", name, o.at(name, func(dir int, name string) error { return unix.Mkdirat(dir, name, dirMode) }))
+}
+
+func (o osFS) ReadDir(name string) ([]Entry, error) {
+	fd, err := o.openFD(name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, pathError("readdir", name, err)
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	list, err := dir.ReadDir(-1)
+	if closeErr := dir.Close(); err == nil {
+		err = closeErr
+	}
 	if err != nil {
 		if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
 			err = pe.Err
@@ -129,24 +193,25 @@ func (osFS) ReadDir(name string) ([]Entry, error) {
 	for i, e := range list {
 		entries[i] = Entry{Name: e.Name(), Dir: e.IsDir()}
 	}
+	slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 	return entries, nil
 }
 
-func (osFS) SyncDir(name string) error {
-	fd, err := openFD(name, unix.O_RDONLY|unix.O_DIRECTORY)
+func (o osFS) SyncDir(name string) error {
+	fd, err := o.openFD(name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return pathError("syncdir", name, err)
 	}
-	err = again(func() error { return unix.Fsync(fd) })
+	err = again(func() error { return fsyncDir(fd) })
 	if closeErr := closeFD(fd); err == nil {
 		err = closeErr
 	}
 	return pathError("syncdir", name, err)
 }
 
-func (osFS) Stat(name string) (Info, error) {
+func (o osFS) Stat(name string) (Info, error) {
 	var st unix.Stat_t
-	if err := again(func() error { return unix.Stat(name, &st) }); err != nil {
+	if err := o.at(name, func(dir int, name string) error { return unix.Fstatat(dir, name, &st, 0) }); err != nil {
 		return Info{}, pathError("stat", name, err)
 	}
 	return Info{
@@ -158,9 +223,9 @@ func (osFS) Stat(name string) (Info, error) {
 	}, nil
 }
 
-func (osFS) Usage(name string) (Usage, error) {
+func (o osFS) Usage(name string) (Usage, error) {
 	var st unix.Statfs_t
-	if err := again(func() error { return unix.Statfs(name, &st) }); err != nil {
+	if err := o.statfs(name, &st); err != nil {
 		return Usage{}, pathError("statfs", name, err)
 	}
 	unit := int64(st.Frsize)
@@ -185,33 +250,53 @@ func closeFD(fd int) error {
 	return nil
 }
 
-// linkFD names the unnamed file that fd has open.
-func linkFD(fd int, name string) error {
-	err := again(func() error {
-		return unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
-	})
-	if err != unix.ENOENT {
-		return err
+// statfs describes the file system of a name.
+func (o osFS) statfs(name string, st *unix.Statfs_t) error {
+	if o.anchor == nil {
+		return again(func() error { return unix.Statfs(name, st) })
 	}
-	// Either the directory of name is missing or /proc is. This way needs no
-	// /proc, though on older kernels a privilege; it says ENOENT in the first case.
-	return again(func() error { return unix.Linkat(fd, "", unix.AT_FDCWD, name, unix.AT_EMPTY_PATH) })
+	return o.at(name, func(dir int, name string) error {
+		if name == "." {
+			return unix.Fstatfs(dir, st)
+		}
+		fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_CLOEXEC, 0) // there is no statfsat
+		if err != nil {
+			return err
+		}
+		err = unix.Fstatfs(fd, st)
+		_ = closeFD(fd) // it only named something
+		return err
+	})
+}
+
+// linkFD names the unnamed file that fd has open.
+func (o osFS) linkFD(fd int, name string) error {
+	return o.at(name, func(dir int, name string) error {
+		err := unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, name, unix.AT_SYMLINK_FOLLOW)
+		if err != unix.ENOENT {
+			return err
+		}
+		// Either the directory of name is missing or /proc is. This way needs no
+		// /proc, though on older kernels a privilege; it says ENOENT in the first case.
+		return unix.Linkat(fd, "", dir, name, unix.AT_EMPTY_PATH)
+	})
 }
 
 // moveTemp gives a temporary file its name, replacing nothing.
-func moveTemp(temp, name string) error {
-	err := again(func() error {
-		return unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, name, unix.RENAME_NOREPLACE)
+func (o osFS) moveTemp(temp, name string) error {
+	err := o.two(temp, name, func(dir int, from, to string) error {
+		return unix.Renameat2(dir, from, dir, to, unix.RENAME_NOREPLACE)
 	})
 	if err != unix.ENOSYS && err != unix.EINVAL {
 		return err
 	}
 	// The kernel or the file system knows no such rename.
-	if err := again(func() error { return unix.Link(temp, name) }); err != nil {
+	err = o.two(temp, name, func(dir int, from, to string) error { return unix.Linkat(dir, from, dir, to, 0) })
+	if err != nil {
 		return err
 	}
 	// The file has its name. A temporary one that stays is swept like those
 	// that a crash leaves, so it is no reason to call this a failure.
-	_ = again(func() error { return unix.Unlink(temp) })
+	_ = o.unlink(temp, 0)
 	return nil
 }

@@ -21,6 +21,7 @@ type osFile struct {
 	// mu is held shared during calls on fd and alone where the fields below
 	// change, so that no call meets a number closed and given out again.
 	mu      sync.RWMutex
+	fs      osFS // that it was opened in
 	fd      int
 	name    string
 	closed  bool
@@ -152,7 +153,7 @@ func pwritev(fd int, bufs [][]byte, off int64) (int, error) {
 }
 
 // Sync makes data and size durable with fdatasync.
-func (f *osFile) Sync() error { return f.do("sync", unix.Fdatasync) }
+func (f *osFile) Sync() error { return f.do("sync", fdatasync) }
 
 func (f *osFile) Truncate(size int64) error {
 	return f.do("truncate", func(fd int) error { return unix.Ftruncate(fd, size) })
@@ -219,7 +220,7 @@ func (f *osFile) Close() error {
 	f.closed = true
 	var err error
 	if f.unnamed && f.temp != "" {
-		err = again(func() error { return unix.Unlink(f.temp) })
+		err = f.fs.unlink(f.temp, 0)
 	}
 	if closeErr := closeFD(f.fd); err == nil {
 		err = closeErr
@@ -239,9 +240,9 @@ func (f *osFile) link(name string) error {
 	}
 	var err error
 	if f.temp != "" {
-		err = moveTemp(f.temp, name)
+		err = f.fs.moveTemp(f.temp, name)
 	} else {
-		err = linkFD(f.fd, name)
+		err = f.fs.linkFD(f.fd, name)
 	}
 	if err == nil {
 		f.unnamed, f.name = false, name

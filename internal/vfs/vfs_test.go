@@ -27,10 +27,14 @@ func TestConformance(t *testing.T) {
 	for name, newFS := range map[string]func(t *testing.T) (vfs.FS, string){
 		"os":            func(t *testing.T) (vfs.FS, string) { return vfs.OS, t.TempDir() },
 		"os, temporary": func(t *testing.T) (vfs.FS, string) { return vfs.NamedTemp, t.TempDir() },
-		"mem":           func(t *testing.T) (vfs.FS, string) { return newMem(t), "/d" },
-		"after crash":   func(t *testing.T) (vfs.FS, string) { return newMem(t).AfterCrash(8), "/d" },
-		"counter":       func(t *testing.T) (vfs.FS, string) { return vfs.Count(newMem(t)), "/d" },
-		"faultless":     func(t *testing.T) (vfs.FS, string) { return vfs.FailAt(vfs.OS, -1), t.TempDir() },
+		"root": func(t *testing.T) (vfs.FS, string) {
+			dir := t.TempDir()
+			return openRoot(t, dir), dir
+		},
+		"mem":         func(t *testing.T) (vfs.FS, string) { return newMem(t), "/d" },
+		"after crash": func(t *testing.T) (vfs.FS, string) { return newMem(t).AfterCrash(8), "/d" },
+		"counter":     func(t *testing.T) (vfs.FS, string) { return vfs.Count(newMem(t)), "/d" },
+		"faultless":   func(t *testing.T) (vfs.FS, string) { return vfs.FailAt(vfs.OS, -1), t.TempDir() },
 	} {
 		t.Run(name, func(t *testing.T) { vfstest.Run(t, newFS) })
 	}

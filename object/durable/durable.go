@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -36,6 +37,17 @@ type Names struct {
 // New returns names on a file system.
 func New(fs vfs.FS) *Names {
 	return &Names{fs: fs, made: map[string]bool{}, doubt: map[string]error{}}
+}
+
+// Over returns names on another view of the same file system. What is in doubt
+// stays so; what was known of directories is forgotten.
+func (n *Names) Over(fs vfs.FS) *Names {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	next := New(fs)
+	next.doubt = maps.Clone(n.doubt)
+	next.doubts.Store(len(n.doubt) > 0)
+	return next
 }
 
 // Folder makes a directory durable below a parent that is. One that is there

@@ -112,3 +112,34 @@ func TestPlaceOverLeftover(t *testing.T) {
 		t.Errorf("left in the directory: %v, %v", list, err)
 	}
 }
+
+// What is in doubt stays so when the same file system is looked at through another
+// view; what was known of directories does not.
+func TestOver(t *testing.T) {
+	mem := vfs.NewMem()
+	if err := errors.Join(mem.Mkdir("/d"), mem.SyncDir("/")); err != nil {
+		t.Fatal(err)
+	}
+	n := New(mem)
+	if err := n.FolderOnce("/d/a", "/d"); err != nil {
+		t.Fatal(err)
+	}
+	if err := New(vfs.FailAt(mem, 0)).Sync("/d/a"); err == nil {
+		t.Fatal("the sync did not fail")
+	}
+	doubtful := New(vfs.FailAt(mem, 0))
+	_ = doubtful.Sync("/d/a")
+	if err := doubtful.Over(mem).Trusted("/d/a"); !errs.Is(err, errs.BadDevice) {
+		t.Errorf("in doubt before: %v, want it still in doubt", err)
+	}
+	if err := mem.Remove("/d/a"); err != nil {
+		t.Fatal(err)
+	}
+	next := n.Over(mem)
+	if err := errors.Join(next.Trusted("/d"), next.FolderOnce("/d/a", "/d")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := mem.Stat("/d/a"); err != nil || !info.Dir {
+		t.Errorf("a folder that went with the disk was not made again: %v", err)
+	}
+}

@@ -45,14 +45,13 @@ type Outcome struct {
 // A Writer takes the data of one object. Nobody sees it before Commit. It must
 // be closed, and is not safe for concurrent use.
 type Writer struct {
-	engine *Engine
+	engine *store
 	at     Location
 	blob   *blob.Writer
 }
 
-// Create begins an object of size bytes, -1 where that is not known. The error
-// is of kind errs.NoSpace where the data would use the device's reserve.
-func (e *Engine) Create(ctx context.Context, at Location, size int64) (*Writer, error) {
+// Create is Engine.Create.
+func (e *store) Create(ctx context.Context, at Location, size int64) (*Writer, error) {
 	const op errs.Op = "engine.create"
 	if err := e.reserve(max(size, 0)); err != nil {
 		return nil, e.wrap(op, at, err)
@@ -69,7 +68,7 @@ func (e *Engine) Create(ctx context.Context, at Location, size int64) (*Writer, 
 
 // reserve returns an error of kind errs.NoSpace if size bytes more would leave
 // less than the reserve.
-func (e *Engine) reserve(size int64) error {
+func (e *store) reserve(size int64) error {
 	if e.cfg.Reserve <= 0 {
 		return nil
 	}
@@ -141,10 +140,8 @@ func (w *Writer) Commit(v Version, terms Terms) (Outcome, error) {
 // Close gives back what the writer holds. Data that was not committed is gone.
 func (w *Writer) Close() error { return w.engine.wrap("engine.write", w.at, w.blob.Close()) }
 
-// Delete puts a tombstone of a time in the place of what is there, or of
-// nothing. The error is of kind errs.Stale, with a *StateError, where what is
-// there is not older. What is durable when it returns is as with Commit.
-func (e *Engine) Delete(ctx context.Context, at Location, path name.Path, ts timestamp.T, terms Terms) (Outcome, error) {
+// Delete is Engine.Delete.
+func (e *store) Delete(ctx context.Context, at Location, path name.Path, ts timestamp.T, terms Terms) (Outcome, error) {
 	const op errs.Op = "engine.delete"
 	if err := ctx.Err(); err != nil {
 		return Outcome{}, errs.E(op, errs.Aborted, err)
@@ -168,7 +165,7 @@ func (e *Engine) Delete(ctx context.Context, at Location, path name.Path, ts tim
 type linker func(name string) error
 
 // put writes and syncs a file without data.
-func (e *Engine) put(at Location, h blob.Header) (vfs.File, linker, error) {
+func (e *store) put(at Location, h blob.Header) (vfs.File, linker, error) {
 	f, err := blob.Put(e.cfg.FS, e.folder(at), h)
 	if err != nil {
 		return nil, nil, err
@@ -177,7 +174,7 @@ func (e *Engine) put(at Location, h blob.Header) (vfs.File, linker, error) {
 }
 
 // replace puts data or a tombstone in its place if it wins.
-func (e *Engine) replace(op errs.Op, at Location, h *blob.Header, terms Terms, file func() (linker, error)) (Outcome, error) {
+func (e *store) replace(op errs.Op, at Location, h *blob.Header, terms Terms, file func() (linker, error)) (Outcome, error) {
 	defer e.lock(at.Hash).Unlock()
 	p, err := e.loadLocked(at)
 	if err != nil {
@@ -211,7 +208,7 @@ func (e *Engine) replace(op errs.Op, at Location, h *blob.Header, terms Terms, f
 
 // stale is the answer to a write that lost. Where the directory can't be trusted
 // what won may not be durable, so that nobody may rely on its being there.
-func (e *Engine) stale(op errs.Op, at Location, s State) error {
+func (e *store) stale(op errs.Op, at Location, s State) error {
 	if err := e.names.Trusted(e.folder(at)); err != nil {
 		return err
 	}
@@ -219,13 +216,13 @@ func (e *Engine) stale(op errs.Op, at Location, s State) error {
 }
 
 // place gives the synced file of a part its name, durably and atomically.
-func (e *Engine) place(at Location, ext string, taken bool, link linker) error {
+func (e *store) place(at Location, ext string, taken bool, link linker) error {
 	return e.names.Place(e.folder(at), at.Hash.String()+ext, taken, link)
 }
 
 // forget removes what data of a time has superseded and made durable. What
 // can't be removed does no harm: the join leaves it out.
-func (e *Engine) forget(at Location, p *parts, data timestamp.T) {
+func (e *store) forget(at Location, p *parts, data timestamp.T) {
 	newest := timestamp.Max(p.meta.MetaTime, p.meta.ContentTypeTime)
 	for _, part := range []struct {
 		ext  string
@@ -253,13 +250,8 @@ type Change struct {
 	ContentType     string
 }
 
-// Update gives an object new metadata, a new content type, or both. Without
-// Merge the error is of kind errs.NotFound
-// where there is no object, errs.Stale where anything there is not older; with
-// Merge it is errs.Stale where the update changes nothing. Both have a
-// *StateError. When it returns nil the update is on stable storage, its name and
-// directory included; when it fails, the old one is there or the new one, whole.
-func (e *Engine) Update(ctx context.Context, at Location, c Change, terms Terms) (Outcome, error) {
+// Update is Engine.Update.
+func (e *store) Update(ctx context.Context, at Location, c Change, terms Terms) (Outcome, error) {
 	const op errs.Op = "engine.update"
 	if err := ctx.Err(); err != nil {
 		return Outcome{}, errs.E(op, errs.Aborted, err)
@@ -271,7 +263,7 @@ func (e *Engine) Update(ctx context.Context, at Location, c Change, terms Terms)
 	return o, e.wrap(op, at, err)
 }
 
-func (e *Engine) update(op errs.Op, at Location, c Change, terms Terms) (Outcome, error) {
+func (e *store) update(op errs.Op, at Location, c Change, terms Terms) (Outcome, error) {
 	defer e.lock(at.Hash).Unlock()
 	p, err := e.loadLocked(at)
 	if err != nil {
@@ -330,10 +322,8 @@ func updatable(op errs.Op, at Location, s State, c Change) error {
 	return nil
 }
 
-// Drop removes exactly the state that is given, for the sake of one who has
-// seen to it that nobody needs it here any more, and reports whether it was still
-// that. The names are gone durably when it returns.
-func (e *Engine) Drop(ctx context.Context, at Location, s State) (bool, error) {
+// Drop is Engine.Drop.
+func (e *store) Drop(ctx context.Context, at Location, s State) (bool, error) {
 	const op errs.Op = "engine.drop"
 	if err := ctx.Err(); err != nil {
 		return false, errs.E(op, errs.Aborted, err)

@@ -45,6 +45,7 @@ import (
 	"syscall"
 	"time"
 
+	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/policy"
@@ -79,19 +80,20 @@ type Config struct {
 
 // Defaults returns the configuration that fits most devices.
 func Defaults() Config {
-	return Config{FS: vfs.OS, Reserve: 0.01, KeepCache: 5 << 20}
+	return Config{FS: vfs.OS, Reserve: device.Reserve, KeepCache: 5 << 20}
 }
 
 // defaultBuffers is the memory of an engine that shares none, in bytes.
 const defaultBuffers = 128 << 20
 
-// An Engine is the store of one device. It is safe for concurrent use. Readers
-// take no lock: what is under a name is always whole.
-type Engine struct {
+// store is an Engine over one file system: what is known of that, such as which
+// folders are durable, holds for no other. Readers take no lock: what is under a
+// name is always whole.
+type store struct {
 	cfg   Config
 	root  string
 	began time.Time
-	locks [256]sync.Mutex // by hash: held by whoever changes what is under its name
+	locks *[256]sync.Mutex // by hash: held by whoever changes what is under its name
 	names *durable.Names
 	made  sync.Map // policy.Index to *bitmap: the folders known to be durable
 }
@@ -104,16 +106,18 @@ func New(root string, cfg Config) *Engine {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Engine{cfg: cfg, root: root, began: time.Now(), names: durable.New(cfg.FS)}
+	e := &Engine{}
+	e.current.Store(&store{cfg: cfg, root: root, began: time.Now(), locks: new([256]sync.Mutex), names: durable.New(cfg.FS)})
+	return e
 }
 
-// Usage says how full the device is.
-func (e *Engine) Usage() (vfs.Usage, error) {
+// Usage is Engine.Usage.
+func (e *store) Usage() (vfs.Usage, error) {
 	u, err := e.cfg.FS.Usage(e.root)
 	return u, e.wrap("engine.usage", Location{}, err)
 }
 
-func (e *Engine) lock(h name.Hash) *sync.Mutex {
+func (e *store) lock(h name.Hash) *sync.Mutex {
 	l := &e.locks[h[15]]
 	l.Lock()
 	return l
@@ -126,7 +130,7 @@ const (
 	extLost = ".lost"
 )
 
-func (e *Engine) objects(p policy.Index) string { return e.root + "/objects" + p.Suffix() }
+func (e *store) objects(p policy.Index) string { return e.root + "/objects" + p.Suffix() }
 
 const hexDigits = "0123456789abcdef"
 
@@ -141,13 +145,13 @@ func leafName(n int) string {
 }
 
 // folder returns the directory of a location.
-func (e *Engine) folder(at Location) string {
+func (e *store) folder(at Location) string {
 	return e.objects(at.Policy) + "/" + leafName(leafOf(at.Hash))
 }
 
 // file returns the path of a part. It is made in one go: every request asks for
 // a few.
-func (e *Engine) file(at Location, ext string) string {
+func (e *store) file(at Location, ext string) string {
 	var space [256]byte
 	b := append(append(space[:0], e.root...), "/objects"...)
 	b = append(append(b, at.Policy.Suffix()...), '/')
@@ -158,7 +162,7 @@ func (e *Engine) file(at Location, ext string) string {
 }
 
 // wrap gives an error its kind and says where it was. nil stays nil.
-func (e *Engine) wrap(op errs.Op, at Location, err error) error {
+func (e *store) wrap(op errs.Op, at Location, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -196,7 +200,7 @@ type bitmap [leaves / 64]atomic.Uint64
 
 // ensure makes the folder of a location, where it is not known to be there, and
 // makes its name durable, with that of the folder above it.
-func (e *Engine) ensure(at Location) error {
+func (e *store) ensure(at Location) error {
 	v, ok := e.made.Load(at.Policy)
 	if !ok {
 		v, _ = e.made.LoadOrStore(at.Policy, new(bitmap))

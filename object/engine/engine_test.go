@@ -308,7 +308,7 @@ func TestSweep(t *testing.T) {
 		if err := put(e, at(1), ts(1), []byte("x"), "a", Terms{}); err != nil {
 			t.Fatal(err)
 		}
-		dir := e.folder(at(1))
+		dir := e.now().folder(at(1))
 		for _, left := range []string{durable.NewPrefix + at(1).Hash.String() + extData, vfs.TempPrefix + "0123"} {
 			f, err := blob.Put(fs, dir, blob.Header{Kind: blob.Tombstone})
 			if err != nil {
@@ -468,7 +468,7 @@ func TestQuarantine(t *testing.T) {
 				if err := errors.Join(put(e, l, ts(10), data, "one", Terms{}), post(e, l, 20, 20, "two", Terms{})); err != nil {
 					t.Fatal(err)
 				}
-				flip(t, fs, e.file(l, tt.ext), tt.off)
+				flip(t, fs, e.now().file(l, tt.ext), tt.off)
 				_, got, err := get(e, l)
 				if !errs.Is(err, errs.Corrupt) {
 					t.Fatalf("read %d bytes, %v, want Corrupt", len(got), err)
@@ -517,7 +517,7 @@ func TestMisplacedFile(t *testing.T) {
 	}
 	other := at(1)
 	other.Hash[15] = 1
-	if err := fs.Rename(e.file(at(1), extData), e.file(other, extData)); err != nil {
+	if err := fs.Rename(e.now().file(at(1), extData), e.now().file(other, extData)); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := get(e, other); !errs.Is(err, errs.Corrupt) {

@@ -162,7 +162,7 @@ func TestFaultDuringQuarantine(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			flip(t, disk, e.file(at(3), ext), 300)
+			flip(t, disk, e.now().file(at(3), ext), 300)
 			faulty := vfs.FailAt(disk, n)
 			if _, _, err := get(newEngine(faulty, "/"), at(3)); err == nil || errs.Is(err, errs.NotFound) {
 				t.Fatalf("%s, fault %d: damaged object reads with %v", ext, n, err)

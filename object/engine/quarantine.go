@@ -13,11 +13,8 @@ import (
 	"martlet/object/engine/blob"
 )
 
-// Quarantine takes the data of a version out of use because of what is wrong
-// with it, if it is still the one under the name: the file is moved, with the
-// reason beside it, and the name answers as lost until a version that is not
-// older comes. All of that is durable when it returns nil.
-func (e *Engine) Quarantine(ctx context.Context, at Location, s State, why error) error {
+// Quarantine is Engine.Quarantine.
+func (e *store) Quarantine(ctx context.Context, at Location, s State, why error) error {
 	const op errs.Op = "engine.quarantine"
 	if err := ctx.Err(); err != nil {
 		return errs.E(op, errs.Aborted, err)
@@ -27,7 +24,7 @@ func (e *Engine) Quarantine(ctx context.Context, at Location, s State, why error
 }
 
 // quarantine isolates a damaged file that was met without holding the lock.
-func (e *Engine) quarantine(at Location, bad *damaged) error {
+func (e *store) quarantine(at Location, bad *damaged) error {
 	defer e.lock(at.Hash).Unlock()
 	now, err := e.header(at, bad.ext)
 	var same *damaged
@@ -45,7 +42,7 @@ func (e *Engine) quarantine(at Location, bad *damaged) error {
 // isolate moves a damaged file away. The mark that it was lost is durable before
 // the file leaves its name, so that no crash makes a lost object an absent one.
 // The caller holds the lock.
-func (e *Engine) isolate(at Location, bad *damaged) error {
+func (e *store) isolate(at Location, bad *damaged) error {
 	e.cfg.Log.Error("damaged file goes to quarantine", "device", e.root, "object", at.String(), "part", bad.ext, "err", bad.err)
 	into, err := e.quarantineDir(at)
 	if err != nil {
@@ -65,7 +62,7 @@ func (e *Engine) isolate(at Location, bad *damaged) error {
 }
 
 // isolateData marks the data as lost and moves its file.
-func (e *Engine) isolateData(at Location, bad *damaged, to string) error {
+func (e *store) isolateData(at Location, bad *damaged, to string) error {
 	old, err := e.header(at, extLost)
 	var worse *damaged
 	if err != nil && !errors.As(err, &worse) {
@@ -82,7 +79,7 @@ func (e *Engine) isolateData(at Location, bad *damaged, to string) error {
 }
 
 // isolateSmall copies a file that has no data and puts a mark in its place.
-func (e *Engine) isolateSmall(at Location, bad *damaged, to string) error {
+func (e *store) isolateSmall(at Location, bad *damaged, to string) error {
 	if err := e.copySmall(e.file(at, bad.ext), to); err != nil {
 		return err
 	}
@@ -93,7 +90,7 @@ func (e *Engine) isolateSmall(at Location, bad *damaged, to string) error {
 	})
 }
 
-func (e *Engine) mark(at Location, ext string, taken bool, h blob.Header) error {
+func (e *store) mark(at Location, ext string, taken bool, h blob.Header) error {
 	f, link, err := e.put(at, h)
 	if err != nil {
 		return err
@@ -102,7 +99,7 @@ func (e *Engine) mark(at Location, ext string, taken bool, h blob.Header) error 
 }
 
 // quarantineDir makes the directory for damaged files, durably.
-func (e *Engine) quarantineDir(at Location) (string, error) {
+func (e *store) quarantineDir(at Location) (string, error) {
 	top := e.root + "/quarantined"
 	dir := top + "/objects" + at.Policy.Suffix()
 	if err := e.names.Folder(top, e.root); err != nil {
@@ -112,13 +109,13 @@ func (e *Engine) quarantineDir(at Location) (string, error) {
 }
 
 // writeReason keeps beside a damaged file what is wrong with it.
-func (e *Engine) writeReason(file string, bad *damaged) error {
+func (e *store) writeReason(file string, bad *damaged) error {
 	text := fmt.Sprintf("reason: %v\nname: %s\ntime: %s\n", bad.err, bad.header.Name.Quoted(), bad.header.Time)
 	return e.writeFile(file, []byte(text))
 }
 
 // writeFile makes a small file durable.
-func (e *Engine) writeFile(file string, content []byte) error {
+func (e *store) writeFile(file string, content []byte) error {
 	dir := path.Dir(file)
 	f, err := e.cfg.FS.CreateUnnamed(dir)
 	if err != nil {
@@ -137,7 +134,7 @@ func (e *Engine) writeFile(file string, content []byte) error {
 }
 
 // copySmall copies the front of a file, which is all of one without data.
-func (e *Engine) copySmall(from, to string) error {
+func (e *store) copySmall(from, to string) error {
 	f, err := e.cfg.FS.Open(from)
 	if err != nil {
 		return err
@@ -154,7 +151,7 @@ func (e *Engine) copySmall(from, to string) error {
 }
 
 // eofOr leaves io.EOF as it is and gives other errors their kind.
-func eofOr(err error, e *Engine, at Location) error {
+func eofOr(err error, e *store, at Location) error {
 	if err == io.EOF {
 		return err
 	}

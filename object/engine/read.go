@@ -22,7 +22,7 @@ func (d *damaged) Error() string { return d.ext + ": " + d.err.Error() }
 func (d *damaged) Unwrap() error { return d.err }
 
 // header reads one part. One that is not there is the zero Header.
-func (e *Engine) header(at Location, ext string) (blob.Header, error) {
+func (e *store) header(at Location, ext string) (blob.Header, error) {
 	f, err := e.cfg.FS.Open(e.file(at, ext))
 	if errors.Is(err, fs.ErrNotExist) {
 		return blob.Header{}, nil
@@ -62,7 +62,7 @@ func checkHeader(at Location, ext string, h *blob.Header, err error) error {
 // load reads the parts of a name. The metadata comes first: data removes the
 // metadata that it supersedes, so that old metadata is never seen beside data
 // which replaced what it was for.
-func (e *Engine) load(at Location) (p parts, err error) {
+func (e *store) load(at Location) (p parts, err error) {
 	if p.meta, err = e.header(at, extMeta); err != nil {
 		return p, err
 	}
@@ -80,7 +80,7 @@ func (e *Engine) load(at Location) (p parts, err error) {
 
 // loadLocked reads all parts for a writer who holds the lock. What is damaged
 // goes to quarantine.
-func (e *Engine) loadLocked(at Location) (p parts, err error) {
+func (e *store) loadLocked(at Location) (p parts, err error) {
 	for range 4 { // at most one damaged file of each name
 		err = e.loadAll(at, &p)
 		var bad *damaged
@@ -94,7 +94,7 @@ func (e *Engine) loadLocked(at Location) (p parts, err error) {
 	return p, err
 }
 
-func (e *Engine) loadAll(at Location, p *parts) (err error) {
+func (e *store) loadAll(at Location, p *parts) (err error) {
 	if p.meta, err = e.header(at, extMeta); err != nil {
 		return err
 	}
@@ -105,9 +105,8 @@ func (e *Engine) loadAll(at Location, p *parts) (err error) {
 	return err
 }
 
-// Stat returns the state of a name. That nothing is there, or a tombstone, or
-// that it was lost, is a state and no error.
-func (e *Engine) Stat(ctx context.Context, at Location) (State, error) {
+// Stat is Engine.Stat.
+func (e *store) Stat(ctx context.Context, at Location) (State, error) {
 	const op errs.Op = "engine.stat"
 	for {
 		if err := ctx.Err(); err != nil {
@@ -130,7 +129,7 @@ func (e *Engine) Stat(ctx context.Context, at Location) (State, error) {
 // A Reader reads the data of one version, also after it was superseded. It must
 // be closed, and is not safe for concurrent use.
 type Reader struct {
-	engine  *Engine
+	engine  *store
 	at      Location
 	file    vfs.File
 	blob    *blob.Reader
@@ -139,10 +138,8 @@ type Reader struct {
 	dropped int64 // up to where the page cache has been told to forget
 }
 
-// Open returns a Reader of the newest version. The error is of kind
-// errs.NotFound where there is no object and errs.Corrupt where it was lost, both
-// with a *StateError. The first block has been read and checked.
-func (e *Engine) Open(ctx context.Context, at Location) (*Reader, error) {
+// Open is Engine.Open.
+func (e *store) Open(ctx context.Context, at Location) (*Reader, error) {
 	const op errs.Op = "engine.open"
 	for {
 		r, err := e.open(ctx, at)
@@ -178,7 +175,7 @@ func (e *Engine) Open(ctx context.Context, at Location) (*Reader, error) {
 var errNoData = errors.New("no data to read")
 
 // open opens the data file if that is all it takes.
-func (e *Engine) open(ctx context.Context, at Location) (*Reader, error) {
+func (e *store) open(ctx context.Context, at Location) (*Reader, error) {
 	meta, err := e.header(at, extMeta) // before the data: see load
 	if err != nil {
 		return nil, err
@@ -207,6 +204,13 @@ func (e *Engine) open(ctx context.Context, at Location) (*Reader, error) {
 
 // State returns what was under the name when it was opened.
 func (r *Reader) State() *State { return &r.state }
+
+// Version returns what was committed with the data: unlike in State nothing later
+// has taken the place of any of it.
+func (r *Reader) Version() Version {
+	h := &r.header
+	return Version{Time: h.Time, Name: h.Name, MD5: h.MD5, ContentType: h.ContentType, System: h.System, Meta: h.Meta}
+}
 
 // View returns checked bytes from off on: at least one, at most n, valid until
 // the next call. At the end of the data it returns io.EOF. An error of kind

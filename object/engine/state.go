@@ -30,6 +30,10 @@ type State struct {
 	// ContentTypeTime and MetaTime are never before it.
 	Time, ContentTypeTime, MetaTime timestamp.T
 
+	// MetaLost says that metadata was damaged which belongs to the state: what
+	// Meta and ContentType say, of whatever Kind, may not be all.
+	MetaLost bool
+
 	Length int64    // bytes
 	MD5    [16]byte // of the data, as its writer said
 	CRC    uint32   // CRC32C of the data
@@ -95,7 +99,7 @@ func (p *parts) metaLost() bool {
 // state joins the parts.
 func (p *parts) state() State {
 	d := &p.data
-	s := State{Time: d.Time, ContentTypeTime: d.Time, MetaTime: d.Time, Name: d.Name}
+	s := State{Time: d.Time, ContentTypeTime: d.Time, MetaTime: d.Time, Name: d.Name, MetaLost: p.metaLost()}
 	switch {
 	case p.dataLost():
 		s.Kind, s.Time, s.Name = Lost, timestamp.Max(p.lost.Time, d.Time), p.lost.Name
@@ -106,7 +110,7 @@ func (p *parts) state() State {
 		s.Kind, s.Length, s.MD5, s.CRC = Live, d.Length, d.MD5, d.CRC
 		s.ContentType, s.System, s.Meta = d.ContentType, d.System, d.Meta
 	}
-	if s.Kind == Live && p.metaLost() {
+	if s.Kind == Live && s.MetaLost {
 		s.Kind = Lost
 	}
 	if p.meta.Kind == 0 {

@@ -22,8 +22,8 @@ type Entry struct {
 	State State
 }
 
-// Policies returns the policies that have had an object here, in order.
-func (e *Engine) Policies() ([]policy.Index, error) {
+// Policies is Engine.Policies.
+func (e *store) Policies() ([]policy.Index, error) {
 	list, err := e.list(e.root)
 	if err != nil {
 		return nil, e.wrap("engine.policies", Location{}, err)
@@ -47,7 +47,7 @@ func (e *Engine) Policies() ([]policy.Index, error) {
 }
 
 // list returns what is in a directory, nothing where there is none.
-func (e *Engine) list(dir string) ([]vfs.Entry, error) {
+func (e *store) list(dir string) ([]vfs.Entry, error) {
 	list, err := e.cfg.FS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -55,12 +55,8 @@ func (e *Engine) list(dir string) ([]vfs.Entry, error) {
 	return list, err
 }
 
-// Walk yields the names of a policy whose hashes are from `from` to `to`, both
-// included, in order of hash, each with its state at the time it is met. What
-// comes or goes meanwhile may be there or not. An error that concerns one name is
-// yielded with it, and the walk goes on if the consumer does; one that concerns a
-// folder ends the walk. It holds the names of one folder in memory and no lock.
-func (e *Engine) Walk(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[Entry, error] {
+// Walk is Engine.Walk.
+func (e *store) Walk(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for dir, err := range e.leaves(ctx, p, from, to) {
 			if err != nil {
@@ -93,7 +89,7 @@ func (e *Engine) Walk(ctx context.Context, p policy.Index, from, to name.Hash) i
 }
 
 // leaves yields the folders that hold the hashes of a range, in order.
-func (e *Engine) leaves(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[string, error] {
+func (e *store) leaves(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		top := e.objects(p)
 		list, err := e.list(top)
@@ -127,10 +123,8 @@ func hashOf(file string) (name.Hash, bool) {
 	return hash, err == nil
 }
 
-// Sweep removes what writers that a crash ended have left in the folders of
-// objects. It spares what this Engine's own writers are working on. It is one
-// pass over all folders and may run beside requests.
-func (e *Engine) Sweep(ctx context.Context) error {
+// Sweep is Engine.Sweep.
+func (e *store) Sweep(ctx context.Context) error {
 	policies, err := e.Policies()
 	if err != nil {
 		return err
@@ -152,7 +146,7 @@ func (e *Engine) Sweep(ctx context.Context) error {
 	return nil
 }
 
-func (e *Engine) sweepFolder(dir string) error {
+func (e *store) sweepFolder(dir string) error {
 	list, err := e.list(dir)
 	if err != nil {
 		return err

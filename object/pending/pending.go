@@ -22,8 +22,11 @@ import (
 	"iter"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 
 	"martlet/internal/backend"
+	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/policy"
@@ -133,33 +136,73 @@ func decode(b []byte) (Update, error) {
 	return u, nil
 }
 
-// A Queue is that of one device. It is safe for concurrent use.
-type Queue struct {
+// A Queue is that of one device. It is safe for concurrent use. A call works from
+// its beginning to its end with the file system that the device had when it began.
+type Queue struct{ current atomic.Pointer[queue] }
+
+// queue is a Queue over one file system.
+type queue struct {
 	fs    vfs.FS
 	root  string
 	names *durable.Names
-	locks [64]sync.Mutex // by hash: held while a file is looked at and changed
+	locks *[64]sync.Mutex // by hash: held while a file is looked at and changed
 }
 
 // New returns the queue in a device's folder. It does nothing to the disk.
 func New(fs vfs.FS, root string) *Queue {
-	return &Queue{fs: fs, root: root, names: durable.New(fs)}
+	q := &Queue{}
+	q.current.Store(&queue{fs: fs, root: root, names: durable.New(fs), locks: new([64]sync.Mutex)})
+	return q
 }
 
-func (q *Queue) top(p policy.Index) string { return q.root + "/async_pending" + p.Suffix() }
-
-func (q *Queue) dir(u *Update) string { return q.top(u.Policy) + "/" + u.Hash.String()[:2] }
-
-func (q *Queue) lock(h name.Hash) *sync.Mutex {
-	l := &q.locks[h[15]%64]
-	l.Lock()
-	return l
+// Follow is told what has become of the device: see device.Device.Follow.
+func (q *Queue) Follow(c device.Change) {
+	old := q.current.Load()
+	next := &queue{fs: c.FS, root: old.root, names: old.names.Over(c.FS), locks: old.locks}
+	if c.Fresh {
+		next.names, next.locks = durable.New(c.FS), new([64]sync.Mutex)
+	}
+	q.current.Store(next)
 }
 
 // Put queues an update in the place of an older one for its object; where a
 // newer one is there, it stays. When Put returns nil one of them is on stable
 // storage: its content synced, then its name and the directories above.
 func (q *Queue) Put(ctx context.Context, u Update) error {
+	return q.current.Load().put(ctx, u)
+}
+
+// Confirm keeps the longer list of those who have an update, unless a newer one
+// has taken its place. Should that be lost they are only told again.
+func (q *Queue) Confirm(ctx context.Context, u Update) error {
+	return q.current.Load().confirm(ctx, u)
+}
+
+// Done removes an update, unless a newer one has taken its place. Should the
+// removal be lost in a crash the update is only delivered again.
+func (q *Queue) Done(ctx context.Context, u Update) error {
+	return q.current.Load().done(ctx, u)
+}
+
+// All yields what is queued, folder by folder; what comes or goes meanwhile may
+// be there or not. A file that is no whole update is moved to the quarantine of
+// the device and yielded as an error of kind errs.Corrupt; the walk goes on. Of a
+// device that can't be used nothing is yielded.
+func (q *Queue) All(ctx context.Context) iter.Seq2[Update, error] {
+	return q.current.Load().all(ctx)
+}
+
+func (q *queue) top(p policy.Index) string { return q.root + "/async_pending" + p.Suffix() }
+
+func (q *queue) dir(u *Update) string { return q.top(u.Policy) + "/" + u.Hash.String()[:2] }
+
+func (q *queue) lock(h name.Hash) *sync.Mutex {
+	l := &q.locks[h[15]%64]
+	l.Lock()
+	return l
+}
+
+func (q *queue) put(ctx context.Context, u Update) error {
 	const op errs.Op = "pending.put"
 	if err := ctx.Err(); err != nil {
 		return errs.E(op, errs.Aborted, err)
@@ -181,14 +224,14 @@ func (q *Queue) Put(ctx context.Context, u Update) error {
 }
 
 // folders makes the folders of an update durable.
-func (q *Queue) folders(u *Update) error {
+func (q *queue) folders(u *Update) error {
 	if err := q.names.FolderOnce(q.top(u.Policy), q.root); err != nil {
 		return err
 	}
 	return q.names.FolderOnce(q.dir(u), q.top(u.Policy))
 }
 
-func (q *Queue) write(u *Update, taken bool) error {
+func (q *queue) write(u *Update, taken bool) error {
 	content, err := encode(u)
 	if err != nil {
 		return err
@@ -211,7 +254,7 @@ func (q *Queue) write(u *Update, taken bool) error {
 }
 
 // read reads what is queued for the object of u.
-func (q *Queue) read(u *Update) (Update, error) {
+func (q *queue) read(u *Update) (Update, error) {
 	f, err := q.fs.Open(q.dir(u) + "/" + u.Hash.String())
 	if err != nil {
 		return Update{}, err
@@ -238,19 +281,15 @@ func readFile(f vfs.File) (Update, error) {
 	return decode(b)
 }
 
-// Confirm keeps the longer list of those who have an update, unless a newer one
-// has taken its place. Should that be lost they are only told again.
-func (q *Queue) Confirm(ctx context.Context, u Update) error {
+func (q *queue) confirm(ctx context.Context, u Update) error {
 	return q.change(ctx, "pending.confirm", u, func() error { return q.write(&u, true) })
 }
 
-// Done removes an update, unless a newer one has taken its place. Should the
-// removal be lost in a crash the update is only delivered again.
-func (q *Queue) Done(ctx context.Context, u Update) error {
+func (q *queue) done(ctx context.Context, u Update) error {
 	return q.change(ctx, "pending.done", u, func() error { return q.fs.Remove(q.dir(&u) + "/" + u.Hash.String()) })
 }
 
-func (q *Queue) change(ctx context.Context, op errs.Op, u Update, change func() error) error {
+func (q *queue) change(ctx context.Context, op errs.Op, u Update, change func() error) error {
 	if err := ctx.Err(); err != nil {
 		return errs.E(op, errs.Aborted, err)
 	}
@@ -265,12 +304,15 @@ func (q *Queue) change(ctx context.Context, op errs.Op, u Update, change func() 
 	return q.wrap(op, err)
 }
 
-// All yields what is queued, folder by folder; what comes or goes meanwhile may
-// be there or not. A file that is no whole update is moved to the quarantine of
-// the device and yielded as an error of kind errs.Corrupt; the walk goes on.
-func (q *Queue) All(ctx context.Context) iter.Seq2[Update, error] {
+func (q *queue) all(ctx context.Context) iter.Seq2[Update, error] {
 	return func(yield func(Update, error) bool) {
+		if q.fs == vfs.Absent {
+			return
+		}
 		tops, err := q.list(q.root)
+		if errors.Is(err, syscall.ENODEV) {
+			return // it has gone, and the queue is about to hear of it
+		}
 		if err != nil {
 			yield(Update{}, q.wrap("pending.all", err))
 			return
@@ -293,7 +335,7 @@ func policyOf(dir string) (policy.Index, bool) {
 	return i, err == nil && i.Suffix() == rest
 }
 
-func (q *Queue) policy(ctx context.Context, p policy.Index, yield func(Update, error) bool) bool {
+func (q *queue) policy(ctx context.Context, p policy.Index, yield func(Update, error) bool) bool {
 	dirs, err := q.list(q.top(p))
 	if err != nil {
 		return yield(Update{}, q.wrap("pending.all", err))
@@ -327,7 +369,7 @@ func (q *Queue) policy(ctx context.Context, p policy.Index, yield func(Update, e
 }
 
 // isolate moves a damaged file away.
-func (q *Queue) isolate(u *Update) error {
+func (q *queue) isolate(u *Update) error {
 	defer q.lock(u.Hash).Unlock()
 	if _, err := q.read(u); !errors.Is(err, errFormat) {
 		return nil // replaced meanwhile
@@ -343,7 +385,7 @@ func (q *Queue) isolate(u *Update) error {
 	return errors.Join(q.names.Sync(into), q.names.Sync(q.dir(u)))
 }
 
-func (q *Queue) list(dir string) ([]vfs.Entry, error) {
+func (q *queue) list(dir string) ([]vfs.Entry, error) {
 	list, err := q.fs.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -352,12 +394,16 @@ func (q *Queue) list(dir string) ([]vfs.Entry, error) {
 }
 
 // wrap says where an error was; what has no kind is the device's fault.
-func (q *Queue) wrap(op errs.Op, err error) error {
+func (q *queue) wrap(op errs.Op, err error) error {
 	if err == nil {
 		return nil
 	}
 	kind := errs.KindOf(err)
-	if kind == errs.Other {
+	switch {
+	case kind != errs.Other:
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		kind = errs.NoSpace
+	default:
 		kind = errs.BadDevice
 	}
 	return errs.E(op, errs.Subject(q.root), kind, err)

@@ -150,7 +150,7 @@ func TestDamagedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := update(2)
-	f, err := fs.OpenFile(q.dir(&u)+"/"+u.Hash.String(), syscall.O_RDWR)
+	f, err := fs.OpenFile(q.current.Load().dir(&u)+"/"+u.Hash.String(), syscall.O_RDWR)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,9 @@ func Users() []User {
 	}
 }
 
+// clusterName is the name of every development cluster.
+const clusterName = "dev"
+
 // secrets are what is random in a cluster.
 type secrets struct {
 	suffix, token string
@@ -51,7 +54,7 @@ func list(all []string) string {
 
 var files = template.Must(template.New("").Funcs(template.FuncMap{"text": text, "list": list}).Parse(`
 {{define "cluster"}}[cluster]
-name = "dev"
+name = {{text .Cluster}}
 hash_path_suffix = {{text .Suffix}} # never change it: nothing would be found again
 
 [rings]
@@ -101,7 +104,10 @@ port = {{.AccountPort}}
 address = {{text .ReplicationAddress}}
 port = {{.ReplicationPort}}
 
-# Short, so that what is counted is soon seen.
+# Short, so that what is counted, or missing, is soon where it belongs.
+[replicator]
+interval = "5s"
+
 [updater]
 interval = "5s"
 
@@ -132,8 +138,8 @@ func render(name string, data any) ([]byte, error) {
 
 // configs returns the configuration files by name.
 func (o Options) configs(s secrets) (map[string][]byte, error) {
-	type common struct{ Suffix, Token string }
-	shared := common{s.suffix, s.token}
+	type common struct{ Cluster, Suffix, Token string }
+	shared := common{clusterName, s.suffix, s.token}
 	all := map[string][]byte{}
 	var err error
 	if all[manifestFile], err = render("manifest", o); err != nil {

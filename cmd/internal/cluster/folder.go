@@ -10,6 +10,8 @@ import (
 
 	"martlet/cmd/internal/config"
 	"martlet/internal/conf"
+	"martlet/internal/device"
+	"martlet/internal/name"
 	"martlet/ring"
 	"martlet/ring/builder"
 )
@@ -96,7 +98,7 @@ func ours(dir string) error {
 			return err
 		case d.IsDir() && path == filepath.Join(dir, newEtcDir):
 			return fs.SkipDir
-		case d.IsDir():
+		case d.IsDir(), d.Name() == device.IdentityFile:
 			return nil
 		}
 		return fmt.Errorf("%s: %w: it holds %s", dir, ErrForeign, strings.TrimPrefix(path, dir+"/"))
@@ -109,12 +111,9 @@ func ours(dir string) error {
 
 func (f *Folder) write() error {
 	o := f.Options
-	for n := 1; n <= o.Nodes; n++ {
-		for d := 1; d <= o.Devices; d++ {
-			if err := os.MkdirAll(filepath.Join(f.Dir, nodeName(n), deviceName(d)), 0o750); err != nil {
-				return err
-			}
-		}
+	s := newSecrets()
+	if err := f.makeDevices(s); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Join(f.Dir, logDir), 0o750); err != nil {
 		return err
@@ -129,7 +128,7 @@ func (f *Folder) write() error {
 	if err := o.writeRings(filepath.Join(fresh, ringsDir)); err != nil {
 		return err
 	}
-	texts, err := o.configs(newSecrets())
+	texts, err := o.configs(s)
 	if err != nil {
 		return err
 	}
@@ -146,6 +145,31 @@ func (f *Folder) write() error {
 		return err
 	}
 	return errors.Join(syncDir(f.Dir), syncDir(filepath.Dir(f.Dir)))
+}
+
+// makeDevices makes the devices of a cluster that has no configuration yet: what is
+// in an identity is of a cluster that never came to be.
+func (f *Folder) makeDevices(s secrets) error {
+	hasher, err := name.NewHasher("", s.suffix)
+	if err != nil {
+		return err
+	}
+	owner := device.Owner{Cluster: clusterName, Fingerprint: hasher.Fingerprint()}
+	for n := 1; n <= f.Options.Nodes; n++ {
+		for d := 1; d <= f.Options.Devices; d++ {
+			folder := filepath.Join(f.Dir, nodeName(n), deviceName(d))
+			if err := os.MkdirAll(folder, 0o750); err != nil {
+				return err
+			}
+			if err := os.Remove(filepath.Join(folder, device.IdentityFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			if _, _, err := device.Init(folder, owner, deviceName(d), false); err != nil {
+				return fmt.Errorf("%s: %w", folder, err)
+			}
+		}
+	}
+	return nil
 }
 
 // writeSynced writes a file that only its owner may read, durably.

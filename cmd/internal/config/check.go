@@ -49,6 +49,8 @@ func (c *Storage) Check() error {
 	k.least("limits.max_meta_overall_size", c.Limits.MaxMetaOverallSize, 1)
 	places := c.services(k)
 	k.positive("object.container_update_timeout", c.Object.ContainerUpdateTimeout)
+	c.Replication.check(k)
+	c.Replicator.check(k)
 	k.positive("updater.interval", c.Updater.Interval)
 	k.positive("stats.interval", c.Stats.Interval)
 	c.Admin.check(k)
@@ -104,8 +106,26 @@ func (c *StorageServer) check(k *checker) {
 	k.positive("storage.node_timeout", c.NodeTimeout)
 	k.positive("storage.conn_timeout", c.ConnTimeout)
 	k.positive("storage.drain_timeout", c.DrainTimeout)
+	k.positive("storage.device_check_interval", c.DeviceCheckInterval)
 	k.positive("storage.clock_skew", c.ClockSkew)
 	k.least("storage.open_databases", c.OpenDatabases, 1)
+}
+
+func (c *Replication) check(k *checker) {
+	for _, text := range c.Peers {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			k.fail("replication.peers", text, "is no network, such as \"10.0.0.0/24\"")
+		}
+	}
+}
+
+func (c *Replicator) check(k *checker) {
+	k.positive("replicator.interval", c.Interval)
+	k.positive("replicator.node_timeout", c.NodeTimeout)
+	k.positive("replicator.reclaim_age", c.ReclaimAge)
+	k.least("replicator.concurrency", c.Concurrency, 1)
+	k.least("replicator.bytes_per_second", int(c.BytesPerSecond), 0)
+	k.least("replicator.operations_per_second", c.OperationsPerSecond, 0)
 }
 
 func (c *Cluster) check(k *checker) {

@@ -103,6 +103,7 @@ type Storage struct {
 	Container   Service       `toml:"container"`
 	Account     Service       `toml:"account"`
 	Replication Replication   `toml:"replication"`
+	Replicator  Replicator    `toml:"replicator"`
 	Updater     Loop          `toml:"updater"`
 	Stats       Loop          `toml:"stats"`
 	Admin       Admin         `toml:"admin"`
@@ -119,6 +120,9 @@ type StorageServer struct {
 	NodeTimeout   conf.Duration `toml:"node_timeout"`   // the longest another node may be silent
 	ConnTimeout   conf.Duration `toml:"conn_timeout"`   // for a connection to another node
 	DrainTimeout  conf.Duration `toml:"drain_timeout"`  // for requests that are under way at the end
+
+	// DeviceCheckInterval is how often each device is looked at.
+	DeviceCheckInterval conf.Duration `toml:"device_check_interval"`
 
 	ClockSkew     conf.Duration `toml:"clock_skew"`     // how far ahead of this node's clock a write's time may be
 	OpenDatabases int           `toml:"open_databases"` // of each kind, kept open on each device while nobody uses them
@@ -151,6 +155,23 @@ type Replication struct {
 	Enabled bool   `toml:"enabled"`
 	Address string `toml:"address"`
 	Port    int    `toml:"port"`
+
+	// Peers are networks, as "10.0.0.0/24", that replication requests are taken
+	// from beside the addresses that the rings have.
+	Peers []string `toml:"peers"`
+}
+
+// Replicator is the background work that brings replicas to where the rings say,
+// and how peers are asked for it.
+type Replicator struct {
+	Loop
+
+	NodeTimeout conf.Duration `toml:"node_timeout"` // the longest a peer may be silent
+	Concurrency int           `toml:"concurrency"`  // partitions of each device under way at one time
+	ReclaimAge  conf.Duration `toml:"reclaim_age"`  // after which tombstones may be forgotten; the same everywhere
+
+	BytesPerSecond      conf.Size `toml:"bytes_per_second"`      // that the node pushes; 0 is no limit
+	OperationsPerSecond int       `toml:"operations_per_second"` // that the node makes; 0 is no limit
 }
 
 // Loop is a piece of background work.
@@ -180,16 +201,19 @@ func DefaultStorage() *Storage {
 		Rings:   Rings{CheckEvery: seconds(15)},
 		Server: StorageServer{
 			ClientTimeout: seconds(60), NodeTimeout: seconds(3), ConnTimeout: seconds(.5), DrainTimeout: seconds(30),
-			ClockSkew: seconds(60), OpenDatabases: metadb.DefaultOpen,
+			DeviceCheckInterval: seconds(5), ClockSkew: seconds(60), OpenDatabases: metadb.DefaultOpen,
 		},
 		Limits:      StorageLimits{MaxMetaCount: limits.Defaults().MaxMetaCount, MaxMetaOverallSize: limits.Defaults().MaxMetaOverallSize},
 		Object:      Object{Service: Service{Enabled: true, Port: 6200}, ContainerUpdateTimeout: seconds(1)},
 		Container:   Service{Enabled: true, Port: 6201},
 		Account:     Service{Enabled: true, Port: 6202},
 		Replication: Replication{Enabled: true, Port: 6203},
-		Updater:     Loop{Enabled: true, Interval: seconds(30)},
-		Stats:       Loop{Enabled: true, Interval: seconds(30)},
-		Admin:       Admin{Listen: "127.0.0.1:6209"},
-		Log:         Log{Level: "info", Format: "text", Requests: "debug"},
+		Replicator: Replicator{
+			Loop: Loop{Enabled: true, Interval: seconds(30)}, NodeTimeout: seconds(10), Concurrency: 4, ReclaimAge: seconds(7 * 24 * 3600),
+		},
+		Updater: Loop{Enabled: true, Interval: seconds(30)},
+		Stats:   Loop{Enabled: true, Interval: seconds(30)},
+		Admin:   Admin{Listen: "127.0.0.1:6209"},
+		Log:     Log{Level: "info", Format: "text", Requests: "debug"},
 	}
 }

@@ -17,10 +17,8 @@ import (
 	"time"
 
 	"martlet/cmd/internal/config"
-	"martlet/internal/device"
 	"martlet/internal/httpapi"
 	"martlet/internal/policy"
-	"martlet/internal/vfs"
 	"martlet/ring"
 	"martlet/ring/builder"
 )
@@ -202,46 +200,6 @@ func TestCompare(t *testing.T) {
 				t.Errorf("%s: no warning of %s:\n%s", name, w, out.String())
 			}
 		}
-	}
-}
-
-func TestLocks(t *testing.T) {
-	root := t.TempDir()
-	for _, d := range []string{"d1", "d2"} {
-		if err := os.Mkdir(filepath.Join(root, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	open := func(names ...string) *device.Set {
-		t.Helper()
-		set, err := device.NewSet(vfs.OS, root, names)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return set
-	}
-	var first, second locks
-	if err := first.take(open("d1", "missing")); err != nil {
-		t.Fatalf("with a device that is missing: %v, want it left out", err)
-	}
-	err := second.take(open("d1", "d2"))
-	if err == nil || !strings.Contains(err.Error(), "d1") || !strings.Contains(err.Error(), "in use by another process") {
-		t.Fatalf("a device that is held: %v, want an error that names it", err)
-	}
-	if err := second.take(open("d2")); err != nil {
-		t.Errorf("what a failed take had locked is still locked: %v", err)
-	}
-	if err := errors.Join(first.release(), second.release()); err != nil {
-		t.Fatal(err)
-	}
-	if err := second.take(open("d1", "d2")); err != nil {
-		t.Errorf("after a release: %v", err)
-	}
-	if err := second.release(); err != nil {
-		t.Fatal(err)
-	}
-	if entries, err := os.ReadDir(filepath.Join(root, "d1")); err != nil || len(entries) != 0 {
-		t.Errorf("locking left %v in the device, %v", entries, err)
 	}
 }
 

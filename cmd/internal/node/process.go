@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"time"
@@ -29,7 +30,7 @@ import (
 type Options struct {
 	Log      *slog.Logger
 	Registry prometheus.Registerer
-	Gatherer prometheus.Gatherer // of the admin address; nil leaves that address out
+	Gatherer prometheus.Gatherer // of the admin address; nil leaves /metrics out there
 	Version  string              // for /info
 }
 
@@ -38,6 +39,7 @@ type process struct {
 	log     *slog.Logger
 	servers []*httpapi.Server
 	work    []task
+	loops   []loop
 	closers []func() error // called last to first
 }
 
@@ -59,11 +61,18 @@ func (p *process) listen(s *httpapi.Server, address string) error {
 	return nil
 }
 
-func (p *process) admin(c config.Admin, gatherer prometheus.Gatherer) error {
-	if gatherer == nil || c.Listen == "" {
+// admin opens the admin address with what every process serves there; more, where
+// not nil, adds to it.
+func (p *process) admin(c config.Admin, gatherer prometheus.Gatherer, more func(*http.ServeMux)) error {
+	if c.Listen == "" {
 		return nil
 	}
-	return p.listen(&httpapi.Server{Name: "admin", Handler: httpapi.Admin(gatherer, c.Profiling), Log: p.log, Drain: time.Second}, c.Listen)
+	mux := http.NewServeMux()
+	mux.Handle("/", httpapi.Admin(gatherer, c.Profiling))
+	if more != nil {
+		more(mux)
+	}
+	return p.listen(&httpapi.Server{Name: "admin", Handler: mux, Log: p.log, Drain: time.Second}, c.Listen)
 }
 
 // addressOf is where the server of that name listens.
@@ -74,6 +83,17 @@ func (p *process) addressOf(name string) string {
 		}
 	}
 	return ""
+}
+
+// loop is background work that paces itself.
+type loop struct {
+	name string
+	run  func(context.Context) error
+}
+
+// beside has a function run while the process does.
+func (p *process) beside(name string, run func(context.Context) error) {
+	p.loops = append(p.loops, loop{name, run})
 }
 
 func (p *process) every(name string, interval time.Duration, pass daemon.Pass) {
@@ -91,6 +111,9 @@ func (p *process) run(ctx context.Context) error {
 	for _, t := range p.work {
 		log := p.log.With(slog.String("work", t.name))
 		work.Go(t.name, func(ctx context.Context) error { return daemon.Forever(ctx, log, t.every, t.pass) })
+	}
+	for _, l := range p.loops {
+		work.Go(l.name, l.run)
 	}
 	listeners := daemon.NewGroup(ctx)
 	for _, s := range p.servers {
@@ -112,7 +135,7 @@ func (p *process) close() error {
 	for _, f := range slices.Backward(p.closers) {
 		all = append(all, f())
 	}
-	p.servers, p.closers, p.work = nil, nil, nil
+	p.servers, p.closers, p.work, p.loops = nil, nil, nil, nil
 	return errors.Join(all...)
 }
 

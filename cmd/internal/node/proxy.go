@@ -63,7 +63,7 @@ func (p *Proxy) open(c *config.Proxy, o Options) error {
 		return err
 	}
 	p.address = p.addressOf("proxy")
-	return p.admin(c.Admin, o.Gatherer)
+	return p.admin(c.Admin, o.Gatherer, nil)
 }
 
 // Address is where the proxy listens for clients.

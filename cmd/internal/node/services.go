@@ -37,6 +37,8 @@ type parts struct {
 	hasher   name.Hasher
 	rings    rings
 	client   *direct.Client // to other nodes, over the storage network
+
+	replication *replication // nil where it is switched off
 }
 
 func (s *Storage) open(c *config.Storage, o Options) error {
@@ -52,19 +54,22 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 		return err
 	}
 	s.reload(p.rings, c.Rings.CheckEvery.D())
-	if p.devices, err = s.devices(c); err != nil {
+	if p.devices, err = s.devices(c, p.hasher, o); err != nil {
 		return err
 	}
 	p.client = direct.New(direct.Config{
 		ConnectTimeout: c.Server.ConnTimeout.D(), NodeTimeout: c.Server.NodeTimeout.D(), UserAgent: "martlet-storage",
 	})
 	s.atEnd(func() error { p.client.Close(); return nil })
+	if c.Replication.Enabled {
+		p.replication = s.newReplication(p)
+	}
 	for _, open := range []func(parts) error{s.openAccount, s.openContainer, s.openObject, s.openReplication} {
 		if err := open(p); err != nil {
 			return err
 		}
 	}
-	return s.admin(c.Admin, o.Gatherer)
+	return s.admin(c.Admin, o.Gatherer, s.operations)
 }
 
 // databases is what the account and the container server have in common.
@@ -111,7 +116,8 @@ func (s *Storage) openContainer(p parts) error {
 }
 
 // openObject opens the object server, and the updater that delivers what it has
-// queued. The queues are delivered also while the server itself is switched off.
+// queued. The queues are delivered, and objects replicated, also while the server
+// itself is switched off.
 func (s *Storage) openObject(p parts) error {
 	cfg := engine.Defaults()
 	cfg.Buffers, cfg.Log = blob.NewBuffers(objectMemory), p.o.Log
@@ -127,9 +133,6 @@ func (s *Storage) openObject(p parts) error {
 		}
 		s.every("updater", p.c.Updater.Interval.D(), u.Pass)
 	}
-	if !p.c.Object.Enabled {
-		return nil
-	}
 	settings := object.Defaults()
 	settings.ClockSkew = p.c.Server.ClockSkew.D()
 	settings.ContainerUpdateTimeout = p.c.Object.ContainerUpdateTimeout.D()
@@ -138,6 +141,14 @@ func (s *Storage) openObject(p parts) error {
 	})
 	if err != nil {
 		return err
+	}
+	if p.replication != nil {
+		if err := p.replication.objects(p, stores, server); err != nil {
+			return err
+		}
+	}
+	if !p.c.Object.Enabled {
+		return nil
 	}
 	s.every("object sweep", sweepEvery, func(ctx context.Context) error {
 		var all []error
@@ -152,13 +163,6 @@ func (s *Storage) openObject(p parts) error {
 		s.compare("object"+i.Suffix(), source.Ring(), at(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	}
 	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), server})
-}
-
-func (s *Storage) openReplication(p parts) error {
-	if !p.c.Replication.Enabled {
-		return nil
-	}
-	return s.serve(p.c, p.o, service{"replication", at(p.c.Replication.Address, p.c.Replication.Port), replication})
 }
 
 // primaries are the partition of a path, and the devices that should hold it.

@@ -10,20 +10,21 @@ import (
 	"martlet/cmd/internal/config"
 	"martlet/internal/backend"
 	"martlet/internal/device"
-	"martlet/internal/errs"
 	"martlet/internal/httpapi"
-	"martlet/internal/vfs"
+	"martlet/replicator"
 )
 
 // Storage is one storage process.
 type Storage struct {
 	process
+	owned      *device.Set
+	replicator *replicator.Replicator // nil where replication is switched off
 }
 
 // OpenStorage opens everything that a storage node needs, its listeners included.
 // What it returns is to be run, or closed.
 func OpenStorage(c *config.Storage, o Options) (*Storage, error) {
-	s := &Storage{process{log: o.Log}}
+	s := &Storage{process: process{log: o.Log}}
 	if err := s.open(c, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("storage: %w", err), s.close())
 	}
@@ -58,29 +59,9 @@ func (s *Storage) serve(c *config.Storage, o Options, v service) error {
 		Server: v.name, Silence: c.Server.ClientTimeout.D(), Log: o.Log, Level: level, Metrics: metrics,
 	}
 	return s.listen(&httpapi.Server{
-		Name: v.name, Handler: httpapi.Observe(httpapi.Backend(v.handler, o.Log), observed), Log: o.Log,
+		Name: v.name, Handler: httpapi.Observe(httpapi.Backend(suspecting(s.owned, v.handler), o.Log), observed), Log: o.Log,
 		Silence: c.Server.ClientTimeout.D(), Drain: c.Server.DrainTimeout.D(),
 	}, v.address)
 }
 
 func at(address string, port int) string { return net.JoinHostPort(address, strconv.Itoa(port)) }
-
-// replication answers on the replication network, where no verb is served yet:
-// 405 to all of them.
-var replication = backend.HandlerFunc(func(_ context.Context, r *backend.Request) (*backend.Response, error) {
-	return nil, errs.E(errs.Op("replication"), errs.Subject(r.Method), errs.Method)
-})
-
-// devices opens the node's devices, locked against every other process.
-func (s *Storage) devices(c *config.Storage) (*device.Set, error) {
-	set, err := device.NewSet(vfs.OS, c.Server.Root, c.Server.Devices)
-	if err != nil {
-		return nil, err
-	}
-	var held locks
-	if err := held.take(set); err != nil {
-		return nil, err
-	}
-	s.atEnd(held.release)
-	return set, nil
-}

@@ -1,0 +1,129 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+
+	"martlet/internal/backend"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/replwire"
+	"martlet/object/engine"
+	"martlet/replicator/objects"
+)
+
+// objectStore is a device's engine as replication sees it.
+type objectStore struct{ engine *engine.Engine }
+
+var _ objects.Store = objectStore{}
+
+// Policies returns the policies that have had an object here.
+func (s objectStore) Policies() ([]policy.Index, error) { return s.engine.Policies() }
+
+// Walk yields what is under the hashes of a range.
+func (s objectStore) Walk(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[replwire.Object, error] {
+	return func(yield func(replwire.Object, error) bool) {
+		for entry, err := range s.engine.Walk(ctx, p, from, to) {
+			if !yield(wireObject(entry.Hash, &entry.State), err) {
+				return
+			}
+		}
+	}
+}
+
+// Stat returns what is under a hash.
+func (s objectStore) Stat(ctx context.Context, p policy.Index, h name.Hash) (objects.State, error) {
+	st, err := s.engine.Stat(ctx, engine.Location{Policy: p, Hash: h})
+	if err != nil {
+		return objects.State{}, err
+	}
+	return objects.State{Object: wireObject(h, &st), Name: st.Name, ContentType: st.ContentType, Meta: st.Meta}, nil
+}
+
+// Open opens the data under a hash.
+func (s objectStore) Open(ctx context.Context, p policy.Index, h name.Hash) (*objects.Version, error) {
+	r, err := s.engine.Open(ctx, engine.Location{Policy: p, Hash: h})
+	if err != nil {
+		return nil, err
+	}
+	v, state := r.Version(), r.State()
+	fields := append(append(make(backend.Header, 0, len(v.System)+len(v.Meta)), v.System...), v.Meta...)
+	return &objects.Version{
+		Time: v.Time, Length: state.Length, MD5: v.MD5, CRC: state.CRC, Name: v.Name,
+		ContentType: v.ContentType, Fields: fields, Body: &checked{r: r, left: state.Length},
+	}, nil
+}
+
+// Drop removes a name whose state is exactly that.
+func (s objectStore) Drop(ctx context.Context, p policy.Index, o replwire.Object) (bool, error) {
+	state := engine.State{
+		Time: o.Times.Data, ContentTypeTime: o.Times.ContentType, MetaTime: o.Times.Meta, Length: o.Length, MD5: o.MD5, CRC: o.CRC,
+	}
+	switch o.Kind {
+	case replwire.Data:
+		state.Kind = engine.Live
+	case replwire.Tombstone:
+		state.Kind = engine.Deleted
+	case replwire.Waiting:
+		state.Kind = engine.Absent
+	case replwire.Lost:
+		return false, errors.New("what was lost is not dropped")
+	}
+	return s.engine.Drop(ctx, engine.Location{Policy: p, Hash: o.Hash}, state)
+}
+
+// wireObject is a state in the words of replication. A name of which anything was
+// lost is lost: nothing of it is handed on.
+func wireObject(h name.Hash, s *engine.State) replwire.Object {
+	o := replwire.Object{Hash: h, Times: s.Packed()}
+	switch {
+	case s.Kind == engine.Lost, s.MetaLost:
+		o.Kind = replwire.Lost
+		return o
+	case s.Kind == engine.Live:
+		o.Kind = replwire.Data
+		o.MD5, o.Length, o.CRC = s.MD5, s.Length, s.CRC
+		o.SystemSum = replwire.Sum(s.System)
+	case s.Kind == engine.Deleted:
+		o.Kind = replwire.Tombstone
+	case s.Newest().IsZero():
+		return o
+	default:
+		o.Kind = replwire.Waiting
+	}
+	o.MetaSum = replwire.Sum(s.Meta)
+	o.TypeSum = replwire.Sum(backend.Header{{Value: s.ContentType}})
+	return o
+}
+
+// checked reads the checked data of an object.
+type checked struct {
+	r         *engine.Reader
+	off, left int64
+}
+
+// readBlock is how many bytes are read and checked at once.
+const readBlock = 1 << 20
+
+// Read implements io.Reader.
+func (c *checked) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, io.EOF
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	b, err := c.r.View(c.off, min(c.left, readBlock))
+	if err != nil {
+		return 0, err
+	}
+	n := copy(p, b)
+	c.off += int64(n)
+	c.left -= int64(n)
+	return n, nil
+}
+
+// Close gives back what the reader holds.
+func (c *checked) Close() error { return c.r.Close() }

@@ -1,0 +1,173 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"martlet/internal/direct"
+	"martlet/internal/errs"
+	"martlet/internal/httpapi"
+	"martlet/internal/policy"
+	"martlet/object"
+	"martlet/replicator"
+	"martlet/replicator/objects"
+	"martlet/ring"
+)
+
+// replication is what the node's servers hand to its replicator while they are
+// opened.
+type replication struct {
+	nodeID string
+	pace   *replicator.Pace
+	client *direct.Client // to other nodes, over the replication network
+	kinds  []replicator.Kind
+}
+
+// newReplication begins the replication of a node. Requests leave from the node's
+// own address on that network, by which peers know it.
+func (s *Storage) newReplication(p parts) *replication {
+	c := p.c
+	cfg := direct.Config{
+		ConnectTimeout: c.Server.ConnTimeout.D(), NodeTimeout: c.Replicator.NodeTimeout.D(), UserAgent: "martlet-replicator",
+		MaxIdlePerAddr: 16,
+	}
+	if ip := net.ParseIP(c.Replication.Address); ip != nil {
+		cfg.Dial = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: ip}}).DialContext
+	}
+	r := &replication{
+		nodeID: replicator.NewNodeID(), client: direct.New(cfg),
+		pace: replicator.NewPace(int64(c.Replicator.BytesPerSecond), int64(c.Replicator.OperationsPerSecond)),
+	}
+	s.atEnd(func() error { r.client.Close(); return nil })
+	return r
+}
+
+// objects adds the objects of a node, and the server that merges what is pushed.
+func (r *replication) objects(p parts, stores object.Stores, server *object.Server) error {
+	cfg := objects.Defaults()
+	cfg.Concurrency, cfg.ReclaimAge = p.c.Replicator.Concurrency, p.c.Replicator.ReclaimAge.D()
+	neutral := map[string]objects.Store{}
+	for device, store := range stores {
+		neutral[device] = objectStore{store.Engine}
+	}
+	kind, err := objects.New(cfg, objects.Deps{
+		Stores: neutral, Self: at(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
+		Ring: func(i policy.Index) *ring.Ring {
+			if source := p.rings.objects[i]; source != nil {
+				return source.Ring()
+			}
+			return nil
+		},
+		Hasher: p.hasher, Merge: server, Peers: r.client, Pace: r.pace, Log: p.o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	r.kinds = append(r.kinds, kind)
+	return nil
+}
+
+// openReplication opens the listener on the replication network and the passes.
+func (s *Storage) openReplication(p parts) error {
+	if !p.c.Replication.Enabled {
+		return nil
+	}
+	known := &peers{rings: p.rings}
+	for _, text := range p.c.Replication.Peers {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("replication.peers: %w", err)
+		}
+		known.more = append(known.more, prefix)
+	}
+	r, err := replicator.New(replicator.Deps{
+		Devices: p.devices, Kinds: p.replication.kinds, NodeID: p.replication.nodeID, Peer: known.known, Registry: p.o.Registry, Log: p.o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	s.atEnd(r.Close)
+	if p.c.Replicator.Enabled {
+		s.every("replicator", p.c.Replicator.Interval.D(), func(ctx context.Context) error {
+			_, err := r.Pass(ctx, replicator.Options{}) // what it could not confirm it has logged, and the next one tries again
+			return err
+		})
+	}
+	s.replicator = r
+	return s.serve(p.c, p.o, service{"replication", at(p.c.Replication.Address, p.c.Replication.Port), r})
+}
+
+// Replicate makes one pass of replication now, over one device or, where that is
+// "", all of them.
+func (s *Storage) Replicate(ctx context.Context, device string) (replicator.Report, error) {
+	if s.replicator == nil {
+		return replicator.Report{}, errs.Refuse(errs.Unavailable, "replication is switched off on this node")
+	}
+	return s.replicator.Pass(ctx, replicator.Options{Device: device})
+}
+
+// peers are the addresses that replication requests are taken from: those that the
+// rings have for a node on either network, and those that the configuration adds.
+type peers struct {
+	rings rings
+	more  []netip.Prefix
+
+	mu    sync.Mutex
+	seen  map[string]*ring.Ring   // mu; the generations that addrs is of
+	addrs map[netip.Addr]struct{} // mu
+}
+
+func (p *peers) known(a netip.Addr) bool {
+	now := make(map[string]*ring.Ring, 3)
+	for name, source := range p.rings.named {
+		now[name] = source.Ring()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !maps.Equal(now, p.seen) {
+		p.learn(now)
+	}
+	_, ok := p.addrs[a]
+	return ok || slices.ContainsFunc(p.more, func(n netip.Prefix) bool { return n.Contains(a) })
+}
+
+// learn reads the addresses out of new rings.
+func (p *peers) learn(all map[string]*ring.Ring) {
+	p.seen, p.addrs = all, map[netip.Addr]struct{}{}
+	for _, r := range all {
+		for d := range r.Devices() {
+			for _, text := range []string{d.ReplicationIP, d.IP} {
+				if a, err := netip.ParseAddr(text); err == nil {
+					p.addrs[a.Unmap()] = struct{}{}
+				}
+			}
+		}
+	}
+}
+
+// operations adds to the admin address what an operator can ask of a storage node.
+func (s *Storage) operations(mux *http.ServeMux) {
+	mux.HandleFunc("POST /replicate", func(w http.ResponseWriter, r *http.Request) {
+		report, err := s.Replicate(r.Context(), r.URL.Query().Get("device"))
+		if err != nil {
+			text := cmp.Or(errs.PublicOf(err), err.Error()) // it goes to an operator
+			http.Error(w, text, httpapi.Status(err))
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(report); err != nil {
+			s.log.LogAttrs(r.Context(), slog.LevelWarn, "report was not sent", slog.Any("err", err))
+		}
+	})
+}

@@ -1,0 +1,423 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
+	"martlet/internal/vfs"
+	"martlet/object/engine"
+	"martlet/replicator"
+	"martlet/replicator/objects"
+)
+
+// Whatever was written to whom, in whatever order, one pass of each node leaves
+// every primary with the join of all writes, and handoffs with nothing.
+func TestObjectsMeet(t *testing.T) {
+	fields := func(v string) backend.Header { return backend.Header{{Name: "X-Object-Meta-K", Value: v}} }
+	base := timestamp.Now().Add(-time.Hour)
+	f := newFleet(t, 5, 3, inMemory)
+	all := f.open(vfs.NewMem(), "reference", "reference")
+	names := []string{"x", "y"}
+	rapid.Check(t, func(rt *rapid.T) {
+		defer f.forget(slices.Concat(f.nodes, []*small{all}), names) // one fleet serves all
+		for range rapid.IntRange(1, 12).Draw(rt, "writes") {
+			n := f.nodes[rapid.IntRange(0, 4).Draw(rt, "node")]
+			o := names[rapid.IntRange(0, 1).Draw(rt, "object")]
+			ts := base.Add(time.Duration(rapid.IntRange(1, 6).Draw(rt, "time")) * time.Second)
+			v := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "value")
+			switch rapid.IntRange(0, 4).Draw(rt, "write") {
+			case 0, 1:
+				h := append(fields(v), backend.Field{Name: "X-Object-Sysmeta-S", Value: v})
+				f.write(n, "PUT", o, ts, h, v, true)
+				f.write(all, "PUT", o, ts, h, v, true)
+			case 2:
+				f.write(n, "DELETE", o, ts, nil, "", true)
+				f.write(all, "DELETE", o, ts, nil, "", true)
+			case 3:
+				f.write(n, "POST", o, ts, fields(v), "", true)
+				f.write(all, "POST", o, ts, fields(v), "", true)
+			case 4:
+				h := append(fields(v), backend.Field{Name: backend.ContentType, Value: "text/" + v})
+				f.write(n, "POST", o, ts, h, "", true)
+				f.write(all, "POST", o, ts, h, "", true)
+			}
+		}
+		order := rapid.Permutation(f.nodes).Draw(rt, "order")
+		if c := f.pass(order...); c.Failed > 0 {
+			for _, o := range names {
+				for i, n := range f.nodes {
+					rt.Logf("%s at %d: %+v", o, i, f.state(n, o))
+				}
+			}
+			rt.Fatalf("not confirmed: %+v", c.Failures)
+		}
+		for _, o := range names {
+			want := wireObject(f.at(o).Hash, pointer(f.state(all, o)))
+			for i, n := range f.nodes {
+				got := wireObject(f.at(o).Hash, pointer(f.state(n, o)))
+				if i >= 3 {
+					if got.Kind != 0 {
+						rt.Fatalf("%s: handoff %d still has %+v", o, i, got)
+					}
+				} else if got != want {
+					rt.Fatalf("%s: primary %d has\n%+v, want\n%+v", o, i, got, want)
+				}
+			}
+		}
+		if c := f.pass(f.nodes...); c.Pushed > 0 || c.Dropped > 0 {
+			rt.Fatalf("another pass did something: %+v", c)
+		}
+	})
+}
+
+// forget has nodes drop all that they have of some names.
+func (f *fleet) forget(nodes []*small, names []string) {
+	f.t.Helper()
+	for _, n := range nodes {
+		for _, o := range names {
+			s := f.state(n, o)
+			if s.Newest().IsZero() {
+				continue
+			}
+			if _, err := n.store.Drop(f.t.Context(), f.at(o), s); err != nil {
+				f.t.Fatal(err)
+			}
+		}
+	}
+}
+
+func pointer[T any](v T) *T { return &v }
+
+// A handoff drops nothing for an answer that does not say, in whole, that the
+// primary has it.
+func TestNothingDropped(t *testing.T) {
+	list := func(list ...replwire.Object) []byte {
+		b := replwire.Begin(nil, replwire.Objects)
+		for i := range list {
+			b = replwire.AppendObject(b, &list[i])
+		}
+		return replwire.End(b, len(list), false)
+	}
+	const node = "another"
+	answer := func(status int, id string, body []byte) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if id != "" {
+				w.Header().Set(replicator.NodeHeader, id)
+			}
+			w.WriteHeader(status)
+			if r.Method == "REPLICATE" {
+				_, _ = w.Write(body)
+			}
+		}
+	}
+	f := newFleet(t, 4, 3, onDisk)
+	handoff, primary := f.nodes[3], f.nodes[1]
+	ts := timestamp.Now()
+	for _, n := range f.nodes {
+		f.write(n, "PUT", "o", ts, nil, "body", false)
+	}
+	before := f.state(handoff, "o")
+	mine := wireObject(f.at("o").Hash, &before)
+	older := mine
+	older.Times = timestamp.Packed{Data: timestamp.FromTicks(1), ContentType: timestamp.FromTicks(1), Meta: timestamp.FromTicks(1)}
+	lost := replwire.Object{Hash: mine.Hash, Kind: replwire.Lost, Times: timestamp.Packed{Data: ts.Next(), ContentType: ts.Next(), Meta: ts.Next()}}
+	elsewhere := mine
+	elsewhere.Hash[15] ^= 1
+	twice := f.nodes[0].repl.NodeID
+	good := primary.serving()
+	for what, tt := range map[string]http.HandlerFunc{
+		"says nothing":             answer(200, node, nil),
+		"does not say who it is":   answer(200, "", list(mine)),
+		"is this node":             answer(200, handoff.repl.NodeID, list(mine)),
+		"is another primary":       answer(200, twice, list(mine)),
+		"is cut short":             answer(200, node, list(mine)[:40]),
+		"is garbled":               answer(200, node, bytes.Replace(list(mine), mine.MD5[:4], []byte("abcd"), 1)),
+		"is of another kind":       answer(200, node, replwire.End(replwire.Begin(nil, replwire.Accounts), 0, false)),
+		"is about other names":     answer(200, node, list(elsewhere)),
+		"has no success":           answer(404, node, list(mine)),
+		"is refused":               answer(403, node, list(mine)),
+		"fails":                    answer(507, node, list(mine)),
+		"lost what was newer":      answer(200, node, list(lost)),
+		"refuses what it lacks":    refusing(409, answer(200, node, list())),
+		"refuses what is newer":    refusing(409, answer(200, node, list(older))),
+		"has forgotten what lives": refusing(410, answer(200, node, list())),
+		"takes nothing":            refusing(507, answer(200, node, list())),
+		"breaks off": func(http.ResponseWriter, *http.Request) {
+			panic(http.ErrAbortHandler)
+		},
+		"becomes another": func(w http.ResponseWriter, r *http.Request) {
+			answer(200, replicator.NewNodeID(), list())(w, r)
+		},
+	} {
+		primary.serve(tt)
+		c := f.pass(handoff)
+		if c.Failed == 0 || c.Dropped != 0 {
+			t.Errorf("a primary that %s: %+v, want a failure and nothing dropped", what, c)
+		}
+		if got := f.state(handoff, "o"); got.Kind != engine.Live || got.Packed() != before.Packed() {
+			t.Errorf("a primary that %s: the handoff has %+v", what, got)
+		}
+	}
+	primary.serve(good)
+	if c := f.pass(handoff); c.Failed != 0 || c.Dropped != 1 || c.Pushed != 0 {
+		t.Errorf("when all primaries answer: %+v, want it dropped", c)
+	}
+}
+
+// refusing answers what is pushed with a status.
+func refusing(status int, list http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != "REPLICATE" {
+			w.WriteHeader(status)
+			return
+		}
+		list(w, r)
+	}
+}
+
+// A node that does not know its own address in the ring takes itself for a handoff,
+// and must not drop what it then finds with itself.
+func TestSelfIsNoPeer(t *testing.T) {
+	f := newFleet(t, 3, 3, onDisk)
+	old := f.nodes[0]
+	confused := f.open(vfs.OS, old.address, "127.0.0.1:1")
+	old.serve(confused.serving()) // the ring's address leads to it
+	ts := timestamp.Now()
+	for _, n := range []*small{confused, f.nodes[1], f.nodes[2]} {
+		f.write(n, "PUT", "o", ts, nil, "body", false)
+	}
+	c := f.pass(confused)
+	if c.Failed == 0 || c.Dropped != 0 || !strings.Contains(fmt.Sprint(c.Failures), "the device itself") {
+		t.Errorf("%+v, want a failure that says so", c)
+	}
+	if s := f.state(confused, "o"); s.Kind != engine.Live {
+		t.Errorf("it dropped its own copy: %+v", s)
+	}
+}
+
+// What changes on a handoff while it is being pushed stays there.
+func TestDropOfWhatChanged(t *testing.T) {
+	f := newFleet(t, 4, 3, onDisk)
+	handoff, primary := f.nodes[3], f.nodes[2]
+	ts := timestamp.Now()
+	f.write(handoff, "PUT", "o", ts, nil, "body", false)
+	good := primary.serving()
+	var changed atomic.Bool
+	primary.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "PUT" && !changed.Swap(true) {
+			f.write(handoff, "PUT", "o", ts.Next(), nil, "newer", false)
+		}
+		good.ServeHTTP(w, r)
+	}))
+	if c := f.pass(handoff); c.Dropped != 0 || !changed.Load() {
+		t.Errorf("%+v, want nothing dropped", c)
+	}
+	if s := f.state(handoff, "o"); s.Time != ts.Next() {
+		t.Errorf("the handoff has %+v, want the newer version", s)
+	}
+	if c := f.pass(handoff); c.Dropped != 1 || c.Failed != 0 {
+		t.Errorf("the next pass: %+v, want it dropped", c)
+	}
+	for i, n := range f.nodes[:3] {
+		if s := f.state(n, "o"); s.Time != ts.Next() {
+			t.Errorf("primary %d has %+v", i, s)
+		}
+	}
+}
+
+// Tombstones past the reclaim age are pushed where something older is, and nowhere
+// else; those who have nothing refuse them.
+func TestReclaimAge(t *testing.T) {
+	f := newFleet(t, 4, 3, onDisk)
+	ts := timestamp.Now()
+	f.write(f.nodes[0], "PUT", "o", ts, nil, "body", false)
+	f.write(f.nodes[1], "DELETE", "o", ts.Next(), nil, "", false)
+	f.write(f.nodes[3], "DELETE", "gone", ts, nil, "", false)
+	f.write(f.nodes[3], "POST", "waiting", ts, nil, "", true)
+	for _, n := range f.nodes {
+		n.now = n.now.Add(8 * 24 * time.Hour)
+	}
+	if c := f.pass(f.nodes...); c.Failed != 0 {
+		t.Errorf("not confirmed: %+v", c.Failures)
+	}
+	if s := f.state(f.nodes[0], "o"); s.Kind != engine.Deleted {
+		t.Errorf("what was deleted is %+v where it was not known", s)
+	}
+	for _, o := range []string{"gone", "waiting"} {
+		for i, n := range f.nodes {
+			if s := f.state(n, o); !s.Newest().IsZero() {
+				t.Errorf("%s: node %d has %+v, want nothing", o, i, s)
+			}
+		}
+	}
+	for method, want := range map[string]int{"DELETE": 410, "POST": 410, "PUT": 201} {
+		h := append(commit("x"), backend.Field{Name: backend.Timestamp, Value: ts.String()})
+		if status, text := f.push(f.nodes[2], method, "old"+method, h, map[bool]string{true: "x"}[method == "PUT"]); status != want {
+			t.Errorf("%s of what is that old: %d %s, want %d", method, status, text, want)
+		}
+	}
+}
+
+// A push that contradicts itself is refused with nothing of it applied.
+func TestBadPushes(t *testing.T) {
+	f := newFleet(t, 1, 1, onDisk)
+	n := f.nodes[0]
+	stamp := timestamp.Now().String()
+	good := append(commit("body"), backend.Field{Name: backend.Timestamp, Value: stamp})
+	with := func(name, value string) backend.Header {
+		h := slices.Clone(good)
+		h.Set(name, value)
+		return h
+	}
+	beside := (uint32(f.ring.Partition(f.at("o").Hash)) + 1) % (1 << power)
+	for what, tt := range map[string]struct {
+		method string
+		header backend.Header
+		body   string
+		want   int
+	}{
+		"other partition":     {"PUT", with("path", backend.Target{Device: "d", Partition: beside, Path: thing("o")}.Quoted()), "body", 400},
+		"other part power":    {"PUT", with(replwire.PartPowerHeader, "20"), "body", 400},
+		"other checksum":      {"PUT", with(backend.CommitCRC, "00000000"), "body", 422},
+		"other bytes":         {"PUT", good, "b0dy", 422},
+		"garbled checksum":    {"PUT", with(backend.CommitCRC, "x"), "body", 400},
+		"garbled ETag":        {"PUT", with(backend.CommitETag, "x"), "body", 400},
+		"no commit":           {"PUT", backend.Header{{Name: backend.Timestamp, Value: stamp}, {Name: backend.ContentType, Value: "a/b"}}, "body", 400},
+		"no time":             {"PUT", commit("body"), "body", 400},
+		"garbled time":        {"PUT", with(backend.Timestamp, "now"), "body", 400},
+		"time to come":        {"PUT", with(backend.Timestamp, timestamp.Now().Add(time.Hour).String()), "body", 400},
+		"no policy":           {"PUT", with(backend.PolicyIndex, ""), "body", 400},
+		"unknown policy":      {"PUT", with(backend.PolicyIndex, "7"), "body", 400},
+		"no content type":     {"PUT", with(backend.ContentType, ""), "body", 400},
+		"a container":         {"PUT", with("path", "/d/0/a/c"), "body", 400},
+		"tombstone with body": {"DELETE", good, "body", 400},
+		"metadata with body":  {"POST", good, "body", 400},
+		"tombstone to come":   {"DELETE", with(backend.Timestamp, timestamp.Now().Add(time.Hour).String()), "", 400},
+	} {
+		if status, text := f.push(n, tt.method, "o", tt.header, tt.body); status != tt.want {
+			t.Errorf("%s: %d %s, want %d", what, status, text, tt.want)
+		}
+		if s := f.state(n, "o"); !s.Newest().IsZero() {
+			t.Fatalf("%s: left %+v", what, s)
+		}
+	}
+	f.truncated(n, stamp)
+	if s := f.state(n, "o"); !s.Newest().IsZero() {
+		t.Errorf("a body that broke off left %+v", s)
+	}
+	if status, text := f.push(n, "PUT", "o", good, "body"); status != 201 {
+		t.Errorf("the good one: %d %s", status, text)
+	}
+}
+
+// What is damaged is never pushed nor dropped, and is repaired from a replica that
+// is whole.
+func TestDamaged(t *testing.T) {
+	f := newFleet(t, 4, 3, onDisk)
+	body := strings.Repeat("x", 100_000)
+	ts := timestamp.Now()
+	damage := func(n *small, object string) {
+		t.Helper()
+		h := f.at(object).Hash.String()
+		file := filepath.Join(n.root, "objects", h[:3], h+".data")
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[4096+90_000] ^= 1
+		if err := os.WriteFile(file, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.write(f.nodes[3], "PUT", "only", ts, nil, body, false)
+	damage(f.nodes[3], "only")
+	if c := f.pass(f.nodes[3]); c.Failed == 0 || c.Dropped != 0 || c.Pushed != 0 {
+		t.Errorf("a damaged handoff: %+v, want a failure", c)
+	}
+	for i, n := range f.nodes[:3] {
+		if s := f.state(n, "only"); s.Kind != engine.Absent {
+			t.Errorf("primary %d got %+v of it", i, s)
+		}
+	}
+	if s := f.state(f.nodes[3], "only"); s.Kind != engine.Lost {
+		t.Errorf("the handoff has %+v, want it lost", s)
+	}
+
+	for _, n := range f.nodes[:3] {
+		f.write(n, "PUT", "o", ts, nil, body, false)
+	}
+	bad := f.nodes[0]
+	damage(bad, "o")
+	if v, err := (objectStore{bad.store}).Open(t.Context(), 0, f.at("o").Hash); err != nil {
+		t.Fatal(err)
+	} else if _, err := io.Copy(io.Discard, v.Body); !errs.Is(err, errs.Corrupt) {
+		t.Errorf("reading a damaged body: %v", err)
+	} else {
+		v.Body.Close()
+	}
+	if s := f.state(bad, "o"); s.Kind != engine.Lost {
+		t.Fatalf("after it was read: %+v", s)
+	}
+	if c := f.pass(f.nodes[1]); c.Failed != 0 || c.Pushed != 1 || c.Bytes != int64(len(body)) {
+		t.Errorf("the repair: %+v, want one push", c)
+	}
+	if s := f.state(bad, "o"); s.Kind != engine.Live || s.Time != ts {
+		t.Errorf("after the repair: %+v", s)
+	}
+}
+
+// A peer that is down is not asked again and again, and the others get theirs.
+func TestPeerIsDown(t *testing.T) {
+	f := newFleet(t, 3, 3, inMemory)
+	ts := timestamp.Now()
+	const names = 40
+	for i := range names {
+		f.write(f.nodes[0], "PUT", fmt.Sprint("o", i), ts, nil, "body", false)
+	}
+	var asked atomic.Int64
+	f.nodes[1].serve(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked.Add(1)
+		panic(http.ErrAbortHandler)
+	}))
+	c := f.pass(f.nodes[0])
+	if c.Failed != names || c.Pushed != names {
+		t.Errorf("%d failed, %d pushed, want %d each: %+v", c.Failed, c.Pushed, names, c.Failures)
+	}
+	if limit := int64(2 * objects.Defaults().Concurrency); asked.Load() > limit {
+		t.Errorf("the peer that is down was asked %d times, want at most %d", asked.Load(), limit)
+	}
+}
+
+// The context ends a pass.
+func TestPassIsCancelled(t *testing.T) {
+	f := newFleet(t, 4, 3, inMemory)
+	for i := range 20 {
+		f.write(f.nodes[3], "PUT", fmt.Sprint("o", i), timestamp.Now(), nil, "body", false)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	good := f.nodes[0].serving()
+	f.nodes[0].serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cancel()
+		good.ServeHTTP(w, r)
+	}))
+	if r, err := f.nodes[3].repl.Pass(ctx, replicator.Options{}); !errs.Is(err, errs.Aborted) || r.Whole() {
+		t.Errorf("%+v, %v, want it aborted", r, err)
+	}
+}

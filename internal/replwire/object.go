@@ -1,0 +1,199 @@
+package replwire
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"hash/fnv"
+	"io"
+
+	"martlet/internal/backend"
+	"martlet/internal/name"
+	"martlet/internal/timestamp"
+)
+
+// ObjectKind says what is under a name.
+type ObjectKind byte
+
+// The kinds of states of a name.
+const (
+	Waiting   ObjectKind = 1 // metadata whose data has not come
+	Data      ObjectKind = 2
+	Tombstone ObjectKind = 3
+	Lost      ObjectKind = 4 // its newest version was damaged, and has not been replaced
+)
+
+// Object is what a device holds under one name. Two that are equal are the same
+// state.
+type Object struct {
+	Hash  name.Hash
+	Kind  ObjectKind
+	Times timestamp.Packed // of Lost, the data's is that of what was lost, if it is known
+
+	MD5    [16]byte // of the data; with Length and CRC zero where there is none
+	Length int64    // bytes
+	CRC    uint32   // CRC32C of the data
+
+	// SystemSum, MetaSum and TypeSum are checksums (Sum) of the fields that stay as
+	// long as the data, of those in force that an update replaces, and of the
+	// content type. They tell apart what times do not.
+	SystemSum, MetaSum, TypeSum uint64
+}
+
+// Sum is a checksum of fields, whatever their order; 0 for none.
+func Sum(fields backend.Header) uint64 {
+	var sum uint64
+	for _, f := range fields {
+		h := fnv.New64a()
+		_, _ = io.WriteString(h, f.Name) // a hash takes everything
+		_, _ = h.Write([]byte{0})
+		_, _ = io.WriteString(h, f.Value)
+		sum += h.Sum64()
+	}
+	return sum
+}
+
+const objectSize = 16 + 1 + 3*16 + 16 + 8 + 4 + 3*8
+
+// MaxObjects is how many objects a list may hold.
+const MaxObjects = (MaxList - headSize - tailSize) / objectSize
+
+// AppendObject appends a record to a list that was begun with Begin.
+func AppendObject(b []byte, o *Object) []byte {
+	be := binary.BigEndian
+	b = append(append(b, o.Hash[:]...), byte(o.Kind))
+	for _, t := range [...]timestamp.T{o.Times.Data, o.Times.ContentType, o.Times.Meta} {
+		b = be.AppendUint64(be.AppendUint64(b, uint64(t.Ticks())), t.Offset())
+	}
+	b = be.AppendUint64(append(b, o.MD5[:]...), uint64(o.Length))
+	b = be.AppendUint32(b, o.CRC)
+	return be.AppendUint64(be.AppendUint64(be.AppendUint64(b, o.SystemSum), o.MetaSum), o.TypeSum)
+}
+
+// ParseObjects reads a list of objects: in order of hash, each once, all between
+// from and to. The error wraps ErrList.
+func ParseObjects(b []byte, from, to name.Hash) (list []Object, more bool, err error) {
+	records, count, more, err := Open(b, Objects)
+	if err != nil {
+		return nil, false, err
+	}
+	if count*objectSize != len(records) {
+		return nil, false, bad("%d objects in %d bytes", count, len(records))
+	}
+	list = make([]Object, count)
+	for i := range list {
+		o := &list[i]
+		if err := o.parse(records[i*objectSize:][:objectSize]); err != nil {
+			return nil, false, err
+		}
+		if bytes.Compare(o.Hash[:], from[:]) < 0 || bytes.Compare(o.Hash[:], to[:]) > 0 {
+			return nil, false, bad("hash %s is outside of %s to %s", o.Hash, from, to)
+		}
+		if i > 0 && bytes.Compare(list[i-1].Hash[:], o.Hash[:]) >= 0 {
+			return nil, false, bad("hash %s comes after %s", o.Hash, list[i-1].Hash)
+		}
+	}
+	return list, more, nil
+}
+
+func (o *Object) parse(b []byte) error {
+	be := binary.BigEndian
+	copy(o.Hash[:], b)
+	o.Kind = ObjectKind(b[16])
+	ok := o.Kind >= Waiting && o.Kind <= Lost
+	for i, t := range [...]*timestamp.T{&o.Times.Data, &o.Times.ContentType, &o.Times.Meta} {
+		ticks := int64(be.Uint64(b[17+16*i:]))
+		*t = timestamp.FromTicks(ticks).WithOffset(be.Uint64(b[25+16*i:]))
+		ok = ok && t.Ticks() == ticks
+	}
+	copy(o.MD5[:], b[65:])
+	o.Length = int64(be.Uint64(b[81:]))
+	o.CRC = be.Uint32(b[89:])
+	o.SystemSum, o.MetaSum, o.TypeSum = be.Uint64(b[93:]), be.Uint64(b[101:]), be.Uint64(b[109:])
+	if o.Kind != Data {
+		ok = ok && o.Length == 0 && o.CRC == 0 && o.MD5 == [16]byte{} && o.SystemSum == 0
+	}
+	switch o.Kind {
+	case Data, Tombstone:
+		ok = ok && !o.Times.Data.IsZero()
+	case Waiting:
+		ok = ok && o.Times.Data.IsZero()
+	}
+	if !ok || o.Length < 0 || o.Times.ContentType.Before(o.Times.Data) || o.Times.Meta.Before(o.Times.Data) {
+		return bad("object %s contradicts itself", o.Hash)
+	}
+	return nil
+}
+
+// Lack is what of one state another lacks.
+type Lack uint8
+
+// The parts of a state.
+const (
+	LackData Lack = 1 << iota // data or tombstone
+	LackMeta                  // later metadata or content type
+)
+
+// Lacks returns what of the state a peer lacks, which holds theirs; nil is
+// nothing. Where the two say different things at one time and it does not show
+// which is the greater, the peer lacks it: merging settles it. What is lost here
+// can't be given.
+func (o *Object) Lacks(theirs *Object) Lack { return o.lacks(theirs, true) }
+
+// SurelyLacks leaves out what Lacks is in doubt of: it is for who knows that the
+// peer has refused what it was sent because it has something not less.
+func (o *Object) SurelyLacks(theirs *Object) Lack { return o.lacks(theirs, false) }
+
+func (o *Object) lacks(theirs *Object, doubt bool) Lack {
+	if o.Kind == Lost {
+		return 0
+	}
+	if theirs == nil {
+		theirs = &Object{}
+	}
+	var lack Lack
+	if o.Kind != Waiting && o.dataBeats(theirs, doubt) {
+		lack |= LackData
+	}
+	// Metadata that is not later than the data came with it.
+	data := timestamp.Max(o.Times.Data, theirs.Times.Data)
+	if o.Times.Meta.After(data) && (theirs.Kind == Lost || beats(o.Times.Meta, theirs.Times.Meta, doubt && o.MetaSum != theirs.MetaSum)) ||
+		o.Times.ContentType.After(data) && (theirs.Kind == Lost || beats(o.Times.ContentType, theirs.Times.ContentType, doubt && o.TypeSum != theirs.TypeSum)) {
+		lack |= LackMeta
+	}
+	return lack
+}
+
+// Newest is the latest time of anything known of the name.
+func (o *Object) Newest() timestamp.T {
+	return timestamp.Max(o.Times.Data, timestamp.Max(o.Times.ContentType, o.Times.Meta))
+}
+
+// beats reports whether what was said at a time is greater, or at one time may be.
+func beats(a, b timestamp.T, mayBe bool) bool {
+	c := a.Compare(b)
+	return c > 0 || c == 0 && mayBe
+}
+
+// dataBeats reports whether the data or tombstone is the greater one, or with doubt
+// may be, or replaces one that was lost.
+func (o *Object) dataBeats(theirs *Object, doubt bool) bool {
+	if c := o.Times.Data.Compare(theirs.Times.Data); c != 0 {
+		return c > 0
+	}
+	if theirs.Kind == Lost {
+		return true
+	}
+	if c := cmp.Or(
+		cmp.Compare(o.Kind, theirs.Kind),
+		bytes.Compare(o.MD5[:], theirs.MD5[:]),
+		cmp.Compare(o.Length, theirs.Length),
+		cmp.Compare(o.CRC, theirs.CRC),
+	); c != 0 {
+		return c > 0
+	}
+	// What came with the data shows only where nothing later took its place.
+	return doubt && o.Kind == Data && (o.SystemSum != theirs.SystemSum ||
+		o.MetaSum != theirs.MetaSum && o.Times.Meta == theirs.Times.Meta && o.Times.Meta == o.Times.Data ||
+		o.TypeSum != theirs.TypeSum && o.Times.ContentType == theirs.Times.ContentType && o.Times.ContentType == o.Times.Data)
+}

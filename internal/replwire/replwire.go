@@ -1,0 +1,116 @@
+// Package replwire is what two nodes say to each other when they compare what
+// they hold: the encoding of the lists that answer REPLICATE.
+//
+// A list is taken whole or not at all: it ends with the count of its records and a
+// CRC32C of everything before, so that one that was cut short, garbled or put
+// together of two is refused. Everything is bounded, and no input makes a parser
+// panic or allocate more than a small multiple of that input. It leaves to others
+// how lists travel, what is in a record of a kind other than objects, and what
+// follows from a difference.
+//
+// The layout, numbers in big-endian order:
+//
+//	"MRL" version(1) kind(1) records... more(1) count(8) CRC32C(4)
+//
+// more is 1 where the sender stopped before the end of the range that it was asked
+// for: the asker goes on behind the last record. A list with more is never empty.
+package replwire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+)
+
+// Header names of the requests on the replication network.
+const (
+	KindHeader        = "X-Backend-Kind"        // object, account or container
+	PartPowerHeader   = "X-Backend-Part-Power"  // of the ring that the sender looked into
+	ReplicationHeader = "X-Backend-Replication" // "true" on everything that is pushed
+)
+
+// MaxList bounds an encoded list, in bytes.
+const MaxList = 8 << 20
+
+// ErrList is wrapped by the errors about lists that can't be taken.
+var ErrList = errors.New("bad replication list")
+
+func bad(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrList, fmt.Sprintf(format, args...))
+}
+
+const (
+	magic    = "MRL"
+	version  = 1
+	headSize = len(magic) + 2
+	tailSize = 1 + 8 + 4
+)
+
+// The kinds of lists.
+const (
+	Objects    byte = 'o'
+	Accounts   byte = 'a'
+	Containers byte = 'c'
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Begin appends the beginning of a list of a kind to b, which is usually empty.
+// The list is all of what is appended until End.
+func Begin(b []byte, kind byte) []byte { return append(append(b, magic...), version, kind) }
+
+// End closes a list, of which b holds nothing else: count is that of its records,
+// more whether the range has others behind them.
+func End(b []byte, count int, more bool) []byte {
+	var m byte
+	if more {
+		m = 1
+	}
+	b = binary.BigEndian.AppendUint64(append(b, m), uint64(count))
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// Open checks a list of a kind and returns its records, which are a part of b. The
+// error wraps ErrList. That there are count of them is for the caller to see, who
+// knows how long one is; there are never more than bytes.
+func Open(b []byte, kind byte) (records []byte, count int, more bool, err error) {
+	switch {
+	case len(b) < headSize+tailSize:
+		return nil, 0, false, bad("%d bytes are fewer than the shortest has", len(b))
+	case len(b) > MaxList:
+		return nil, 0, false, bad("%d bytes are more than the longest has", len(b))
+	case string(b[:len(magic)]) != magic || b[len(magic)] != version:
+		return nil, 0, false, bad("it does not begin like one")
+	case binary.BigEndian.Uint32(b[len(b)-4:]) != crc32.Checksum(b[:len(b)-4], castagnoli):
+		return nil, 0, false, bad("its checksum does not fit")
+	case b[len(magic)+1] != kind:
+		return nil, 0, false, bad("it is of kind %q, wanted was %q", b[len(magic)+1], kind)
+	}
+	records = b[headSize : len(b)-tailSize]
+	tail := b[len(b)-tailSize:]
+	n := binary.BigEndian.Uint64(tail[1:])
+	switch {
+	case n > uint64(len(records)) || (n == 0) != (len(records) == 0):
+		return nil, 0, false, bad("%d records in %d bytes", n, len(records))
+	case tail[0] > 1 || tail[0] == 1 && n == 0:
+		return nil, 0, false, bad("it goes on after nothing")
+	}
+	return records, int(n), tail[0] == 1, nil
+}
+
+// Read reads an encoded list of at most MaxList bytes from the body of an answer.
+func Read(body io.Reader) ([]byte, error) {
+	if body == nil {
+		return nil, bad("there is none")
+	}
+	b, err := io.ReadAll(io.LimitReader(body, MaxList+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > MaxList {
+		return nil, bad("more than %d bytes", MaxList)
+	}
+	return b, nil
+}

@@ -1,0 +1,25 @@
+// Package replicator brings every replica to where the ring says: the frame that
+// serves peers on the replication network and runs passes over a node's devices.
+// What is compared and pushed, and how, is each kind's own: package objects for
+// objects, package databases for accounts and containers, both a Kind.
+//
+// It promises that a request of somebody who is no peer, for a device that isn't
+// here, or that contradicts itself, is refused and logged before any kind sees it;
+// that there is never more than one pass over a device at a time; and that what a
+// pass could not confirm is in its report. It leaves to its caller when passes run,
+// and to whoever assembles the node how stores are opened and rings found.
+//
+// # The conversation
+//
+// Peers speak HTTP/1.1 on the replication address of a device in the ring:
+//
+//	REPLICATE      /<device>/<partition>[?from=<hash>&to=<hash>]
+//	PUT|POST|DELETE /<device>/<partition>/<account>[/<container>[/<object>]]
+//
+// Every request carries X-Backend-Kind (object, account or container) and
+// X-Backend-Part-Power, those about objects X-Backend-Storage-Policy-Index too,
+// and pushes X-Backend-Replication: true. REPLICATE is answered with a list as
+// package replwire encodes it. A request with anything missing, out of range or
+// beside the partition is 400, one from somebody else's address 403, one for a
+// device that can't be used 507, any other verb 405.
+package replicator

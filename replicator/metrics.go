@@ -1,0 +1,56 @@
+package replicator
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics count what passes do.
+type metrics struct {
+	pushed, bytes, dropped, failed *prometheus.CounterVec // by device and kind
+	seconds, ended                 *prometheus.GaugeVec   // by device
+	refused                        prometheus.Counter
+}
+
+// newMetrics makes the metrics, and registers them where there is a registry.
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	counter := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "martlet_replication_" + name, Help: help}, []string{"device", "kind"})
+	}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "martlet_replication_" + name, Help: help}, []string{"device"})
+	}
+	m := &metrics{
+		pushed:  counter("pushed_total", "Versions, rows and databases that peers took."),
+		bytes:   counter("pushed_bytes_total", "Bytes of bodies that were pushed."),
+		dropped: counter("handoffs_dropped_total", "Names that left this device because every primary has them."),
+		failed:  counter("failures_total", "What passes could not confirm."),
+		seconds: gauge("pass_seconds", "How long the last pass took."),
+		ended:   gauge("pass_end_timestamp_seconds", "When the last pass ended."),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "martlet_replication_refused_total", Help: "Requests of peers that were refused."}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	var all []error
+	for _, c := range []prometheus.Collector{m.pushed, m.bytes, m.dropped, m.failed, m.seconds, m.ended, m.refused} {
+		all = append(all, reg.Register(c))
+	}
+	return m, errors.Join(all...)
+}
+
+// count adds what a pass over a device has done.
+func (m *metrics) count(r *DeviceReport) {
+	for _, k := range r.Kinds {
+		m.pushed.WithLabelValues(r.Device, k.Kind).Add(float64(k.Pushed))
+		m.bytes.WithLabelValues(r.Device, k.Kind).Add(float64(k.Bytes))
+		m.dropped.WithLabelValues(r.Device, k.Kind).Add(float64(k.Dropped))
+		m.failed.WithLabelValues(r.Device, k.Kind).Add(float64(k.Failed))
+	}
+	m.seconds.WithLabelValues(r.Device).Set(r.Seconds)
+	if r.Error == "" {
+		m.ended.WithLabelValues(r.Device).Set(float64(time.Now().UnixMilli()) / 1e3)
+	}
+}

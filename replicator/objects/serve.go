@@ -1,0 +1,121 @@
+package objects
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
+	"martlet/replicator"
+)
+
+// maxObjects is how many objects are in one list, and in what a pass looks at of a
+// partition at once.
+const maxObjects = 8192
+
+// listTime is for how long a list is made before what there is is sent: the asker
+// must not take a slow disk for a dead node.
+const listTime = time.Second
+
+// Serve implements replicator.Kind.
+func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Response, error) {
+	store, ok := o.Stores[c.Device]
+	if !ok {
+		return nil, errs.E(errs.Op("objects.serve"), errs.Subject(c.Device), errs.BadDevice, "no such device here")
+	}
+	index, err := policy.ParseIndex(c.Header.Get(backend.PolicyIndex))
+	if err != nil {
+		return nil, err
+	}
+	if o.Ring(index) == nil {
+		return nil, errs.Refuse(errs.Invalid, "this cluster has no storage policy %d", index)
+	}
+	if c.Method == "REPLICATE" {
+		return o.list(ctx, store, index, c)
+	}
+	return o.merge(ctx, store, index, c)
+}
+
+// list tells what a device holds in a range.
+func (o *Objects) list(ctx context.Context, store Store, p policy.Index, c *replicator.Call) (*backend.Response, error) {
+	body := replwire.Begin(nil, replwire.Objects)
+	count, more := 0, false
+	began := time.Now()
+	for entry, err := range store.Walk(ctx, p, c.From, c.To) {
+		if err != nil {
+			return nil, err // a name that is left out would look as if it were not there
+		}
+		if count == maxObjects || count > 0 && time.Since(began) > listTime {
+			more = true
+			break
+		}
+		body = replwire.AppendObject(body, &entry)
+		count++
+	}
+	body = replwire.End(body, count, more)
+	return &backend.Response{
+		Status: 200, Length: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
+		Header: backend.Header{{Name: backend.ContentType, Value: "application/octet-stream"}},
+	}, nil
+}
+
+// merge has the object server take what is pushed, on stable storage when this
+// returns 2xx: 201, 202, 204; 409 says that what is there is not older, or was
+// lost when it was newer.
+func (o *Objects) merge(ctx context.Context, store Store, p policy.Index, c *replicator.Call) (*backend.Response, error) {
+	if c.Path.Object == "" {
+		return nil, errs.Refuse(errs.Invalid, "path names no object")
+	}
+	h := o.Hasher.Hash(c.Path)
+	if !c.Holds(h) {
+		return nil, errs.Refuse(errs.Invalid, "the path's hash %s is not in partition %d of part power %d", h, c.Partition, c.PartPower)
+	}
+	ts, err := c.Stamp()
+	if err != nil {
+		return nil, err
+	}
+	if c.Method != "PUT" {
+		if c.Length != 0 {
+			return nil, errs.Refuse(errs.Invalid, "%s has no body", c.Method)
+		}
+		if err := o.remembered(ctx, store, p, h, ts); err != nil {
+			return nil, err
+		}
+	}
+	resp, err := o.Merge.Serve(ctx, c.Request)
+	if err == nil && c.Method == "DELETE" && resp.Status == 404 && resp.Header.Get(backend.BackendStamp) == ts.String() {
+		resp.Status = 204 // the tombstone is there; that nothing was before it does not matter here
+	}
+	return resp, err
+}
+
+// remembered refuses a tombstone, or metadata without data, that may have been
+// forgotten here: else it would go round between devices for ever.
+func (o *Objects) remembered(ctx context.Context, store Store, p policy.Index, h name.Hash, ts timestamp.T) error {
+	if !ts.Before(o.horizon()) {
+		return nil
+	}
+	s, err := store.Stat(ctx, p, h)
+	if err == nil && s.Kind == 0 {
+		err = errs.Refuse(errs.Gone, "%s is before the reclaim age, and nothing older is here", ts)
+	}
+	return err
+}
+
+func compare(a, b name.Hash) int { return bytes.Compare(a[:], b[:]) }
+
+// next is the hash after one that is not the last there is.
+func next(h name.Hash) name.Hash {
+	for i := len(h) - 1; i >= 0; i-- {
+		if h[i]++; h[i] != 0 {
+			break
+		}
+	}
+	return h
+}

@@ -1,0 +1,182 @@
+package replicator
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/replwire"
+	"martlet/ring"
+)
+
+var _ backend.Handler = (*Replicator)(nil)
+
+// Serve answers a peer. Whatever is refused is logged with the peer's address.
+func (r *Replicator) Serve(ctx context.Context, req *backend.Request) (*backend.Response, error) {
+	resp, err := r.serve(ctx, req)
+	if err != nil {
+		r.metrics.refused.Inc()
+		r.Log.LogAttrs(ctx, slog.LevelWarn, "replication request refused", slog.String("peer", clip(req.Remote)),
+			slog.String("method", clip(req.Method)), slog.String("path", clip(req.Path)), slog.Any("err", err))
+		return nil, err
+	}
+	resp.Header.Set(NodeHeader, r.NodeID)
+	return resp, nil
+}
+
+// clip shortens what a peer said, for the log.
+func clip(s string) string {
+	const most = 2048
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	return s
+}
+
+func (r *Replicator) serve(ctx context.Context, req *backend.Request) (*backend.Response, error) {
+	kind, c, err := r.check(req)
+	if err != nil {
+		return nil, err
+	}
+	return kind.Serve(ctx, c)
+}
+
+// check is everything that Call says has been seen to.
+func (r *Replicator) check(req *backend.Request) (Kind, *Call, error) {
+	switch req.Method {
+	case "REPLICATE", "PUT", "POST", "DELETE":
+	default:
+		return nil, nil, errs.Refuse(errs.Method, "the replication network has no method %.20s", req.Method)
+	}
+	c := &Call{Request: req}
+	if err := r.admit(c); err != nil {
+		return nil, nil, err
+	}
+	kind, err := r.kind(req.Header.Get(replwire.KindHeader))
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := c.parse(); err != nil {
+		return nil, nil, err
+	}
+	if _, err := r.Devices.Lookup(c.Device); err != nil {
+		return nil, nil, err
+	}
+	return kind, c, nil
+}
+
+// admit looks who asks.
+func (r *Replicator) admit(c *Call) error {
+	host, _, err := net.SplitHostPort(c.Remote)
+	if err != nil {
+		host = c.Remote
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil && r.Peer != nil {
+		return errs.E(errs.Forbidden, errs.Public("the peer has no address"), err)
+	}
+	if c.Peer = host; r.Peer != nil && !r.Peer(addr.Unmap().WithZone("")) {
+		return errs.Refuse(errs.Forbidden, "%s is no replication address of this cluster", host)
+	}
+	return nil
+}
+
+func (r *Replicator) kind(text string) (Kind, error) {
+	for _, k := range r.Kinds {
+		if k.Name() == text {
+			return k, nil
+		}
+	}
+	return nil, errs.Refuse(errs.Invalid, "%s %.40q is not served here", replwire.KindHeader, text)
+}
+
+// parse reads what all kinds have in common.
+func (c *Call) parse() error {
+	power, err := strconv.ParseUint(c.Header.Get(replwire.PartPowerHeader), 10, 8)
+	if err != nil || power < ring.MinPartPower || power > ring.MaxPartPower {
+		return errs.Refuse(errs.Invalid, "%s must be from %d to %d", replwire.PartPowerHeader, ring.MinPartPower, ring.MaxPartPower)
+	}
+	c.PartPower = int(power)
+	if c.Method == "REPLICATE" {
+		err = c.parseRange()
+	} else {
+		err = c.parsePush()
+	}
+	if err != nil {
+		return err
+	}
+	return nil
+}
+
+func (c *Call) parsePush() error {
+	target, err := backend.ParseTarget(c.Request.Path)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Header.Get(replwire.ReplicationHeader) != "true":
+		return errs.Refuse(errs.Invalid, "%s: true is missing", replwire.ReplicationHeader)
+	case c.Length < 0:
+		return errs.Refuse(errs.Length, "what is pushed has a Content-Length")
+	case c.Query != "":
+		return errs.Refuse(errs.Invalid, "a push has no query")
+	}
+	c.Device, c.Partition, c.Path = target.Device, target.Partition, target.Path
+	return c.checkPartition()
+}
+
+func (c *Call) checkPartition() error {
+	if uint64(c.Partition)>>c.PartPower != 0 {
+		return errs.Refuse(errs.Invalid, "part power %d has no partition %d", c.PartPower, c.Partition)
+	}
+	return nil
+}
+
+// parseRange reads "/device/partition" and the query of a REPLICATE.
+func (c *Call) parseRange() error {
+	if c.Length != 0 {
+		return errs.Refuse(errs.Invalid, "REPLICATE has no body")
+	}
+	rest, ok := strings.CutPrefix(c.Request.Path, "/")
+	raw, part, split := strings.Cut(rest, "/")
+	device, err := name.Unquote(raw)
+	if !ok || !split || err != nil || device == "" || !utf8.ValidString(device) || strings.ContainsAny(device, "/\x00") {
+		return errs.Refuse(errs.Invalid, "path is not /device/partition")
+	}
+	n, err := strconv.ParseUint(part, 10, 32)
+	if err != nil {
+		return errs.E(errs.Invalid, errs.Public("partition is not a number"), err)
+	}
+	c.Device, c.Partition = device, uint32(n)
+	if err := c.checkPartition(); err != nil {
+		return err
+	}
+	first, last := rangeOf(c.Partition, c.PartPower)
+	c.From, c.To = first, last
+	query, err := url.ParseQuery(c.Query)
+	if err != nil {
+		return errs.E(errs.Invalid, errs.Public("query is not percent-encoded"), err)
+	}
+	for key, values := range query {
+		to := map[string]*name.Hash{"from": &c.From, "to": &c.To}[key]
+		if to == nil || len(values) != 1 {
+			return errs.Refuse(errs.Invalid, "REPLICATE takes from and to, each once")
+		}
+		if *to, err = name.ParseHash(values[0]); err != nil {
+			return errs.E(errs.Invalid, errs.Public(key+" is not a hash"), err)
+		}
+	}
+	if !c.Holds(c.From) || !c.Holds(c.To) || bytes.Compare(c.From[:], c.To[:]) > 0 {
+		return errs.Refuse(errs.Invalid, "from and to are no range of partition %d of part power %d", c.Partition, c.PartPower)
+	}
+	return nil
+}
