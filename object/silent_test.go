@@ -19,7 +19,7 @@ func TestSilentServersAreNotWaitedFor(t *testing.T) {
 		t.Error("the silent one is asked, or another is not")
 	}
 	now = now.Add(askAgain)
-	if !s.ask("a") || s.ask("a") {
+	if first, second := s.ask("a"), s.ask("a"); !first || second {
 		t.Error("after a while it is not asked exactly once")
 	}
 	s.heard("a", false)
@@ -31,7 +31,9 @@ func TestSilentServersAreNotWaitedFor(t *testing.T) {
 		t.Error("it is not asked again")
 	}
 	s.heard("a", true)
-	if !s.ask("a") || !s.ask("a") {
-		t.Error("it is back and not asked")
+	for range 2 {
+		if !s.ask("a") {
+			t.Error("it is back and not asked")
+		}
 	}
 }

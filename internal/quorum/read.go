@@ -118,10 +118,10 @@ type reading struct {
 
 	client   *direct.Client
 	slow     []slowDevice // that did not begin to answer in time
-	refusals int         // how many primaries (or handoffs with a tombstone) said no
-	no       Reply       // the best refusal, its body already read
-	noStamp  timestamp.T // the newest tombstone seen
-	said     []string    // what each one said, for the error
+	refusals int          // how many primaries (or handoffs with a tombstone) said no
+	no       Reply        // the best refusal, its body already read
+	noStamp  timestamp.T  // the newest tombstone seen
+	said     []string     // what each one said, for the error
 }
 
 // slowDevice is one to ask again when there is nobody else.
