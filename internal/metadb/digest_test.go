@@ -28,7 +28,7 @@ func stateOf(t interface{ Fatal(...any) }, s *Store, loc Location) replwire.Data
 func TestReplicasAgree(t *testing.T) {
 	s, dev := open(t, t.TempDir(), Config{})
 	n := uint64(0)
-	stamps := rapid.Custom(func(r *rapid.T) timestamp.T { 
+	stamps := rapid.Custom(func(r *rapid.T) timestamp.T {
 		return at(rapid.Int64Range(0, 6).Draw(r, "ticks")).WithOffset(rapid.Uint64Range(0, 1).Draw(r, "offset"))
 	})
 	rapid.Check(t, func(r *rapid.T) {

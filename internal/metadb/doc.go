@@ -15,7 +15,9 @@
 //
 // Buckets of a file, every value under a CRC32C of key and value:
 //
-//	info     "info": identity, stamps, policy; "reported": what the account was told
+//	info     "info": identity, stamps, policy; "reported": what the account was told;
+//	         "digest": the sum over all that replicas must agree on; "known-" and
+//	         an incarnation: up to which change that replica has the rows
 //	meta     metadata name -> stamp and value, an empty value being a deleted one
 //	live     policy (2 bytes), name -> change number, row: what listings see
 //	dead     the same for rows that listings do not see: tombstones, and rows
@@ -42,6 +44,10 @@
 // commit that failed, the database is closed and read anew from its file, once
 // what names the file's latest state is written again and synced: nothing that a
 // failed sync left in the kernel's memory alone is taken for durable.
+//
+// Replicas is how replication sees the databases: it compares digests, takes what
+// changed in bounded parts, merges a part whole or not at all, and drops a database
+// that is in exactly the state that others were seen to have.
 //
 // What a row is, and how two of them merge, is the Schema's business; what a
 // deleted database means to a client is the servers'. Nothing here

@@ -136,6 +136,7 @@ func TestBadPartsAreRefusedWhole(t *testing.T) {
 		"another kind of list": replwire.End(replwire.Begin(nil, replwire.Accounts), 0, false),
 		"no info":              replwire.End(replwire.Begin(nil, replwire.DatabasePart), 0, false),
 		"a row that is none":   list(fine, row("bad", "xx")),
+		"a row in two forms":   list(fine, row("bad", string(append(AppendStamp([]byte{1}, at(3)), 2, 1)))),
 		"a row without a name": list(fine, row("", string(live(3, 1)))),
 		"a name too long":      list(fine, row(string(make([]byte, MaxName+1)), string(live(3, 1)))),
 		"a field that is none": list(fine, field("X", "")),
@@ -196,7 +197,7 @@ func TestKnown(t *testing.T) {
 	before := stateOf(t, s, loc)
 	r := s.Replicas()
 	for i := range maxKnown + 4 {
-		id := [16]byte{byte(i)}
+		id := [16]byte{byte(i + 1)}
 		if err := r.SetKnown(bg, "sda", loc.Hash, id, uint64(min(i, 3)), 7); err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +205,7 @@ func TestKnown(t *testing.T) {
 			t.Errorf("replica %d is known to have %d at %d, %v", i, ours, theirs, err)
 		}
 	}
-	if ours, theirs, err := r.Known(bg, "sda", loc.Hash, [16]byte{0}); ours != 0 || theirs != 0 || err != nil {
+	if ours, theirs, err := r.Known(bg, "sda", loc.Hash, [16]byte{1}); ours != 0 || theirs != 0 || err != nil {
 		t.Errorf("the replica furthest behind is still known: %d, %d, %v", ours, theirs, err)
 	}
 	if err := r.SetKnown(bg, "sda", loc.Hash, [16]byte{99}, 4, 7); err != nil {
@@ -314,6 +315,57 @@ func TestDropAgainstWriters(t *testing.T) {
 	save()
 	if len(saved) != writers*rounds {
 		t.Errorf("%d rows of %d are there, after %d drops", len(saved), writers*rounds, drops)
+	}
+}
+
+// A writer who waits together with a drop writes to what is there after it.
+func TestDropSharesNoTransaction(t *testing.T) {
+	s, loc := one(t)
+	state := stateOf(t, s, loc)
+	d := opened(t, s, loc)
+	hold, held := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		first := true
+		if err := s.Update(bg, loc, func(*Tx) error {
+			if first {
+				first = false
+				close(held)
+				<-hold
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-held
+	waiting := func(n int) {
+		for {
+			d.mu.Lock()
+			got := len(d.waiting)
+			d.mu.Unlock()
+			if got == n {
+				return
+			}
+			yield()
+		}
+	}
+	wg.Go(func() {
+		if gone, err := s.Replicas().Drop(bg, "sda", state); !gone || err != nil {
+			t.Errorf("dropped %v, %v", gone, err)
+		}
+	})
+	waiting(1)
+	wg.Go(func() {
+		if err := s.Ensure(bg, loc, Info{}, func(tx *Tx) error { _, err := tx.MergeRow(0, "late", live(5, 1)); return err }); err != nil {
+			t.Error(err)
+		}
+	})
+	waiting(2)
+	close(hold)
+	wg.Wait()
+	if got, err := page(s, loc, Query{Params: allParams}); err != nil || !slices.Equal(got, []string{"late"}) {
+		t.Errorf("after the drop there is %q, %v", got, err)
 	}
 }
 

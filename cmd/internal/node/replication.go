@@ -16,9 +16,11 @@ import (
 	"martlet/internal/direct"
 	"martlet/internal/errs"
 	"martlet/internal/httpapi"
+	"martlet/internal/metadb"
 	"martlet/internal/policy"
 	"martlet/object"
 	"martlet/replicator"
+	"martlet/replicator/databases"
 	"martlet/replicator/objects"
 	"martlet/ring"
 )
@@ -68,6 +70,23 @@ func (r *replication) objects(p parts, stores object.Stores, server *object.Serv
 			return nil
 		},
 		Hasher: p.hasher, Merge: server, Peers: r.client, Pace: r.pace, Log: p.o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	r.kinds = append(r.kinds, kind)
+	return nil
+}
+
+// databases adds the accounts or the containers of a node.
+func (r *replication) databases(
+	p parts, build func(databases.Config, databases.Deps) (*databases.Databases, error), store *metadb.Store, source *ring.Source,
+) error {
+	cfg := databases.Defaults()
+	cfg.Concurrency = p.c.Replicator.Concurrency
+	kind, err := build(cfg, databases.Deps{
+		Store: store.Replicas(), Ring: source.Ring, Self: at(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
+		Hasher: p.hasher, Peers: r.client, Pace: r.pace, Log: p.o.Log,
 	})
 	if err != nil {
 		return err

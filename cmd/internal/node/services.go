@@ -17,6 +17,7 @@ import (
 	"martlet/object/engine"
 	"martlet/object/engine/blob"
 	"martlet/object/pending"
+	"martlet/replicator/databases"
 	"martlet/replicator/stats"
 	"martlet/replicator/updater"
 	"martlet/ring"
@@ -91,6 +92,11 @@ func (s *Storage) openAccount(p parts) error {
 		return err
 	}
 	s.atEnd(server.Close)
+	if p.replication != nil {
+		if err := p.replication.databases(p, databases.Accounts, server.Store(), p.rings.account); err != nil {
+			return err
+		}
+	}
 	s.compare("account", p.rings.account.Ring(), at(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), server})
 }
@@ -108,6 +114,11 @@ func (s *Storage) openContainer(p parts) error {
 		return err
 	}
 	s.atEnd(server.Close)
+	if p.replication != nil {
+		if err := p.replication.databases(p, databases.Containers, server.Store(), p.rings.container); err != nil {
+			return err
+		}
+	}
 	if p.c.Stats.Enabled {
 		s.every("stats", p.c.Stats.Interval.D(), stats.New(server, p.accountPlace, p.client, p.c.Server.NodeTimeout.D()).Pass)
 	}

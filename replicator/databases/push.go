@@ -1,0 +1,166 @@
+package databases
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"martlet/internal/errs"
+	"martlet/internal/replwire"
+)
+
+const (
+	// saveAfter is how many changes a peer must have come forward before that is
+	// written down: to push them again costs less than a commit.
+	saveAfter = 1000
+
+	// maxTurns is how often one push begins anew because the peer's database turns
+	// out to be another than before.
+	maxTurns = 3
+)
+
+// push has a peer merge what is here of a database, which it has none of where
+// theirs is nil. It reports whether the peer has all of mine then.
+func (p *pass) push(ctx context.Context, w *work, to *peer, mine, theirs *replwire.Database) (has bool, err error) {
+	var at replwire.Cursor
+	var peer [16]byte
+	if theirs != nil {
+		row, done, err := p.since(ctx, mine, theirs)
+		if done || err != nil {
+			return done, err
+		}
+		at.Row, peer = row, theirs.Incarnation
+	}
+	for range maxTurns {
+		whole := at == replwire.Cursor{}
+		first, last, now, err := p.pushFrom(ctx, w, to, mine, at, peer)
+		switch {
+		case errors.Is(err, errReplaced):
+			// What it was known to have went with the one before.
+			at, peer = replwire.Cursor{}, now.Incarnation
+			continue
+		case err != nil || first == nil:
+			return false, err
+		}
+		p.tried.note(first, &now, whole)
+		p.learn(ctx, first, &now, last)
+		return true, nil
+	}
+	return false, errReplaced
+}
+
+var errReplaced = errors.New("the peer's database was replaced by another while it was pushed to")
+
+// pushFrom pushes what comes after a cursor, up to what was there when it began.
+// It returns the database as it was here at first, up to which change its rows
+// went, and as it is now at the peer; first is nil where the database went away
+// here, or was replaced. The error is errReplaced where the peer's is not of the
+// incarnation peer, or not the one of before.
+func (p *pass) pushFrom(
+	ctx context.Context, w *work, to *peer, mine *replwire.Database, at replwire.Cursor, peer [16]byte,
+) (first *replwire.Database, last uint64, now replwire.Database, err error) {
+	for {
+		part, err := p.Store.Part(ctx, p.device, mine.Hash, at)
+		if errs.Is(err, errs.NotFound) || err == nil && part.Incarnation != mine.Incarnation {
+			return nil, 0, now, nil // the next pass will see
+		}
+		if err != nil {
+			return nil, 0, now, err
+		}
+		if first == nil {
+			first = &part.Database
+		}
+		if now, err = p.send(ctx, w, to, &part); err != nil {
+			return nil, 0, now, err
+		}
+		if peer == [16]byte{} {
+			peer = now.Incarnation
+		}
+		if now.Incarnation != peer {
+			return nil, 0, now, errReplaced
+		}
+		at = part.Next
+		if !part.More || at.Rows && at.Row >= first.Change {
+			return first, at.Row, now, nil
+		}
+	}
+}
+
+// since returns from which change on a peer may lack rows of a database, and
+// whether it is known to lack nothing at all.
+func (p *pass) since(ctx context.Context, mine, theirs *replwire.Database) (row uint64, done bool, err error) {
+	if whole, ok := p.tried.last(mine, theirs); ok {
+		// Nothing has changed on either side since the last push, and the two still
+		// differ. Either the peer has what is not here yet, or what it was believed
+		// to have it has not: pushing everything once settles that.
+		return 0, whole, nil
+	}
+	ours, then, err := p.Store.Known(ctx, p.device, mine.Hash, theirs.Incarnation)
+	if errs.Is(err, errs.NotFound) {
+		return 0, false, nil
+	}
+	if err != nil || then > theirs.Change {
+		return 0, false, err // it was put back to an older state
+	}
+	return min(ours, mine.Change), false, nil
+}
+
+// learn remembers that a peer has the rows of a database up to a change, where
+// that saves enough.
+func (p *pass) learn(ctx context.Context, mine, theirs *replwire.Database, upTo uint64) {
+	if upTo < saveAfter {
+		return
+	}
+	ours, _, err := p.Store.Known(ctx, p.device, mine.Hash, theirs.Incarnation)
+	if err == nil && upTo >= ours+saveAfter {
+		err = p.Store.SetKnown(ctx, p.device, mine.Hash, theirs.Incarnation, upTo, theirs.Change)
+	}
+	if err != nil && !errs.Is(err, errs.NotFound) && ctx.Err() == nil {
+		p.Log.LogAttrs(ctx, slog.LevelWarn, "what a peer has was not written down, and will be pushed again", slog.String("device", p.device),
+			slog.String("kind", p.name), slog.String("hash", mine.Hash.String()), slog.Any("err", err))
+	}
+}
+
+// maxTried bounds how many outcomes are remembered.
+const maxTried = 10_000
+
+// tried remembers how pushes ended after which two replicas still differed. It is
+// safe for concurrent use.
+type tried struct {
+	mu   sync.Mutex
+	ends map[pair]outcome // mu
+}
+
+// pair is the incarnations of a database here and at a peer.
+type pair struct{ ours, theirs [16]byte }
+
+// outcome is the digests after a push.
+type outcome struct {
+	ours, theirs [16]byte
+	whole        bool // everything was pushed
+}
+
+func (t *tried) note(mine, theirs *replwire.Database, whole bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := pair{mine.Incarnation, theirs.Incarnation}
+	if mine.Digest == theirs.Digest {
+		delete(t.ends, key)
+		return
+	}
+	if t.ends == nil || len(t.ends) >= maxTried {
+		t.ends = map[pair]outcome{} // forgetting costs a push
+	}
+	t.ends[key] = outcome{mine.Digest, theirs.Digest, whole}
+}
+
+// last returns whether the last push was of everything; ok is false where it did
+// not end with what is there now.
+func (t *tried) last(mine, theirs *replwire.Database) (whole, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o, ok := t.ends[pair{mine.Incarnation, theirs.Incarnation}]
+	ok = ok && o.ours == mine.Digest && o.theirs == theirs.Digest
+	return o.whole && ok, ok
+}
