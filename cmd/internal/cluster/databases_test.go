@@ -1,0 +1,158 @@
+package cluster
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/name"
+	"martlet/ring"
+)
+
+// replicas asks each primary of a container or account for what it lists, and
+// returns the answers, "status metadata: names", by "storageN/dM".
+func (p *probe) replicas(path name.Path, meta string) map[string]string {
+	p.t.Helper()
+	file := "container.ring.gz"
+	if path.Container == "" {
+		file = "account.ring.gz"
+	}
+	r, err := ring.Load(filepath.Join(p.configs[0].Rings.Folder, file))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	part := r.Partition(p.hasher.Hash(path))
+	all := map[string]string{}
+	for _, d := range r.AppendPrimaries(nil, part) {
+		target := backend.Target{Device: d.Name, Partition: uint32(part), Path: path}
+		at := placeOf(d)
+		resp, err := p.direct.Do(p.t.Context(), d.Addr(), &backend.Request{Method: http.MethodGet, Path: target.Quoted()})
+		if err != nil {
+			all[at] = "away"
+			continue
+		}
+		var body []byte
+		if resp.Body != nil {
+			if body, err = io.ReadAll(resp.Body); err != nil {
+				p.t.Fatal(err)
+			}
+			_ = resp.Body.Close() // it was read to its end
+		}
+		all[at] = fmt.Sprintf("%d %s:", resp.Status, resp.Header.Get(meta))
+		for _, part := range strings.Split(string(body), `"name":"`)[1:] {
+			listed, _, _ := strings.Cut(part, `"`)
+			all[at] += " " + listed
+		}
+	}
+	return all
+}
+
+// agree waits until every replica answers alike: by passes, or by the updates that
+// were queued.
+func (p *probe) agree(path name.Path, meta, want string) {
+	p.t.Helper()
+	deadline := time.After(30 * time.Second)
+	for {
+		all := p.replicas(path, meta)
+		wrong := 0
+		for _, got := range all {
+			if got != want {
+				wrong++
+			}
+		}
+		if wrong == 0 {
+			return
+		}
+		select {
+		case <-deadline:
+			p.t.Fatalf("%s: the replicas have %v, want %q", path, all, want)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// nodeOf returns the node, counted from 1, that holds the n-th replica of a
+// container.
+func (p *probe) nodeOf(path name.Path, n int) int {
+	p.t.Helper()
+	r, err := ring.Load(filepath.Join(p.configs[0].Rings.Folder, "container.ring.gz"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return nodeOf(r.AppendPrimaries(nil, r.Partition(p.hasher.Hash(path)))[n].IP)
+}
+
+// Containers and accounts while a node that holds them is away.
+func TestDatabasesReturn(t *testing.T) {
+	whole := startProbe(t)
+	const meta = "X-Container-Meta-A"
+
+	t.Run("updates wait for a container server that is away", func(t *testing.T) {
+		p := whole.in(t)
+		path := name.Path{Account: "AUTH_test", Container: "queued"}
+		url := p.url + "/queued"
+		p.want("PUT", url, nil, "", 201)
+		p.want("PUT", url+"/before", nil, "x", 201)
+		down := p.nodeOf(path, 1)
+		p.stop(down)
+		p.want("PUT", url+"/during", nil, "x", 201)
+		p.want("DELETE", url+"/before", nil, "", 204)
+		p.start(down)
+		// No pass is made: the queues are drained by themselves.
+		p.agree(path, meta, "200 : during")
+	})
+
+	t.Run("a container is deleted and made again while a replica is away", func(t *testing.T) {
+		p := whole.in(t)
+		path := name.Path{Account: "AUTH_test", Container: "again"}
+		url := p.url + "/again"
+		p.want("PUT", url, map[string]string{meta: "old"}, "", 201)
+		p.want("PUT", url+"/old", nil, "x", 201)
+		down := p.nodeOf(path, 0)
+		p.stop(down)
+		p.want("DELETE", url+"/old", nil, "", 204)
+		p.want("DELETE", url, nil, "", 204)
+		p.want("PUT", url, map[string]string{meta: "new"}, "", 201)
+		p.want("PUT", url+"/new", nil, "x", 201)
+		p.start(down)
+		p.pass(true)
+		p.agree(path, meta, "200 new: new")
+	})
+
+	t.Run("a container is made and another deleted while a replica is away", func(t *testing.T) {
+		p := whole.in(t)
+		made, gone := name.Path{Account: "AUTH_test", Container: "made"}, name.Path{Account: "AUTH_test", Container: "gone"}
+		base := p.url
+		p.want("PUT", base+"/gone", nil, "", 201)
+		down := p.nodeOf(made, 2)
+		p.stop(down)
+		p.want("PUT", base+"/made", map[string]string{meta: "1"}, "", 201)
+		p.want("DELETE", base+"/gone", nil, "", 204)
+		p.start(down)
+		p.pass(true)
+		p.agree(made, meta, "200 1:")
+		p.agree(gone, meta, "404 :")
+		p.want("DELETE", base+"/made", nil, "", 204)
+	})
+
+	t.Run("all primaries of an object are down", func(t *testing.T) {
+		p := whole.in(t)
+		const object = "unreachable"
+		p.object("PUT", object, nil, "body", 201)
+		primaries, _ := p.places(object)
+		for _, place := range primaries {
+			p.stop(nodeAt(place))
+		}
+		p.object("GET", object, nil, "", 503)
+		p.object("HEAD", object, nil, "", 503)
+		for _, place := range primaries {
+			p.start(nodeAt(place))
+		}
+		p.object("GET", object, nil, "", 200)
+	})
+}
