@@ -103,7 +103,11 @@ func (u *Updater) Pass(ctx context.Context) error {
 	err := u.feed(ctx, todo)
 	close(todo)
 	workers.Wait()
-	u.log.Info("updater pass ended", "delivered", done.Load(), "kept", kept.Load())
+	level := slog.LevelDebug
+	if done.Load() > 0 || kept.Load() > 0 {
+		level = slog.LevelInfo
+	}
+	u.log.Log(ctx, level, "updater pass ended", "delivered", done.Load(), "kept", kept.Load())
 	return err
 }
 
