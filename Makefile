@@ -11,9 +11,12 @@ FUZZTIME ?= 5s
 BENCH    ?= .
 BENCHTIME ?= 1s
 RUN      ?= .
+KILLS    ?= 500
+CUTS     ?= 200
+SEED     ?=
 LINT      = go tool -modfile=tools.mod golangci-lint
 
-.PHONY: build run dev test clients unit race lint vet edges fuzz e2e bench clean
+.PHONY: build run dev test clients unit race lint vet edges fuzz e2e crash soak bench clean
 
 ## build: compile bin/martlet
 build:
@@ -24,7 +27,7 @@ run dev: build
 	exec bin/martlet dev $(ARGS)
 
 ## test: everything that CI demands; what a fresh Debian machine lacks for it is installed first
-test: clients lint race e2e
+test: clients lint race e2e crash
 
 ## clients: swift, rclone, curl and a C compiler, where they are missing
 clients:
@@ -60,7 +63,16 @@ fuzz:
 
 ## e2e: the built binary as separate processes, driven by curl, swift and rclone
 e2e: build clients
-	go test -count 1 -timeout 10m -run '$(RUN)' ./test
+	go test -count 1 -timeout 10m -run '$(RUN)' -skip '^TestCrash' ./test
+
+## crash: processes killed and power cut under load, as root; what was acknowledged must be there
+crash: clients
+	go test -count 1 -timeout 10m -v -run '^TestCrash' ./test
+
+## soak: the same for KILLS kills and CUTS power cuts (SEED=n makes the same choices again)
+soak: clients
+	MARTLET_KILLS=$(KILLS) MARTLET_CUTS=$(CUTS) MARTLET_SEED=$(SEED) \
+		go test -count 1 -timeout 0 -v -run '^TestCrash(Kill|PowerCut)$$' ./test
 
 ## bench: every benchmark, or those that BENCH matches
 bench:

@@ -18,19 +18,27 @@ import (
 // apartMark tells the process that runs the tests from the one that starts it.
 const apartMark = "MARTLET_TEST_APART"
 
-// apart runs these tests again as a process whose mounts are its own, so that
-// none is left behind however it ends, and returns its exit status; or -1 where
-// this is that process, or where there is no right to make one. Then tests that
-// mount fail and say so.
+// isApart says that this is the process that apart made, the first of its kind.
+func isApart() bool { return os.Getenv(apartMark) != "" && os.Getpid() == 1 }
+
+// apart runs these tests again as a process whose mounts and children are its own,
+// so that none is left behind however it ends, and returns its exit status; or -1
+// where this is that process, or where there is no right to make one. Then tests
+// that mount fail and say so.
 func apart() (code int, err error) {
-	if os.Getenv(apartMark) != "" || os.Geteuid() != 0 {
+	if isApart() {
+		return -1, unix.Mount("proc", "/proc", "proc", 0, "") // with the numbers that processes have here
+	}
+	if os.Geteuid() != 0 {
 		return -1, nil
 	}
 	runtime.LockOSThread() // the child ends with the thread that made it
 	cmd := exec.Command(os.Args[0], os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), apartMark+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
+	}
 	err = cmd.Run()
 	if errors.Is(err, syscall.EPERM) {
 		return -1, nil
@@ -55,7 +63,7 @@ type disk struct {
 // test's end.
 func newDisk(t *testing.T, path string) *disk {
 	t.Helper()
-	if os.Geteuid() != 0 || os.Getenv(apartMark) == "" {
+	if !isApart() {
 		t.Fatal("power cuts need file systems of their own: run this test as root, with the right to mount (CAP_SYS_ADMIN)")
 	}
 	d := &disk{image: filepath.Join(t.TempDir(), "image"), path: path}

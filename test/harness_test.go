@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -32,7 +33,7 @@ var binary string
 
 func TestMain(m *testing.M) {
 	code, err := apart()
-	if code < 0 {
+	if code < 0 && err == nil {
 		code, err = buildAndRun(m)
 	}
 	if err != nil {
@@ -209,8 +210,9 @@ func martlet(t *testing.T, args ...string) (code int, stdout, stderr string) {
 // listens.
 func network(t *testing.T) string {
 	t.Helper()
+	first := rand.IntN(200)
 	for i := range 200 {
-		n := fmt.Sprintf("127.%d", 20+(os.Getpid()+i*7)%200)
+		n := fmt.Sprintf("127.%d", 20+(first+i*7)%200)
 		if free(n+".0.1:8080") && free(n+".0.1:6209") && free(n+".1.1:6200") {
 			return n
 		}
