@@ -104,10 +104,11 @@ port = {{.AccountPort}}
 address = {{text .ReplicationAddress}}
 port = {{.ReplicationPort}}
 
-# Short, so that what is counted, or missing, is soon where it belongs.
+# A pass looks at everything that is stored: it is worth a minute's wait.
 [replicator]
-interval = "5s"
+interval = "1m"
 
+# Short, so that what is counted, or missing, is soon where it belongs.
 [updater]
 interval = "5s"
 
