@@ -68,6 +68,7 @@ func (e *store) Walk(ctx context.Context, p policy.Index, from, to name.Hash) it
 				yield(Entry{}, e.wrap("engine.walk", Location{Policy: p}, err))
 				return
 			}
+			var found []Entry
 			seen, last := false, name.Hash{}
 			for _, entry := range list {
 				h, ok := hashOf(entry.Name)
@@ -80,12 +81,39 @@ func (e *store) Walk(ctx context.Context, p policy.Index, from, to name.Hash) it
 				if err == nil && s.Kind == Absent && s.Newest().IsZero() {
 					continue // gone since
 				}
-				if !yield(Entry{at, s}, err) || ctx.Err() != nil {
+				if err != nil {
+					yield(Entry{at, s}, err)
+					return
+				}
+				found = append(found, Entry{at, s})
+			}
+			if len(found) == 0 {
+				continue
+			}
+			// A name that a killed process left, or a write under way, may not be
+			// durable. Who is told of it may drop his own copy: so it is made so first.
+			if err := e.settle(dir); err != nil {
+				yield(Entry{}, e.wrap("engine.walk", Location{Policy: p}, err))
+				return
+			}
+			for _, f := range found {
+				if !yield(f, nil) {
 					return
 				}
 			}
 		}
+		if err := ctx.Err(); err != nil {
+			yield(Entry{}, errs.E(errs.Op("engine.walk"), errs.Aborted, err)) // never a part for the whole
+		}
 	}
+}
+
+// settle makes the names in a folder durable.
+func (e *store) settle(dir string) error {
+	if err := e.names.Trusted(dir); err != nil {
+		return err
+	}
+	return e.names.Sync(dir)
 }
 
 // leaves yields the folders that hold the hashes of a range, in order.

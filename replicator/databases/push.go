@@ -45,7 +45,9 @@ func (p *pass) push(ctx context.Context, w *work, to *peer, mine, theirs *replwi
 		}
 		p.tried.note(first, &now, whole)
 		p.learn(ctx, first, &now, last)
-		return true, nil
+		// What was only believed to be there is not taken for confirmed: a handoff
+		// goes when the peer was given all of it, or says that it has the same.
+		return whole || now.Digest == first.Digest, nil
 	}
 	return false, errReplaced
 }
