@@ -32,17 +32,17 @@ type work struct {
 // Pass implements replicator.Kind.
 func (d *Databases) Pass(ctx context.Context, device string, t *replicator.Tally) {
 	p := &pass{Databases: d, device: device, tally: t}
-	todo := make(chan work)
+	queue := make(chan work)
 	var workers sync.WaitGroup
 	for range d.cfg.Concurrency {
 		workers.Go(func() {
-			for w := range todo {
+			for w := range queue {
 				p.partition(ctx, w)
 			}
 		})
 	}
-	p.walk(ctx, todo)
-	close(todo)
+	p.walk(ctx, queue)
+	close(queue)
 	workers.Wait()
 	if ctx.Err() != nil {
 		t.Fail(replicator.Failure{Reason: "the pass ended early: " + context.Cause(ctx).Error()})
@@ -51,7 +51,7 @@ func (d *Databases) Pass(ctx context.Context, device string, t *replicator.Tally
 
 // walk hands out what the device holds, by partitions. It keeps one generation of
 // the ring.
-func (p *pass) walk(ctx context.Context, todo chan<- work) {
+func (p *pass) walk(ctx context.Context, queue chan<- work) {
 	w := work{ring: p.Ring()}
 	var last name.Hash
 	for i := range last {
@@ -67,7 +67,7 @@ func (p *pass) walk(ctx context.Context, todo chan<- work) {
 		}
 		at := w.ring.Partition(h)
 		if len(w.hashes) > 0 && (at != w.partition || len(w.hashes) == maxDatabases) {
-			if !hand(ctx, todo, w) {
+			if !hand(ctx, queue, w) {
 				return
 			}
 			w = work{ring: w.ring, again: at == w.partition}
@@ -76,14 +76,14 @@ func (p *pass) walk(ctx context.Context, todo chan<- work) {
 		w.hashes = append(w.hashes, h)
 	}
 	if len(w.hashes) > 0 {
-		hand(ctx, todo, w)
+		hand(ctx, queue, w)
 	}
 }
 
 // hand gives work to whoever is free and reports whether there was time for it.
-func hand(ctx context.Context, todo chan<- work, w work) bool {
+func hand(ctx context.Context, queue chan<- work, w work) bool {
 	select {
-	case todo <- w:
+	case queue <- w:
 		return true
 	case <-ctx.Done():
 		return false
