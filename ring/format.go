@@ -158,8 +158,8 @@ func readDevices(list json.RawMessage) ([]*Device, error) {
 	}
 	var devices []*Device
 	for dec.More() {
-		if len(devices) == MaxDevices {
-			return nil, fmt.Errorf("%w: more than %d devices", ErrInvalid, MaxDevices)
+		if len(devices) == MaxDevicesV1 {
+			return nil, fmt.Errorf("%w: more than %d devices", ErrInvalid, MaxDevicesV1)
 		}
 		var d *fileDevice
 		if err := dec.Decode(&d); err != nil {
@@ -190,8 +190,8 @@ func (f *fileDevice) device() *Device {
 }
 
 // readRows reads to the end of the stream, which also checks gzip's checksum.
-func readRows(z io.Reader, order binary.ByteOrder, partitions, count int) ([][]uint16, error) {
-	rows := make([][]uint16, 0, count)
+func readRows(z io.Reader, order binary.ByteOrder, partitions, count int) ([][]uint32, error) {
+	rows := make([][]uint32, 0, count)
 	chunk := make([]byte, 1<<16)
 	ended := false
 	for i := range count {
@@ -199,7 +199,7 @@ func readRows(z io.Reader, order binary.ByteOrder, partitions, count int) ([][]u
 		if i == 0 {
 			room = min(partitions, len(chunk)) // until one whole row has arrived, the size is a claim
 		}
-		row, err := appendRow(make([]uint16, 0, room), z, order, chunk, partitions)
+		row, err := appendRow(make([]uint32, 0, room), z, order, chunk, partitions)
 		if err == io.EOF {
 			ended = true
 		} else if err != nil {
@@ -225,7 +225,7 @@ func readRows(z io.Reader, order binary.ByteOrder, partitions, count int) ([][]u
 
 // appendRow appends up to partitions ids. It returns io.EOF where the stream ended,
 // whole, before that many.
-func appendRow(row []uint16, z io.Reader, order binary.ByteOrder, chunk []byte, partitions int) ([]uint16, error) {
+func appendRow(row []uint32, z io.Reader, order binary.ByteOrder, chunk []byte, partitions int) ([]uint32, error) {
 	little := order == binary.LittleEndian
 	for len(row) < partitions {
 		n, err := readUpTo(z, chunk[:min(len(chunk), 2*(partitions-len(row)))])
@@ -234,11 +234,11 @@ func appendRow(row []uint16, z io.Reader, order binary.ByteOrder, chunk []byte, 
 		}
 		if little { // a direct call is twice as fast as one through the interface
 			for b := chunk[:n]; len(b) >= 2; b = b[2:] {
-				row = append(row, binary.LittleEndian.Uint16(b))
+				row = append(row, uint32(binary.LittleEndian.Uint16(b)))
 			}
 		} else {
 			for b := chunk[:n]; len(b) >= 2; b = b[2:] {
-				row = append(row, binary.BigEndian.Uint16(b))
+				row = append(row, uint32(binary.BigEndian.Uint16(b)))
 			}
 		}
 		if err != nil {
@@ -263,6 +263,7 @@ func readUpTo(z io.Reader, b []byte) (n int, err error) {
 }
 
 // WriteTo writes the ring as a file of format version 1. Equal rings give equal bytes.
+// A ring of more than [MaxDevicesV1] devices is refused with [ErrInvalid].
 func (r *Ring) WriteTo(w io.Writer) (int64, error) {
 	counted := &countingWriter{w: w}
 	z := gzip.NewWriter(counted)
@@ -275,6 +276,9 @@ func (r *Ring) WriteTo(w io.Writer) (int64, error) {
 }
 
 func (r *Ring) encode(w io.Writer) error {
+	if len(r.devices) > MaxDevicesV1 {
+		return fmt.Errorf("%w: %d devices, a file of format version 1 holds %d", ErrInvalid, len(r.devices), MaxDevicesV1)
+	}
 	devices, err := json.Marshal(r.devices)
 	if err != nil {
 		return err
@@ -302,7 +306,7 @@ func (r *Ring) encode(w io.Writer) error {
 			n := min(len(row), cap(chunk)/2)
 			chunk = chunk[:0]
 			for _, id := range row[:n] {
-				chunk = binary.LittleEndian.AppendUint16(chunk, id)
+				chunk = binary.LittleEndian.AppendUint16(chunk, uint16(id))
 			}
 			if _, err := w.Write(chunk); err != nil {
 				return err

@@ -63,7 +63,7 @@ func body(header string, rows ...byte) []byte {
 func small(t testing.TB) *Ring {
 	list := devices(3)
 	list[1] = nil
-	return mustNew(t, Data{Devices: list, PartPower: 1, Version: 7, Rows: [][]uint16{{0, 2}, {2}}})
+	return mustNew(t, Data{Devices: list, PartPower: 1, Version: 7, Rows: [][]uint32{{0, 2}, {2}}})
 }
 
 func TestGoldenFile(t *testing.T) {
@@ -313,7 +313,7 @@ func large(b *testing.B) *Ring {
 	rows := scatter(20, 3, 1000)
 	for _, row := range rows {
 		for p := range row {
-			row[p] = uint16(rng.IntN(1000))
+			row[p] = uint32(rng.IntN(1000))
 		}
 	}
 	return mustNew(b, Data{Devices: devices(1000), PartPower: 20, Rows: rows})

@@ -25,7 +25,7 @@ type tiers struct {
 	count [kinds]int      // how many of those hold partitions
 }
 
-func makeTiers(devices []*Device, assigned *[1 << 16]bool) tiers {
+func makeTiers(devices []*Device, assigned []bool) tiers {
 	type zone struct{ region, zone int }
 	type node struct {
 		zone
@@ -110,7 +110,7 @@ func newWalk(r *Ring) *walk {
 }
 
 // tick marks the device and the domains it is in as seen.
-func (w *walk) tick(id uint16) {
+func (w *walk) tick(id uint32) {
 	for kind, n := range w.ring.tiers.of[id] {
 		word, bit := &w.seen[kind][n/64], uint64(1)<<(n%64)
 		if *word&bit == 0 {

@@ -48,17 +48,17 @@ func TestHandoffsAreSwifts(t *testing.T) {
 func TestHandoffsStepLikeSwift(t *testing.T) {
 	const power, replicas = 17, 4
 	list := make([]*Device, 40)
-	var used []uint16
+	var used []uint32
 	for i := range list {
 		if i%5 == 2 {
 			continue
 		}
 		list[i] = &Device{ID: i, Region: i % 3, Zone: i % 4, IP: fmt.Sprintf("10.0.0.%d", i%11), Port: 6200, Name: fmt.Sprintf("d%d", i), Weight: 1}
 		if i < 39 { // the last has no partitions, so it is nobody's handoff
-			used = append(used, uint16(i))
+			used = append(used, uint32(i))
 		}
 	}
-	rows := make([][]uint16, replicas)
+	rows := make([][]uint32, replicas)
 	for r := range rows {
 		n := 1 << power
 		if r == replicas-1 {

@@ -28,13 +28,16 @@ import (
 
 // Limits of what a ring may hold.
 const (
-	// MaxDevices is how many device ids there are, holes included: ids are 16 bits
-	// wide in the file, and the highest is Swift's mark for "none".
-	MaxDevices = 65535
+	// MaxDevices is how many device ids there are, holes included. Files of format
+	// version 1 hold fewer: see [MaxDevicesV1].
+	MaxDevices = 1 << 20
+	// MaxDevicesV1 is how many device ids a file of format version 1 has: they are 16
+	// bits wide in it, and the highest is Swift's mark for "none".
+	MaxDevicesV1 = 65535
 	// MaxReplicas is how many rows a ring may have.
 	MaxReplicas = 256
 	// MaxAssignments bounds partitions times replicas, and so the memory that a
-	// ring file can ask for (two bytes each).
+	// ring file can ask for (four bytes each).
 	MaxAssignments = 1 << 27
 	// MinPartPower and MaxPartPower bound the part power.
 	MinPartPower = 1
@@ -149,7 +152,7 @@ type Data struct {
 	// Rows holds a row per replica, each with the device id of every partition.
 	// The last row alone may be shorter: then the partitions beyond its end have a
 	// replica less (a fractional replica count).
-	Rows [][]uint16
+	Rows [][]uint32
 }
 
 // Ring is one immutable generation of a placement map, safe for concurrent use.
@@ -157,14 +160,14 @@ type Ring struct {
 	devices   []*Device
 	partPower int
 	version   int64
-	rows      [][]uint16 // first len(rows[0]) == 1<<partPower; only the last may be shorter
+	rows      [][]uint32 // first len(rows[0]) == 1<<partPower; only the last may be shorter
 	tiers     tiers
 }
 
 // New makes a ring of copies of what data holds. An error wraps [ErrInvalid] and
 // names what contradicts the rest.
 func New(data Data) (*Ring, error) {
-	rows := make([][]uint16, len(data.Rows))
+	rows := make([][]uint32, len(data.Rows))
 	for i, row := range data.Rows {
 		rows[i] = slices.Clone(row)
 	}
@@ -181,15 +184,18 @@ func build(data Data) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	var assigned [1 << 16]bool // indexed by any uint16, so the loop needs no bounds check
+	assigned := make([]bool, len(devices))
 	for _, row := range data.Rows {
 		for _, id := range row {
+			if int64(id) >= int64(len(assigned)) {
+				return nil, missingDevice(data.Rows, id)
+			}
 			assigned[id] = true
 		}
 	}
 	for id, held := range assigned {
-		if held && (id >= len(devices) || devices[id] == nil) {
-			return nil, missingDevice(data.Rows, uint16(id))
+		if held && devices[id] == nil {
+			return nil, missingDevice(data.Rows, uint32(id))
 		}
 	}
 	return &Ring{
@@ -197,7 +203,7 @@ func build(data Data) (*Ring, error) {
 		partPower: data.PartPower,
 		version:   data.Version,
 		rows:      data.Rows,
-		tiers:     makeTiers(devices, &assigned),
+		tiers:     makeTiers(devices, assigned),
 	}, nil
 }
 
@@ -264,7 +270,7 @@ func settleDevices(from []*Device) ([]*Device, error) {
 	return devices, nil
 }
 
-func missingDevice(rows [][]uint16, id uint16) error {
+func missingDevice(rows [][]uint32, id uint32) error {
 	for replica, row := range rows {
 		if p := slices.Index(row, id); p >= 0 {
 			return fmt.Errorf("%w: replica %d of partition %d is on device %d, which is not there", ErrInvalid, replica, p, id)

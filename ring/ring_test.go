@@ -25,12 +25,12 @@ func devices(n int) []*Device {
 }
 
 // scatter makes rows over n devices, in no order to speak of.
-func scatter(partPower, replicas, n int) [][]uint16 {
-	rows := make([][]uint16, replicas)
+func scatter(partPower, replicas, n int) [][]uint32 {
+	rows := make([][]uint32, replicas)
 	for r := range rows {
-		rows[r] = make([]uint16, 1<<partPower)
+		rows[r] = make([]uint32, 1<<partPower)
 		for p := range rows[r] {
-			rows[r][p] = uint16((uint64(p)*2654435761>>7 + uint64(r)) % uint64(n))
+			rows[r][p] = uint32((uint64(p)*2654435761>>7 + uint64(r)) % uint64(n))
 		}
 	}
 	return rows
@@ -62,17 +62,17 @@ func TestNewRefuses(t *testing.T) {
 		"part power 33":         {func(d *Data) { d.PartPower = 33 }, "part power 33"},
 		"too many assignments":  {func(d *Data) { d.PartPower = 32 }, "exceeds"},
 		"no rows":               {func(d *Data) { d.Rows = nil }, "0 replicas"},
-		"too many rows":         {func(d *Data) { d.Rows = make([][]uint16, 257) }, "257 replicas"},
+		"too many rows":         {func(d *Data) { d.Rows = make([][]uint32, 257) }, "257 replicas"},
 		"negative version":      {func(d *Data) { d.Version = -1 }, "version -1"},
 		"first row short":       {func(d *Data) { d.Rows[0] = d.Rows[0][:3] }, "row 0 has 3 of 4"},
 		"middle row short":      {func(d *Data) { d.Rows[1] = d.Rows[1][:3] }, "row 1 has 3 of 4"},
 		"last row empty":        {func(d *Data) { d.Rows[2] = nil }, "row 2 has 0 of 4"},
-		"row too long":          {func(d *Data) { d.Rows[2] = make([]uint16, 5) }, "row 2 has 5 of 4"},
-		"only row short":        {func(d *Data) { d.Rows = [][]uint16{{0, 1}} }, "row 0 has 2 of 4"},
+		"row too long":          {func(d *Data) { d.Rows[2] = make([]uint32, 5) }, "row 2 has 5 of 4"},
+		"only row short":        {func(d *Data) { d.Rows = [][]uint32{{0, 1}} }, "row 0 has 2 of 4"},
 		"partition on a hole":   {func(d *Data) { d.Devices[1] = nil }, "on device 1, which is not there"},
 		"partition on nothing":  {func(d *Data) { d.Rows[2][3] = 4 }, "replica 2 of partition 3 is on device 4"},
 		"the mark for none":     {func(d *Data) { d.Rows[0][0] = 65535 }, "replica 0 of partition 0 is on device 65535"},
-		"too many devices":      {func(d *Data) { d.Devices = make([]*Device, 65536) }, "65536 devices"},
+		"too many devices":      {func(d *Data) { d.Devices = make([]*Device, MaxDevices+1) }, "1048577 devices"},
 		"id not its place":      {func(d *Data) { d.Devices[1].ID = 2 }, "device 2 stands at place 1"},
 		"negative region":       {func(d *Data) { d.Devices[1].Region = -1 }, "region -1"},
 		"negative zone":         {func(d *Data) { d.Devices[1].Zone = -1 }, "zone -1"},
@@ -131,7 +131,7 @@ func TestAddr(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := tt.device
 			d.Name = "sda"
-			r := mustNew(t, Data{Devices: []*Device{&d}, PartPower: 1, Rows: [][]uint16{{0, 0}}})
+			r := mustNew(t, Data{Devices: []*Device{&d}, PartPower: 1, Rows: [][]uint32{{0, 0}}})
 			inRing := r.AppendPrimaries(nil, 0)[0]
 			for _, d := range []*Device{&d, inRing} {
 				if got := d.Addr(); got != tt.addr {
@@ -151,7 +151,7 @@ func TestAddr(t *testing.T) {
 func TestShape(t *testing.T) {
 	list := devices(6)
 	list[2] = nil
-	r := mustNew(t, Data{Devices: list, PartPower: 2, Version: 9, Rows: [][]uint16{{0, 1, 3, 4}, {1, 1, 4, 0}, {3, 1}}})
+	r := mustNew(t, Data{Devices: list, PartPower: 2, Version: 9, Rows: [][]uint32{{0, 1, 3, 4}, {1, 1, 4, 0}, {3, 1}}})
 	if r.PartPower() != 2 || r.Partitions() != 4 || r.Replicas() != 2.5 || r.ReplicaCount() != 3 || r.Version() != 9 {
 		t.Errorf("part power %d, partitions %d, replicas %v, count %d, version %d; want 2, 4, 2.5, 3, 9",
 			r.PartPower(), r.Partitions(), r.Replicas(), r.ReplicaCount(), r.Version())

@@ -13,7 +13,7 @@ import (
 // version is a ring of that version, whose partition 0 is on device version%4.
 func version(t testing.TB, v int64) *Ring {
 	rows := scatter(2, 1, 4)
-	rows[0][0] = uint16(v % 4)
+	rows[0][0] = uint32(v % 4)
 	return mustNew(t, Data{Devices: devices(4), PartPower: 2, Version: v, Rows: rows})
 }
 
@@ -40,7 +40,7 @@ func TestSourceCheck(t *testing.T) {
 		"gone":             {5, func(t *testing.T, path string) { mustDo(t, os.Remove(path)) }, false, fs.ErrNotExist, 5},
 		"damaged in place": {5, func(t *testing.T, path string) { mustDo(t, os.Truncate(path, 40)) }, false, ErrDamaged, 5},
 		"another that says nothing of versions": {0, func(t *testing.T, path string) {
-			r := mustNew(t, Data{Devices: devices(4), PartPower: 2, Rows: [][]uint16{{3, 3, 3, 3}}})
+			r := mustNew(t, Data{Devices: devices(4), PartPower: 2, Rows: [][]uint32{{3, 3, 3, 3}}})
 			save(t, r, path)
 		}, true, nil, 0},
 	} {

@@ -602,7 +602,7 @@ func TestStrangeAnswers(t *testing.T) {
 	}
 	other := one
 	other.ID, other.IP, other.ReplicationIP = 1, "127.0.0.2", "127.0.0.1"
-	rows := [][]uint16{make([]uint16, 1<<partPower), slices.Repeat([]uint16{1}, 1<<partPower)}
+	rows := [][]uint32{make([]uint32, 1<<partPower), slices.Repeat([]uint32{1}, 1<<partPower)}
 	if f.ring, err = ring.New(ring.Data{PartPower: partPower, Devices: []*ring.Device{&one, &other}, Rows: rows}); err != nil {
 		t.Fatal(err)
 	}

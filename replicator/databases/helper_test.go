@@ -106,7 +106,7 @@ func start(t testing.TB, nodes, primaries int) *fleet {
 		t.Fatal(err)
 	}
 	f := &fleet{hasher: hasher, byAddr: map[string]*node{}}
-	data := ring.Data{PartPower: partPower, Rows: make([][]uint16, primaries)}
+	data := ring.Data{PartPower: partPower, Rows: make([][]uint32, primaries)}
 	listeners := make([]net.Listener, nodes)
 	for i := range nodes {
 		if listeners[i], err = httpapi.Listen("127.0.0.1:0"); err != nil {
@@ -121,7 +121,7 @@ func start(t testing.TB, nodes, primaries int) *fleet {
 	}
 	for i := range primaries {
 		for range 1 << partPower {
-			data.Rows[i] = append(data.Rows[i], uint16(i))
+			data.Rows[i] = append(data.Rows[i], uint32(i))
 		}
 	}
 	if f.ring, err = ring.New(data); err != nil {

@@ -45,7 +45,7 @@ type Builder struct {
 	replicas  int
 	version   int64 // counts changes, and becomes the ring's
 	devices   []*member
-	rows      [][]uint16 // a row per replica; nil before the first Rebalance
+	rows      [][]uint32 // a row per replica; nil before the first Rebalance
 }
 
 // member is a device. One that is removed holds its partitions until a Rebalance.

@@ -107,7 +107,7 @@ func checkSpread(b *Builder) error {
 		}
 	}
 	for p := range 1 << b.partPower {
-		var ids []uint16
+		var ids []uint32
 		for _, row := range b.rows {
 			if b.devices[row[p]].wants() == 0 {
 				return fmt.Errorf("partition %d: device %d has no weight", p, row[p])
@@ -195,21 +195,21 @@ func TestRebalanceSpreadsAndBalances(t *testing.T) {
 func TestPairs(t *testing.T) {
 	b := build(t, 10, 3, grid(1, 4, 5, 1))
 	rebalance(t, b, 1)
-	partners := map[[2]uint16]int{}
+	partners := map[[2]uint32]int{}
 	for p := range 1 << b.partPower {
 		for i := range b.rows {
 			for j := range b.rows {
-				partners[[2]uint16{b.rows[i][p], b.rows[j][p]}]++
+				partners[[2]uint32{b.rows[i][p], b.rows[j][p]}]++
 			}
 		}
 	}
-	for x := range uint16(20) {
-		for y := range uint16(20) {
+	for x := range uint32(20) {
+		for y := range uint32(20) {
 			if b.devices[x].Zone == b.devices[y].Zone {
 				continue
 			}
 			// 154 partitions a device, two partners each, 15 devices in other zones: 20 on average.
-			if n := partners[[2]uint16{x, y}]; n < 5 || n > 45 {
+			if n := partners[[2]uint32{x, y}]; n < 5 || n > 45 {
 				t.Errorf("devices %d and %d share %d partitions, want about 20", x, y, n)
 			}
 		}

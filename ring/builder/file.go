@@ -56,7 +56,7 @@ func (b *Builder) Write(w io.Writer) error {
 	for _, row := range b.rows {
 		raw := make([]byte, 0, 2*len(row))
 		for _, id := range row {
-			raw = binary.LittleEndian.AppendUint16(raw, id)
+			raw = binary.LittleEndian.AppendUint16(raw, uint16(id))
 		}
 		s.Rows = append(s.Rows, base64.StdEncoding.EncodeToString(raw))
 	}
@@ -160,9 +160,9 @@ func (s *state) builder() (*Builder, error) {
 		if len(raw) != 2<<b.partPower {
 			return nil, fmt.Errorf("%w: row %d has %d bytes, not %d", ErrDamaged, i, len(raw), 2<<b.partPower)
 		}
-		row := make([]uint16, len(raw)/2)
+		row := make([]uint32, len(raw)/2)
 		for p := range row {
-			row[p] = binary.LittleEndian.Uint16(raw[2*p:])
+			row[p] = uint32(binary.LittleEndian.Uint16(raw[2*p:]))
 		}
 		b.rows = append(b.rows, row)
 	}

@@ -44,7 +44,7 @@ func TestGoldenFile(t *testing.T) {
 			nil,
 			{Device: ring.Device{ID: 2, Region: 1, Zone: 3, IP: "10.0.0.2", Port: 6200, ReplicationIP: "10.1.0.2", ReplicationPort: 6300, Name: "sda", Weight: 1}, Removed: true},
 		},
-		rows: [][]uint16{{0, 2}, {2, 0}},
+		rows: [][]uint32{{0, 2}, {2, 0}},
 	}
 	const path = "testdata/golden.builder"
 	want, err := os.ReadFile(path)

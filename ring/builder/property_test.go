@@ -165,8 +165,8 @@ func TestSameSeedSameRing(t *testing.T) {
 
 // leastMoves is a lower bound of what had to move between two sets of rows: what
 // devices gained, and what partitions needed to be as spread as they can be.
-func leastMoves(b *Builder, before [][]uint16, after [][]uint16) int {
-	gained := map[uint16]int{}
+func leastMoves(b *Builder, before [][]uint32, after [][]uint32) int {
+	gained := map[uint32]int{}
 	byPartition := 0
 	for p := range before[0] {
 		kept := [4]map[string]bool{{}, {}, {}, {}}

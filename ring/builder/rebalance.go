@@ -6,7 +6,7 @@ import (
 )
 
 // none stands for no device.
-const none = 1<<16 - 1
+const none = 1<<32 - 1
 
 // errStuck says that the algorithm is at fault: an assignment that meets all quotas
 // always exists.
@@ -18,13 +18,13 @@ type assignment struct {
 	tree
 	partitions int
 	replicas   int
-	from       []uint16 // by slot, the device it may stay on, or none
-	to         []uint16 // by slot, the device it gets
+	from       []uint32 // by slot, the device it may stay on, or none
+	to         []uint32 // by slot, the device it gets
 	rng        *rand.Rand
 }
 
 // assign works out the rows that b should have.
-func (b *Builder) assign(seed uint64) (rows [][]uint16, moved int, err error) {
+func (b *Builder) assign(seed uint64) (rows [][]uint32, moved int, err error) {
 	a := &assignment{
 		tree:       newTree(b.devices),
 		partitions: 1 << b.partPower,
@@ -51,9 +51,9 @@ func (b *Builder) assign(seed uint64) (rows [][]uint16, moved int, err error) {
 }
 
 // start takes over what the rows have on devices with weight.
-func (a *assignment) start(rows [][]uint16) {
-	a.from = make([]uint16, a.partitions*a.replicas)
-	a.to = make([]uint16, len(a.from))
+func (a *assignment) start(rows [][]uint32) {
+	a.from = make([]uint32, a.partitions*a.replicas)
+	a.to = make([]uint32, len(a.from))
 	for slot := range a.from {
 		a.from[slot] = none
 	}
@@ -74,7 +74,7 @@ func (a *assignment) start(rows [][]uint16) {
 func (a *assignment) place(t *tier, slots []int32) error {
 	if t.kind == device {
 		for _, slot := range slots {
-			a.to[slot] = uint16(t.id)
+			a.to[slot] = uint32(t.id)
 		}
 		return nil
 	}
@@ -116,10 +116,10 @@ func (a *assignment) spare(t *tier, slot int32) int {
 
 // finish makes rows of the result. Where a partition both lost and got the same
 // device, its replica stays in its row, and doesn't count as moved.
-func (a *assignment) finish(before [][]uint16) (rows [][]uint16, moved int) {
-	rows = make([][]uint16, a.replicas)
+func (a *assignment) finish(before [][]uint32) (rows [][]uint32, moved int) {
+	rows = make([][]uint32, a.replicas)
 	for i := range rows {
-		rows[i] = make([]uint16, a.partitions)
+		rows[i] = make([]uint32, a.partitions)
 	}
 	for p := range a.partitions {
 		got := a.to[p*a.replicas : (p+1)*a.replicas]
@@ -138,7 +138,7 @@ func (a *assignment) finish(before [][]uint16) (rows [][]uint16, moved int) {
 
 // stay swaps the device that replica i of partition p had back to its row, if a
 // replica that has moved got it.
-func (a *assignment) stay(got []uint16, before [][]uint16, p, i int) {
+func (a *assignment) stay(got []uint32, before [][]uint32, p, i int) {
 	had := before[i][p]
 	if got[i] == had {
 		return

@@ -77,7 +77,7 @@ func newFleet(t testing.TB, nodes, replicas int, fs func() vfs.FS) *fleet {
 		data.Devices = append(data.Devices, &ring.Device{ID: i, Region: 1, Zone: i, IP: host, Port: n, Name: "d", Weight: 1})
 	}
 	for i := range replicas {
-		data.Rows = append(data.Rows, slices.Repeat([]uint16{uint16(i)}, 1<<power))
+		data.Rows = append(data.Rows, slices.Repeat([]uint32{uint32(i)}, 1<<power))
 	}
 	if f.ring, err = ring.New(data); err != nil {
 		t.Fatal(err)

@@ -46,8 +46,8 @@ func New(t testing.TB, p name.Path) *Fleet {
 	f := &Fleet{say: map[string]backend.HandlerFunc{}, Hasher: hasher}
 	data := ring.Data{PartPower: 8}
 	hash := hasher.Hash(p)
-	for i := range uint16(3) {
-		row := slices.Repeat([]uint16{3 + i}, 256)
+	for i := range uint32(3) {
+		row := slices.Repeat([]uint32{3 + i}, 256)
 		row[hash[0]] = i
 		data.Rows = append(data.Rows, row)
 	}
