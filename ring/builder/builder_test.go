@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"testing"
 
 	"martlet/ring"
@@ -40,7 +39,7 @@ func grid(regions, zones, nodes, disks int) (devices []ring.Device) {
 
 func build(t testing.TB, partPower, replicas int, devices []ring.Device) *Builder {
 	t.Helper()
-	b, err := New(partPower, replicas)
+	b, err := New(partPower, float64(replicas), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,13 +51,32 @@ func build(t testing.TB, partPower, replicas int, devices []ring.Device) *Builde
 	return b
 }
 
+// rebalance goes on until nothing moves any more, and returns how much did.
 func rebalance(t testing.TB, b *Builder, seed uint64) int {
 	t.Helper()
-	moved, err := b.Rebalance(seed)
+	moved, err := settle(b, seed)
 	if err != nil {
-		t.Fatalf("rebalance: %v", err)
+		t.Fatal(err)
 	}
 	return moved
+}
+
+// settle rebalances until nothing moves any more.
+func settle(b *Builder, seed uint64) (moved int, err error) {
+	for round := range uint64(100) {
+		r, err := b.Rebalance(Options{Seed: seed + round})
+		if err != nil {
+			return moved, err
+		}
+		moved += r.Assigned + r.Moved
+		if !r.Changed() && r.Waiting > 0 {
+			return moved, fmt.Errorf("round %d: nothing moves, and %d wait", round, r.Waiting)
+		}
+		if !r.Changed() {
+			return moved, nil
+		}
+	}
+	return moved, errors.New("it never ends")
 }
 
 func ringOf(t testing.TB, b *Builder) *ring.Ring {
@@ -89,41 +107,56 @@ func domains(d *ring.Device) [4]string {
 	return [4]string{region, zone, node, fmt.Sprint(node, "/", d.ID)}
 }
 
-// checkSpread returns an error unless each partition is on as many domains of each
-// kind as can be. Four maxima at once are possible: see DESIGN.md.
-func checkSpread(b *Builder) error {
-	var there [4]map[string]bool
-	for i := range there {
-		there[i] = map[string]bool{}
+// checkPlan returns an error unless every device has its quota, and no tier has more
+// replicas of a partition than its target rounded up, or fewer than that rounded
+// down.
+func checkPlan(b *Builder) error {
+	a, err := b.plan()
+	if err != nil {
+		return err
 	}
-	names := make([][4]string, len(b.devices))
-	for id, m := range b.devices {
-		if m.wants() == 0 {
-			continue
+	for id, n := range held(b) {
+		want := 0
+		if a.chains[id] != nil {
+			want = a.chains[id][device].quota
 		}
-		names[id] = domains(&m.Device)
-		for i, name := range names[id] {
-			there[i][name] = true
+		if n != want {
+			return fmt.Errorf("device %d has %d partitions, want %d", id, n, want)
 		}
 	}
-	for p := range 1 << b.partPower {
-		var ids []uint32
+	return b.eachTier(a, func(t *tier, p, n int) error {
+		if low, high := around(t.target); n < low || n > high {
+			return fmt.Errorf("partition %d has %d replicas in a %s that wants %v", p, n, kindNames[t.kind], t.target)
+		}
+		return nil
+	})
+}
+
+// eachTier tells of every partition and tier with weight how many replicas are there.
+func (b *Builder) eachTier(a *assignment, f func(t *tier, p, n int) error) error {
+	for p := range b.Partitions() {
+		count := map[*tier]int{}
 		for _, row := range b.rows {
-			if b.devices[row[p]].wants() == 0 {
-				return fmt.Errorf("partition %d: device %d has no weight", p, row[p])
-			}
-			ids = append(ids, row[p])
-		}
-		for i, kind := range []string{"regions", "zones", "nodes", "devices"} {
-			var seen []string
-			for _, id := range ids {
-				if name := names[id][i]; !slices.Contains(seen, name) {
-					seen = append(seen, name)
+			if p < len(row) && a.chains[row[p]] != nil {
+				for _, t := range a.chains[row[p]] {
+					count[t]++
 				}
 			}
-			if want := min(b.replicas, len(there[i])); len(seen) != want {
-				return fmt.Errorf("partition %d on devices %v: %d %s, want %d of %d", p, ids, len(seen), kind, want, len(there[i]))
+		}
+		var walk func(t *tier) error
+		walk = func(t *tier) error {
+			for _, c := range t.children {
+				if err := f(c, p, count[c]); err != nil {
+					return err
+				}
+				if err := walk(c); err != nil {
+					return err
+				}
 			}
+			return nil
+		}
+		if err := walk(a.root); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -136,7 +169,7 @@ func farthest(b *Builder) float64 {
 		weight += m.wants()
 	}
 	for id, n := range held(b) {
-		share := float64(b.replicas<<b.partPower) * b.devices[id].wants() / weight
+		share := float64(b.total()) * b.devices[id].wants() / weight
 		most = max(most, math.Abs(float64(n)-share))
 	}
 	return most
@@ -162,7 +195,6 @@ func TestRebalanceSpreadsAndBalances(t *testing.T) {
 		"two regions":                   {3, grid(2, 2, 2, 2), 1},
 		"three regions, four replicas":  {4, grid(3, 2, 2, 1), 1},
 		"uneven weights, even zones":    {3, mixed, 1},
-		"more replicas than devices":    {5, grid(1, 1, 2, 1), 1},
 		"erasure coding, 12 fragments":  {12, grid(1, 3, 5, 4), 1},
 		"fragments on every device":     {6, grid(1, 1, 3, 2), 0},
 		"a light zone still gets one":   {3, append(grid(1, 2, 2, 2), weighing(1, at(1, 9, 1, 1))), math.Inf(1)},
@@ -177,7 +209,7 @@ func TestRebalanceSpreadsAndBalances(t *testing.T) {
 			if got, want := rebalance(t, b, 1), tt.replicas<<8; got != want {
 				t.Errorf("moved %d, want all %d", got, want)
 			}
-			if err := checkSpread(b); err != nil {
+			if err := checkPlan(b); err != nil {
 				t.Error(err)
 			}
 			if got := farthest(b); got > tt.off {
@@ -246,24 +278,24 @@ func TestChangesMoveLittle(t *testing.T) {
 			if moved > tt.most {
 				t.Errorf("moved %d, want at most %d", moved, tt.most)
 			}
-			if err := checkSpread(b); err != nil {
+			if err := checkPlan(b); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// TestRoundingMovesNothing: weights that change by less than a partition asks for
-// change who is next to be rounded up, but not who has been.
+// TestRoundingMovesNothing: weights that change by less than a partition asks for,
+// in favour of who has been rounded up, move nothing.
 func TestRoundingMovesNothing(t *testing.T) {
 	var devices []ring.Device
-	for i := range 40 { // 48 replicas: shares from 1.0 to 1.4, so eight devices have two
-		devices = append(devices, weighing(float64(100+i), at(0, 0, i, 0)))
+	for i := range 40 { // 48 replicas: shares of 1.2, so eight devices have two
+		devices = append(devices, at(0, 0, i, 0))
 	}
 	b := build(t, 4, 3, devices)
 	rebalance(t, b, 1)
-	for id := range 8 {
-		if err := b.SetWeight(id, 145); err != nil {
+	for id, n := range held(b) {
+		if err := b.SetWeight(id, float64(99+n)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -334,7 +366,7 @@ func TestRefusals(t *testing.T) {
 		"no such device":      {func() error { return full.Remove(2) }, ErrDevice},
 		"negative id":         {func() error { return full.Remove(-1) }, ErrDevice},
 		"not balanced":        {func() error { _, err := full.Ring(); return err }, ErrNotBalanced},
-		"nothing to place on": {func() error { _, err := build(t, 4, 2, nil).Rebalance(1); return err }, ErrNoWeight},
+		"nothing to place on": {func() error { _, err := build(t, 4, 2, grid(1, 1, 1, 1)).Rebalance(Options{}); return err }, ErrTooFew},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := tt.do(); !errors.Is(err, tt.want) {
@@ -342,9 +374,13 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	for _, bad := range [][2]int{{0, 3}, {33, 1}, {8, 0}, {8, 257}, {32, 3}} {
-		if _, err := New(bad[0], bad[1]); err == nil {
-			t.Errorf("New(%d, %d) succeeded", bad[0], bad[1])
+	for _, bad := range []struct {
+		partPower int
+		replicas  float64
+		hours     int
+	}{{0, 3, 1}, {33, 1, 1}, {8, 0, 1}, {8, 0.5, 1}, {8, 257, 1}, {8, math.NaN(), 1}, {8, math.Inf(1), 1}, {32, 3, 1}, {8, 3, -1}, {8, 3, 1e6}} {
+		if _, err := New(bad.partPower, bad.replicas, bad.hours); !errors.Is(err, ErrSetting) {
+			t.Errorf("New(%+v): got %v, want %v", bad, err, ErrSetting)
 		}
 	}
 }
@@ -357,8 +393,8 @@ func TestFailedRebalanceChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	version := b.version
-	if _, err := b.Rebalance(1); !errors.Is(err, ErrNoWeight) {
-		t.Fatalf("got %v, want %v", err, ErrNoWeight)
+	if _, err := b.Rebalance(Options{}); !errors.Is(err, ErrTooFew) {
+		t.Fatalf("got %v, want %v", err, ErrTooFew)
 	}
 	if r := ringOf(t, b); b.version != version || r.Version() != version {
 		t.Errorf("version %d, want %d as before", b.version, version)
@@ -377,10 +413,11 @@ func BenchmarkRebalance(b *testing.B) {
 			whole := build(b, size.power, 3, devices)
 			rebalance(b, whole, 1)
 			for b.Loop() {
-				less := *whole
-				less.devices = slices.Clone(whole.devices)
-				less.devices[0] = nil
-				rebalance(b, &less, 1)
+				less := whole.Clone()
+				if err := less.Remove(0); err != nil {
+					b.Fatal(err)
+				}
+				rebalance(b, less, 1)
 			}
 		})
 	}

@@ -172,9 +172,17 @@ func (d *division) freeFrom(group int, may func(child int32) bool) int32 {
 	return c
 }
 
+// The passes of relieve, each of which may free more than the one before.
+const (
+	movable       = iota // of partitions that may move and lose nothing else, where every tier has too many
+	spareable            // where every tier has too many, and the partition may move
+	anySpare             // where every tier has too many
+	anyReplica           // all
+	relievePasses        // how many there are
+)
+
 // relieve frees slots of children that have more than their quota, where another
-// child can take them. First those whose every tier has too many, from partitions
-// that lose nothing else; then, as needed, the others.
+// child can take them.
 func (d *division) relieve() {
 	over := 0
 	for c, t := range d.tier.children {
@@ -184,7 +192,7 @@ func (d *division) relieve() {
 		return
 	}
 	order := d.rng.Perm(len(d.slots))
-	for pass := range 3 {
+	for pass := range relievePasses {
 		for _, at := range order {
 			if over == 0 {
 				return
@@ -202,13 +210,17 @@ func (d *division) mayLeave(at, pass int) bool {
 	if c < 0 || d.load[c] <= d.tier.children[c].quota {
 		return false
 	}
-	if pass < 2 && d.spare(d.tier, d.slots[at]) <= 0 {
+	p := d.slots[at] / int32(d.replicas)
+	if pass <= spareable && d.fixed[p] || pass == movable && d.leaving[p] > 0 {
+		return false
+	}
+	if pass <= anySpare && d.spare(d.tier, d.slots[at]) <= 0 {
 		return false
 	}
 	g := int(d.group[at])
 	free := d.tally(g)
 	defer d.clear(g)
-	if d.count[c] <= d.low[c] || pass == 0 && free > 0 {
+	if d.count[c] <= d.low[c] {
 		return false
 	}
 	for other, t := range d.tier.children { // one place for it, and one for each that is free already

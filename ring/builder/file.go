@@ -10,16 +10,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"martlet/ring"
 )
 
 const (
 	fileFormat  = "martlet ring builder"
-	fileVersion = 1
-	// maxFile is above what the largest builder takes, 4 bytes of text for 3 of a row.
-	maxFile = 4 * ring.MaxAssignments
+	fileVersion = 2
+	// maxFile is above what the largest builder takes: 16 bytes of text for 3 numbers
+	// of each assignment and, with one replica, as many for when partitions moved.
+	maxFile = 12*ring.MaxAssignments + 1<<30
 )
 
 // ErrDamaged is wrapped by errors that say a file is not a whole builder file of a
@@ -35,30 +35,30 @@ type file struct {
 	Builder  json.RawMessage `json:"builder"`
 }
 
+// state is the builder of format version 2. Version 1 had a whole number of replicas,
+// neither min_part_hours, overload nor moved, and 16 bits for an id in a row.
 type state struct {
-	PartPower int       `json:"part_power"`
-	Replicas  int       `json:"replicas"`
-	Version   int64     `json:"version"`
-	Devices   []*member `json:"devices"`
-	// Rows is a row per replica of device ids, 16 bits each, little endian, base64.
+	PartPower    int       `json:"part_power"`
+	Replicas     float64   `json:"replicas"`
+	MinPartHours int       `json:"min_part_hours"`
+	Overload     float64   `json:"overload"`
+	Version      int64     `json:"version"`
+	Devices      []*member `json:"devices"`
+	// Rows is a row per replica of device ids, 32 bits each, little endian, base64.
 	Rows []string `json:"rows,omitempty"`
-}
-
-// Save replaces the file at path by the builder, as [ring.WriteFile] does: whole or
-// not at all, and on stable storage when it returns nil.
-func (b *Builder) Save(path string) error {
-	return ring.WriteFile(path, b.Write)
+	// Moved is when each partition last moved, in seconds of Unix time, encoded
+	// likewise; missing where that was long ago for all.
+	Moved string `json:"moved,omitempty"`
 }
 
 // Write writes the builder file. Equal builders give equal bytes.
 func (b *Builder) Write(w io.Writer) error {
-	s := state{PartPower: b.partPower, Replicas: b.replicas, Version: b.version, Devices: b.devices}
+	s := state{
+		PartPower: b.partPower, Replicas: b.Replicas(), MinPartHours: b.minPartHours, Overload: b.overload,
+		Version: b.version, Devices: b.devices, Moved: encodeNumbers(b.moved),
+	}
 	for _, row := range b.rows {
-		raw := make([]byte, 0, 2*len(row))
-		for _, id := range row {
-			raw = binary.LittleEndian.AppendUint16(raw, uint16(id))
-		}
-		s.Rows = append(s.Rows, base64.StdEncoding.EncodeToString(raw))
+		s.Rows = append(s.Rows, encodeNumbers(row))
 	}
 	body, err := json.Marshal(s)
 	if err != nil {
@@ -72,23 +72,37 @@ func (b *Builder) Write(w io.Writer) error {
 	return err
 }
 
-func checksum(body []byte) string {
-	sum := sha256.Sum256(body)
-	return hex.EncodeToString(sum[:])
+func encodeNumbers(numbers []uint32) string {
+	raw := make([]byte, 0, 4*len(numbers))
+	for _, n := range numbers {
+		raw = binary.LittleEndian.AppendUint32(raw, n)
+	}
+	return base64.StdEncoding.EncodeToString(raw)
 }
 
-// Load reads the builder file at path. Errors are those of [Read], or the file system's.
-func Load(path string) (*Builder, error) {
-	f, err := os.Open(path)
+// decodeNumbers reads numbers of that many bytes, 2 or 4.
+func decodeNumbers(text string, size int) ([]uint32, error) {
+	raw, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }() // it is only read
-	b, err := Read(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if len(raw)%size != 0 {
+		return nil, fmt.Errorf("%d bytes are no numbers of %d", len(raw), size)
 	}
-	return b, nil
+	numbers := make([]uint32, len(raw)/size)
+	for i := range numbers {
+		if size == 2 {
+			numbers[i] = uint32(binary.LittleEndian.Uint16(raw[2*i:]))
+		} else {
+			numbers[i] = binary.LittleEndian.Uint32(raw[4*i:])
+		}
+	}
+	return numbers, nil
+}
+
+func checksum(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
 }
 
 // Read reads a builder file to its end. An error wraps [ErrDamaged] or
@@ -105,9 +119,13 @@ func Read(r io.Reader) (*Builder, error) {
 	if err := decode(text, &f); err != nil {
 		return nil, err
 	}
-	if f.Format != fileFormat || f.Version != fileVersion {
-		return nil, fmt.Errorf("%w: format %q version %d, not %q version %d",
-			ErrDamaged, f.Format, f.Version, fileFormat, fileVersion)
+	switch {
+	case f.Format != fileFormat:
+		return nil, fmt.Errorf("%w: its format is %q, not %q", ErrDamaged, f.Format, fileFormat)
+	case f.Version > fileVersion:
+		return nil, fmt.Errorf("%w: format_version %d was written by a newer release; this one reads up to %d", ErrDamaged, f.Version, fileVersion)
+	case f.Version < 1:
+		return nil, fmt.Errorf("%w: format_version %d", ErrDamaged, f.Version)
 	}
 	var body bytes.Buffer
 	if err := json.Compact(&body, f.Builder); err != nil {
@@ -120,7 +138,7 @@ func Read(r io.Reader) (*Builder, error) {
 	if err := decode(f.Builder, &s); err != nil {
 		return nil, err
 	}
-	return s.builder()
+	return s.builder(f.Version)
 }
 
 // decode takes no key that it doesn't know: it would be lost at the next save.
@@ -136,9 +154,12 @@ func decode(text []byte, into any) error {
 	return nil
 }
 
-// builder checks a state and makes a builder of it.
-func (s *state) builder() (*Builder, error) {
-	b, err := New(s.PartPower, s.Replicas)
+// builder checks a state of a format version and makes a builder of it.
+func (s *state) builder(version int) (*Builder, error) {
+	b, err := New(s.PartPower, s.Replicas, s.MinPartHours)
+	if err == nil {
+		err = b.SetOverload(s.Overload)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -146,28 +167,30 @@ func (s *state) builder() (*Builder, error) {
 	if err := b.checkDevices(); err != nil {
 		return nil, err
 	}
+	size := 4
+	if version == 1 {
+		size = 2
+	}
+	if s.Moved != "" {
+		if b.moved, err = decodeNumbers(s.Moved, 4); err != nil {
+			return nil, fmt.Errorf("%w: moved: %w", ErrDamaged, err)
+		}
+		if len(b.moved) != b.Partitions() {
+			return nil, fmt.Errorf("%w: moved has %d of %d partitions", ErrDamaged, len(b.moved), b.Partitions())
+		}
+	}
 	if len(s.Rows) == 0 {
 		return b, nil
 	}
-	if len(s.Rows) != b.replicas {
-		return nil, fmt.Errorf("%w: %d rows for %d replicas", ErrDamaged, len(s.Rows), b.replicas)
-	}
 	for i, text := range s.Rows {
-		raw, err := base64.StdEncoding.Strict().DecodeString(text)
+		row, err := decodeNumbers(text, size)
 		if err != nil {
 			return nil, fmt.Errorf("%w: row %d: %w", ErrDamaged, i, err)
-		}
-		if len(raw) != 2<<b.partPower {
-			return nil, fmt.Errorf("%w: row %d has %d bytes, not %d", ErrDamaged, i, len(raw), 2<<b.partPower)
-		}
-		row := make([]uint32, len(raw)/2)
-		for p := range row {
-			row[p] = uint32(binary.LittleEndian.Uint16(raw[2*p:]))
 		}
 		b.rows = append(b.rows, row)
 	}
 	if _, err := ring.New(b.data()); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return b, nil
 }

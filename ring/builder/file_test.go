@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -36,9 +35,10 @@ func sealed(t testing.TB, state string) []byte {
 	return text
 }
 
-func TestGoldenFile(t *testing.T) {
-	b := &Builder{
-		partPower: 1, replicas: 2, version: 9,
+// golden is the builder in the golden files.
+func golden() *Builder {
+	return &Builder{
+		partPower: 1, rowCount: 2, last: 2, version: 9,
 		devices: []*member{
 			{Device: ring.Device{ID: 0, Region: 1, Zone: 2, IP: "10.0.0.1", Port: 6200, Name: "sda", Weight: 1.5, Meta: "a<b"}},
 			nil,
@@ -46,45 +46,28 @@ func TestGoldenFile(t *testing.T) {
 		},
 		rows: [][]uint32{{0, 2}, {2, 0}},
 	}
-	const path = "testdata/golden.builder"
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := written(t, b); !bytes.Equal(got, want) {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-	again, err := Load(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !reflect.DeepEqual(again, b) {
-		t.Errorf("loaded %+v, want %+v", again, b)
-	}
 }
 
-func TestSaveAndLoad(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "object.builder")
-	b := build(t, 4, 3, grid(1, 2, 2, 1))
-	for _, state := range []string{"new", "balanced", "with one to remove"} {
-		if err := b.Save(path); err != nil {
-			t.Fatal(err)
-		}
-		again, err := Load(path)
+func TestGoldenFiles(t *testing.T) {
+	now := golden()
+	now.rowCount, now.last, now.minPartHours, now.overload = 3, 1, 24, 0.125
+	now.rows = [][]uint32{{0, 2}, {2, 0}, {0}}
+	now.moved = []uint32{0, 1_700_000_000}
+	for path, want := range map[string]*Builder{"testdata/golden.v1.builder": golden(), "testdata/golden.v2.builder": now} {
+		got, err := Load(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !reflect.DeepEqual(again, b) {
-			t.Errorf("%s: loaded %+v, want %+v", state, again, b)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: loaded %+v, want %+v", path, got, want)
 		}
-		switch state {
-		case "new":
-			rebalance(t, b, 1)
-		case "balanced":
-			if err := b.Remove(2); err != nil {
-				t.Fatal(err)
-			}
-		}
+	}
+	want, err := os.ReadFile("testdata/golden.v2.builder")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := written(t, now); !bytes.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 
@@ -115,18 +98,22 @@ func TestReadRefuses(t *testing.T) {
 		"cut":              {good[:len(good)/2], ErrDamaged, "EOF"},
 		"more after it":    {good + "{}", ErrDamaged, "follows its end"},
 		"edited":           {strings.Replace(good, `"weight": 100`, `"weight": 101`, 1), ErrDamaged, "checksum"},
-		"another format":   {strings.Replace(good, fileFormat, "x", 1), ErrDamaged, `format "x"`},
-		"later format":     {strings.Replace(good, `"format_version": 1`, `"format_version": 2`, 1), ErrDamaged, "version 2"},
-		"unknown key":      {string(sealed(t, `{"part_power":1,"replicas":1,"overload":0.1}`)), ErrDamaged, "overload"},
+		"another format":   {strings.Replace(good, fileFormat, "x", 1), ErrDamaged, `format is "x"`},
+		"later format":     {strings.Replace(good, `"format_version": 2`, `"format_version": 3`, 1), ErrDamaged, "newer release"},
+		"unknown key":      {string(sealed(t, `{"part_power":1,"replicas":1,"colour":0.1}`)), ErrDamaged, "colour"},
+		"replicas":         {string(sealed(t, `{"part_power":1,"replicas":0.5}`)), ErrDamaged, "0.5 replicas"},
+		"overload":         {string(sealed(t, `{"part_power":1,"replicas":1,"overload":-1}`)), ErrDamaged, "overload -1"},
+		"min_part_hours":   {string(sealed(t, `{"part_power":1,"replicas":1,"min_part_hours":-1}`)), ErrDamaged, "min_part_hours -1"},
+		"moved":            {string(sealed(t, `{"part_power":1,"replicas":1,"moved":"AAAAAA=="}`)), ErrDamaged, "moved has 1 of 2"},
 		"part power":       {string(sealed(t, `{"part_power":40,"replicas":1}`)), ErrDamaged, "part power 40"},
 		"version":          {string(sealed(t, `{"part_power":1,"replicas":1,"version":-1}`)), ErrDamaged, "version -1"},
 		"id not its place": {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[null,`+dev+`]}`)), ErrDamaged, "place 1"},
 		"device":           {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+strings.Replace(dev, "6200", "0", 1)+`]}`)), ring.ErrInvalid, "port 0"},
 		"weight":           {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+strings.Replace(dev, `"weight":1`, `"weight":1e300`, 1)+`]}`)), ErrDevice, "weight"},
-		"rows missing":     {string(sealed(t, `{"part_power":1,"replicas":2,"devices":[`+dev+`],"rows":["AAAAAA=="]}`)), ErrDamaged, "1 rows for 2"},
 		"row not base64":   {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["?"]}`)), ErrDamaged, "row 0"},
-		"row short":        {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["AAA="]}`)), ErrDamaged, "row 0 has 2 bytes"},
-		"row on nothing":   {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["AAABAA=="]}`)), ring.ErrInvalid, "device 1"},
+		"row short":        {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["AAA="]}`)), ErrDamaged, "row 0: 2 bytes"},
+		"row too short":    {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["AAAAAA=="]}`)), ring.ErrInvalid, "row 0 has 1 of 2"},
+		"row on nothing":   {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["AAAAAAEAAAA="]}`)), ring.ErrInvalid, "device 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Read(strings.NewReader(tt.file))
@@ -169,15 +156,16 @@ func FuzzRead(f *testing.F) {
 			if got := written(t, again); !bytes.Equal(got, written(t, b)) {
 				t.Fatalf("written, read and written again:\n%s\nwant\n%s", got, written(t, b))
 			}
-			if b.partPower > 6 || b.replicas > 8 {
+			if b.partPower > 6 || b.rowCount > 8 {
 				continue
 			}
-			if _, err := b.Rebalance(1); err == nil {
-				err = checkSpread(b)
+			b.minPartHours = 0
+			if _, err := settle(b, 1); err == nil {
+				err = checkPlan(b)
 				if err != nil {
 					t.Fatal(err)
 				}
-			} else if !errors.Is(err, ErrNoWeight) {
+			} else if !errors.Is(err, ErrTooFew) {
 				t.Fatal(err)
 			}
 		}

@@ -2,7 +2,10 @@ package builder
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"math/rand/v2"
+	"time"
 )
 
 // none stands for no device.
@@ -12,61 +15,205 @@ const none = 1<<32 - 1
 // always exists.
 var errStuck = errors.New("rebalance found no way to meet its quotas")
 
+// Options are what a Rebalance depends on beside the builder.
+type Options struct {
+	Seed uint64
+	// Now is the time by which min_part_hours are counted, and which is noted for
+	// what moves. Zero is the time of day. It is kept in whole seconds.
+	Now time.Time
+}
+
+// Result is what a Rebalance did.
+type Result struct {
+	Assigned int   // replicas of partitions that have a device and had none before
+	Moved    int   // replicas of partitions that have another device than before
+	Removed  []int // ids of the devices that are gone
+
+	// Waiting is how many replicas have yet to move, and may not now because of
+	// another of their partition: one that moved now, or less than min_part_hours ago.
+	Waiting int
+	// Locked is how many of those wait for min_part_hours.
+	Locked int
+}
+
+// Changed reports whether anything is as it was not before.
+func (r *Result) Changed() bool { return r.Assigned+r.Moved+len(r.Removed) > 0 }
+
+// Rebalance assigns what has no device, drains what was removed or has no weight,
+// and evens out the rest, as far as one step may. It is done when nothing waits. On
+// an error, which wraps ErrTooFew, nothing is changed.
+func (b *Builder) Rebalance(o Options) (Result, error) {
+	if o.Now.IsZero() {
+		o.Now = time.Now()
+	}
+	a, err := b.assign(o)
+	if err != nil {
+		return Result{}, err
+	}
+	result := a.settle(b)
+	reshaped := len(b.rows) != b.rowCount || b.rows != nil && len(b.rows[b.rowCount-1]) != b.last
+	b.rows = a.rows
+	for id, m := range b.devices {
+		if m != nil && m.Removed {
+			b.devices[id] = nil
+			result.Removed = append(result.Removed, id)
+		}
+	}
+	if result.Changed() || reshaped {
+		b.version++
+		b.note(a.changed, o.Now)
+	}
+	return result, nil
+}
+
+// note writes down which partitions have moved, and forgets what no min_part_hours
+// can ask for any more.
+func (b *Builder) note(changed []bool, now time.Time) {
+	stamp := uint32(min(max(now.Unix(), 1), math.MaxUint32))
+	oldest := int64(stamp) - 3600*MaxMinPartHours
+	kept := false
+	moved := make([]uint32, b.Partitions())
+	for p := range moved {
+		switch {
+		case changed[p]:
+			moved[p] = stamp
+		case b.moved != nil && int64(b.moved[p]) > oldest:
+			moved[p] = b.moved[p]
+		}
+		kept = kept || moved[p] != 0
+	}
+	b.moved = nil
+	if kept {
+		b.moved = moved
+	}
+}
+
+// locked reports whether a partition moved less than min_part_hours ago, or, by the
+// clock, will have.
+func (b *Builder) locked(p int, now time.Time) bool {
+	return b.moved != nil && b.moved[p] != 0 && b.minPartHours > 0 &&
+		now.Unix() < int64(b.moved[p])+3600*int64(b.minPartHours)
+}
+
 // assignment is one Rebalance at work. A slot is one replica of one partition:
 // slot = partition*replicas + replica.
 type assignment struct {
 	tree
 	partitions int
-	replicas   int
+	replicas   int      // slots of each partition, that of a short last row included
 	from       []uint32 // by slot, the device it may stay on, or none
 	to         []uint32 // by slot, the device it gets
 	rng        *rand.Rand
+
+	required float64 // the overload that would spread everything
+
+	fixed   []bool  // by partition: only what has no device may be assigned
+	locked  []bool  // by partition: because of min_part_hours
+	leaving []uint8 // by partition, the slots that have no device, or leave theirs
+
+	rows    [][]uint32 // the result
+	changed []bool     // by partition: it has moved
 }
 
-// assign works out the rows that b should have.
-func (b *Builder) assign(seed uint64) (rows [][]uint32, moved int, err error) {
-	a := &assignment{
-		tree:       newTree(b.devices),
-		partitions: 1 << b.partPower,
-		replicas:   b.replicas,
-		rng:        rand.New(rand.NewPCG(seed, uint64(b.partPower)<<32|uint64(b.replicas))),
+// plan prepares the tiers with their targets and quotas.
+func (b *Builder) plan() (*assignment, error) {
+	a := &assignment{tree: newTree(b.devices), partitions: b.Partitions(), replicas: b.rowCount}
+	if n := a.root.devices; n < b.rowCount {
+		return nil, fmt.Errorf("%w: %v replicas need %d devices with weight, there are %d", ErrTooFew, b.Replicas(), b.rowCount, n)
 	}
-	if len(a.root.children) == 0 {
-		return nil, 0, ErrNoWeight
-	}
-	a.start(b.rows)
-	a.root.quota = a.partitions * a.replicas
-	a.root.want = float64(a.root.quota)
-	a.root.share(a.partitions)
-
-	all := make([]int32, a.root.quota)
-	for i := range all {
-		all[i] = int32(i)
-	}
-	if err := a.place(a.root, all); err != nil {
-		return nil, 0, err
-	}
-	rows, moved = a.finish(b.rows)
-	return rows, moved, nil
-}
-
-// start takes over what the rows have on devices with weight.
-func (a *assignment) start(rows [][]uint32) {
-	a.from = make([]uint32, a.partitions*a.replicas)
-	a.to = make([]uint32, len(a.from))
-	for slot := range a.from {
-		a.from[slot] = none
-	}
-	for replica, row := range rows {
-		for p, id := range row {
-			if a.chains[id] == nil {
-				continue
-			}
-			a.from[p*a.replicas+replica] = id
-			for _, t := range a.chains[id] {
-				t.held++
+	for r, row := range b.rows {
+		if r >= b.rowCount {
+			break
+		}
+		for _, id := range row[:min(len(row), b.partitionsOf(r))] {
+			if chain := a.chains[id]; chain != nil {
+				chain[device].held++
 			}
 		}
+	}
+	a.root.hold()
+	a.required = a.aim(b.Replicas(), b.overload)
+	a.apportion(a.partitions, b.total())
+	return a, nil
+}
+
+// total is how many partition-replicas there are.
+func (b *Builder) total() int { return (b.rowCount-1)*b.Partitions() + b.last }
+
+// hold sums up what is held from the devices up.
+func (t *tier) hold() int {
+	for _, c := range t.children {
+		t.held += c.hold()
+	}
+	return t.held
+}
+
+// assign works out where everything should be, by quotas, and near to where it is.
+func (b *Builder) assign(o Options) (*assignment, error) {
+	a, err := b.plan()
+	if err != nil {
+		return nil, err
+	}
+	a.rng = rand.New(rand.NewPCG(o.Seed, uint64(b.partPower)<<32|uint64(b.rowCount)))
+	a.start(b, o.Now)
+	all := make([]int32, 0, b.total())
+	for p := range a.partitions {
+		for r := range a.replicas {
+			if p < b.partitionsOf(r) {
+				all = append(all, int32(p*a.replicas+r))
+			}
+		}
+	}
+	if err := a.place(a.root, all); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// start takes over what the rows have on devices with weight, and which partitions
+// may move.
+func (a *assignment) start(b *Builder, now time.Time) {
+	a.from = make([]uint32, a.partitions*a.replicas)
+	a.to = make([]uint32, len(a.from))
+	a.fixed = make([]bool, a.partitions)
+	a.locked = make([]bool, a.partitions)
+	a.leaving = make([]uint8, a.partitions)
+	for p := range a.partitions {
+		a.locked[p] = b.locked(p, now)
+		a.fixed[p] = a.locked[p]
+		for r := range a.replicas {
+			slot := p*a.replicas + r
+			a.from[slot] = none
+			if p >= b.partitionsOf(r) {
+				continue
+			}
+			id := b.at(r, p)
+			if id != none && a.chains[id] != nil {
+				a.from[slot] = id
+				continue
+			}
+			a.leave(int32(slot))
+			if b.homeless(id) {
+				a.fixed[p] = true
+			}
+		}
+	}
+}
+
+// at is the device of a replica, none where it has none.
+func (b *Builder) at(row, p int) uint32 {
+	if row < len(b.rows) && p < len(b.rows[row]) {
+		return b.rows[row][p]
+	}
+	return none
+}
+
+// homeless reports whether what is on a device has to be assigned at once.
+func (b *Builder) homeless(id uint32) bool { return id == none || b.devices[id].Removed }
+
+func (a *assignment) leave(slot int32) {
+	if n := &a.leaving[slot/int32(a.replicas)]; *n < math.MaxUint8 {
+		*n++
 	}
 }
 
@@ -100,6 +247,7 @@ func (a *assignment) release(t *tier, slot int32) {
 		c.held--
 	}
 	a.from[slot] = none
+	a.leave(slot)
 }
 
 // spare says by how much the tiers below t that a slot is in hold more than they
@@ -112,41 +260,4 @@ func (a *assignment) spare(t *tier, slot int32) int {
 		least = min(least, c.held-c.quota)
 	}
 	return least
-}
-
-// finish makes rows of the result. Where a partition both lost and got the same
-// device, its replica stays in its row, and doesn't count as moved.
-func (a *assignment) finish(before [][]uint32) (rows [][]uint32, moved int) {
-	rows = make([][]uint32, a.replicas)
-	for i := range rows {
-		rows[i] = make([]uint32, a.partitions)
-	}
-	for p := range a.partitions {
-		got := a.to[p*a.replicas : (p+1)*a.replicas]
-		for i := range before {
-			a.stay(got, before, p, i)
-		}
-		for i, id := range got {
-			rows[i][p] = id
-			if before == nil || before[i][p] != id {
-				moved++
-			}
-		}
-	}
-	return rows, moved
-}
-
-// stay swaps the device that replica i of partition p had back to its row, if a
-// replica that has moved got it.
-func (a *assignment) stay(got []uint32, before [][]uint32, p, i int) {
-	had := before[i][p]
-	if got[i] == had {
-		return
-	}
-	for j, id := range got {
-		if id == had && before[j][p] != had {
-			got[i], got[j] = got[j], got[i]
-			return
-		}
-	}
 }

@@ -212,7 +212,7 @@ func (o Options) writeRings(dir string) error {
 }
 
 func (o Options) ring(port int, seed uint64) (*ring.Ring, error) {
-	b, err := builder.New(o.PartPower, o.Replicas)
+	b, err := builder.New(o.PartPower, float64(o.Replicas), 1)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func (o Options) ring(port int, seed uint64) (*ring.Ring, error) {
 			}
 		}
 	}
-	if _, err := b.Rebalance(seed); err != nil {
+	if _, err := b.Rebalance(builder.Options{Seed: seed}); err != nil {
 		return nil, err
 	}
 	return b.Ring()

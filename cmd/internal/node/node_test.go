@@ -113,7 +113,7 @@ func TestRunFails(t *testing.T) {
 // saveRing writes a ring of one device to a file, and returns it.
 func saveRing(t *testing.T, path, device string, changes int) *ring.Ring {
 	t.Helper()
-	b, err := builder.New(4, 1)
+	b, err := builder.New(4, 1, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func saveRing(t *testing.T, path, device string, changes int) *ring.Ring {
 			t.Fatal(err)
 		}
 	}
-	if _, err := b.Rebalance(1); err != nil {
+	if _, err := b.Rebalance(builder.Options{Seed: 1}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := b.Ring()
