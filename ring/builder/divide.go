@@ -182,7 +182,8 @@ const (
 )
 
 // relieve frees slots of children that have more than their quota, where another
-// child can take them.
+// child can take them; first where that has a device that lacks them and has not the
+// partition yet.
 func (d *division) relieve() {
 	over := 0
 	for c, t := range d.tier.children {
@@ -191,6 +192,7 @@ func (d *division) relieve() {
 	if over == 0 {
 		return
 	}
+	d.tier.unreserve()
 	order := d.rng.Perm(len(d.slots))
 	for pass := range relievePasses {
 		for _, at := range order {
@@ -223,14 +225,23 @@ func (d *division) mayLeave(at, pass int) bool {
 	if d.count[c] <= d.low[c] {
 		return false
 	}
-	for other, t := range d.tier.children { // one place for it, and one for each that is free already
-		if d.load[other] < t.quota && d.count[other] < d.high[other] {
-			if free--; free < 0 {
-				return true
-			}
+	// One place for it, and one for each that is free already.
+	var takes *tier
+	for other, t := range d.tier.children {
+		if d.load[other] >= t.quota || d.count[other] >= d.high[other] {
+			continue
+		}
+		if free--; takes == nil && (pass == anyReplica || d.room(t, p)) {
+			takes = t
 		}
 	}
-	return false
+	if free >= 0 || takes == nil {
+		return false
+	}
+	if pass < anyReplica {
+		d.reserve(takes, p)
+	}
+	return true
 }
 
 // fillLow gives free slots to children that must have more of their partition.

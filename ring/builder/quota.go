@@ -7,18 +7,96 @@ import (
 )
 
 // apportion turns targets into quotas: whole numbers of partition-replicas that add
-// up to total at every tier. A device's is its target rounded up or down; and a
-// tier's is between what its target comes to when it is rounded up or down for each
-// partition, so that it can be had.
+// up to total at every tier, each its target rounded up or down; or, where that is
+// a whole number of replicas of each partition, exactly that.
 //
-// Of all such roundings it takes one that leaves the device that is worst off, by
-// its weight, as near to what the weight asks for as possible; within that, whoever
-// holds the higher number already gets it, so that rounding alone moves nothing.
+// Whoever holds the higher number already has it, so that rounding alone moves
+// nothing; but for two things. Where regions, zones or nodes may get more than an
+// even spread allows, the lightest are rounded up, as the reference does it: that
+// costs the least spread. And no device ends further from what its weight asks for
+// than the worst one does if all are rounded like that; when nothing is held yet, the
+// worst is as near as it can be.
 func (t *tree) apportion(partitions, total int) {
-	worst := t.bestBalance(partitions, total)
-	t.root.interval(t.ideal(total), partitions, worst)
 	t.root.quota = total
-	t.root.deal(partitions)
+	t.root.split(partitions)
+	ideal := t.ideal(total)
+	worst := 0.0
+	if t.root.held > 0 {
+		t.root.each(func(d *tier) { worst = max(worst, d.off(d.quota, ideal)) })
+	} else {
+		worst = t.bestBalance(ideal, partitions)
+	}
+	t.eachNode(func(n *tier) { n.settle(ideal, partitions, worst) })
+}
+
+// around returns the whole numbers below and above a number, which are one where it
+// is a whole number itself.
+func around(x float64) (low, high int) {
+	slack := exact * max(1, x)
+	return int(math.Floor(x + slack)), int(math.Ceil(x - slack))
+}
+
+// split gives the children their quotas, and theirs: the lightest are rounded up.
+func (t *tier) split(partitions int) {
+	if t.kind == device {
+		return
+	}
+	left := t.quota
+	crowds := false
+	for _, c := range t.children {
+		low, high := around(c.target * float64(partitions))
+		least, most := around(c.target)
+		c.low, c.high = max(low, least*partitions), min(high, most*partitions)
+		c.quota = c.low
+		left -= c.quota
+		crowds = crowds || c.kind == device || c.high > c.even*partitions
+	}
+	order := holders(partitions)
+	if crowds {
+		order = lightest
+	}
+	sorted := slices.SortedStableFunc(slices.Values(t.children), order)
+	left = share(sorted, left)
+	for i := 0; left != 0 && i < len(sorted); i++ { // float noise has added up
+		step := min(max(left, -sorted[i].quota), partitions*sorted[i].devices-sorted[i].quota)
+		sorted[i].quota += step
+		left -= step
+	}
+	for _, c := range t.children {
+		c.split(partitions)
+	}
+}
+
+// lightest orders tiers by what they are to have; equal ones by what they hold.
+func lightest(a, b *tier) int {
+	if math.Abs(a.target-b.target) > exact {
+		return cmp.Compare(a.target, b.target)
+	}
+	return cmp.Compare(b.held-b.quota, a.held-a.quota)
+}
+
+// holders puts those first that hold more than their quota, then those furthest
+// below what they are to have.
+func holders(partitions int) func(a, b *tier) int {
+	lack := func(t *tier) float64 { return t.target*float64(partitions) - float64(t.quota) }
+	return func(a, b *tier) int {
+		return cmp.Or(
+			cmp.Compare(min(1, max(0, b.held-b.quota)), min(1, max(0, a.held-a.quota))),
+			cmp.Compare(lack(b), lack(a)),
+		)
+	}
+}
+
+// share gives what is left to tiers in their order, one each, as far as they may have
+// more. It returns what it could not give.
+func share(order []*tier, left int) int {
+	for _, c := range order {
+		if left > 0 && c.quota < c.high {
+			c.quota++
+			left--
+		}
+	}
+	return left
 }
 
 // ideal is how many partition-replicas one unit of weight asks for.
@@ -30,128 +108,71 @@ func (t *tier) off(n int, ideal float64) float64 {
 	return math.Abs(float64(n)/(t.weight*ideal) - 1)
 }
 
+func (t *tree) eachNode(f func(*tier)) {
+	for _, r := range t.root.children {
+		for _, z := range r.children {
+			for _, n := range z.children {
+				f(n)
+			}
+		}
+	}
+}
+
 // bestBalance is the least that the worst device can be off.
-func (t *tree) bestBalance(partitions, total int) float64 {
-	ideal := t.ideal(total)
-	var candidates []float64
-	t.root.each(func(d *tier) {
-		low, high := around(d.target * float64(partitions))
-		candidates = append(candidates, d.off(low, ideal), d.off(high, ideal))
-	})
-	slices.Sort(candidates)
-	candidates = slices.Compact(candidates)
-	feasible := func(worst float64) bool {
-		t.root.interval(ideal, partitions, worst)
-		return t.root.low <= total && total <= t.root.high
-	}
-	at, _ := slices.BinarySearchFunc(candidates, true, func(worst float64, _ bool) int {
-		if feasible(worst) {
-			return 0
+func (t *tree) bestBalance(ideal float64, partitions int) (worst float64) {
+	t.eachNode(func(n *tier) {
+		var candidates []float64
+		for _, d := range n.children {
+			candidates = append(candidates, d.off(d.low, ideal), d.off(d.high, ideal))
 		}
-		return -1
-	})
-	if at == len(candidates) {
-		return math.Inf(1)
-	}
-	return candidates[at]
-}
-
-// around returns the whole numbers below and above a number, which are one where it
-// is a whole number itself.
-func around(x float64) (low, high int) {
-	slack := exact * max(1, x)
-	return int(math.Floor(x + slack)), int(math.Ceil(x - slack))
-}
-
-// interval works out within what bounds the quotas of a tier and those below it can
-// be, if no device is off by more than worst. Where there are none, low is above
-// high.
-func (t *tier) interval(ideal float64, partitions int, worst float64) {
-	if t.kind == device {
-		t.low, t.high = around(t.target * float64(partitions))
-		if t.low < t.high {
-			if t.off(t.low, ideal) > worst {
-				t.low++
+		slices.Sort(candidates)
+		at, _ := slices.BinarySearchFunc(candidates, true, func(off float64, _ bool) int {
+			if least, most := n.bounds(ideal, off); least <= n.quota && n.quota <= most {
+				return 0
 			}
-			if t.off(t.high, ideal) > worst {
-				t.high--
-			}
-		}
-		return
-	}
-	t.low, t.high = 0, 0
-	for _, c := range t.children {
-		c.interval(ideal, partitions, worst)
-		if c.low > c.high {
-			t.low, t.high = 1, 0
-			return
-		}
-		t.low += c.low
-		t.high += c.high
-	}
-	if t.kind != cluster {
-		low, high := around(t.target)
-		t.low = max(t.low, low*partitions)
-		t.high = min(t.high, high*partitions)
-	}
+			return -1
+		})
+		worst = max(worst, candidates[min(at, len(candidates)-1)])
+	})
+	return worst
 }
 
-// deal gives the children quotas within their bounds that add up to the tier's.
-func (t *tier) deal(partitions int) {
-	if t.kind == device {
-		return
+// bounds are the least and the most that the devices of a node can have if none is
+// off by more than worst. Where one can't but be, it is as near as it can be.
+func (t *tier) bounds(ideal, worst float64) (least, most int) {
+	for _, d := range t.children {
+		low, high, ok := d.within(ideal, worst)
+		if !ok {
+			return 1, 0
+		}
+		least += low
+		most += high
 	}
-	type part struct {
-		*tier
-		want float64
+	return least, most
+}
+
+// within are the bounds of a device's quota if it is off by no more than worst.
+func (t *tier) within(ideal, worst float64) (low, high int, ok bool) {
+	low, high = t.low, t.high
+	if low < high && t.off(low, ideal) > worst {
+		low++
 	}
-	parts := make([]part, len(t.children))
+	if t.low < high && t.off(t.high, ideal) > worst {
+		high--
+	}
+	return low, high, low <= high
+}
+
+// settle rounds the devices of a node: within worst, holders first.
+func (t *tier) settle(ideal float64, partitions int, worst float64) {
+	if least, most := t.bounds(ideal, worst); t.quota < least || t.quota > most {
+		return // as they were split
+	}
 	left := t.quota
-	for i, c := range t.children {
-		want := c.target * float64(partitions)
-		low, _ := around(want)
-		c.quota = min(max(low, c.low), c.high)
-		left -= c.quota
-		parts[i] = part{c, want}
+	for _, d := range t.children {
+		d.low, d.high, _ = d.within(ideal, worst)
+		d.quota = d.low
+		left -= d.low
 	}
-	// First those that hold more than that already, then the largest remainders.
-	slices.SortStableFunc(parts, func(a, b part) int {
-		return cmp.Or(
-			-compareBool(a.held > a.quota && a.want > float64(a.quota), b.held > b.quota && b.want > float64(b.quota)),
-			compare(b.want-float64(b.quota), a.want-float64(a.quota)),
-		)
-	})
-	for changed := true; left > 0 && changed; {
-		changed = false
-		for _, p := range parts {
-			if left > 0 && p.quota < p.high {
-				p.quota++
-				left--
-				changed = true
-			}
-		}
-	}
-	for changed := true; left < 0 && changed; {
-		changed = false
-		for _, p := range slices.Backward(parts) {
-			if left < 0 && p.quota > p.low {
-				p.quota--
-				left++
-				changed = true
-			}
-		}
-	}
-	for _, c := range t.children {
-		c.deal(partitions)
-	}
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
+	share(slices.SortedStableFunc(slices.Values(t.children), holders(partitions)), left)
 }

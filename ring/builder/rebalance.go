@@ -105,7 +105,8 @@ type assignment struct {
 	to         []uint32 // by slot, the device it gets
 	rng        *rand.Rand
 
-	required float64 // the overload that would spread everything
+	required float64    // the overload that would spread everything
+	lowest   [kinds]int // by kind, how many replicas of every partition are spoken for by tiers
 
 	fixed   []bool  // by partition: only what has no device may be assigned
 	locked  []bool  // by partition: because of min_part_hours
@@ -134,6 +135,7 @@ func (b *Builder) plan() (*assignment, error) {
 	a.root.hold()
 	a.required = a.aim(b.Replicas(), b.overload)
 	a.apportion(a.partitions, b.total())
+	a.root.spokenFor(&a.lowest)
 	return a, nil
 }
 
@@ -146,6 +148,15 @@ func (t *tier) hold() int {
 		t.held += c.hold()
 	}
 	return t.held
+}
+
+// spokenFor adds up by kind how many replicas of every partition tiers are to have.
+func (t *tier) spokenFor(sum *[kinds]int) {
+	low, _ := around(t.target)
+	sum[t.kind] += low
+	for _, c := range t.children {
+		c.spokenFor(sum)
+	}
 }
 
 // assign works out where everything should be, by quotas, and near to where it is.

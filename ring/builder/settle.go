@@ -155,11 +155,14 @@ func (s *settler) match(p int) {
 			s.moves = append(s.moves, move{r, id, none})
 		}
 	}
-	for kind := node; kind >= cluster; kind-- {
-		// What has no device yet takes what is left: it leaves no place behind.
-		for i := range s.moves {
-			if m := &s.moves[i]; m.to == none && m.from != none {
-				m.to = s.take(kind, m.from)
+	// What may be put off comes first, so that nothing that can't be takes the place
+	// that it would have left for it.
+	for _, homeless := range []bool{false, true} {
+		for kind := node; kind >= cluster; kind-- {
+			for i := range s.moves {
+				if m := &s.moves[i]; m.to == none && m.from != none && s.b.homeless(m.from) == homeless {
+					m.to = s.take(kind, m.from)
+				}
 			}
 		}
 	}

@@ -34,6 +34,9 @@ type Stats struct {
 	Dispersion float64
 	// RequiredOverload is the overload that brings the targets to the best dispersion.
 	RequiredOverload float64
+	// LeastMoves is a lower bound of how many replicas have yet to get another device,
+	// or their first.
+	LeastMoves int
 }
 
 // Stats tells how the builder stands: what each device has and is to have. Before
@@ -51,7 +54,7 @@ func (b *Builder) Stats() (Stats, error) {
 			total++
 		}
 	}
-	s := Stats{RequiredOverload: a.required, Dispersion: b.dispersion()}
+	s := Stats{RequiredOverload: a.required, Dispersion: b.dispersion(), LeastMoves: b.leastMoves(a)}
 	ideal := a.ideal(b.total())
 	for id, m := range b.devices {
 		if m == nil {
@@ -89,68 +92,65 @@ var kindNames = [kinds]string{"cluster", "region", "zone", "node", "device"}
 
 // dispersal counts replicas by the tiers of all devices, those without weight too.
 type dispersal struct {
-	rank    [kinds]map[[4]any]int // by kind, a number for each tier
-	chains  [][kinds]int          // by device id
-	allowed [kinds][]int          // by kind and number
+	rank    map[tierKey]int // a number for each tier, by kind from 0 on
+	chains  [][kinds]int    // by device id
+	allowed [kinds][]int    // by kind and number
 	names   [kinds][]Domain
 }
 
-func key(kind int, d *ring.Device) [4]any {
-	k := [4]any{d.Region, 0, "", 0}
+// tierKey is what tells tiers of one kind apart. Where it is not of that kind or a
+// wider one a part is left out.
+type tierKey struct {
+	kind, region, zone int
+	ip                 string
+	device             int
+}
+
+func key(kind int, d *ring.Device) tierKey {
+	k := tierKey{kind: kind, region: d.Region}
 	if kind >= zone {
-		k[1] = d.Zone
+		k.zone = d.Zone
 	}
 	if kind >= node {
-		k[2] = d.IP
+		k.ip = d.IP
 	}
 	if kind == device {
-		k[3] = d.ID
+		k.device = d.ID
 	}
 	return k
 }
 
 func (b *Builder) newDispersal() *dispersal {
-	d := &dispersal{chains: make([][kinds]int, len(b.devices))}
-	allowed := map[[4]any]int{}
+	d := &dispersal{rank: map[tierKey]int{}, chains: make([][kinds]int, len(b.devices))}
+	allowed := map[tierKey]int{}
 	t := newTree(b.devices)
-	t.root.allow(b.Replicas(), func(t *tier, n int) {
-		allowed[key(t.kind, &b.devices[t.id].Device)] = n
-	})
+	t.root.allow(b.Replicas())
+	for id, chain := range t.chains {
+		if chain != nil {
+			for kind := region; kind < kinds; kind++ {
+				allowed[key(kind, &b.devices[id].Device)] = chain[kind].even
+			}
+		}
+	}
 	for id, m := range b.devices {
 		if m == nil {
 			continue
 		}
 		for kind := region; kind < kinds; kind++ {
-			if d.rank[kind] == nil {
-				d.rank[kind] = map[[4]any]int{}
-			}
 			k := key(kind, &m.Device)
-			n, ok := d.rank[kind][k]
+			n, ok := d.rank[k]
 			if !ok {
-				n = len(d.rank[kind])
-				d.rank[kind][k] = n
+				n = len(d.names[kind])
+				d.rank[k] = n
 				d.allowed[kind] = append(d.allowed[kind], allowed[k])
 				d.names[kind] = append(d.names[kind], Domain{
-					Kind: kindNames[kind], Region: m.Region, Zone: k[1].(int), IP: k[2].(string), Device: k[3].(int), Allowed: allowed[k],
+					Kind: kindNames[kind], Region: m.Region, Zone: k.zone, IP: k.ip, Device: k.device, Allowed: allowed[k],
 				})
 			}
 			d.chains[id][kind] = n
 		}
 	}
 	return d
-}
-
-// allow tells of every tier how many replicas of a partition it has if they are
-// spread evenly: at every tier the parent's share, divided and rounded up.
-func (t *tier) allow(share float64, tell func(*tier, int)) {
-	for _, c := range t.children {
-		n := math.Ceil(share/float64(len(t.children)) - exact)
-		if c.kind == device {
-			n = min(n, 1)
-		}
-		tell(c, int(n))
-		c.allow(n, tell)
-	}
 }
 
 // count calls f for each partition with its number of replicas in each tier that has

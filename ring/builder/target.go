@@ -14,6 +14,7 @@ const exact = 1e-9
 // each partition, for which there are devices enough.
 func (t *tree) aim(replicas, overload float64) (required float64) {
 	t.weigh(replicas)
+	t.root.allow(replicas)
 	t.root.scatter(replicas, replicas)
 	required = t.requiredOverload()
 	part := 1.0 // of the way from weighted to spread
@@ -173,4 +174,17 @@ func shared(a, b *ring.Device) int {
 		return zone
 	}
 	return node
+}
+
+// allow works out how many replicas of a partition each tier has if they are spread
+// evenly whatever the weights: the parent's share, divided and rounded up.
+func (t *tier) allow(share float64) {
+	for _, c := range t.children {
+		n := math.Ceil(share/float64(len(t.children)) - exact)
+		if c.kind == device {
+			n = min(n, 1)
+		}
+		c.even = int(n)
+		c.allow(n)
+	}
 }

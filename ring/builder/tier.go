@@ -31,10 +31,12 @@ type tier struct {
 	weighted float64 // what the weights ask for
 	spread   float64 // what spreads the replicas
 	target   float64 // what it is to have, between the two
+	even     int     // the most it would have of one partition if all siblings had the same
 
 	low, high int // the fewest and the most partition-replicas its quota may be
 	quota     int // how many partition-replicas it is to have
 	held      int // how many are on it and may stay
+	coming    int // how many are reserved for it: see room
 }
 
 // tree is the tiers over the devices with weight.
