@@ -206,11 +206,16 @@ func (f *memFile) SetDirect(on bool) error {
 // Align implements File.
 func (f *memFile) Align() (mem, off int) { return defaultAlign, defaultAlign }
 
-// DropCache implements File. There is no other copy, so it drops nothing.
-func (f *memFile) DropCache(int64, int64) error {
-	f.mem.mu.RLock()
-	defer f.mem.mu.RUnlock()
-	return pathError("fadvise", f.name, f.usable(true))
+// DropCache implements File.
+func (f *memFile) DropCache(off, n int64) error {
+	f.mem.mu.Lock()
+	defer f.mem.mu.Unlock()
+	if err := f.usable(true); err != nil {
+		return pathError("fadvise", f.name, err)
+	}
+	f.node.file.dropCache(off, n)
+	f.mem.recharge(f.node.file)
+	return nil
 }
 
 // Close implements File.

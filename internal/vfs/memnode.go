@@ -113,6 +113,25 @@ func (f *file) failSync(seed uint64) {
 	f.cache.clip()
 }
 
+// dropCache lets calls see what the disk has, of n bytes from off on or, where n is 0,
+// of all behind it. Pages that are dirty stay: here all, if any is.
+func (f *file) dropCache(off, n int64) {
+	if len(f.pending) > 0 {
+		return
+	}
+	first, last := (off+pageSize-1)/pageSize, int64(math.MaxInt64)
+	if n > 0 {
+		last = (off + n) / pageSize
+	}
+	maps.DeleteFunc(f.cache.pages, func(number int64, _ *page) bool { return number >= first && number < last })
+	for number, p := range f.stable.pages {
+		if number >= first && number < last {
+			f.cache.pages[number] = p
+		}
+	}
+	f.cache.clip()
+}
+
 // pagesUsed is how much of the disk the file takes.
 func (f *file) pagesUsed() int64 {
 	used := f.reserved.len()

@@ -110,8 +110,9 @@ type File interface {
 	Align() (mem, off int)
 
 	// DropCache tells the kernel that n bytes from off on will not be read
-	// again soon; n = 0 means to the end. Only what is synced can be dropped. It
-	// is advice: nothing depends on it, and an error may be ignored.
+	// again soon; n = 0 means to the end. Only what is not dirty is dropped, and is
+	// read from the disk next time: so what a failed Sync has left in the cache, and
+	// not on the disk, is seen no more. It is advice: an error may be ignored.
 	DropCache(off, n int64) error
 
 	// Close closes the file. A file that never got a name is gone.

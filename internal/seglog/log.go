@@ -1,0 +1,418 @@
+package seglog
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path"
+	"slices"
+	"sync"
+	"syscall"
+
+	"martlet/internal/errs"
+	"martlet/internal/vfs"
+)
+
+// A Position is where a record is. Those of later records are greater.
+type Position struct {
+	Segment uint64 // from 1
+	Offset  int64  // bytes, in the segment
+}
+
+// Less reports whether a record was appended before another.
+func (p Position) Less(q Position) bool {
+	return p.Segment < q.Segment || p.Segment == q.Segment && p.Offset < q.Offset
+}
+
+// String returns "segment:offset".
+func (p Position) String() string { return fmt.Sprintf("%016x:%d", p.Segment, p.Offset) }
+
+// Config is what a Log can be told.
+type Config struct {
+	FS     vfs.FS
+	Folder string // made if it is not there; its parent must be
+
+	SegmentSize int64 // bytes, from 64 KiB to 16 GiB; at least four of the largest record that is appended fit
+	BatchSize   int64 // bytes that are written and synced together at most, but for a single record
+
+	// Zero has room filled with zeros ahead of time, so that a sync need not write
+	// metadata; it costs that each byte is written twice.
+	Zero bool
+
+	// Fault is told when writing has failed: behind offset end of a segment nothing
+	// was written, and what is before it was, but should be looked at. It is called
+	// with no lock held, and must not call the log.
+	Fault func(segment uint64, end int64, err error)
+
+	Log *slog.Logger // nil for none
+}
+
+// Defaults returns the configuration that fits most devices.
+func Defaults() Config {
+	return Config{FS: vfs.OS, SegmentSize: 1 << 30, BatchSize: 4 << 20}
+}
+
+// Log is an open log. It is safe for concurrent use.
+type Log struct {
+	cfg Config
+	dir folder
+	id  ID
+
+	mu       sync.Mutex
+	waiting  []*ticket           // mu; in order of arrival
+	writing  bool                // mu; somebody is
+	closed   bool                // mu
+	segments map[uint64]*segment // mu; those that there are
+
+	// What follows belongs to whoever writes.
+	current *segment // what is appended to; nil before the first record and after a failure
+	next    uint64   // number of the next segment
+	spares  []string // files that can become segments
+	iov     [][]byte
+}
+
+// ticket is a record that waits.
+type ticket struct {
+	front  []byte
+	body   []byte
+	size   int64
+	urgent bool
+	seal   bool
+	apply  func(Position)
+	at     Position
+	err    error
+	turn   chan bool // true: it is yours to write; closed: done
+}
+
+// ErrClosed is wrapped by errors of a log that was closed.
+var ErrClosed = errors.New("log is closed")
+
+// Open opens the log in a folder, or makes one. What a crash has left at its end is
+// cut; damage, of which Scan tells, is not its concern. The error is of the kind of
+// what the file system said, or errs.Corrupt if a segment is of another log.
+func Open(cfg Config) (*Log, error) {
+	const op errs.Op = "seglog.open"
+	if cfg.FS == nil || cfg.Folder == "" || cfg.SegmentSize < 1<<16 || cfg.SegmentSize > 1<<34 || cfg.BatchSize <= 0 {
+		return nil, errs.E(op, errs.Invalid, fmt.Errorf("bad configuration %+v", cfg))
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	l := &Log{cfg: cfg, dir: folder{cfg.FS, path.Clean(cfg.Folder)}, segments: map[uint64]*segment{}, next: 1}
+	if err := l.open(); err != nil {
+		err = errors.Join(err, l.closeFiles())
+		return nil, errs.E(op, errs.Subject(cfg.Folder), kindOf(err), err)
+	}
+	return l, nil
+}
+
+func (l *Log) open() error {
+	if err := l.dir.make(path.Dir(l.dir.path)); err != nil {
+		return err
+	}
+	numbers, spares, err := l.dir.list()
+	if err != nil {
+		return err
+	}
+	l.spares = spares
+	if _, err := rand.Read(l.id[:]); err != nil {
+		return err
+	}
+	known := false
+	for _, n := range numbers {
+		s, id, err := l.openSegment(n)
+		if err != nil {
+			return err
+		}
+		l.segments[n] = s
+		l.next = n + 1
+		switch {
+		case id == nil:
+			l.cfg.Log.Error("the beginning of a segment is damaged", slog.String("segment", l.dir.file(segmentName(n))))
+			continue
+		case known && *id != l.id:
+			return errs.E(errs.Corrupt, fmt.Errorf("segment %d is of another log", n))
+		}
+		l.id, known = *id, true
+		sealed, err := s.hasSeal()
+		if err == nil && !sealed {
+			err = l.cut(s)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openSegment opens a segment that is no longer appended to. One whose first block is
+// damaged has no identity.
+func (l *Log) openSegment(n uint64) (*segment, *ID, error) {
+	f, err := l.dir.fs.OpenFile(l.dir.file(segmentName(n)), os.O_RDWR)
+	if err != nil {
+		return nil, nil, err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	s := &segment{number: n, file: f, end: size, sealed: true}
+	id, err := readHeader(f, n)
+	if errors.Is(err, errNoHeader) {
+		return s, nil, nil
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return s, &id, nil
+}
+
+// cut finds the end of a segment that nobody has sealed, after a crash or a failure,
+// and cuts it there. What is cut off the last one is of no batch that was synced; in
+// an earlier one neither, since writing it has failed.
+func (l *Log) cut(s *segment) error {
+	if err := s.file.Sync(); err != nil {
+		return err
+	}
+	if err := s.file.DropCache(0, 0); err != nil {
+		l.cfg.Log.Debug("page cache was not dropped", slog.Any("err", err)) // it is advice
+	}
+	end, err := tail(s)
+	if err != nil || end == s.end {
+		return err
+	}
+	s.end = end
+	if err := s.file.Truncate(end); err != nil {
+		return err
+	}
+	return s.file.Sync()
+}
+
+// Append writes a record and returns where it is once it is on stable storage. Before
+// that, apply is called with the position, unless it is nil: in the order of the log,
+// one call at a time, and by whom does not matter; it must not call the log. The
+// error is of kind errs.NoSpace where the device is full, errs.BadDevice where it
+// fails, and errs.Invalid for a record that can't be one; the record is not in the
+// log then, as far as anybody who asks it can see.
+func (l *Log) Append(r *Record, apply func(Position)) (Position, error) {
+	const op errs.Op = "seglog.append"
+	if r.Kind > MaxKind || len(r.Head) > MaxHead || len(r.Body) > MaxBody {
+		return Position{}, errs.E(op, errs.Invalid, fmt.Errorf("kind %d, head of %d bytes, body of %d", r.Kind, len(r.Head), len(r.Body)))
+	}
+	t := &ticket{front: r.seal(), body: r.Body, size: Size(len(r.Head), len(r.Body)), urgent: r.Urgent, apply: apply}
+	if t.size > (l.cfg.SegmentSize-firstRecord)/4 {
+		return Position{}, errs.E(op, errs.Invalid, fmt.Errorf("a record of %d bytes is too large for segments of %d", t.size, l.cfg.SegmentSize))
+	}
+	if err := l.do(t); err != nil {
+		return Position{}, errs.E(op, errs.Subject(l.dir.path), kindOf(err), err)
+	}
+	return t.at, nil
+}
+
+// do has a ticket written: by somebody who writes already, or by the caller.
+func (l *Log) do(t *ticket) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return errs.E(errs.Unavailable, ErrClosed)
+	}
+	l.waiting = append(l.waiting, t)
+	if l.writing {
+		t.turn = make(chan bool, 1)
+		l.mu.Unlock()
+		if mine := <-t.turn; !mine {
+			return t.err
+		}
+		l.mu.Lock()
+	}
+	l.writing = true
+	batch := l.take()
+	l.mu.Unlock()
+	fault := l.write(batch)
+	l.mu.Lock()
+	// Who has waited longest writes next.
+	if l.writing = len(l.waiting) > 0; l.writing {
+		l.waiting[0].turn <- true
+	}
+	l.mu.Unlock()
+	for _, other := range batch {
+		if other != t && other.turn != nil {
+			close(other.turn)
+		}
+	}
+	if fault != nil && l.cfg.Fault != nil {
+		l.cfg.Fault(fault.segment, fault.end, fault.err)
+	}
+	return t.err
+}
+
+// maxRecords is how many records one batch has at most: what one call can write.
+const maxRecords = 340
+
+// take takes what is written together: the first that waits is among it.
+func (l *Log) take() []*ticket {
+	size, n := int64(0), 0
+	for n < len(l.waiting) && n < maxRecords {
+		size += l.waiting[n].size
+		if n > 0 && (l.waiting[n].seal || size > l.cfg.BatchSize || size > (l.cfg.SegmentSize-firstRecord)/4) {
+			break
+		}
+		n++
+	}
+	batch := l.waiting[:n:n]
+	l.waiting = slices.Clone(l.waiting[n:])
+	return batch
+}
+
+// failure is a segment that could not be written.
+type failure struct {
+	segment uint64
+	end     int64
+	err     error
+}
+
+// write makes a batch durable, or fails it.
+func (l *Log) write(batch []*ticket) *failure {
+	size := int64(0)
+	urgent := true
+	for _, t := range batch {
+		size += t.size
+		urgent = urgent && t.urgent
+	}
+	err := l.ensure(size, urgent)
+	if err != nil && !urgent && noSpace(err) {
+		return l.writeUrgent(batch, err)
+	}
+	if err != nil {
+		fail(batch, err)
+		return nil
+	}
+	return l.writeInto(l.current, batch, size)
+}
+
+// writeUrgent fails those of a batch that are not urgent, and writes the others.
+func (l *Log) writeUrgent(batch []*ticket, err error) *failure {
+	var rest []*ticket
+	for _, t := range batch {
+		if t.urgent {
+			rest = append(rest, t)
+		} else {
+			t.err = err
+		}
+	}
+	if len(rest) == 0 {
+		return nil
+	}
+	return l.write(rest)
+}
+
+func fail(batch []*ticket, err error) {
+	for _, t := range batch {
+		t.err = err
+	}
+}
+
+// writeInto writes a batch behind what a segment has, and syncs.
+func (l *Log) writeInto(s *segment, batch []*ticket, size int64) *failure {
+	l.iov = l.iov[:0]
+	at := s.end
+	for _, t := range batch {
+		place(t.front, s.number, s.end)
+		t.at = Position{s.number, at}
+		l.iov = append(l.iov, t.front)
+		if len(t.body) > 0 {
+			l.iov = append(l.iov, t.body)
+		}
+		if pad := t.size - int64(len(t.front)) - int64(len(t.body)); pad > 0 {
+			l.iov = append(l.iov, padding[:pad])
+		}
+		at += t.size
+	}
+	_, err := s.file.WriteVec(l.iov, s.end)
+	clear(l.iov) // they hold the bodies
+	if err == nil {
+		err = s.file.Sync()
+	}
+	if err != nil {
+		l.leave(s)
+		fail(batch, err)
+		return &failure{s.number, s.end, err}
+	}
+	l.mu.Lock()
+	s.end += size
+	l.mu.Unlock()
+	for _, t := range batch {
+		if t.apply != nil {
+			t.apply(t.at)
+		}
+	}
+	return nil
+}
+
+// leave gives a segment up after a failure: nothing is appended to it any more. What
+// is behind its end is cut if that can be, and else at the next start.
+func (l *Log) leave(s *segment) {
+	l.mu.Lock()
+	s.sealed = true
+	l.mu.Unlock()
+	l.current = nil
+	if err := s.file.Truncate(s.end); err != nil {
+		l.cfg.Log.Warn("segment was not cut after a failure", slog.Uint64("segment", s.number), slog.Any("err", err))
+	}
+}
+
+func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// Close seals the log: what is there is known to be all there was. Records that are
+// appended later are refused.
+func (l *Log) Close() error {
+	const op errs.Op = "seglog.close"
+	seal := &ticket{front: (&Record{Kind: sealKind}).seal(), size: Size(0, 0), urgent: true, seal: true}
+	err := l.finish(seal)
+	if errors.Is(err, ErrClosed) {
+		return nil
+	}
+	if err = errors.Join(err, l.closeFiles()); err != nil {
+		return errs.E(op, errs.Subject(l.dir.path), kindOf(err), err)
+	}
+	return nil
+}
+
+// finish lets nobody in any more, waits for those who are, and seals.
+func (l *Log) finish(seal *ticket) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	l.closed = true
+	if l.writing {
+		seal.turn = make(chan bool, 1)
+		l.waiting = append(l.waiting, seal) // the last: nobody comes after it
+		l.mu.Unlock()
+		if mine := <-seal.turn; !mine {
+			return seal.err
+		}
+		l.mu.Lock()
+		l.waiting = nil
+	}
+	l.writing = true
+	l.mu.Unlock()
+	if l.current == nil {
+		return nil
+	}
+	return l.sealCurrent()
+}
+
+func (l *Log) closeFiles() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []error
+	for _, s := range l.segments {
+		all = append(all, s.file.Close())
+	}
+	clear(l.segments)
+	return errors.Join(all...)
+}

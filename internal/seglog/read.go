@@ -1,0 +1,99 @@
+package seglog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"martlet/internal/errs"
+)
+
+// Read reads the record at a position into buf, which it grows if it must: size is
+// that of the record, from [Size]. The record's parts are in what is returned as buf.
+// Everything is checked. It is one read of the file. The error is of kind
+// errs.NotFound where the segment is gone, and errs.Corrupt where there is no such
+// record, or what is there does not fit its checksums.
+func (l *Log) Read(at Position, size int64, buf []byte) (r Record, into []byte, err error) {
+	const op errs.Op = "seglog.read"
+	s, end := l.segment(at.Segment)
+	if s == nil {
+		return r, buf, errs.E(op, errs.Subject(at.String()), errs.NotFound, "there is no such segment")
+	}
+	if at.Offset < firstRecord || size < fixedSize || size > Size(MaxHead, MaxBody) || at.Offset+size > end {
+		return r, buf, errs.E(op, errs.Subject(at.String()), errs.Corrupt, fmt.Errorf("%d bytes are not in a segment of %d", size, end))
+	}
+	if int64(cap(buf)) < size {
+		buf = make([]byte, size)
+	}
+	buf = buf[:size]
+	if n, err := s.file.ReadAt(buf, at.Offset); err != nil && (err != io.EOF || int64(n) < size) {
+		if errors.Is(err, fs.ErrClosed) {
+			return r, buf, errs.E(op, errs.Subject(at.String()), errs.NotFound, err)
+		}
+		return r, buf, errs.E(op, errs.Subject(at.String()), kindOf(err), err)
+	}
+	r, err = parse(buf, at.Segment)
+	if err != nil {
+		return r, buf, errs.E(op, errs.Subject(at.String()), errs.Corrupt, err)
+	}
+	return r, buf, nil
+}
+
+// parse reads a whole record of a segment.
+func parse(b []byte, segment uint64) (r Record, err error) {
+	f, err := parseFixed(b, segment)
+	if err != nil {
+		return r, err
+	}
+	if f.size() != int64(len(b)) {
+		return r, errRecord(fmt.Sprintf("it has %d bytes, not %d", f.size(), len(b)))
+	}
+	front := b[:f.before()]
+	if checksum(front[fixedSize:]) != f.content {
+		return r, errRecord("the checksum of its head does not fit")
+	}
+	body := b[f.before():][:f.body]
+	table := front[fixedSize+f.head:]
+	for rest := body; len(rest) > 0; {
+		n := min(len(rest), BlockSize)
+		if checksum(rest[:n]) != binary.LittleEndian.Uint32(table) {
+			return r, errRecord(fmt.Sprintf("bytes from %d on of its body do not fit their checksum", len(body)-len(rest)))
+		}
+		rest, table = rest[n:], table[4:]
+	}
+	if !isZero(b[f.before()+f.body:]) {
+		return r, errRecord("what fills it up is not zero")
+	}
+	return Record{Kind: f.kind, Key: f.key, Head: front[fixedSize : fixedSize+f.head], Body: body}, nil
+}
+
+// Remove removes a segment that is not appended to, of which nobody needs anything
+// any more. It is gone durably when it returns. The error is of kind errs.NotFound
+// where there is none, and errs.Conflict where it is appended to.
+func (l *Log) Remove(n uint64) error {
+	const op errs.Op = "seglog.remove"
+	l.mu.Lock()
+	s := l.segments[n]
+	if s == nil || !s.sealed {
+		l.mu.Unlock()
+		if s == nil {
+			return errs.E(op, errs.NotFound, fmt.Errorf("there is no segment %d", n))
+		}
+		return errs.E(op, errs.Conflict, fmt.Errorf("segment %d is appended to", n))
+	}
+	delete(l.segments, n)
+	l.mu.Unlock()
+	err := l.dir.fs.Remove(l.dir.file(segmentName(n)))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err == nil {
+		err = l.dir.fs.SyncDir(l.dir.path)
+	}
+	if err = errors.Join(err, s.file.Close()); err != nil {
+		return errs.E(op, errs.Subject(l.dir.file(segmentName(n))), kindOf(err), err)
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package seglog
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+)
+
+const (
+	recordMagic = 0x31524c4d // "MLR1"
+	fixedSize   = 56
+	alignment   = 8
+
+	// BlockSize is how many bytes of a body have a checksum of their own.
+	BlockSize = 1 << 16
+
+	// MaxHead and MaxBody bound the parts of a record, in bytes.
+	MaxHead = 1 << 20
+	MaxBody = 16 << 20
+
+	sealKind = 255
+	// MaxKind is the highest kind that a user's record may have.
+	MaxKind = sealKind - 1
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
+// A Record is what is appended.
+type Record struct {
+	Kind byte // up to MaxKind
+	Key  [16]byte
+	Head []byte // up to MaxHead bytes; what is read without the body
+	Body []byte // up to MaxBody bytes
+
+	// Urgent may use the room that is kept for when there is no other.
+	Urgent bool
+}
+
+// Size is how many bytes a record with parts of those lengths takes in a segment.
+func Size(head, body int) int64 {
+	n := int64(fixedSize) + int64(head) + int64(tableSize(int64(body))) + int64(body)
+	return (n + alignment - 1) &^ (alignment - 1)
+}
+
+// tableSize is how many bytes the checksums of a body take.
+func tableSize(body int64) int { return int((body+BlockSize-1)/BlockSize) * 4 }
+
+var padding [alignment]byte
+
+// seal makes what comes before the body, but for what place fills in.
+func (r *Record) seal() []byte {
+	b := make([]byte, fixedSize, fixedSize+len(r.Head)+tableSize(int64(len(r.Body))))
+	le := binary.LittleEndian
+	le.PutUint32(b, recordMagic)
+	le.PutUint32(b[20:], uint32(len(r.Head)))
+	le.PutUint64(b[24:], uint64(len(r.Body)))
+	copy(b[32:], r.Key[:])
+	b[52] = r.Kind
+	b = append(b, r.Head...)
+	for rest := r.Body; len(rest) > 0; {
+		n := min(len(rest), BlockSize)
+		b = le.AppendUint32(b, checksum(rest[:n]))
+		rest = rest[n:]
+	}
+	le.PutUint32(b[16:], checksum(b[fixedSize:]))
+	return b
+}
+
+// place fills in where a record is: what is not known before its turn.
+func place(b []byte, segment uint64, start int64) {
+	le := binary.LittleEndian
+	le.PutUint64(b[8:], segment)
+	le.PutUint32(b[48:], uint32(start/alignment))
+	le.PutUint32(b[4:], checksum(b[8:fixedSize]))
+}
+
+// fixed is the first part of a record.
+type fixed struct {
+	content uint32 // checksum of head and table
+	head    int
+	body    int64
+	key     [16]byte
+	start   int64 // of its batch
+	kind    byte
+}
+
+// size is how many bytes the record takes.
+func (f *fixed) size() int64 { return Size(f.head, int(f.body)) }
+
+// before is how many bytes there are before the body.
+func (f *fixed) before() int64 { return int64(fixedSize + f.head + tableSize(f.body)) }
+
+// parseFixed reads the first part of a record of a segment. It says why where there
+// is none.
+func parseFixed(b []byte, segment uint64) (f fixed, err error) {
+	le := binary.LittleEndian
+	if len(b) < fixedSize || le.Uint32(b) != recordMagic {
+		return f, errRecord("no record begins there")
+	}
+	if checksum(b[8:fixedSize]) != le.Uint32(b[4:]) {
+		return f, errRecord("its checksum does not fit")
+	}
+	if of := le.Uint64(b[8:]); of != segment {
+		return f, errRecord(fmt.Sprintf("it is of segment %d", of))
+	}
+	f = fixed{content: le.Uint32(b[16:]), head: int(le.Uint32(b[20:])), start: int64(le.Uint32(b[48:])) * alignment, kind: b[52]}
+	body := le.Uint64(b[24:])
+	copy(f.key[:], b[32:])
+	if f.head > MaxHead || body > MaxBody || b[53]|b[54]|b[55] != 0 {
+		return f, errRecord("it contradicts itself")
+	}
+	f.body = int64(body)
+	return f, nil
+}
+
+// errRecord is why a record can't be read.
+type errRecord string
+
+func (e errRecord) Error() string { return string(e) }

@@ -1,0 +1,69 @@
+package seglog
+
+import (
+	"fmt"
+	"math/rand/v2"
+)
+
+// ensure sees to it that there is a segment with room for that many bytes.
+func (l *Log) ensure(size int64, urgent bool) error {
+	if l.current != nil && l.current.end+size+Size(0, 0) <= l.cfg.SegmentSize {
+		return nil
+	}
+	if err := l.provide(urgent); err != nil {
+		return err
+	}
+	if l.current != nil {
+		if err := l.sealCurrent(); err != nil {
+			return err
+		}
+	}
+	spare := l.spares[0]
+	s, err := l.dir.begin(spare, l.next, l.id)
+	// Whether it has the number or not, no other gets it.
+	l.spares = l.spares[1:]
+	l.next++
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.segments[s.number] = s
+	l.mu.Unlock()
+	l.current = s
+	return nil
+}
+
+// provide sees to it that there is a spare to be used, and, unless that is for what
+// is urgent, one beside it.
+func (l *Log) provide(urgent bool) error {
+	for len(l.spares) < 2 {
+		name := fmt.Sprintf("%016x", rand.Uint64())
+		err := l.dir.spare(name, l.cfg.SegmentSize, l.cfg.Zero)
+		if err == nil {
+			l.spares = append(l.spares, sparePrefix+name)
+			continue
+		}
+		if urgent && len(l.spares) > 0 && noSpace(err) {
+			return nil
+		}
+		return err
+	}
+	return nil
+}
+
+// sealCurrent ends the segment that is appended to: nothing comes after its seal.
+func (l *Log) sealCurrent() error {
+	s := l.current
+	l.current = nil
+	seal := &ticket{front: (&Record{Kind: sealKind}).seal(), size: Size(0, 0)}
+	if f := l.writeInto(s, []*ticket{seal}, seal.size); f != nil {
+		return f.err
+	}
+	l.mu.Lock()
+	s.sealed = true
+	l.mu.Unlock()
+	if err := s.file.Truncate(s.end); err != nil {
+		return err
+	}
+	return s.file.Sync()
+}
