@@ -43,7 +43,6 @@ import (
 	"log/slog"
 	"slices"
 
-	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/replwire"
@@ -83,12 +82,6 @@ type Store interface {
 	Drop(ctx context.Context, device string, d replwire.Database) (bool, error)
 }
 
-// Sender sends a request to the replication address of a node. *direct.Client is
-// one.
-type Sender interface {
-	Do(ctx context.Context, addr string, r *backend.Request) (*backend.Response, error)
-}
-
 // Config is what Databases can be told.
 type Config struct {
 	Concurrency int // partitions of one device under way at one time
@@ -105,7 +98,7 @@ type Deps struct {
 	Self   string            // the replication address of this node, as the ring has it
 	NodeID string            // as the replicator's
 	Hasher interface{ Hash(name.Path) name.Hash }
-	Peers  Sender
+	Peers  replicator.Sender
 	Pace   *replicator.Pace // nil for none
 	Log    *slog.Logger     // nil for none
 }

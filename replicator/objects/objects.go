@@ -81,12 +81,6 @@ type Version struct {
 	Body        io.ReadCloser
 }
 
-// Sender sends a request to the replication address of a node. *direct.Client is
-// one.
-type Sender interface {
-	Do(ctx context.Context, addr string, r *backend.Request) (*backend.Response, error)
-}
-
 // Config is what Objects can be told.
 type Config struct {
 	Concurrency int           // partitions of one device under way at one time
@@ -105,8 +99,8 @@ type Deps struct {
 	Self   string                        // the replication address of this node, as the rings have it
 	NodeID string                        // as the replicator's
 	Hasher interface{ Hash(name.Path) name.Hash }
-	Merge  backend.Handler  // the object server
-	Peers  Sender           //
+	Merge  backend.Handler // the object server
+	Peers  replicator.Sender
 	Pace   *replicator.Pace // nil for none
 	Now    func() time.Time // nil for the machine's clock
 	Log    *slog.Logger     // nil for none

@@ -109,13 +109,3 @@ func (o *Objects) remembered(ctx context.Context, store Store, p policy.Index, h
 }
 
 func compare(a, b name.Hash) int { return bytes.Compare(a[:], b[:]) }
-
-// next is the hash after one that is not the last there is.
-func next(h name.Hash) name.Hash {
-	for i := len(h) - 1; i >= 0; i-- {
-		if h[i]++; h[i] != 0 {
-			break
-		}
-	}
-	return h
-}
