@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"martlet/internal/backend"
+	"martlet/internal/replwire"
 	"martlet/ring"
 )
 
@@ -14,7 +15,8 @@ type Peer struct {
 	Addr, Device string
 	Has          []bool // which of the batch it is known to have, by their place
 
-	node string // what it calls itself; empty before it has answered
+	node   string // what it calls itself; empty before it has answered
+	denied bool   // one of its answers did not say that it is a primary
 }
 
 // Others returns the primaries of a partition other than the device of a node,
@@ -60,6 +62,7 @@ func (p *Peer) know(resp *backend.Response, nodeID, device string) error {
 		return errAnother
 	case node != "":
 		p.node = node
+		p.denied = p.denied || resp.Header.Get(replwire.PrimaryHeader) != "true"
 	}
 	return nil
 }
@@ -75,15 +78,20 @@ func Everywhere(peers []*Peer, i int) bool {
 	return len(peers) > 0
 }
 
-// SameDevice returns two of the peers that have turned out to be one device: what
-// both have is there only once.
-func SameDevice(peers []*Peer) (a, b *Peer) {
+// Doubt returns why what the peers have is no reason to drop anything here, and the
+// peer because of whom; "" where nothing is wrong with those who have answered.
+func Doubt(peers []*Peer) (at *Peer, why string) {
 	for i, a := range peers {
 		for _, b := range peers[:i] {
 			if a.node != "" && a.node == b.node && a.Device == b.Device {
-				return a, b
+				return a, "the same device answers as " + b.String() // what both have is there only once
 			}
 		}
 	}
-	return nil, nil
+	for _, p := range peers {
+		if p.denied {
+			return p, "by its own ring it is no primary of the partition, so nothing is dropped here: the nodes' rings differ"
+		}
+	}
+	return nil, ""
 }

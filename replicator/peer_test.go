@@ -2,8 +2,11 @@ package replicator
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
+	"martlet/internal/backend"
+	"martlet/internal/replwire"
 	"martlet/ring"
 )
 
@@ -57,20 +60,57 @@ func TestEverywhere(t *testing.T) {
 	}
 }
 
-func TestSameDevice(t *testing.T) {
+// Peers that are one device, or say that they are no primaries, are no reason to
+// drop anything.
+func TestDoubt(t *testing.T) {
 	peer := func(node, device string) *Peer { return &Peer{node: node, Device: device} }
 	for what, tt := range map[string]struct {
 		peers []*Peer
-		same  bool
+		want  string
 	}{
-		"nobody":                {nil, false},
-		"two nodes":             {[]*Peer{peer("a", "d"), peer("b", "d")}, false},
-		"two devices":           {[]*Peer{peer("a", "d"), peer("a", "e")}, false},
-		"one device":            {[]*Peer{peer("a", "d"), peer("b", "d"), peer("a", "d")}, true},
-		"nothing was ever said": {[]*Peer{peer("", "d"), peer("", "d")}, false},
+		"nobody":                {nil, ""},
+		"two nodes":             {[]*Peer{peer("a", "d"), peer("b", "d")}, ""},
+		"two devices":           {[]*Peer{peer("a", "d"), peer("a", "e")}, ""},
+		"one device":            {[]*Peer{peer("a", "d"), peer("b", "d"), peer("a", "d")}, "the same device"},
+		"nothing was ever said": {[]*Peer{peer("", "d"), peer("", "d")}, ""},
+		"no primary":            {[]*Peer{peer("a", "d"), {node: "b", denied: true}}, "no primary"},
 	} {
-		if a, b := SameDevice(tt.peers); (a != nil) != tt.same || (a == nil) != (b == nil) {
-			t.Errorf("%s: %v and %v are the same, want %v", what, a, b, tt.same)
+		if at, why := Doubt(tt.peers); !strings.Contains(why, tt.want) || (why == "") != (tt.want == "") || (at == nil) != (why == "") {
+			t.Errorf("%s: %v and %q, want %q", what, at, why, tt.want)
 		}
+	}
+}
+
+// One answer that does not say "true" is enough to doubt all of a peer's.
+func TestPeerSaysWhatItIs(t *testing.T) {
+	for what, tt := range map[string]struct {
+		said   []string
+		denied bool
+	}{
+		"a primary":        {[]string{"true", "true"}, false},
+		"none":             {[]string{"false"}, true},
+		"nothing":          {[]string{""}, true},
+		"something else":   {[]string{"True"}, true},
+		"none any more":    {[]string{"true", "false"}, true},
+		"only in the end":  {[]string{"false", "true"}, true},
+		"not asked at all": {nil, false},
+	} {
+		p := &Peer{Device: "d"}
+		for _, value := range tt.said {
+			resp := &backend.Response{Status: 200, Header: backend.Header{{Name: NodeHeader, Value: "b"}}}
+			if value != "" {
+				resp.Header.Add(replwire.PrimaryHeader, value)
+			}
+			if err := p.know(resp, "a", "d"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if p.denied != tt.denied {
+			t.Errorf("%s: doubted is %v, want %v", what, p.denied, tt.denied)
+		}
+	}
+	p := &Peer{Device: "d"}
+	if err := p.know(&backend.Response{Status: 410}, "a", "d"); err != nil || p.denied {
+		t.Errorf("an error, which confirms nothing: %v, doubted is %v", err, p.denied)
 	}
 }

@@ -15,8 +15,10 @@
 // The database itself remembers that, by the incarnation of the peer's; whatever
 // is doubtful about it costs a push of everything.
 //
-// The package promises that nothing is dropped because of an error, of silence, or
-// of an answer that turns out to be this node's own; that a peer's list and a push
+// The package promises that nothing is dropped because of an error, of silence, of
+// an answer that turns out to be this node's own, or of one by somebody who does
+// not take himself for a primary, nor by a ring that is out of use
+// (replicator.Guard); that a peer's list and a push
 // are taken whole or not at all; and that a database which can't be read is not
 // pushed, and is a failure of every pass until it is mended. It leaves merging to
 // the store, and whose listing is told to the servers.
@@ -111,6 +113,7 @@ type Databases struct {
 	list   byte // the kind of its lists
 	merges chan struct{}
 	tried  tried
+	guard  replicator.Guard
 }
 
 var _ replicator.Kind = (*Databases)(nil)

@@ -2,6 +2,7 @@ package databases
 
 import (
 	"context"
+	"errors"
 
 	"martlet/internal/errs"
 	"martlet/internal/name"
@@ -139,20 +140,31 @@ func (p *pass) bring(ctx context.Context, w *work, to *replicator.Peer) {
 
 // drop removes what every primary is known to have.
 func (p *pass) drop(ctx context.Context, w *work, primaries []*replicator.Peer) {
-	if a, b := replicator.SameDevice(primaries); a != nil {
-		p.fail(w, a, "", "the same device answers as "+b.String(), int64(len(w.list)))
+	var all []int
+	for i := range w.list {
+		if replicator.Everywhere(primaries, i) {
+			all = append(all, i)
+		}
+	}
+	if len(all) == 0 {
 		return
 	}
-	for i := range w.list {
-		if !replicator.Everywhere(primaries, i) {
-			continue
-		}
+	if at, why := replicator.Doubt(primaries); why != "" {
+		p.fail(w, at, "", why, int64(len(all)))
+		return
+	}
+	for n, i := range all {
 		if ctx.Err() != nil {
 			return
 		}
-		switch gone, err := p.Store.Drop(ctx, p.device, w.list[i]); {
+		d := &w.list[i]
+		gone, err := p.guard.Drop(p.device, w.Ring, p.Ring, func() (bool, error) { return p.Store.Drop(ctx, p.device, *d) })
+		switch {
+		case errors.Is(err, replicator.ErrRing):
+			p.fail(w, nil, "", err.Error(), int64(len(all)-n))
+			return
 		case err != nil:
-			p.fail(w, nil, w.list[i].Hash.String(), err.Error(), 1)
+			p.fail(w, nil, d.Hash.String(), err.Error(), 1)
 		case gone:
 			p.tally.Add(replicator.Counts{Dropped: 1})
 		}

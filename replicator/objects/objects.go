@@ -8,8 +8,9 @@
 // a handoff: everything is pushed to all primaries, and what every one of them has
 // confirmed is dropped here, provided that it has not changed since.
 //
-// It promises that nothing is dropped because of an error, of silence, or of an
-// answer that turns out to be this node's own; that a peer's list is believed only
+// It promises that nothing is dropped because of an error, of silence, of an answer
+// that turns out to be this node's own, or of one by somebody who does not take
+// himself for a primary, nor by a ring that is out of use (replicator.Guard); that a peer's list is believed only
 // whole; that no body is read which isn't pushed, and that those which are have been
 // checked against their checksums when they are read and when they are stored; and
 // that what is damaged here is not pushed. It leaves to the store on the other side
@@ -110,6 +111,7 @@ type Deps struct {
 type Objects struct {
 	cfg Config
 	Deps
+	guard replicator.Guard
 }
 
 var _ replicator.Kind = (*Objects)(nil)
@@ -129,7 +131,7 @@ func New(cfg Config, deps Deps) (*Objects, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Objects{cfg, deps}, nil
+	return &Objects{cfg: cfg, Deps: deps}, nil
 }
 
 // Name implements replicator.Kind.

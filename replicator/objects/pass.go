@@ -2,6 +2,7 @@ package objects
 
 import (
 	"context"
+	"errors"
 
 	"martlet/internal/name"
 	"martlet/internal/policy"
@@ -168,20 +169,32 @@ func (p *pass) confirmed(o *replwire.Object, theirs []replwire.Object) bool {
 
 // drop removes what every primary is known to have.
 func (p *pass) drop(ctx context.Context, w *work, primaries []*replicator.Peer) {
-	if a, b := replicator.SameDevice(primaries); a != nil {
-		p.fail(w, a, "", "the same device answers as "+b.String(), int64(len(w.Items)))
+	var all []int
+	for i := range w.Items {
+		if replicator.Everywhere(primaries, i) {
+			all = append(all, i)
+		}
+	}
+	if len(all) == 0 {
 		return
 	}
-	for i := range w.Items {
-		if !replicator.Everywhere(primaries, i) {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
+	if at, why := replicator.Doubt(primaries); why != "" {
+		p.fail(w, at, "", why, int64(len(all)))
+		return
+	}
+	current := func() *ring.Ring { return p.Ring(w.policy) }
+	for n, i := range all {
+		if ctx.Err() != nil {
 			return
 		}
-		switch gone, err := p.store.Drop(ctx, w.policy, w.Items[i]); {
+		o := &w.Items[i]
+		gone, err := p.guard.Drop(p.device, w.Ring, current, func() (bool, error) { return p.store.Drop(ctx, w.policy, *o) })
+		switch {
+		case errors.Is(err, replicator.ErrRing):
+			p.fail(w, nil, "", err.Error(), int64(len(all)-n))
+			return
 		case err != nil:
-			p.fail(w, nil, w.Items[i].Hash.String(), err.Error(), 1)
+			p.fail(w, nil, o.Hash.String(), err.Error(), 1)
 		case gone:
 			p.tally.Add(replicator.Counts{Dropped: 1})
 		}

@@ -5,11 +5,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -120,6 +123,7 @@ func TestNothingDropped(t *testing.T) {
 			if id != "" {
 				w.Header().Set(replicator.NodeHeader, id)
 			}
+			w.Header().Set(replwire.PrimaryHeader, "true")
 			w.WriteHeader(status)
 			if r.Method == "REPLICATE" {
 				_, _ = w.Write(body)
@@ -144,6 +148,9 @@ func TestNothingDropped(t *testing.T) {
 	for what, tt := range map[string]http.HandlerFunc{
 		"says nothing":             answer(200, node, nil),
 		"does not say who it is":   answer(200, "", list(mine)),
+		"says it is no primary":    claiming("false", answer(200, node, list(mine))),
+		"does not say what it is":  claiming("", answer(200, node, list(mine))),
+		"says it in other words":   claiming("TRUE", answer(200, node, list(mine))),
 		"is this node":             answer(200, handoff.repl.NodeID, list(mine)),
 		"is another primary":       answer(200, twice, list(mine)),
 		"is cut short":             answer(200, node, list(mine)[:40]),
@@ -188,6 +195,104 @@ func refusing(status int, list http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		list(w, r)
+	}
+}
+
+// claiming has an answer say something else of whether the device is a primary.
+func claiming(value string, answer http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		answer(&claimer{w, value}, r)
+	}
+}
+
+type claimer struct {
+	http.ResponseWriter
+	value string
+}
+
+func (c *claimer) WriteHeader(status int) {
+	if c.Header().Del(replwire.PrimaryHeader); c.value != "" {
+		c.Header().Set(replwire.PrimaryHeader, c.value)
+	}
+	c.ResponseWriter.WriteHeader(status)
+}
+
+// Two nodes whose rings differ can each take the other for the only primary, and
+// both have heard that the other has the object before either drops it. One copy
+// must stay, and goes home once the rings agree.
+func TestRingsDiffer(t *testing.T) {
+	f := newFleet(t, 2, 1, onDisk)
+	f.nodes[0].ring.Store(f.ringOf(1))
+	f.nodes[1].ring.Store(f.ringOf(0))
+	ts := timestamp.Now()
+	var listed sync.WaitGroup
+	listed.Add(len(f.nodes))
+	for _, n := range f.nodes {
+		f.write(n, "PUT", "o", ts, nil, "body", false)
+		good := n.serving()
+		var once sync.Once
+		n.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			whole := httptest.NewRecorder()
+			good.ServeHTTP(whole, r)
+			once.Do(func() { // nobody hears of the other's copy before both have told of theirs
+				listed.Done()
+				listed.Wait()
+			})
+			maps.Copy(w.Header(), whole.Header())
+			w.WriteHeader(whole.Code)
+			_, _ = w.Write(whole.Body.Bytes())
+		}))
+	}
+	var both sync.WaitGroup
+	counts := make([]replicator.Counts, len(f.nodes))
+	for i, n := range f.nodes {
+		both.Go(func() { counts[i] = f.pass(n) })
+	}
+	both.Wait()
+	for i, n := range f.nodes {
+		if s := f.state(n, "o"); s.Kind != engine.Live {
+			t.Errorf("node %d has %+v, want the object", i, s)
+		}
+		if c := counts[i]; c.Dropped != 0 || c.Failed != 1 || !strings.Contains(fmt.Sprint(c.Failures), "no primary") {
+			t.Errorf("node %d counts %+v, want a failure that says why nothing was dropped", i, c)
+		}
+	}
+	f.nodes[0].ring.Store(f.nodes[1].ring.Load())
+	if c := f.pass(f.nodes...); c.Dropped != 1 || c.Failed != 0 {
+		t.Errorf("when the rings agree: %+v, want one copy dropped", c)
+	}
+	if a, b := f.state(f.nodes[0], "o"), f.state(f.nodes[1], "o"); a.Kind != engine.Live || b.Kind != engine.Absent {
+		t.Errorf("when the rings agree: %+v and %+v, want the first only", a, b)
+	}
+}
+
+// A ring that comes into use while a handoff asks its peers makes what they say
+// worthless: it may be a primary by now, and have said so to others.
+func TestRingChangesBeforeDrop(t *testing.T) {
+	for what, next := range map[string][]uint16{
+		"it becomes a primary":       {0},
+		"another one becomes one":    {2},
+		"the same devices once more": {1},
+	} {
+		f := newFleet(t, 3, 1, onDisk)
+		handoff, primary := f.nodes[0], f.nodes[1]
+		handoff.ring.Store(f.ringOf(1))
+		primary.ring.Store(f.ringOf(1))
+		for _, n := range []*small{handoff, primary} {
+			f.write(n, "PUT", "o", timestamp.FromTicks(1e14), nil, "body", false)
+		}
+		good := primary.serving()
+		primary.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handoff.ring.Store(f.ringOf(next...))
+			good.ServeHTTP(w, r)
+		}))
+		c := f.pass(handoff)
+		if c.Dropped != 0 || c.Failed != 1 || !strings.Contains(fmt.Sprint(c.Failures), "ring") {
+			t.Errorf("%s: %+v, want a failure that says why nothing was dropped", what, c)
+		}
+		if s := f.state(handoff, "o"); s.Kind != engine.Live {
+			t.Errorf("%s: the handoff has %+v, want the object", what, s)
+		}
 	}
 }
 
