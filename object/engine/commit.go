@@ -323,7 +323,7 @@ func updatable(op errs.Op, at Location, s State, c Change) error {
 }
 
 // Drop is Engine.Drop.
-func (e *store) Drop(ctx context.Context, at Location, s State) (bool, error) {
+func (e *store) Drop(ctx context.Context, at Location, still func(*State) bool) (bool, error) {
 	const op errs.Op = "engine.drop"
 	if err := ctx.Err(); err != nil {
 		return false, errs.E(op, errs.Aborted, err)
@@ -334,7 +334,7 @@ func (e *store) Drop(ctx context.Context, at Location, s State) (bool, error) {
 		return false, e.wrap(op, at, err)
 	}
 	now := p.state()
-	if now.Kind != s.Kind || now.Packed() != s.Packed() || now.MD5 != s.MD5 || now.Length != s.Length || now.CRC != s.CRC {
+	if now.Kind == Absent && now.Newest().IsZero() || !still(&now) {
 		return false, nil
 	}
 	dir := e.folder(at)

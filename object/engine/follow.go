@@ -76,11 +76,23 @@ func (e *Engine) Delete(ctx context.Context, at Location, path name.Path, ts tim
 	return e.now().Delete(ctx, at, path, ts, terms)
 }
 
-// Drop removes exactly the state that is given, for the sake of one who has
-// seen to it that nobody needs it here any more, and reports whether it was still
-// that. The names are gone durably when it returns.
-func (e *Engine) Drop(ctx context.Context, at Location, s State) (bool, error) {
-	return e.now().Drop(ctx, at, s)
+// Drop removes a name if still is true of its state, for the sake of one who has
+// seen to it that nobody needs just that state here any more, and reports whether
+// it did. Nothing changes under the name from before still is called until it is
+// gone, durably when Drop returns; still must not call the engine. A name of which
+// nothing is left is not asked about.
+func (e *Engine) Drop(ctx context.Context, at Location, still func(*State) bool) (bool, error) {
+	return e.now().Drop(ctx, at, still)
+}
+
+// Pinned returns the engine of the device as it is attached now: one that does not
+// follow it. When the device was taken out of use its calls fail, also when the
+// device, or another disk in its place, is back in use. It is for those who do
+// something because of what they have found here before.
+func (e *Engine) Pinned() *Engine {
+	p := &Engine{}
+	p.current.Store(e.now())
+	return p
 }
 
 // Quarantine takes the data of a version out of use because of what is wrong

@@ -39,3 +39,34 @@ func TestFollowKeepsDoubt(t *testing.T) {
 		}
 	}
 }
+
+// An engine that is pinned stays with the disk that was attached, and fails when
+// that is detached.
+func TestPinned(t *testing.T) {
+	folder := t.TempDir()
+	root, err := vfs.OpenRoot(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := New(folder, Config{FS: root})
+	pinned := e.Pinned()
+	if err := del(pinned, at(1), 10, Terms{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := vfs.OpenRoot(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	e.Follow(device.Change{FS: vfs.Absent})
+	e.Follow(device.Change{FS: again, Fresh: true})
+	if gone, err := pinned.Drop(ctx, at(1), func(*State) bool { return true }); gone || !errs.Is(err, errs.BadDevice) {
+		t.Errorf("a drop on a disk that was detached: %v, %v, want a bad device", gone, err)
+	}
+	if s, err := e.Stat(ctx, at(1)); err != nil || s.Kind != Deleted {
+		t.Errorf("after that: %s, %v", show(s), err)
+	}
+}

@@ -80,7 +80,8 @@ type Store interface {
 	SetKnown(ctx context.Context, device string, h name.Hash, peer [16]byte, ours, theirs uint64) error
 
 	// Drop removes a database that is exactly that and reports whether it was. It
-	// is gone durably then.
+	// is gone durably then. One on another disk that has taken the place of the one
+	// which was asked about is not that: its incarnation is another.
 	Drop(ctx context.Context, device string, d replwire.Database) (bool, error)
 }
 

@@ -16,9 +16,22 @@
 // that what is damaged here is not pushed. It leaves to the store on the other side
 // what a push and what is there come to.
 //
+// A whole pass is over the disk that is attached when it begins: one that takes its
+// place meanwhile loses nothing for what was asked about the other.
+//
+// # What confirms
+//
+// A peer has confirmed a state when its list shows that state or something newer,
+// or when it has taken what it lacked. A peer that has lost a name to damage has
+// confirmed nothing of it before it has taken data that is not older than what it
+// lost: it is brought metadata that is later, which it keeps beside the mark of the
+// loss, but what that metadata was for may be the last that there is.
+//
 // Tombstones, and metadata without data, that are older than the reclaim age may
 // have been forgotten. They are still pushed where the peer has something older,
-// which they replace, and nowhere else.
+// which they replace, and nowhere else. So a list without the name is a confirmation
+// of such a state, and of no other: it leaves a handoff when every primary has
+// answered, and each has it, has something newer, or holds nothing under the name.
 package objects
 
 import (
@@ -41,6 +54,10 @@ import (
 
 // Store is what the replicator needs of one device's objects.
 type Store interface {
+	// Pinned returns the store of the disk that is attached now. It fails once that
+	// is detached, whatever is attached later.
+	Pinned() Store
+
 	// Policies returns the policies that have had an object here.
 	Policies() ([]policy.Index, error)
 
@@ -56,8 +73,8 @@ type Store interface {
 	// there is none. The body returns no byte that was not checked.
 	Open(ctx context.Context, p policy.Index, h name.Hash) (*Version, error)
 
-	// Drop removes a name whose state is exactly that and reports whether it was.
-	// It is gone durably then.
+	// Drop removes a name whose state is exactly that, all of it, and reports whether
+	// it was. It is gone durably then.
 	Drop(ctx context.Context, p policy.Index, o replwire.Object) (bool, error)
 }
 

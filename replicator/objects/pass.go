@@ -38,6 +38,7 @@ func (o *Objects) Pass(ctx context.Context, device string, t *replicator.Tally) 
 		t.Fail(replicator.Failure{Reason: "the device has no store for objects"})
 		return
 	}
+	p.store = p.store.Pinned()
 	policies, err := p.store.Policies()
 	if err != nil {
 		t.Fail(replicator.Failure{Reason: err.Error()})

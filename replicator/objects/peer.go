@@ -54,11 +54,7 @@ func (p *pass) push(ctx context.Context, w *work, to *replicator.Peer, h name.Ha
 	if s.Kind == 0 || s.Kind == replwire.Lost {
 		return changed, nil
 	}
-	lack := s.Lacks(theirs)
-	if lack == 0 && theirs != nil && theirs.Kind == replwire.Lost {
-		return failed, errors.New("the peer has lost what was newer, and waits for it")
-	}
-	sum := taken
+	lack, sum := s.Lacks(theirs), taken
 	if lack&replwire.LackData != 0 {
 		send := p.putData
 		if s.Kind == replwire.Tombstone {
@@ -70,12 +66,20 @@ func (p *pass) push(ctx context.Context, w *work, to *replicator.Peer, h name.Ha
 	}
 	if lack&replwire.LackMeta != 0 {
 		r, err := p.putMeta(ctx, w, to, &s)
-		if r != taken {
+		if r == failed || r == changed {
 			return r, err
 		}
+		if r == refused {
+			sum = refused
+		}
+	}
+	if lack&replwire.LackData == 0 && theirs != nil && theirs.Kind == replwire.Lost {
+		return failed, errLost // whatever it has taken: see the package's text
 	}
 	return sum, nil
 }
+
+var errLost = errors.New("the peer has lost what was newer, and waits for it")
 
 // pushHeader is what every push begins with.
 func pushHeader(w *work, t timestamp.T, room int) backend.Header {
