@@ -62,7 +62,7 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 // written again. What they name was synced before they were.
 func (d *disk) mend(path string, hash name.Hash) error {
 	d.mu.Lock()
-	doubt := d.doubt[hash]
+	doubt := d.doubt[doubtful{d.id, hash}]
 	d.mu.Unlock()
 	if !doubt {
 		return nil
@@ -76,7 +76,7 @@ func (d *disk) mend(path string, hash name.Hash) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.doubt, hash)
+	delete(d.doubt, doubtful{d.id, hash})
 	return nil
 }
 

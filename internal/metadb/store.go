@@ -49,6 +49,7 @@ type Store struct {
 type disk struct {
 	*device.Device
 	fs    vfs.FS
+	id    string // of which disk that is: device.Change
 	cache *cache
 	*notes
 	folders map[[4]byte]bool // made and synced by this process, by the first four digits; guarded by mu
@@ -58,8 +59,14 @@ type disk struct {
 type notes struct {
 	mu      sync.Mutex
 	corrupt map[name.Hash]badFile  // guarded by mu
-	doubt   map[name.Hash]bool     // whose latest commit failed, see mend; guarded by mu
+	doubt   map[doubtful]bool      // whose latest commit failed, see mend; guarded by mu
 	changed map[name.Hash]struct{} // guarded by mu
+}
+
+// doubtful names a database on one disk of a device.
+type doubtful struct {
+	disk string
+	hash name.Hash
 }
 
 // badFile is a file that was found corrupt, and what it looked like.
@@ -82,8 +89,8 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 	}
 	s := &Store{schema: schema, log: cfg.Log, track: cfg.Track, keep: cfg.Open, disks: map[*device.Device]*atomic.Pointer[disk]{}}
 	for dev := range devices.All() {
-		n := &notes{corrupt: map[name.Hash]badFile{}, doubt: map[name.Hash]bool{}, changed: map[name.Hash]struct{}{}}
-		d := s.newDisk(dev, cfg.FS, n)
+		n := &notes{corrupt: map[name.Hash]badFile{}, doubt: map[doubtful]bool{}, changed: map[name.Hash]struct{}{}}
+		d := s.newDisk(dev, cfg.FS, "", n)
 		s.disks[dev] = &atomic.Pointer[disk]{}
 		s.disks[dev].Store(d)
 		dev.Follow(func(c device.Change) { s.follow(dev, c) })
@@ -94,8 +101,8 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 	return s
 }
 
-func (s *Store) newDisk(dev *device.Device, disks vfs.FS, n *notes) *disk {
-	d := &disk{Device: dev, fs: disks, notes: n, folders: map[[4]byte]bool{}}
+func (s *Store) newDisk(dev *device.Device, disks vfs.FS, id string, n *notes) *disk {
+	d := &disk{Device: dev, fs: disks, id: id, notes: n, folders: map[[4]byte]bool{}}
 	d.cache = newCache(s.keep, func(h name.Hash, db *database) { s.shut(d, h, db) })
 	return d
 }
@@ -109,7 +116,7 @@ func (s *Store) follow(dev *device.Device, c device.Change) {
 	old.mu.Lock()
 	clear(old.corrupt)
 	old.mu.Unlock()
-	d := s.newDisk(dev, c.FS, old.notes)
+	d := s.newDisk(dev, c.FS, c.Disk, old.notes)
 	if c.FS != vfs.Absent {
 		s.sweep(d)
 	}
@@ -143,7 +150,7 @@ func (s *Store) shut(dev *disk, hash name.Hash, db *database) {
 	default:
 		s.log.Error("a database failed and will be read anew", "device", dev.Name(), "hash", hash, "err", why)
 		dev.mu.Lock()
-		dev.doubt[hash] = true
+		dev.doubt[doubtful{dev.id, hash}] = true
 		dev.mu.Unlock()
 	}
 	if err := db.close(); err != nil {

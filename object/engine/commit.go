@@ -206,10 +206,10 @@ func (e *store) replace(op errs.Op, at Location, h *blob.Header, terms Terms, fi
 	return o, nil
 }
 
-// stale is the answer to a write that lost. Where the directory can't be trusted
-// what won may not be durable, so that nobody may rely on its being there.
+// stale is the answer to a write that lost: its sender relies on what won. That
+// may be a name which somebody who was killed did not come to sync.
 func (e *store) stale(op errs.Op, at Location, s State) error {
-	if err := e.names.Trusted(e.folder(at)); err != nil {
+	if err := e.names.Settle(e.folder(at)); err != nil {
 		return err
 	}
 	return refuse(op, at, errs.Stale, s)

@@ -18,20 +18,28 @@ import (
 // An Engine is the store of one device. It is safe for concurrent use. A call
 // works from its beginning to its end with the file system that the device had
 // when it began.
-type Engine struct{ current atomic.Pointer[store] }
+type Engine struct {
+	current atomic.Pointer[store]
+
+	mu    sync.Mutex
+	disks map[string]*store // the latest of each disk that was attached; guarded by mu
+}
 
 func (e *Engine) now() *store { return e.current.Load() }
 
 // Follow is told what has become of the device: see device.Device.Follow. What was
-// known of its folders is forgotten. What is in doubt since a sync failed stays so
-// unless the device was mounted anew.
+// known of its folders is forgotten. What is in doubt since a sync failed is so of
+// one disk, until that is mounted anew.
 func (e *Engine) Follow(c device.Change) {
-	old := e.now()
-	s := &store{cfg: old.cfg, root: old.root, began: time.Now(), locks: old.locks, names: old.names.Over(c.FS)}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.now()
+	s := &store{cfg: now.cfg, root: now.root, began: time.Now(), locks: new([256]sync.Mutex), names: durable.New(c.FS)}
 	s.cfg.FS = c.FS
-	if c.Fresh {
-		s.locks, s.names = new([256]sync.Mutex), durable.New(c.FS)
+	if old := e.disks[c.Disk]; old != nil && !c.Fresh {
+		s.locks, s.names = old.locks, old.names.Over(c.FS) // calls may be under way there
 	}
+	e.disks[c.Disk] = s
 	e.current.Store(s)
 }
 
