@@ -170,6 +170,42 @@ func TestDeleteHidesRowsElsewhere(t *testing.T) {
 	}
 }
 
+// A row that is newer than the delete of its container brings that back, without
+// what it said of itself before; one that is not stays hidden. The order in which
+// the replicas meet does not matter, nor does which of them got what.
+func TestOnlyNewerRowsBringBack(t *testing.T) {
+	for _, order := range [][]int{{0, 1}, {1, 0}} {
+		for stamp, back := range map[int]bool{2: false, 3: false, 4: true} {
+			f := start(t, 2, 2)
+			a, b := f.nodes[0], f.nodes[1]
+			for _, n := range f.nodes {
+				n.do("PUT /a/c", 1, "X-Container-Meta-M: 1")
+			}
+			b.do("DELETE /a/c", 3)
+			a.put("/a/c/o", stamp, 5)
+			for _, i := range order {
+				f.nodes[i].whole()
+			}
+			f.agree("/a/c", a, b)
+			for _, n := range f.nodes {
+				status, h, text := n.ask("GET /a/c", 9)
+				if back && (status != 200 || !strings.Contains(text, `"o"`) || h.Get("X-Container-Object-Count") != "1" || h.Get("X-Container-Meta-M") != "") {
+					t.Errorf("row at %d: %s answers %d %v %s, want the container with the row", stamp, n.device, status, h, text)
+				}
+				if !back && status != 404 {
+					t.Errorf("row at %d: %s answers %d %v %s, want 404", stamp, n.device, status, h, text)
+				}
+				if n.do("PUT /a/c", 5); back {
+					continue
+				}
+				if status, h, text := n.ask("GET /a/c", 9); status != 200 || h.Get("X-Container-Object-Count") != "0" {
+					t.Errorf("row at %d, made anew: %s answers %d %v %s, want it empty", stamp, n.device, status, h, text)
+				}
+			}
+		}
+	}
+}
+
 func TestHandoffGoesHome(t *testing.T) {
 	f := start(t, 4, 3)
 	away := f.nodes[3]
