@@ -16,7 +16,7 @@ CUTS     ?= 200
 SEED     ?=
 LINT      = go tool -modfile=tools.mod golangci-lint
 
-.PHONY: build run dev test clients unit race lint vet edges fuzz e2e crash soak bench clean
+.PHONY: build run dev test clients unit race lint vet edges fuzz e2e crash soak bench bench-rings clean
 
 ## build: compile bin/martlet
 build:
@@ -77,6 +77,10 @@ soak: clients
 ## bench: every benchmark, or those that BENCH matches
 bench:
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -timeout 30m $(PACKAGES)
+
+## bench-rings: our ring builder beside Swift's, on clusters of up to 10,000 devices (about ten minutes)
+bench-rings: clients
+	go test -run '^$$' -bench BuilderAgainstSwift -benchtime 1x -timeout 60m ./test
 
 clean:
 	rm -rf bin

@@ -113,6 +113,7 @@ func TestStoresFollow(t *testing.T) {
 	if err := errors.Join(syscall.Rename(folder, away), os.Mkdir(folder, 0o750)); err != nil {
 		t.Fatal(err)
 	}
+	_, _ = remove(2), queue(2) // before it is noticed, or after
 	until(false)
 	gone("away")
 

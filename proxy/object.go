@@ -114,7 +114,8 @@ func (s *Server) refuseObject(rq *request, reply quorum.Reply) error {
 }
 
 // readObject asks the replicas of an object for it, with the conditions of a
-// client's header. With X-Newest all of them are asked what they have first.
+// client's header. With X-Newest all of them, and handoffs for those that do not
+// answer, are asked what they have first.
 func (s *Server) readObject(rq *request, method string, place quorum.Place, p policy.Index, client http.Header) (quorum.Reply, error) {
 	if strings.Contains(client.Get("Range"), ",") {
 		rq.boundary = newBoundary()

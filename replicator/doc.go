@@ -1,7 +1,10 @@
 // Package replicator brings every replica to where the ring says: the frame that
 // serves peers on the replication network and runs passes over a node's devices.
 // What is compared and pushed, and how, is each kind's own: package objects for
-// objects, package databases for accounts and containers, both a Kind.
+// objects, package databases for accounts and containers, both a Kind. What their
+// passes have in common is here too: how partitions are handed out (Batcher,
+// Spread), who else is to have one (Others), how peers are spoken with and whom to
+// believe (Client, Doubt), and when a handoff may drop what it has (Guard).
 //
 // It promises that a request of somebody who is no peer, for a device that isn't
 // here, or that contradicts itself, is refused and logged before any kind sees it;
@@ -15,6 +18,10 @@
 //
 //	REPLICATE      /<device>/<partition>[?from=<hash>&to=<hash>]
 //	PUT|POST|DELETE /<device>/<partition>/<account>[/<container>[/<object>]]
+//
+// An answer carries X-Backend-Node, which tells one process from another, and
+// X-Backend-Primary (replwire.PrimaryHeader): whether the device that answers takes
+// itself for a primary. Nothing is dropped for an answer that does not say so.
 //
 // Every request carries X-Backend-Kind (object, account or container) and
 // X-Backend-Part-Power, those about objects X-Backend-Storage-Policy-Index too,

@@ -22,6 +22,13 @@ type Kind interface {
 	// storage, or that something that supersedes it is.
 	Serve(ctx context.Context, c *Call) (*backend.Response, error)
 
+	// Primary reports whether the call's device is, by the ring in use on this node,
+	// a primary of all that the call's partition covers. It is asked before Serve, and
+	// its answer goes with Serve's. Once it has said so, nothing of the partition
+	// leaves the device that Serve may show or take, unless it becomes a handoff
+	// again and its primaries say that they have it. A Guard does that.
+	Primary(c *Call) bool
+
 	// Pass makes one device's copies of every partition that it holds known to
 	// those who should have them, once, and counts what it does in t. What can't
 	// be confirmed is a failure in t and the rest goes on; a pass that returns with

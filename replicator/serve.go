@@ -47,7 +47,12 @@ func (r *Replicator) serve(ctx context.Context, req *backend.Request) (*backend.
 	if err != nil {
 		return nil, err
 	}
-	return kind.Serve(ctx, c)
+	primary := kind.Primary(c) // first: see Guard
+	resp, err := kind.Serve(ctx, c)
+	if err == nil {
+		resp.Header.Set(replwire.PrimaryHeader, strconv.FormatBool(primary))
+	}
+	return resp, err
 }
 
 // check is everything that Call says has been seen to.

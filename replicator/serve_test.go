@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,8 @@ type echo struct {
 }
 
 func (echo) Name() string { return "object" }
+
+func (echo) Primary(c *Call) bool { return c.Device == "d1" }
 
 func (echo) Serve(_ context.Context, c *Call) (*backend.Response, error) {
 	text := fmt.Sprintf("%s %s %d/%d %q %s-%s", c.Method, c.Device, c.Partition, c.PartPower, c.Path.String(), c.From, c.To)
@@ -183,7 +186,7 @@ func TestServe(t *testing.T) {
 		"push to no device":       {"PUT", "/d9/3/a/c/o", good, nil, 507, ""},
 	} {
 		log.take()
-		status, node, text := send(t, address, "", tt.method, tt.path, tt.header, tt.body)
+		status, header, text := send(t, address, "", tt.method, tt.path, tt.header, tt.body)
 		if status != tt.want || !strings.Contains(text, tt.says) {
 			t.Errorf("%s: %s %s is %d %q, want %d %q", what, tt.method, tt.path, status, text, tt.want, tt.says)
 		}
@@ -192,8 +195,12 @@ func TestServe(t *testing.T) {
 		if (tt.want != 200) != refused {
 			t.Errorf("%s: the log says %q", what, said)
 		}
-		if tt.want == 200 && node != r.NodeID {
-			t.Errorf("%s: the answer is of node %q, want %q", what, node, r.NodeID)
+		primary := strconv.FormatBool(strings.HasPrefix(tt.path, "/d1/"))
+		if tt.want == 200 && (header.Get(NodeHeader) != r.NodeID || header.Get(replwire.PrimaryHeader) != primary) {
+			t.Errorf("%s: the answer says %v, want it of node %q, a primary: %s", what, header, r.NodeID, primary)
+		}
+		if tt.want != 200 && header.Get(replwire.PrimaryHeader) != "" {
+			t.Errorf("%s: a refusal says %v", what, header)
 		}
 	}
 	status, _, text := send(t, address, "127.0.0.9", "REPLICATE", "/d1/3", good, nil)
@@ -203,7 +210,7 @@ func TestServe(t *testing.T) {
 }
 
 // send sends a request from a local address, "" for any.
-func send(t *testing.T, address, from, method, path string, header map[string]string, body io.Reader) (status int, node, text string) {
+func send(t *testing.T, address, from, method, path string, header map[string]string, body io.Reader) (status int, answer http.Header, text string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+address+path, body)
 	if err != nil {
@@ -227,7 +234,7 @@ func send(t *testing.T, address, from, method, path string, header map[string]st
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp.StatusCode, resp.Header.Get(NodeHeader), string(b)
+	return resp.StatusCode, resp.Header, string(b)
 }
 
 // What is taken is whole and within its bounds, whatever is sent.

@@ -21,12 +21,17 @@ type Mount interface {
 // Change is what those who keep files on a device are told of it.
 type Change struct {
 	// FS is from now on the file system of the device's folder. It is vfs.Absent
-	// while the device can't be used. An earlier one fails with ENODEV.
+	// while the device can't be used. An earlier one fails with vfs.ErrDetached.
 	FS vfs.FS
 
-	// Fresh says that the folder is known to have been mounted anew: what the
-	// kernel had in memory of it is gone, and with it what was in doubt because a
-	// sync failed.
+	// Disk is the number in the identity of what is attached: another one is
+	// another disk in the place of the one before, of which nothing holds that was
+	// known of that one. It is empty while the device can't be used.
+	Disk string
+
+	// Fresh says that this disk was not attached before, or is known to have been
+	// mounted anew since: what the kernel had in memory of it is gone, and with it
+	// what was in doubt because a sync failed.
 	Fresh bool
 }
 
@@ -41,7 +46,7 @@ func (d *Device) Follow(f func(Change)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.followers = append(d.followers, f)
-	f(Change{FS: *d.fs.Load(), Fresh: true})
+	f(Change{FS: *d.fs.Load(), Disk: d.disk, Fresh: true})
 }
 
 // Why a device can't be used.
@@ -74,26 +79,25 @@ func lockError(err error) error {
 }
 
 // open opens the folder, locked, if it is the device and can be written to.
-// Nothing is written before that is known.
-func (d *Device) open() (Mount, error) {
-	m, err := d.watching.Mount(d.path)
-	if err != nil {
-		return nil, folderError(err)
+// Nothing is written before that is known. It returns which disk it is, too.
+func (d *Device) open() (m Mount, disk string, err error) {
+	if m, err = d.watching.Mount(d.path); err != nil {
+		return nil, "", folderError(err)
 	}
-	if err = d.identify(m); err == nil {
+	if disk, err = d.identify(m); err == nil {
 		err = lockError(m.Lock())
 	}
 	if err == nil {
 		err = d.probe(m)
 	}
 	if err != nil {
-		return nil, errors.Join(err, m.Close())
+		return nil, "", errors.Join(err, m.Close())
 	}
-	return m, nil
+	return m, disk, nil
 }
 
-// examine returns what is wrong with a device that is attached.
-func (d *Device) examine(m Mount) error {
+// examine returns what is wrong with a device that is attached as a disk.
+func (d *Device) examine(m Mount, disk string) error {
 	at, err := d.watching.FS.Stat(d.path)
 	if err != nil {
 		return folderError(err)
@@ -108,18 +112,23 @@ func (d *Device) examine(m Mount) error {
 	if at.Dev != held.Dev || at.Ino != held.Ino {
 		return fmt.Errorf("%w: file system %x and inode %d, it was %x and %d", errMoved, at.Dev, at.Ino, held.Dev, held.Ino)
 	}
-	if err := d.identify(m); err != nil {
+	now, err := d.identify(m)
+	if err != nil {
 		return err
+	}
+	if now != disk {
+		return fmt.Errorf("%w: disk %s, it was %s", errMoved, now, disk)
 	}
 	return d.probe(m)
 }
 
-func (d *Device) identify(m Mount) error {
+// identify returns the number of the disk, if it is the device.
+func (d *Device) identify(m Mount) (disk string, err error) {
 	i, err := ReadIdentity(m, d.path)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return i.Check(d.watching.Owner, d.name)
+	return i.ID, i.Check(d.watching.Owner, d.name)
 }
 
 // probeFile is what a check writes, in <device>/tmp. It is overwritten in its
@@ -158,16 +167,16 @@ func writeProbe(m Mount, dir string) error {
 }
 
 // attach puts a device in use that open has found to be good.
-func (d *Device) attach(m Mount) error {
+func (d *Device) attach(m Mount, disk string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
 		return errors.Join(errClosed, m.Close())
 	}
 	id := m.MountID()
-	fresh := id != 0 && id != d.last
-	d.mount, d.last = m, id
-	d.tell(Change{FS: m, Fresh: fresh})
+	last, known := d.mounts[disk]
+	d.mount, d.disk, d.mounts[disk] = m, disk, id
+	d.tell(Change{FS: m, Disk: disk, Fresh: !known || id != 0 && id != last})
 	d.fault.Store(nil)
 	return nil
 }
@@ -182,7 +191,7 @@ func (d *Device) detach(why error) {
 		return
 	}
 	_ = d.mount.Close() // only the lock could fail to be given back, and it goes with the descriptor
-	d.mount = nil
+	d.mount, d.disk = nil, ""
 	d.usage.Store(nil)
 	d.tell(Change{FS: vfs.Absent})
 }

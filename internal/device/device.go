@@ -40,10 +40,11 @@ type Device struct {
 	suspected  chan struct{}             // asks for a check; has room for one
 
 	mu        sync.Mutex
-	mount     Mount          // nil while it is not attached; guarded by mu
-	last      uint64         // the mount that was attached last; guarded by mu
-	followers []func(Change) // guarded by mu
-	closed    bool           // guarded by mu
+	mount     Mount             // nil while it is not attached; guarded by mu
+	disk      string            // the number in its identity, while it is attached; guarded by mu
+	mounts    map[string]uint64 // the mount that each disk was attached with last; guarded by mu
+	followers []func(Change)    // guarded by mu
+	closed    bool              // guarded by mu
 
 	// Only whoever watches the device uses these.
 	watching *Config // nil in a set that was not opened
@@ -53,7 +54,7 @@ type Device struct {
 }
 
 func newDevice(root, name string) *Device {
-	return &Device{name: name, path: filepath.Join(root, name), suspected: make(chan struct{}, 1)}
+	return &Device{name: name, path: filepath.Join(root, name), suspected: make(chan struct{}, 1), mounts: map[string]uint64{}}
 }
 
 // Name is the name in the ring.

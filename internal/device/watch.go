@@ -132,10 +132,10 @@ func (d *Device) watch(ctx context.Context) {
 // pass looks at the device once, and takes it in or out of use.
 func (d *Device) pass() {
 	d.mu.Lock()
-	m := d.mount
+	m, disk := d.mount, d.disk
 	d.mu.Unlock()
 	if m != nil {
-		why := d.within(func() attempt { return attempt{err: d.examine(m)} }).err
+		why := d.within(func() attempt { return attempt{err: d.examine(m, disk)} }).err
 		if p := d.fault.Load(); why == nil && p != nil {
 			why = *p // somebody else has failed it: it has to prove itself
 		}
@@ -151,11 +151,11 @@ func (d *Device) pass() {
 		// which says what is wrong.
 	}
 	a := d.within(func() attempt {
-		m, err := d.open()
-		return attempt{m, err}
+		m, disk, err := d.open()
+		return attempt{m, disk, err}
 	})
 	if a.err == nil {
-		a.err = d.attach(a.mount)
+		a.err = d.attach(a.mount, a.disk)
 	}
 	if a.err != nil {
 		d.Fail(a.err)
@@ -167,7 +167,8 @@ func (d *Device) pass() {
 
 // attempt is what came of a look at the disk.
 type attempt struct {
-	mount Mount // not nil where it is open
+	mount Mount  // not nil where it is open
+	disk  string // which it is
 	err   error
 }
 

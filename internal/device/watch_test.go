@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -184,8 +185,8 @@ func TestFailures(t *testing.T) {
 			if err := n.d.Check(); err != nil {
 				t.Errorf("mended: %v", err)
 			}
-			if last := n.seen[len(n.seen)-1]; last.FS == vfs.Absent || last.FS == first || last.Fresh {
-				t.Errorf("its followers were told of %+v, want a new file system on the same mount", last)
+			if last := n.seen[len(n.seen)-1]; last.FS == vfs.Absent || last.FS == first || last.Fresh || last.Disk != n.seen[0].Disk {
+				t.Errorf("its followers were told of %+v, want a new file system of the same disk on the same mount", last)
 			}
 			if u, ok := n.d.Usage(); !ok || u.Total <= 0 {
 				t.Errorf("mended: usage %+v, %v", u, ok)
@@ -252,6 +253,43 @@ func TestRemountedUnnoticed(t *testing.T) {
 	}
 	if len(n.errors()) != 0 {
 		t.Errorf("the log has %q", n.errors())
+	}
+}
+
+// Another disk is told from the one before it by its identity, also on one mount,
+// and the one before it is known again: what was in doubt of it is so still.
+func TestDisksAreToldApart(t *testing.T) {
+	n := newNode(t, nil)
+	n.mkdir(t, "other")
+	write(t, n.path("other", IdentityFile), encoded(t, NewIdentity(owner, "d1")))
+	for _, next := range [][]string{{"d1", "first", "other", "d1"}, {"d1", "other", "first", "d1"}} {
+		n.move(t, next...)
+		n.d.pass()
+	}
+	inPlace := encoded(t, NewIdentity(owner, "d1"))
+	if err := os.Remove(n.path("d1", IdentityFile)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, n.path("d1", IdentityFile), inPlace)
+	n.d.pass()
+	if err := n.d.Check(); err != nil {
+		t.Fatal(err)
+	}
+	var disks []string
+	var fresh []bool
+	for _, c := range n.seen {
+		if (c.Disk == "") != (c.FS == vfs.Absent) {
+			t.Errorf("followers were told of %+v", c)
+		}
+		if c.FS != vfs.Absent {
+			disks, fresh = append(disks, c.Disk), append(fresh, c.Fresh)
+		}
+	}
+	if len(disks) != 4 || disks[0] == disks[1] || disks[2] != disks[0] || disks[3] == disks[0] || disks[3] == disks[1] {
+		t.Errorf("the disks were %q, want one, another, the first again, and a third", disks)
+	}
+	if want := []bool{true, true, false, true}; !slices.Equal(fresh, want) {
+		t.Errorf("known to be fresh were %v, want %v", fresh, want)
 	}
 }
 

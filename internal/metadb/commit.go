@@ -18,9 +18,9 @@ type database struct {
 	file   *os.File // bolt's own; closing it drops the lock when bolt can't
 	schema Schema
 
-	// settle makes durable what the file holds when it is opened: a process
-	// that was killed may have left a commit that is written and not synced. It
-	// is nil once that is done. Only who leads may touch it.
+	// settle makes durable what the file holds when it is opened, and its name: a
+	// process that was killed may have left either written and not synced. It is
+	// nil once that is done. Only who leads may touch it.
 	settle func() error
 
 	mu      sync.Mutex

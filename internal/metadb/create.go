@@ -3,6 +3,7 @@ package metadb
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -50,7 +51,7 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 	case errs.Is(err, errs.Corrupt):
 		s.remember(dev, loc.Hash, err)
 	case err == nil:
-		d.settle = func() error { return syncDB(d.bolt) }
+		d.settle = func() error { return errors.Join(syncDB(d.bolt), s.settleName(dev, loc)) }
 	}
 	return d, err
 }
@@ -62,7 +63,7 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 // written again. What they name was synced before they were.
 func (d *disk) mend(path string, hash name.Hash) error {
 	d.mu.Lock()
-	doubt := d.doubt[hash]
+	doubt := d.doubt[doubtful{d.id, hash}]
 	d.mu.Unlock()
 	if !doubt {
 		return nil
@@ -76,7 +77,7 @@ func (d *disk) mend(path string, hash name.Hash) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.doubt, hash)
+	delete(d.doubt, doubtful{d.id, hash})
 	return nil
 }
 
@@ -229,12 +230,13 @@ func (s *Store) place(dev *disk, loc Location, tmp string) error {
 		return err
 	}
 	for _, dir := range []string{filepath.Dir(path), filepath.Dir(tmp)} {
-		if err := dev.fs.SyncDir(dir); err != nil {
+		if err := dev.syncDir(dir); err != nil {
 			// The name may or may not last. Nobody has been told of it, so take it
 			// back rather than leave what a caller believes is not there.
 			return errors.Join(err, dev.fs.Remove(path))
 		}
 	}
+	dev.isSettled([4]byte([]byte(loc.Hash.String())))
 	return nil
 }
 
@@ -257,7 +259,7 @@ func (s *Store) mkdir(dev *disk, hex string) error {
 			return deviceGone(parent, dev.Device, err)
 		}
 		// Also where it was there: whoever made it may not have synced it.
-		if err := dev.fs.SyncDir(parent); err != nil {
+		if err := dev.syncDir(parent); err != nil {
 			return err
 		}
 	}
@@ -265,6 +267,55 @@ func (s *Store) mkdir(dev *disk, hex string) error {
 	defer dev.mu.Unlock()
 	dev.folders[key] = true
 	return nil
+}
+
+// settleName makes the name of a database durable that is there, and those of the
+// folders above it. What this process puts in a folder it syncs when it does: so
+// once is enough for each.
+func (s *Store) settleName(dev *disk, loc Location) error {
+	hex := loc.Hash.String()
+	key := [4]byte([]byte(hex))
+	dev.mu.Lock()
+	done := dev.settled[key]
+	dev.mu.Unlock()
+	if done {
+		return nil
+	}
+	if err := s.mkdir(dev, hex); err != nil {
+		return err
+	}
+	if err := dev.syncDir(filepath.Dir(s.path(loc))); err != nil {
+		return err
+	}
+	dev.isSettled(key)
+	return nil
+}
+
+// isSettled notes that all names of databases in a folder are durable.
+func (d *disk) isSettled(key [4]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settled[key] = true
+}
+
+// syncDir makes the names in a directory durable. After a failure nobody knows
+// which of them are, and a later sync proves nothing of the earlier ones: it fails
+// until the disk is mounted anew.
+func (d *disk) syncDir(dir string) error {
+	at := unsynced{d.id, dir}
+	d.mu.Lock()
+	err := d.dirs[at]
+	d.mu.Unlock()
+	if err != nil {
+		return errs.E(errs.Subject(dir), errs.BadDevice, fmt.Errorf("an earlier sync failed: %w", err))
+	}
+	if err = d.fs.SyncDir(dir); err == nil || errors.Is(err, vfs.ErrDetached) {
+		return err // a disk that was let go of was not asked
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dirs[at] = err
+	return err
 }
 
 func deviceGone(parent string, dev *device.Device, err error) error {

@@ -33,7 +33,8 @@
 // # Promises
 //
 // When Update or Ensure returns nil, what it wrote is on stable storage: every
-// commit is synced. Writers of one database that wait at the same time share one
+// commit is synced, and so is, before the first of them, what a process that was
+// killed may have left in the file and the name of the file unsynced. Writers of one database that wait at the same time share one
 // transaction and its syncs. Rows and metadata merge by their stamps, so that any
 // order of the same merges ends in the same state; a merge that changes nothing
 // bumps no change number and costs no sync. Listings cost in proportion to

@@ -29,7 +29,7 @@ func (s *Store) drop(ctx context.Context, loc Location, want replwire.Database) 
 				return err
 			}
 			dropped = true
-			return d.fs.SyncDir(filepath.Dir(path))
+			return d.syncDir(filepath.Dir(path))
 		})
 	})
 	if errs.Is(err, errs.NotFound) {

@@ -109,6 +109,58 @@ func TestWhatIsFoundIsSyncedBeforeItCounts(t *testing.T) {
 	}
 }
 
+// dirs is the real file system, with a say in what the syncs of directories do.
+type dirs struct {
+	vfs.FS
+	sync func(dir string) error
+}
+
+func (d dirs) SyncDir(dir string) error { return d.sync(dir) }
+
+// A killed process may leave a database whose name no disk has, nor those of the
+// folders above it: they are synced before anything there is acknowledged or told
+// of, once.
+func TestNamesAreSyncedBeforeTheyCount(t *testing.T) {
+	root := t.TempDir()
+	row := func(tx *Tx) error { _, err := tx.MergeRow(0, "r", live(5, 1)); return err }
+	killed, dev := open(t, root, Config{FS: dirs{vfs.OS, func(string) error { return nil }}})
+	for n := range uint64(2) {
+		if err := killed.Ensure(bg, Location{dev, hashOf(n + 1)}, Info{}, row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	killed.Close()
+
+	var synced []string
+	var broken error
+	s, dev := open(t, root, Config{FS: dirs{vfs.OS, func(dir string) error {
+		synced = append(synced, dir)
+		return broken
+	}}})
+	loc := Location{dev, hashOf(1)}
+	leaf := filepath.Dir(s.path(loc))
+	want := []string{dev.Path(), dev.Dir("tests"), filepath.Dir(leaf), leaf}
+	if _, err := s.Replicas().State(bg, dev.Name(), loc.Hash); err != nil || !slices.Equal(synced, want) {
+		t.Errorf("a peer is told of it (%v) when synced are %q, want %q", err, synced, want)
+	}
+	synced = nil
+	if err := s.Update(bg, loc, row); err != nil || len(synced) > 0 {
+		t.Errorf("the second time %q are synced, %v", synced, err)
+	}
+
+	other := Location{dev, hashOf(2)}
+	broken = syscall.EIO
+	for range 2 {
+		if err := s.Update(bg, other, row); !errs.Is(err, errs.BadDevice) {
+			t.Errorf("a directory could not be synced, and what is in it is acknowledged: %v", err)
+		}
+		broken = nil // a later sync proves nothing of what the failed one should have kept
+	}
+	if err := s.Update(bg, loc, row); err != nil {
+		t.Errorf("what was synced before: %v", err)
+	}
+}
+
 // A commit whose last sync failed may be seen in the file and be on no disk, and
 // a later sync has nothing left to write: it must be written again, and that
 // must succeed, before anyone builds on it.

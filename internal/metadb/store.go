@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -49,18 +50,30 @@ type Store struct {
 type disk struct {
 	*device.Device
 	fs    vfs.FS
+	id    string // of which disk that is: device.Change
 	cache *cache
 	*notes
 	folders map[[4]byte]bool // made and synced by this process, by the first four digits; guarded by mu
+	settled map[[4]byte]bool // so are the names of databases in them; guarded by mu
 }
 
 // notes are what outlasts a file system's coming and going.
 type notes struct {
 	mu      sync.Mutex
 	corrupt map[name.Hash]badFile  // guarded by mu
-	doubt   map[name.Hash]bool     // whose latest commit failed, see mend; guarded by mu
+	doubt   map[doubtful]bool      // whose latest commit failed, see mend; guarded by mu
+	dirs    map[unsynced]error     // directories whose sync failed, and how; guarded by mu
 	changed map[name.Hash]struct{} // guarded by mu
 }
+
+// doubtful names a database on one disk of a device.
+type doubtful struct {
+	disk string
+	hash name.Hash
+}
+
+// unsynced names a directory on one disk of a device.
+type unsynced struct{ disk, dir string }
 
 // badFile is a file that was found corrupt, and what it looked like.
 type badFile struct {
@@ -82,8 +95,8 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 	}
 	s := &Store{schema: schema, log: cfg.Log, track: cfg.Track, keep: cfg.Open, disks: map[*device.Device]*atomic.Pointer[disk]{}}
 	for dev := range devices.All() {
-		n := &notes{corrupt: map[name.Hash]badFile{}, doubt: map[name.Hash]bool{}, changed: map[name.Hash]struct{}{}}
-		d := s.newDisk(dev, cfg.FS, n)
+		n := &notes{corrupt: map[name.Hash]badFile{}, doubt: map[doubtful]bool{}, dirs: map[unsynced]error{}, changed: map[name.Hash]struct{}{}}
+		d := s.newDisk(dev, cfg.FS, "", n)
 		s.disks[dev] = &atomic.Pointer[disk]{}
 		s.disks[dev].Store(d)
 		dev.Follow(func(c device.Change) { s.follow(dev, c) })
@@ -94,8 +107,8 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 	return s
 }
 
-func (s *Store) newDisk(dev *device.Device, disks vfs.FS, n *notes) *disk {
-	d := &disk{Device: dev, fs: disks, notes: n, folders: map[[4]byte]bool{}}
+func (s *Store) newDisk(dev *device.Device, disks vfs.FS, id string, n *notes) *disk {
+	d := &disk{Device: dev, fs: disks, id: id, notes: n, folders: map[[4]byte]bool{}, settled: map[[4]byte]bool{}}
 	d.cache = newCache(s.keep, func(h name.Hash, db *database) { s.shut(d, h, db) })
 	return d
 }
@@ -108,8 +121,11 @@ func (s *Store) follow(dev *device.Device, c device.Change) {
 	old := at.Load()
 	old.mu.Lock()
 	clear(old.corrupt)
+	if c.Fresh {
+		maps.DeleteFunc(old.dirs, func(at unsynced, _ error) bool { return at.disk == c.Disk })
+	}
 	old.mu.Unlock()
-	d := s.newDisk(dev, c.FS, old.notes)
+	d := s.newDisk(dev, c.FS, c.Disk, old.notes)
 	if c.FS != vfs.Absent {
 		s.sweep(d)
 	}
@@ -143,7 +159,7 @@ func (s *Store) shut(dev *disk, hash name.Hash, db *database) {
 	default:
 		s.log.Error("a database failed and will be read anew", "device", dev.Name(), "hash", hash, "err", why)
 		dev.mu.Lock()
-		dev.doubt[hash] = true
+		dev.doubt[doubtful{dev.id, hash}] = true
 		dev.mu.Unlock()
 	}
 	if err := db.close(); err != nil {

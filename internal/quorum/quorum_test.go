@@ -369,6 +369,7 @@ func TestWriteSoonPassesOverADeviceThatHangs(t *testing.T) {
 
 func TestNewestOrder(t *testing.T) {
 	f := newFleet(t, Config{})
+	handoffsLack(f)
 	f.Script("d0", nodetest.Always(200, "1000000000.00001"))
 	f.Script("d1", nodetest.Always(503, ""))
 	f.Script("d2", nodetest.Always(404, "1000000000.00003"))
@@ -378,6 +379,60 @@ func TestNewestOrder(t *testing.T) {
 	}
 	if want := []string{"d2", "d0", "d1"}; !slices.Equal(got, want) {
 		t.Errorf("order %v, want %v", got, want)
+	}
+}
+
+// For each primary that gives no answer a handoff is asked: what was written while
+// that could not take it may be there, and nowhere else that answers.
+func TestNewestAsksHandoffs(t *testing.T) {
+	const older, newer = "1000000000.00001", "1000000000.00002"
+	failing, lacks := nodetest.Always(503, ""), nodetest.Always(404, "")
+	has := func(stamp, body string) backend.HandlerFunc { return nodetest.Body(200, stamp, body) }
+	type nodes []backend.HandlerFunc
+	for what, tt := range map[string]struct {
+		primaries nodes
+		handoffs  nodes // the first ones; the others fail
+		asked     int   // by Newest
+		want      string
+	}{
+		"all primaries answer":        {nodes{has(older, "old"), lacks, lacks}, nodes{has(newer, "new")}, 3, "200 old"},
+		"a handoff has what is newer": {nodes{has(older, "old"), failing, lacks}, nodes{has(newer, "new")}, 4, "200 new"},
+		"it has what is older":        {nodes{has(newer, "new"), failing, lacks}, nodes{has(older, "old")}, 4, "200 new"},
+		"it knows of the delete":      {nodes{has(older, "old"), failing, lacks}, nodes{nodetest.Always(404, newer)}, 4, "404"},
+		"it has nothing":              {nodes{has(older, "old"), failing, lacks}, nodes{lacks}, 4, "200 old"},
+		"the next one has it":         {nodes{has(older, "old"), failing, lacks}, nodes{failing, has(newer, "new")}, 5, "200 new"},
+		"one for each":                {nodes{has(older, "old"), failing, failing}, nodes{lacks, has(newer, "new")}, 5, "200 new"},
+		"nobody else answers":         {nodes{has(older, "old"), failing, lacks}, nil, nodetest.Nodes, "200 old"},
+		"plain 404s are no majority":  {nodes{lacks, failing, failing}, nodes{lacks, lacks}, 5, ""},
+	} {
+		f := newFleet(t, Config{ErrorLimit: 1000})
+		p := f.Container("a", "c")
+		for i, say := range tt.primaries {
+			f.Script("d"+strconv.Itoa(i), say)
+		}
+		spare := f.Spare(p)
+		for i, d := 0, spare.Next(); d != nil; i, d = i+1, spare.Next() {
+			if f.Script(d.Name, failing); i < len(tt.handoffs) {
+				f.Script(d.Name, tt.handoffs[i])
+			}
+		}
+		order := f.Newest(t.Context(), p, request("HEAD"))
+		if got := len(f.Asked()); got != tt.asked {
+			t.Errorf("%s: asked %v, want %d", what, f.Asked(), tt.asked)
+		}
+		reply, err := f.ReadFrom(t.Context(), p, order, request("GET"))
+		got := ""
+		if err == nil {
+			got = strconv.Itoa(reply.Status)
+			if reply.Body != nil && reply.Status == 200 {
+				b, _ := io.ReadAll(reply.Body)
+				got += " " + string(b)
+				_ = reply.Body.Close()
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s: read %q, %v, want %q", what, got, err, tt.want)
+		}
 	}
 }
 

@@ -43,17 +43,18 @@ func (c *Cluster) Read(ctx context.Context, p Place, build Build) (Reply, error)
 	return c.ReadFrom(ctx, p, order, build)
 }
 
-// ReadFrom is Read with the primaries in the given order.
+// ReadFrom is Read in the given order: of all primaries, and of handoffs that are to
+// be asked along with them.
 func (c *Cluster) ReadFrom(ctx context.Context, p Place, order []*ring.Device, build Build) (Reply, error) {
 	r := reading{c: c, p: p, build: build, client: c.quick}
 	for _, d := range order {
-		if reply, ok := r.try(ctx, d, false); ok {
+		if reply, ok := r.try(ctx, d, !slices.Contains(p.Primaries, d)); ok {
 			return reply, nil
 		}
 	}
-	left := 2 * len(order)
+	left := 2 * len(p.Primaries)
 	if r.refusals == len(order) {
-		left = len(order) // a name that nobody knows is asked for often
+		left = len(p.Primaries) // a name that nobody knows is asked for often
 		if r.no.Status != http.StatusNotFound {
 			left = 0
 		}
@@ -64,6 +65,9 @@ func (c *Cluster) ReadFrom(ctx context.Context, p Place, order []*ring.Device, b
 		if d == nil {
 			break
 		}
+		if slices.Contains(order, d) {
+			continue // it has been asked
+		}
 		if reply, ok := r.try(ctx, d, true); ok {
 			return reply, nil
 		}
@@ -72,7 +76,7 @@ func (c *Cluster) ReadFrom(ctx context.Context, p Place, order []*ring.Device, b
 	slow := r.slow
 	r.client, r.slow = c.client, nil
 	for _, s := range slow {
-		if r.refusals >= Majority(len(order)) || ctx.Err() != nil {
+		if r.refusals >= Majority(len(p.Primaries)) || ctx.Err() != nil {
 			break
 		}
 		if reply, ok := r.try(ctx, s.device, s.handoff); ok {
@@ -205,25 +209,38 @@ func served(status int) bool {
 	return status >= 200 && status < 300
 }
 
-// Newest asks all primaries for the head of a path at once and returns them in
-// the order in which to read, the one that knows the newest version first: of the
-// data, and of what was said of the same data later. Those that gave no answer
-// come last.
+// Newest asks all primaries for the head of a path at once, and a handoff in the
+// place of each that gives no answer, and returns them in the order in which to
+// read, the one that knows the newest version first: of the data, and of what was
+// said of the same data later. Those that gave no answer come last; handoffs that
+// know nothing of the name are left out.
 func (c *Cluster) Newest(ctx context.Context, p Place, build Build) []*ring.Device {
 	type version struct{ data, newest timestamp.T }
 	known := make(map[*ring.Device]version, len(p.Primaries))
-	var mu sync.Mutex // of known
+	order := slices.Clone(p.Primaries)
+	var mu sync.Mutex // of known and order
+	learn := func(d *ring.Device, a Answer, handoff bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		known[d] = version{a.Data(), a.Stamp()}
+		if handoff && (served(a.Status) || !a.Stamp().IsZero()) {
+			order = append(order, d)
+		}
+	}
+	spare := c.Spare(p)
 	var all sync.WaitGroup
-	for slot, d := range p.Primaries {
+	for slot, primary := range p.Primaries {
 		all.Go(func() {
-			a := c.Ask(ctx, p, slot, d, build(slot, d))
-			mu.Lock()
-			defer mu.Unlock()
-			known[d] = version{a.Data(), a.Stamp()}
+			for d := primary; d != nil && ctx.Err() == nil; d = spare.Next() {
+				a := c.Ask(ctx, p, slot, d, build(slot, d))
+				if a.Err == nil && a.Status < 500 {
+					learn(d, a, d != primary)
+					return
+				}
+			}
 		})
 	}
 	all.Wait()
-	order := slices.Clone(p.Primaries)
 	slices.SortStableFunc(order, func(a, b *ring.Device) int {
 		return cmp.Or(known[b].data.Compare(known[a].data), known[b].newest.Compare(known[a].newest))
 	})

@@ -31,6 +31,17 @@ const (
 	ReplicationHeader = "X-Backend-Replication" // "true" on everything that is pushed
 )
 
+// PrimaryHeader is on every answer to what those requests ask: "true" where the
+// device that answers is, by the ring that its own node has in use, a primary of
+// every hash in the partition that the request names, "false" where it is not or
+// can't be sure. The partition is one of the sender's part power: where the two
+// differ, the device must be a primary of all partitions of its own that overlap.
+//
+// A device that takes itself for a handoff may drop what it has as soon as others
+// have it. So what a peer has is reason to drop something only if it said "true"
+// when it said so; an answer without the header counts as "false".
+const PrimaryHeader = "X-Backend-Primary"
+
 // MaxList bounds an encoded list, in bytes.
 const MaxList = 8 << 20
 

@@ -1,17 +1,23 @@
 package vfs
 
 import (
+	"fmt"
 	"os"
 	"syscall"
 )
 
+// ErrDetached is the error of calls to a file system that was let go of, Absent or a
+// Root that was closed. It is ENODEV, but says more: nothing was done, and the disk
+// was not even asked.
+var ErrDetached = fmt.Errorf("the disk is not in use: %w", syscall.ENODEV)
+
 // Absent is the file system of a disk that is not there: every call fails with
-// ENODEV and does nothing.
+// ErrDetached and does nothing.
 var Absent FS = absentFS{}
 
 type absentFS struct{}
 
-func absent(op, name string) error { return pathError(op, name, syscall.ENODEV) }
+func absent(op, name string) error { return pathError(op, name, ErrDetached) }
 
 func (absentFS) CreateUnnamed(dir string) (File, error)    { return nil, absent("create", dir) }
 func (absentFS) Open(name string) (File, error)            { return nil, absent("open", name) }

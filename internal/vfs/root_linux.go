@@ -58,7 +58,7 @@ func (r *Root) OpenOS(name string, flag int, mode os.FileMode) (*os.File, error)
 }
 
 // Close gives the folder and its lock back. Calls that begin afterwards fail with
-// ENODEV; it does not wait for those under way, nor for files to be closed: they
+// ErrDetached; it does not wait for those under way, nor for files to be closed: they
 // stay as good as the disk is. Only the first Close does anything.
 func (r *Root) Close() error {
 	a := r.anchor
@@ -100,7 +100,7 @@ func (a *anchor) enter(name string) (dir int, rel string, err error) {
 	for {
 		n := a.users.Load()
 		if n == 0 || a.closed.Load() {
-			return -1, "", unix.ENODEV
+			return -1, "", ErrDetached
 		}
 		if a.users.CompareAndSwap(n, n+1) {
 			return a.fd, rel, nil

@@ -133,8 +133,8 @@ func TestRootClose(t *testing.T) {
 	for name, err := range map[string]error{
 		"mkdir": r.Mkdir(dir + "/x"), "remove": r.Remove(dir + "/f"), "rename": r.Rename(dir+"/f", dir+"/g"), "syncdir": r.SyncDir(dir), "lock": r.Lock(),
 	} {
-		if !errors.Is(err, syscall.ENODEV) {
-			t.Errorf("%s after Close: %v, want ENODEV", name, err)
+		if !errors.Is(err, syscall.ENODEV) || !errors.Is(err, vfs.ErrDetached) {
+			t.Errorf("%s after Close: %v, want ENODEV and ErrDetached", name, err)
 		}
 	}
 	if _, err := f.WriteAt([]byte("x"), 0); err != nil {

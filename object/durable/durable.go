@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -26,27 +25,47 @@ const NewPrefix = ".new-"
 // Names gives names on one device. It is safe for concurrent use; two calls of
 // Place for one name must not run at the same time.
 type Names struct {
-	fs vfs.FS
+	fs     vfs.FS
+	doubts *doubts
 
-	mu     sync.Mutex // held while directories are made; guards made and doubt
-	made   map[string]bool
-	doubt  map[string]error
-	doubts atomic.Bool // whether doubt has anything
+	mu   sync.Mutex // held while directories are made
+	made map[string]bool
+}
+
+// doubts are the directories of one disk whose names may not be durable, and why.
+type doubts struct {
+	any atomic.Bool // whether there are any
+	mu  sync.Mutex
+	of  map[string]error // guarded by mu
+}
+
+func (d *doubts) add(dir string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.of[dir] = errs.E(errs.Op("durable.sync"), errs.Subject(dir), errs.BadDevice, fmt.Errorf("an earlier sync failed: %w", err))
+	d.any.Store(true)
+}
+
+func (d *doubts) get(dir string) error {
+	if !d.any.Load() {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.of[dir]
 }
 
 // New returns names on a file system.
 func New(fs vfs.FS) *Names {
-	return &Names{fs: fs, made: map[string]bool{}, doubt: map[string]error{}}
+	return &Names{fs: fs, made: map[string]bool{}, doubts: &doubts{of: map[string]error{}}}
 }
 
-// Over returns names on another view of the same file system. What is in doubt
-// stays so; what was known of directories is forgotten.
+// Over returns names on another view of the same disk. What is in doubt of one is
+// in doubt of the other, also what a call that is under way finds out; what was
+// known of directories is forgotten.
 func (n *Names) Over(fs vfs.FS) *Names {
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	next := New(fs)
-	next.doubt = maps.Clone(n.doubt)
-	next.doubts.Store(len(n.doubt) > 0)
+	next.doubts = n.doubts
 	return next
 }
 
@@ -65,7 +84,7 @@ func (n *Names) FolderOnce(dir, parent string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.made[dir] {
-		return n.doubt[dir]
+		return n.Trusted(dir)
 	}
 	err := n.folder(dir, parent)
 	n.made[dir] = err == nil
@@ -73,47 +92,39 @@ func (n *Names) FolderOnce(dir, parent string) error {
 }
 
 func (n *Names) folder(dir, parent string) error {
-	if err := n.doubt[parent]; err != nil {
+	if err := n.Trusted(parent); err != nil {
 		return err
 	}
 	if err := n.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	err := n.fs.SyncDir(parent)
-	if err != nil {
-		n.distrust(parent, err)
-	}
-	return err
+	return n.Sync(parent)
 }
 
 // Sync makes the names in a directory durable. After a failure nobody knows
 // which of them are, and a later sync proves nothing of the earlier ones: the
-// directory takes no more names in this process.
+// directory takes no more names until the disk is mounted anew. It is no such
+// failure that the disk was let go of before it was asked (vfs.ErrDetached).
 func (n *Names) Sync(dir string) error {
 	err := n.fs.SyncDir(dir)
-	if err != nil {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.distrust(dir, err)
+	if err != nil && !errors.Is(err, vfs.ErrDetached) {
+		n.doubts.add(dir, err)
 	}
 	return err
 }
 
-func (n *Names) distrust(dir string, err error) {
-	n.doubt[dir] = errs.E(errs.Op("durable.sync"), errs.Subject(dir), errs.BadDevice, fmt.Errorf("an earlier sync failed: %w", err))
-	n.doubts.Store(true)
+// Settle makes the names in a directory durable that are there already, left by
+// somebody who did not come to sync them, such as a process that was killed.
+func (n *Names) Settle(dir string) error {
+	if err := n.Trusted(dir); err != nil {
+		return err
+	}
+	return n.Sync(dir)
 }
 
 // Trusted returns why the names in a directory may not be durable, of kind
 // errs.BadDevice, or nil.
-func (n *Names) Trusted(dir string) error {
-	if !n.doubts.Load() {
-		return nil
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.doubt[dir]
-}
+func (n *Names) Trusted(dir string) error { return n.doubts.get(dir) }
 
 // Place gives a synced file its name in a directory, by link, and makes that
 // durable. What has the name is replaced atomically: after a crash there is one

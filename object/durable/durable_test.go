@@ -143,3 +143,26 @@ func TestOver(t *testing.T) {
 		t.Errorf("a folder that went with the disk was not made again: %v", err)
 	}
 }
+
+// A call on a disk that was let go of has asked it nothing: that puts nothing in
+// doubt. What a view finds out of its disk holds for all views of that.
+func TestDoubtIsOfTheDisk(t *testing.T) {
+	mem := vfs.NewMem()
+	if err := errors.Join(mem.Mkdir("/d"), mem.SyncDir("/")); err != nil {
+		t.Fatal(err)
+	}
+	n := New(vfs.Absent)
+	if err := n.Sync("/d"); !errors.Is(err, vfs.ErrDetached) {
+		t.Fatalf("a disk that is away: %v, want ErrDetached", err)
+	}
+	now, late := n.Over(mem), n.Over(vfs.FailAt(mem, 0))
+	if err := errors.Join(n.Trusted("/d"), now.Settle("/d")); err != nil {
+		t.Errorf("after a call that asked nothing: %v", err)
+	}
+	if err := late.Sync("/d"); err == nil {
+		t.Fatal("the sync did not fail")
+	}
+	if err := now.Settle("/d"); !errs.Is(err, errs.BadDevice) {
+		t.Errorf("a failure that another view has met: %v, want a bad device", err)
+	}
+}

@@ -206,10 +206,10 @@ func (e *store) replace(op errs.Op, at Location, h *blob.Header, terms Terms, fi
 	return o, nil
 }
 
-// stale is the answer to a write that lost. Where the directory can't be trusted
-// what won may not be durable, so that nobody may rely on its being there.
+// stale is the answer to a write that lost: its sender relies on what won. That
+// may be a name which somebody who was killed did not come to sync.
 func (e *store) stale(op errs.Op, at Location, s State) error {
-	if err := e.names.Trusted(e.folder(at)); err != nil {
+	if err := e.names.Settle(e.folder(at)); err != nil {
 		return err
 	}
 	return refuse(op, at, errs.Stale, s)
@@ -323,7 +323,7 @@ func updatable(op errs.Op, at Location, s State, c Change) error {
 }
 
 // Drop is Engine.Drop.
-func (e *store) Drop(ctx context.Context, at Location, s State) (bool, error) {
+func (e *store) Drop(ctx context.Context, at Location, still func(*State) bool) (bool, error) {
 	const op errs.Op = "engine.drop"
 	if err := ctx.Err(); err != nil {
 		return false, errs.E(op, errs.Aborted, err)
@@ -334,7 +334,7 @@ func (e *store) Drop(ctx context.Context, at Location, s State) (bool, error) {
 		return false, e.wrap(op, at, err)
 	}
 	now := p.state()
-	if now.Kind != s.Kind || now.Packed() != s.Packed() || now.MD5 != s.MD5 || now.Length != s.Length || now.CRC != s.CRC {
+	if now.Kind == Absent && now.Newest().IsZero() || !still(&now) {
 		return false, nil
 	}
 	dir := e.folder(at)

@@ -106,8 +106,9 @@ func New(root string, cfg Config) *Engine {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{}
-	e.current.Store(&store{cfg: cfg, root: root, began: time.Now(), locks: new([256]sync.Mutex), names: durable.New(cfg.FS)})
+	s := &store{cfg: cfg, root: root, began: time.Now(), locks: new([256]sync.Mutex), names: durable.New(cfg.FS)}
+	e := &Engine{disks: map[string]*store{"": s}}
+	e.current.Store(s)
 	return e
 }
 

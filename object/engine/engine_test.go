@@ -338,22 +338,29 @@ func TestDrop(t *testing.T) {
 		if err := errors.Join(put(e, at(1), ts(1), []byte("x"), "a", Terms{}), post(e, at(1), 2, 0, "b", Terms{})); err != nil {
 			t.Fatal(err)
 		}
-		old, err := e.Stat(ctx, at(1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := post(e, at(1), 3, 0, "c", Terms{}); err != nil {
-			t.Fatal(err)
-		}
-		if gone, err := e.Drop(ctx, at(1), old); gone || err != nil {
-			t.Fatalf("drop of a state that is no more: %v, %v", gone, err)
-		}
 		now, err := e.Stat(ctx, at(1))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if gone, err := e.Drop(ctx, at(1), now); !gone || err != nil {
+		drop := func(answer bool) (bool, error) {
+			return e.Drop(ctx, at(1), func(s *State) bool {
+				if show(*s) != show(now) {
+					t.Errorf("asked is about %s, want %s", show(*s), show(now))
+				}
+				return answer
+			})
+		}
+		if gone, err := drop(false); gone || err != nil {
+			t.Fatalf("drop of a state that is not the one: %v, %v", gone, err)
+		}
+		if s, err := e.Stat(ctx, at(1)); err != nil || show(s) != show(now) {
+			t.Errorf("after a drop that was not: %s, %v, want %s", show(s), err, show(now))
+		}
+		if gone, err := drop(true); !gone || err != nil {
 			t.Fatalf("drop: %v, %v", gone, err)
+		}
+		if gone, err := e.Drop(ctx, at(1), func(*State) bool { t.Error("asked about nothing"); return true }); gone || err != nil {
+			t.Errorf("drop of nothing: %v, %v", gone, err)
 		}
 		if s, err := e.Stat(ctx, at(1)); err != nil || s.Kind != Absent || !s.Newest().IsZero() {
 			t.Errorf("after the drop: %s, %v", show(s), err)

@@ -18,20 +18,28 @@ import (
 // An Engine is the store of one device. It is safe for concurrent use. A call
 // works from its beginning to its end with the file system that the device had
 // when it began.
-type Engine struct{ current atomic.Pointer[store] }
+type Engine struct {
+	current atomic.Pointer[store]
+
+	mu    sync.Mutex
+	disks map[string]*store // the latest of each disk that was attached; guarded by mu
+}
 
 func (e *Engine) now() *store { return e.current.Load() }
 
 // Follow is told what has become of the device: see device.Device.Follow. What was
-// known of its folders is forgotten. What is in doubt since a sync failed stays so
-// unless the device was mounted anew.
+// known of its folders is forgotten. What is in doubt since a sync failed is so of
+// one disk, until that is mounted anew.
 func (e *Engine) Follow(c device.Change) {
-	old := e.now()
-	s := &store{cfg: old.cfg, root: old.root, began: time.Now(), locks: old.locks, names: old.names.Over(c.FS)}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.now()
+	s := &store{cfg: now.cfg, root: now.root, began: time.Now(), locks: new([256]sync.Mutex), names: durable.New(c.FS)}
 	s.cfg.FS = c.FS
-	if c.Fresh {
-		s.locks, s.names = new([256]sync.Mutex), durable.New(c.FS)
+	if old := e.disks[c.Disk]; old != nil && !c.Fresh {
+		s.locks, s.names = old.locks, old.names.Over(c.FS) // calls may be under way there
 	}
+	e.disks[c.Disk] = s
 	e.current.Store(s)
 }
 
@@ -76,11 +84,23 @@ func (e *Engine) Delete(ctx context.Context, at Location, path name.Path, ts tim
 	return e.now().Delete(ctx, at, path, ts, terms)
 }
 
-// Drop removes exactly the state that is given, for the sake of one who has
-// seen to it that nobody needs it here any more, and reports whether it was still
-// that. The names are gone durably when it returns.
-func (e *Engine) Drop(ctx context.Context, at Location, s State) (bool, error) {
-	return e.now().Drop(ctx, at, s)
+// Drop removes a name if still is true of its state, for the sake of one who has
+// seen to it that nobody needs just that state here any more, and reports whether
+// it did. Nothing changes under the name from before still is called until it is
+// gone, durably when Drop returns; still must not call the engine. A name of which
+// nothing is left is not asked about.
+func (e *Engine) Drop(ctx context.Context, at Location, still func(*State) bool) (bool, error) {
+	return e.now().Drop(ctx, at, still)
+}
+
+// Pinned returns the engine of the device as it is attached now: one that does not
+// follow it. When the device was taken out of use its calls fail, also when the
+// device, or another disk in its place, is back in use. It is for those who do
+// something because of what they have found here before.
+func (e *Engine) Pinned() *Engine {
+	p := &Engine{}
+	p.current.Store(e.now())
+	return p
 }
 
 // Quarantine takes the data of a version out of use because of what is wrong

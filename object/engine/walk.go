@@ -92,7 +92,7 @@ func (e *store) Walk(ctx context.Context, p policy.Index, from, to name.Hash) it
 			}
 			// A name that a killed process left, or a write under way, may not be
 			// durable. Who is told of it may drop his own copy: so it is made so first.
-			if err := e.settle(dir); err != nil {
+			if err := e.names.Settle(dir); err != nil {
 				yield(Entry{}, e.wrap("engine.walk", Location{Policy: p}, err))
 				return
 			}
@@ -106,14 +106,6 @@ func (e *store) Walk(ctx context.Context, p policy.Index, from, to name.Hash) it
 			yield(Entry{}, errs.E(errs.Op("engine.walk"), errs.Aborted, err)) // never a part for the whole
 		}
 	}
-}
-
-// settle makes the names in a folder durable.
-func (e *store) settle(dir string) error {
-	if err := e.names.Trusted(dir); err != nil {
-		return err
-	}
-	return e.names.Sync(dir)
 }
 
 // leaves yields the folders that hold the hashes of a range, in order.

@@ -138,7 +138,12 @@ func decode(b []byte) (Update, error) {
 
 // A Queue is that of one device. It is safe for concurrent use. A call works from
 // its beginning to its end with the file system that the device had when it began.
-type Queue struct{ current atomic.Pointer[queue] }
+type Queue struct {
+	current atomic.Pointer[queue]
+
+	mu    sync.Mutex
+	disks map[string]*queue // the latest of each disk that was attached; guarded by mu
+}
 
 // queue is a Queue over one file system.
 type queue struct {
@@ -150,18 +155,21 @@ type queue struct {
 
 // New returns the queue in a device's folder. It does nothing to the disk.
 func New(fs vfs.FS, root string) *Queue {
-	q := &Queue{}
-	q.current.Store(&queue{fs: fs, root: root, names: durable.New(fs), locks: new([64]sync.Mutex)})
+	first := &queue{fs: fs, root: root, names: durable.New(fs), locks: new([64]sync.Mutex)}
+	q := &Queue{disks: map[string]*queue{"": first}}
+	q.current.Store(first)
 	return q
 }
 
 // Follow is told what has become of the device: see device.Device.Follow.
 func (q *Queue) Follow(c device.Change) {
-	old := q.current.Load()
-	next := &queue{fs: c.FS, root: old.root, names: old.names.Over(c.FS), locks: old.locks}
-	if c.Fresh {
-		next.names, next.locks = durable.New(c.FS), new([64]sync.Mutex)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	next := &queue{fs: c.FS, root: q.current.Load().root, names: durable.New(c.FS), locks: new([64]sync.Mutex)}
+	if old := q.disks[c.Disk]; old != nil && !c.Fresh {
+		next.names, next.locks = old.names.Over(c.FS), old.locks // calls may be under way there
 	}
+	q.disks[c.Disk] = next
 	q.current.Store(next)
 }
 
@@ -216,7 +224,7 @@ func (q *queue) put(ctx context.Context, u Update) error {
 	if err == nil && old.newer(&u) {
 		// Whoever put it may have been killed before its name was durable.
 		if err = q.folders(&u); err == nil {
-			err = q.names.Sync(q.dir(&u))
+			err = q.names.Settle(q.dir(&u))
 		}
 		return q.wrap(op, err)
 	}

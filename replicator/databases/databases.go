@@ -15,8 +15,10 @@
 // The database itself remembers that, by the incarnation of the peer's; whatever
 // is doubtful about it costs a push of everything.
 //
-// The package promises that nothing is dropped because of an error, of silence, or
-// of an answer that turns out to be this node's own; that a peer's list and a push
+// The package promises that nothing is dropped because of an error, of silence, of
+// an answer that turns out to be this node's own, or of one by somebody who does
+// not take himself for a primary, nor by a ring that is out of use
+// (replicator.Guard); that a peer's list and a push
 // are taken whole or not at all; and that a database which can't be read is not
 // pushed, and is a failure of every pass until it is mended. It leaves merging to
 // the store, and whose listing is told to the servers.
@@ -43,7 +45,6 @@ import (
 	"log/slog"
 	"slices"
 
-	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/replwire"
@@ -79,14 +80,9 @@ type Store interface {
 	SetKnown(ctx context.Context, device string, h name.Hash, peer [16]byte, ours, theirs uint64) error
 
 	// Drop removes a database that is exactly that and reports whether it was. It
-	// is gone durably then.
+	// is gone durably then. One on another disk that has taken the place of the one
+	// which was asked about is not that: its incarnation is another.
 	Drop(ctx context.Context, device string, d replwire.Database) (bool, error)
-}
-
-// Sender sends a request to the replication address of a node. *direct.Client is
-// one.
-type Sender interface {
-	Do(ctx context.Context, addr string, r *backend.Request) (*backend.Response, error)
 }
 
 // Config is what Databases can be told.
@@ -105,7 +101,7 @@ type Deps struct {
 	Self   string            // the replication address of this node, as the ring has it
 	NodeID string            // as the replicator's
 	Hasher interface{ Hash(name.Path) name.Hash }
-	Peers  Sender
+	Peers  replicator.Sender
 	Pace   *replicator.Pace // nil for none
 	Log    *slog.Logger     // nil for none
 }
@@ -118,6 +114,7 @@ type Databases struct {
 	list   byte // the kind of its lists
 	merges chan struct{}
 	tried  tried
+	guard  replicator.Guard
 }
 
 var _ replicator.Kind = (*Databases)(nil)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -20,6 +21,7 @@ import (
 	"martlet/internal/metadb"
 	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
+	"martlet/replicator"
 	"martlet/ring"
 )
 
@@ -168,6 +170,42 @@ func TestDeleteHidesRowsElsewhere(t *testing.T) {
 	}
 }
 
+// A row that is newer than the delete of its container brings that back, without
+// what it said of itself before; one that is not stays hidden. The order in which
+// the replicas meet does not matter, nor does which of them got what.
+func TestOnlyNewerRowsBringBack(t *testing.T) {
+	for _, order := range [][]int{{0, 1}, {1, 0}} {
+		for stamp, back := range map[int]bool{2: false, 3: false, 4: true} {
+			f := start(t, 2, 2)
+			a, b := f.nodes[0], f.nodes[1]
+			for _, n := range f.nodes {
+				n.do("PUT /a/c", 1, "X-Container-Meta-M: 1")
+			}
+			b.do("DELETE /a/c", 3)
+			a.put("/a/c/o", stamp, 5)
+			for _, i := range order {
+				f.nodes[i].whole()
+			}
+			f.agree("/a/c", a, b)
+			for _, n := range f.nodes {
+				status, h, text := n.ask("GET /a/c", 9)
+				if back && (status != 200 || !strings.Contains(text, `"o"`) || h.Get("X-Container-Object-Count") != "1" || h.Get("X-Container-Meta-M") != "") {
+					t.Errorf("row at %d: %s answers %d %v %s, want the container with the row", stamp, n.device, status, h, text)
+				}
+				if !back && status != 404 {
+					t.Errorf("row at %d: %s answers %d %v %s, want 404", stamp, n.device, status, h, text)
+				}
+				if n.do("PUT /a/c", 5); back {
+					continue
+				}
+				if status, h, text := n.ask("GET /a/c", 9); status != 200 || h.Get("X-Container-Object-Count") != "0" {
+					t.Errorf("row at %d, made anew: %s answers %d %v %s, want it empty", stamp, n.device, status, h, text)
+				}
+			}
+		}
+	}
+}
+
 func TestHandoffGoesHome(t *testing.T) {
 	f := start(t, 4, 3)
 	away := f.nodes[3]
@@ -224,6 +262,63 @@ func TestPrimaryTakesNothing(t *testing.T) {
 	}
 	if c := away.pass(); c.Dropped != 0 || c.Failed != 1 || c.Failures[0].Peer != f.nodes[1].addr+"/"+f.nodes[1].device {
 		t.Errorf("the pass says %+v", c)
+	}
+	if f.state(away, "/a/c") == (replwire.Database{}) {
+		t.Error("it was dropped")
+	}
+}
+
+// Two nodes whose rings differ can each take the other for the only primary, and
+// both have heard that the other has the container before either drops it. One
+// must stay.
+func TestRingsDiffer(t *testing.T) {
+	f := start(t, 2, 1)
+	a, b := f.nodes[0], f.nodes[1]
+	for _, n := range f.nodes {
+		n.do("PUT /a/c", 1)
+		n.put("/a/c/o", 2, 5)
+		n.ring.Store(f.ringOf(t, 0, 1))
+	}
+	b.whole() // from now on the two have the same
+	a.ring.Store(f.ringOf(t, 1))
+	b.ring.Store(f.ringOf(t, 0))
+	var asked, both sync.WaitGroup
+	asked.Add(len(f.nodes))
+	counts := make([]replicator.Counts, len(f.nodes))
+	for i, n := range f.nodes {
+		var once sync.Once
+		n.after = func(r *backend.Request) {
+			once.Do(func() { asked.Done(); asked.Wait() })
+		}
+		both.Go(func() { counts[i] = n.pass() })
+	}
+	both.Wait()
+	for i, n := range f.nodes {
+		if f.state(n, "/a/c") == (replwire.Database{}) {
+			t.Errorf("%s has dropped it", n.device)
+		}
+		if c := counts[i]; c.Dropped != 0 || c.Failed != 1 || !strings.Contains(fmt.Sprint(c.Failures), "no primary") {
+			t.Errorf("%s says %+v, want a failure that says why nothing was dropped", n.device, c)
+		}
+	}
+	b.ring.Store(f.ringOf(t, 1))
+	if c := a.whole(); c.Dropped != 1 {
+		t.Errorf("when the rings agree: %+v, want it dropped", c)
+	}
+	if b.whole(); f.state(b, "/a/c") == (replwire.Database{}) {
+		t.Error("it is gone")
+	}
+}
+
+// A ring that comes into use while a handoff asks its peers makes what they say
+// worthless.
+func TestRingChangesBeforeDrop(t *testing.T) {
+	f := start(t, 2, 1)
+	away := f.nodes[1]
+	away.do("PUT /a/c", 1)
+	away.after = func(*backend.Request) { away.ring.Store(f.ringOf(t, 1)) }
+	if c := away.pass(); c.Dropped != 0 || c.Failed != 1 || !strings.Contains(fmt.Sprint(c.Failures), "ring") {
+		t.Errorf("%+v, want a failure that says why nothing was dropped", c)
 	}
 	if f.state(away, "/a/c") == (replwire.Database{}) {
 		t.Error("it was dropped")

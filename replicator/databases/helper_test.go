@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -49,6 +50,8 @@ type node struct {
 	down       atomic.Bool
 	pushes     atomic.Int64                                // requests that were pushes, sent by this node
 	before     func(addr string, r *backend.Request) error // called with what this node is about to send
+	after      func(r *backend.Request)                    // called when that was answered
+	ring       atomic.Pointer[ring.Ring]                   // that it has in use, where it is not the fleet's
 }
 
 // fleet is nodes of which the first so many are the primaries of every partition.
@@ -56,6 +59,7 @@ type fleet struct {
 	nodes  []*node
 	hasher name.Hasher
 	ring   *ring.Ring
+	data   ring.Data // that the ring was made of
 	byAddr map[string]*node
 }
 
@@ -81,7 +85,11 @@ func (n *node) sender(f *fleet, client *direct.Client) sender {
 		if r.Method == "PUT" {
 			n.pushes.Add(1)
 		}
-		return client.Do(ctx, addr, r)
+		resp, err := client.Do(ctx, addr, r)
+		if n.after != nil {
+			n.after(r)
+		}
+		return resp, err
 	}
 }
 
@@ -106,7 +114,7 @@ func start(t testing.TB, nodes, primaries int) *fleet {
 		t.Fatal(err)
 	}
 	f := &fleet{hasher: hasher, byAddr: map[string]*node{}}
-	data := ring.Data{PartPower: partPower, Rows: make([][]uint32, primaries)}
+	data := ring.Data{PartPower: partPower}
 	listeners := make([]net.Listener, nodes)
 	for i := range nodes {
 		if listeners[i], err = httpapi.Listen("127.0.0.1:0"); err != nil {
@@ -119,18 +127,31 @@ func start(t testing.TB, nodes, primaries int) *fleet {
 			ID: i, Zone: i, IP: "127.0.0.1", Port: 1, ReplicationPort: listeners[i].Addr().(*net.TCPAddr).Port, Name: n.device, Weight: 1,
 		})
 	}
-	for i := range primaries {
-		for range 1 << partPower {
-			data.Rows[i] = append(data.Rows[i], uint32(i))
-		}
+	f.data = data
+	all := make([]uint32, primaries)
+	for i := range all {
+		all[i] = uint32(i)
 	}
-	if f.ring, err = ring.New(data); err != nil {
-		t.Fatal(err)
-	}
+	f.ring = f.ringOf(t, all...)
 	for i, n := range f.nodes {
 		f.open(n, listeners[i])
 	}
 	return f
+}
+
+// ringOf makes a ring of the fleet's nodes in which some are the primaries of
+// every partition.
+func (f *fleet) ringOf(t testing.TB, primaries ...uint32) *ring.Ring {
+	t.Helper()
+	data := f.data
+	for _, i := range primaries {
+		data.Rows = append(data.Rows, slices.Repeat([]uint32{i}, 1<<partPower))
+	}
+	r, err := ring.New(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func (f *fleet) open(n *node, l net.Listener) {
@@ -156,7 +177,13 @@ func (f *fleet) open(n *node, l net.Listener) {
 	client := direct.New(direct.Config{ConnectTimeout: 5 * time.Second, NodeTimeout: 30 * time.Second})
 	id := replicator.NewNodeID()
 	common := databases.Deps{
-		Ring: func() *ring.Ring { return f.ring }, Self: n.addr, NodeID: id, Hasher: f.hasher, Peers: n.sender(f, client),
+		Ring: func() *ring.Ring {
+			if own := n.ring.Load(); own != nil {
+				return own
+			}
+			return f.ring
+		},
+		Self: n.addr, NodeID: id, Hasher: f.hasher, Peers: n.sender(f, client),
 	}
 	common.Store = n.accounts.Store().Replicas()
 	accounts, err := databases.Accounts(databases.Defaults(), common)

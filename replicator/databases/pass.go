@@ -2,62 +2,47 @@ package databases
 
 import (
 	"context"
-	"sync"
+	"errors"
 
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/replwire"
 	"martlet/replicator"
-	"martlet/ring"
 )
 
 // pass is one pass over one device.
 type pass struct {
 	*Databases
-	device  string
-	tally   *replicator.Tally
-	outages outages
+	device string
+	tally  *replicator.Tally
+	peers  replicator.Client
 }
 
-// work is what the device holds of a partition, or as much of it as is looked at
-// at once.
+// work is a batch of databases: their hashes, and what is here of those that can
+// be read.
 type work struct {
-	ring      *ring.Ring
-	partition ring.Partition
-	again     bool // it is not the first of the partition
-	hashes    []name.Hash
-	list      []replwire.Database // those of hashes that can be read
+	replicator.Batch[name.Hash]
+	list []replwire.Database
 }
 
 // Pass implements replicator.Kind.
 func (d *Databases) Pass(ctx context.Context, device string, t *replicator.Tally) {
-	p := &pass{Databases: d, device: device, tally: t}
-	queue := make(chan work)
-	var workers sync.WaitGroup
-	for range d.cfg.Concurrency {
-		workers.Go(func() {
-			for w := range queue {
-				p.partition(ctx, w)
-			}
-		})
+	p := &pass{
+		Databases: d, device: device, tally: t,
+		peers: replicator.Client{Sender: d.Peers, Pace: d.Pace, Kind: d.name, NodeID: d.NodeID, Device: device},
 	}
-	p.walk(ctx, queue)
-	close(queue)
-	workers.Wait()
+	replicator.Spread(ctx, d.cfg.Concurrency, p.partition, func(hand func(replicator.Batch[name.Hash]) bool) {
+		p.walk(ctx, replicator.Batcher[name.Hash]{Ring: p.Ring, Most: maxDatabases, Hand: hand})
+	})
 	if ctx.Err() != nil {
 		t.Fail(replicator.Failure{Reason: "the pass ended early: " + context.Cause(ctx).Error()})
 	}
 }
 
-// walk hands out what the device holds, by partitions. It keeps one generation of
-// the ring.
-func (p *pass) walk(ctx context.Context, queue chan<- work) {
-	w := work{ring: p.Ring()}
-	var last name.Hash
-	for i := range last {
-		last[i] = 0xff
-	}
-	for h, err := range p.Store.Walk(ctx, p.device, name.Hash{}, last) {
+// walk hands out what the device holds, by partitions.
+func (p *pass) walk(ctx context.Context, batches replicator.Batcher[name.Hash]) {
+	first, last := replicator.Whole()
+	for h, err := range p.Store.Walk(ctx, p.device, first, last) {
 		if ctx.Err() != nil {
 			return
 		}
@@ -65,46 +50,20 @@ func (p *pass) walk(ctx context.Context, queue chan<- work) {
 			p.tally.Fail(replicator.Failure{Reason: err.Error()})
 			continue
 		}
-		at := w.ring.Partition(h)
-		if len(w.hashes) > 0 && (at != w.partition || len(w.hashes) == maxDatabases) {
-			if !hand(ctx, queue, w) {
-				return
-			}
-			w = work{ring: w.ring, again: at == w.partition}
+		if !batches.Add(h, h) {
+			return
 		}
-		w.partition = at
-		w.hashes = append(w.hashes, h)
 	}
-	if len(w.hashes) > 0 {
-		hand(ctx, queue, w)
-	}
-}
-
-// hand gives work to whoever is free and reports whether there was time for it.
-func hand(ctx context.Context, queue chan<- work, w work) bool {
-	select {
-	case queue <- w:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	batches.Flush()
 }
 
 // partition compares what the device holds of a partition with what the primaries
 // hold, pushes what they may lack, and, as a handoff, drops what all of them have.
-func (p *pass) partition(ctx context.Context, w work) {
-	var room [8]*ring.Device
-	handoff := true
-	var others []*peer
-	for _, d := range w.ring.AppendPrimaries(room[:0], w.partition) {
-		if d.Name == p.device && d.ReplicationAddr() == p.Self {
-			handoff = false
-			continue
-		}
-		others = append(others, &peer{addr: d.ReplicationAddr(), device: d.Name})
-	}
-	c := replicator.Counts{Compared: int64(len(w.hashes))}
-	if !w.again {
+func (p *pass) partition(ctx context.Context, b replicator.Batch[name.Hash]) {
+	w := work{Batch: b}
+	others, handoff := replicator.Others(w.Ring, w.Partition, p.device, p.Self)
+	c := replicator.Counts{Compared: int64(len(w.Items))}
+	if !w.Again {
 		c.Partitions = 1
 		if handoff {
 			c.Handoffs = 1
@@ -126,8 +85,8 @@ func (p *pass) partition(ctx context.Context, w work) {
 // look reads what is here of each database. One that can't be read is nobody's to
 // have from here.
 func (p *pass) look(ctx context.Context, w *work) {
-	w.list = make([]replwire.Database, 0, len(w.hashes))
-	for _, h := range w.hashes {
+	w.list = make([]replwire.Database, 0, len(w.Items))
+	for _, h := range w.Items {
 		if ctx.Err() != nil {
 			return
 		}
@@ -135,16 +94,16 @@ func (p *pass) look(ctx context.Context, w *work) {
 		case err == nil:
 			w.list = append(w.list, d)
 		case !errs.Is(err, errs.NotFound):
-			p.fail(w, &peer{}, h.String(), err.Error(), 1)
+			p.fail(w, nil, h.String(), err.Error(), 1)
 		}
 	}
 }
 
 // bring has a peer get what it may lack and notes which databases it is known to
 // have all of.
-func (p *pass) bring(ctx context.Context, w *work, to *peer) {
-	to.has = make([]bool, len(w.list))
-	if why, ok := p.outages.down(to); ok {
+func (p *pass) bring(ctx context.Context, w *work, to *replicator.Peer) {
+	to.Has = make([]bool, len(w.list))
+	if why, ok := p.peers.Down(to); ok {
 		p.fail(w, to, "", why, int64(len(w.list)))
 		return
 	}
@@ -162,15 +121,15 @@ func (p *pass) bring(ctx context.Context, w *work, to *peer) {
 		mine := &w.list[i]
 		their := find(theirs, mine.Hash)
 		if their != nil && their.Digest == mine.Digest {
-			to.has[i] = true
+			to.Has[i] = true
 			p.learn(ctx, mine, their, mine.Change)
 			continue
 		}
-		if to.has[i], err = p.push(ctx, w, to, mine, their); err == nil || ctx.Err() != nil {
+		if to.Has[i], err = p.push(ctx, w, to, mine, their); err == nil || ctx.Err() != nil {
 			continue
 		}
 		p.fail(w, to, mine.Hash.String(), err.Error(), 1)
-		if why, ok := p.outages.down(to); ok {
+		if why, ok := p.peers.Down(to); ok {
 			if left := len(w.list) - i - 1; left > 0 {
 				p.fail(w, to, "", why, int64(left))
 			}
@@ -180,29 +139,38 @@ func (p *pass) bring(ctx context.Context, w *work, to *peer) {
 }
 
 // drop removes what every primary is known to have.
-func (p *pass) drop(ctx context.Context, w *work, primaries []*peer) {
-	if !distinct(primaries) {
+func (p *pass) drop(ctx context.Context, w *work, primaries []*replicator.Peer) {
+	var all []int
+	for i := range w.list {
+		if replicator.Everywhere(primaries, i) {
+			all = append(all, i)
+		}
+	}
+	if len(all) == 0 {
 		return
 	}
-databases:
-	for i := range w.list {
-		for _, to := range primaries {
-			if !to.has[i] {
-				continue databases
-			}
-		}
+	if at, why := replicator.Doubt(primaries); why != "" {
+		p.fail(w, at, "", why, int64(len(all)))
+		return
+	}
+	for n, i := range all {
 		if ctx.Err() != nil {
 			return
 		}
-		switch gone, err := p.Store.Drop(ctx, p.device, w.list[i]); {
+		d := &w.list[i]
+		gone, err := p.guard.Drop(p.device, w.Ring, p.Ring, func() (bool, error) { return p.Store.Drop(ctx, p.device, *d) })
+		switch {
+		case errors.Is(err, replicator.ErrRing):
+			p.fail(w, nil, "", err.Error(), int64(len(all)-n))
+			return
 		case err != nil:
-			p.fail(w, &peer{}, w.list[i].Hash.String(), err.Error(), 1)
+			p.fail(w, nil, d.Hash.String(), err.Error(), 1)
 		case gone:
 			p.tally.Add(replicator.Counts{Dropped: 1})
 		}
 	}
 }
 
-func (p *pass) fail(w *work, to *peer, hash, reason string, count int64) {
-	p.tally.Fail(replicator.Failure{Peer: to.String(), Partition: uint32(w.partition), Name: hash, Reason: reason, Count: count})
+func (p *pass) fail(w *work, to *replicator.Peer, hash, reason string, count int64) {
+	p.tally.Fail(replicator.Failure{Peer: to.String(), Partition: uint32(w.Partition), Name: hash, Reason: reason, Count: count})
 }

@@ -8,6 +8,7 @@ import (
 
 	"martlet/internal/errs"
 	"martlet/internal/replwire"
+	"martlet/replicator"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 
 // push has a peer merge what is here of a database, which it has none of where
 // theirs is nil. It reports whether the peer has all of mine then.
-func (p *pass) push(ctx context.Context, w *work, to *peer, mine, theirs *replwire.Database) (has bool, err error) {
+func (p *pass) push(ctx context.Context, w *work, to *replicator.Peer, mine, theirs *replwire.Database) (has bool, err error) {
 	var at replwire.Cursor
 	var peer [16]byte
 	if theirs != nil {
@@ -60,7 +61,7 @@ var errReplaced = errors.New("the peer's database was replaced by another while 
 // here, or was replaced. The error is errReplaced where the peer's is not of the
 // incarnation peer, or not the one of before.
 func (p *pass) pushFrom(
-	ctx context.Context, w *work, to *peer, mine *replwire.Database, at replwire.Cursor, peer [16]byte,
+	ctx context.Context, w *work, to *replicator.Peer, mine *replwire.Database, at replwire.Cursor, peer [16]byte,
 ) (first *replwire.Database, last uint64, now replwire.Database, err error) {
 	for {
 		part, err := p.Store.Part(ctx, p.device, mine.Hash, at)

@@ -24,6 +24,9 @@ const (
 	listTime = time.Second
 )
 
+// Primary implements replicator.Kind.
+func (d *Databases) Primary(c *replicator.Call) bool { return d.guard.Primary(c, d.Self, d.Ring) }
+
 // Serve implements replicator.Kind.
 func (d *Databases) Serve(ctx context.Context, c *replicator.Call) (*backend.Response, error) {
 	switch c.Method {

@@ -8,16 +8,30 @@
 // a handoff: everything is pushed to all primaries, and what every one of them has
 // confirmed is dropped here, provided that it has not changed since.
 //
-// It promises that nothing is dropped because of an error, of silence, or of an
-// answer that turns out to be this node's own; that a peer's list is believed only
+// It promises that nothing is dropped because of an error, of silence, of an answer
+// that turns out to be this node's own, or of one by somebody who does not take
+// himself for a primary, nor by a ring that is out of use (replicator.Guard); that a peer's list is believed only
 // whole; that no body is read which isn't pushed, and that those which are have been
 // checked against their checksums when they are read and when they are stored; and
 // that what is damaged here is not pushed. It leaves to the store on the other side
 // what a push and what is there come to.
 //
+// A whole pass is over the disk that is attached when it begins: one that takes its
+// place meanwhile loses nothing for what was asked about the other.
+//
+// # What confirms
+//
+// A peer has confirmed a state when its list shows that state or something newer,
+// or when it has taken what it lacked. A peer that has lost a name to damage has
+// confirmed nothing of it before it has taken data that is not older than what it
+// lost: it is brought metadata that is later, which it keeps beside the mark of the
+// loss, but what that metadata was for may be the last that there is.
+//
 // Tombstones, and metadata without data, that are older than the reclaim age may
 // have been forgotten. They are still pushed where the peer has something older,
-// which they replace, and nowhere else.
+// which they replace, and nowhere else. So a list without the name is a confirmation
+// of such a state, and of no other: it leaves a handoff when every primary has
+// answered, and each has it, has something newer, or holds nothing under the name.
 package objects
 
 import (
@@ -40,6 +54,10 @@ import (
 
 // Store is what the replicator needs of one device's objects.
 type Store interface {
+	// Pinned returns the store of the disk that is attached now. It fails once that
+	// is detached, whatever is attached later.
+	Pinned() Store
+
 	// Policies returns the policies that have had an object here.
 	Policies() ([]policy.Index, error)
 
@@ -55,8 +73,8 @@ type Store interface {
 	// there is none. The body returns no byte that was not checked.
 	Open(ctx context.Context, p policy.Index, h name.Hash) (*Version, error)
 
-	// Drop removes a name whose state is exactly that and reports whether it was.
-	// It is gone durably then.
+	// Drop removes a name whose state is exactly that, all of it, and reports whether
+	// it was. It is gone durably then.
 	Drop(ctx context.Context, p policy.Index, o replwire.Object) (bool, error)
 }
 
@@ -81,12 +99,6 @@ type Version struct {
 	Body        io.ReadCloser
 }
 
-// Sender sends a request to the replication address of a node. *direct.Client is
-// one.
-type Sender interface {
-	Do(ctx context.Context, addr string, r *backend.Request) (*backend.Response, error)
-}
-
 // Config is what Objects can be told.
 type Config struct {
 	Concurrency int           // partitions of one device under way at one time
@@ -105,8 +117,8 @@ type Deps struct {
 	Self   string                        // the replication address of this node, as the rings have it
 	NodeID string                        // as the replicator's
 	Hasher interface{ Hash(name.Path) name.Hash }
-	Merge  backend.Handler  // the object server
-	Peers  Sender           //
+	Merge  backend.Handler // the object server
+	Peers  replicator.Sender
 	Pace   *replicator.Pace // nil for none
 	Now    func() time.Time // nil for the machine's clock
 	Log    *slog.Logger     // nil for none
@@ -116,6 +128,7 @@ type Deps struct {
 type Objects struct {
 	cfg Config
 	Deps
+	guard replicator.Guard
 }
 
 var _ replicator.Kind = (*Objects)(nil)
@@ -135,7 +148,7 @@ func New(cfg Config, deps Deps) (*Objects, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Objects{cfg, deps}, nil
+	return &Objects{cfg: cfg, Deps: deps}, nil
 }
 
 // Name implements replicator.Kind.

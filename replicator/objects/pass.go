@@ -2,7 +2,7 @@ package objects
 
 import (
 	"context"
-	"sync"
+	"errors"
 
 	"martlet/internal/name"
 	"martlet/internal/policy"
@@ -19,112 +19,74 @@ type pass struct {
 	store   Store
 	tally   *replicator.Tally
 	horizon timestamp.T // one for the whole pass
-	peers   peers
+	peers   replicator.Client
 }
 
-// work is what the device holds of a partition, or as much of it as is looked at
-// at once.
+// work is a batch of a policy's objects.
 type work struct {
-	policy    policy.Index
-	ring      *ring.Ring
-	partition ring.Partition
-	again     bool // it is not the first of the partition
-	list      []replwire.Object
+	policy policy.Index
+	replicator.Batch[replwire.Object]
 }
 
 // Pass implements replicator.Kind.
 func (o *Objects) Pass(ctx context.Context, device string, t *replicator.Tally) {
-	p := &pass{Objects: o, device: device, store: o.Stores[device], tally: t, horizon: o.horizon()}
+	p := &pass{
+		Objects: o, device: device, store: o.Stores[device], tally: t, horizon: o.horizon(),
+		peers: replicator.Client{Sender: o.Peers, Pace: o.Pace, Kind: o.Name(), NodeID: o.NodeID, Device: device},
+	}
 	if p.store == nil {
 		t.Fail(replicator.Failure{Reason: "the device has no store for objects"})
 		return
 	}
+	p.store = p.store.Pinned()
 	policies, err := p.store.Policies()
 	if err != nil {
 		t.Fail(replicator.Failure{Reason: err.Error()})
 		return
 	}
-	todo := make(chan work)
-	var workers sync.WaitGroup
-	for range o.cfg.Concurrency {
-		workers.Go(func() {
-			for w := range todo {
-				p.partition(ctx, w)
-			}
-		})
-	}
-	for _, index := range policies {
-		p.walk(ctx, index, todo)
-	}
-	close(todo)
-	workers.Wait()
+	replicator.Spread(ctx, o.cfg.Concurrency, p.partition, func(hand func(work) bool) {
+		for _, index := range policies {
+			p.walk(ctx, index, hand)
+		}
+	})
 	if ctx.Err() != nil {
 		t.Fail(replicator.Failure{Reason: "the pass ended early: " + context.Cause(ctx).Error()})
 	}
 }
 
-// walk hands out what the device holds of a policy, by partitions. It keeps one
-// generation of the ring.
-func (p *pass) walk(ctx context.Context, index policy.Index, todo chan<- work) {
-	r := p.Ring(index)
-	if r == nil {
+// walk hands out what the device holds of a policy, by partitions.
+func (p *pass) walk(ctx context.Context, index policy.Index, hand func(work) bool) {
+	if p.Ring(index) == nil {
 		p.tally.Fail(replicator.Failure{Policy: index.String(), Reason: "the cluster has no such storage policy"})
 		return
 	}
-	w := work{policy: index, ring: r}
-	var all name.Hash
-	for i := range all {
-		all[i] = 0xff
+	batches := replicator.Batcher[replwire.Object]{
+		Ring: func() *ring.Ring { return p.Ring(index) }, Most: maxObjects,
+		Hand: func(b replicator.Batch[replwire.Object]) bool { return hand(work{index, b}) },
 	}
-	for o, err := range p.store.Walk(ctx, index, name.Hash{}, all) {
-		at := r.Partition(o.Hash)
+	first, last := replicator.Whole()
+	for o, err := range p.store.Walk(ctx, index, first, last) {
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
+			at := p.Ring(index).Partition(o.Hash)
 			p.tally.Fail(replicator.Failure{Policy: index.String(), Partition: uint32(at), Reason: err.Error()})
 			continue
 		}
-		if len(w.list) > 0 && (at != w.partition || len(w.list) == maxObjects) {
-			if !hand(ctx, todo, w) {
-				return
-			}
-			w = work{policy: index, ring: r, again: at == w.partition}
+		if !batches.Add(o.Hash, o) {
+			return
 		}
-		w.partition = at
-		w.list = append(w.list, o)
 	}
-	if len(w.list) > 0 {
-		hand(ctx, todo, w)
-	}
-}
-
-// hand gives work to whoever is free and reports whether there was time for it.
-func hand(ctx context.Context, todo chan<- work, w work) bool {
-	select {
-	case todo <- w:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	batches.Flush()
 }
 
 // partition compares what the device holds of a partition with what the primaries
 // hold, pushes what they lack, and, as a handoff, drops what all of them have.
 func (p *pass) partition(ctx context.Context, w work) {
-	var room [8]*ring.Device
-	primaries := w.ring.AppendPrimaries(room[:0], w.partition)
-	handoff := true
-	others := make([]*peer, 0, len(primaries))
-	for _, d := range primaries {
-		if d.Name == p.device && d.ReplicationAddr() == p.Self {
-			handoff = false
-			continue
-		}
-		others = append(others, &peer{addr: d.ReplicationAddr(), device: d.Name})
-	}
-	c := replicator.Counts{Compared: int64(len(w.list))}
-	if !w.again {
+	others, handoff := replicator.Others(w.Ring, w.Partition, p.device, p.Self)
+	c := replicator.Counts{Compared: int64(len(w.Items))}
+	if !w.Again {
 		c.Partitions = 1
 		if handoff {
 			c.Handoffs = 1
@@ -140,21 +102,21 @@ func (p *pass) partition(ctx context.Context, w work) {
 }
 
 // bring has a peer get what it lacks and notes which names it is known to have.
-func (p *pass) bring(ctx context.Context, w *work, to *peer) {
-	to.has = make([]bool, len(w.list))
-	if why, ok := p.peers.down(to); ok {
-		p.fail(w, to, "", why, int64(len(w.list)))
+func (p *pass) bring(ctx context.Context, w *work, to *replicator.Peer) {
+	to.Has = make([]bool, len(w.Items))
+	if why, ok := p.peers.Down(to); ok {
+		p.fail(w, to, "", why, int64(len(w.Items)))
 		return
 	}
 	theirs, err := p.ask(ctx, w, to)
 	if err != nil {
-		p.fail(w, to, "", err.Error(), int64(len(w.list)))
+		p.fail(w, to, "", err.Error(), int64(len(w.Items)))
 		return
 	}
 	var unsure []int
-	for i := range w.list {
-		o := &w.list[i]
-		if to.has[i] = p.confirmed(o, theirs); to.has[i] || o.Kind == replwire.Lost {
+	for i := range w.Items {
+		o := &w.Items[i]
+		if to.Has[i] = p.confirmed(o, theirs); to.Has[i] || o.Kind == replwire.Lost {
 			continue // what is lost here is for others to bring
 		}
 		if ctx.Err() != nil {
@@ -162,13 +124,13 @@ func (p *pass) bring(ctx context.Context, w *work, to *peer) {
 		}
 		switch result, err := p.push(ctx, w, to, o.Hash, lookUp(theirs, o.Hash)); {
 		case result == taken:
-			to.has[i] = true
+			to.Has[i] = true
 		case result == refused:
 			unsure = append(unsure, i)
 		case err != nil:
 			p.fail(w, to, o.Hash.String(), err.Error(), 1)
-			if why, ok := p.peers.down(to); ok {
-				p.fail(w, to, "", why, int64(len(w.list)-i-1))
+			if why, ok := p.peers.Down(to); ok {
+				p.fail(w, to, "", why, int64(len(w.Items)-i-1))
 				return
 			}
 		}
@@ -180,17 +142,17 @@ func (p *pass) bring(ctx context.Context, w *work, to *peer) {
 
 // askAgain settles what the peer did not take because it has something not less:
 // only what shows that is believed.
-func (p *pass) askAgain(ctx context.Context, w *work, to *peer, refused []int) {
+func (p *pass) askAgain(ctx context.Context, w *work, to *replicator.Peer, refused []int) {
 	theirs, err := p.ask(ctx, w, to)
 	if err != nil {
 		p.fail(w, to, "", err.Error(), int64(len(refused)))
 		return
 	}
 	for _, i := range refused {
-		o := &w.list[i]
+		o := &w.Items[i]
 		t := lookUp(theirs, o.Hash)
-		to.has[i] = t != nil && t.Kind != replwire.Lost && o.SurelyLacks(t) == 0 || t == nil && forgettable(o, p.horizon)
-		if !to.has[i] {
+		to.Has[i] = t != nil && t.Kind != replwire.Lost && o.SurelyLacks(t) == 0 || t == nil && forgettable(o, p.horizon)
+		if !to.Has[i] {
 			p.fail(w, to, o.Hash.String(), "refused, and what the peer has is not as new", 1)
 		}
 	}
@@ -207,44 +169,37 @@ func (p *pass) confirmed(o *replwire.Object, theirs []replwire.Object) bool {
 }
 
 // drop removes what every primary is known to have.
-func (p *pass) drop(ctx context.Context, w *work, primaries []*peer) {
-	if len(primaries) == 0 {
-		return
-	}
-	if a, b := sameDevice(primaries); a != nil {
-		p.fail(w, a, "", "the same device answers as "+b.String(), int64(len(w.list)))
-		return
-	}
-names:
-	for i := range w.list {
-		for _, to := range primaries {
-			if !to.has[i] {
-				continue names
-			}
+func (p *pass) drop(ctx context.Context, w *work, primaries []*replicator.Peer) {
+	var all []int
+	for i := range w.Items {
+		if replicator.Everywhere(primaries, i) {
+			all = append(all, i)
 		}
-		if err := ctx.Err(); err != nil {
+	}
+	if len(all) == 0 {
+		return
+	}
+	if at, why := replicator.Doubt(primaries); why != "" {
+		p.fail(w, at, "", why, int64(len(all)))
+		return
+	}
+	current := func() *ring.Ring { return p.Ring(w.policy) }
+	for n, i := range all {
+		if ctx.Err() != nil {
 			return
 		}
-		switch gone, err := p.store.Drop(ctx, w.policy, w.list[i]); {
+		o := &w.Items[i]
+		gone, err := p.guard.Drop(p.device, w.Ring, current, func() (bool, error) { return p.store.Drop(ctx, w.policy, *o) })
+		switch {
+		case errors.Is(err, replicator.ErrRing):
+			p.fail(w, nil, "", err.Error(), int64(len(all)-n))
+			return
 		case err != nil:
-			p.fail(w, &peer{}, w.list[i].Hash.String(), err.Error(), 1)
+			p.fail(w, nil, o.Hash.String(), err.Error(), 1)
 		case gone:
 			p.tally.Add(replicator.Counts{Dropped: 1})
 		}
 	}
-}
-
-// sameDevice returns two of the peers that have turned out to be one device: what
-// both have is there only once.
-func sameDevice(all []*peer) (a, b *peer) {
-	for i, a := range all {
-		for _, b := range all[:i] {
-			if a.node != "" && a.node == b.node && a.device == b.device {
-				return a, b
-			}
-		}
-	}
-	return nil, nil
 }
 
 func lookUp(list []replwire.Object, h name.Hash) *replwire.Object {
@@ -254,8 +209,8 @@ func lookUp(list []replwire.Object, h name.Hash) *replwire.Object {
 	return nil
 }
 
-func (p *pass) fail(w *work, to *peer, hash, reason string, count int64) {
+func (p *pass) fail(w *work, to *replicator.Peer, hash, reason string, count int64) {
 	p.tally.Fail(replicator.Failure{
-		Peer: to.String(), Policy: w.policy.String(), Partition: uint32(w.partition), Name: hash, Reason: reason, Count: count,
+		Peer: to.String(), Policy: w.policy.String(), Partition: uint32(w.Partition), Name: hash, Reason: reason, Count: count,
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
 	"martlet/replicator"
+	"martlet/ring"
 )
 
 // maxObjects is how many objects are in one list, and in what a pass looks at of a
@@ -22,6 +23,15 @@ const maxObjects = 8192
 // listTime is for how long a list is made before what there is is sent: the asker
 // must not take a slow disk for a dead node.
 const listTime = time.Second
+
+// Primary implements replicator.Kind.
+func (o *Objects) Primary(c *replicator.Call) bool {
+	index, err := policy.ParseIndex(c.Header.Get(backend.PolicyIndex))
+	if err != nil || o.Ring(index) == nil {
+		return false // Serve says what is wrong
+	}
+	return o.guard.Primary(c, o.Self, func() *ring.Ring { return o.Ring(index) })
+}
 
 // Serve implements replicator.Kind.
 func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Response, error) {
@@ -109,13 +119,3 @@ func (o *Objects) remembered(ctx context.Context, store Store, p policy.Index, h
 }
 
 func compare(a, b name.Hash) int { return bytes.Compare(a[:], b[:]) }
-
-// next is the hash after one that is not the last there is.
-func next(h name.Hash) name.Hash {
-	for i := len(h) - 1; i >= 0; i-- {
-		if h[i]++; h[i] != 0 {
-			break
-		}
-	}
-	return h
-}

@@ -18,17 +18,9 @@ import (
 // returns the answers, "status metadata: names", by "storageN/dM".
 func (p *probe) replicas(path name.Path, meta string) map[string]string {
 	p.t.Helper()
-	file := "container.ring.gz"
-	if path.Container == "" {
-		file = "account.ring.gz"
-	}
-	r, err := ring.Load(filepath.Join(p.configs[0].Rings.Folder, file))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	part := r.Partition(p.hasher.Hash(path))
+	part, primaries := p.primaries(path)
 	all := map[string]string{}
-	for _, d := range r.AppendPrimaries(nil, part) {
+	for _, d := range primaries {
 		target := backend.Target{Device: d.Name, Partition: uint32(part), Path: path}
 		at := placeOf(d)
 		resp, err := p.direct.Do(p.t.Context(), d.Addr(), &backend.Request{Method: http.MethodGet, Path: target.Quoted()})
@@ -76,15 +68,28 @@ func (p *probe) agree(path name.Path, meta, want string) {
 	}
 }
 
-// nodeOf returns the node, counted from 1, that holds the n-th replica of a
-// container.
-func (p *probe) nodeOf(path name.Path, n int) int {
+// primaries returns the partition of a container or account, and the devices that
+// hold its replicas.
+func (p *probe) primaries(path name.Path) (ring.Partition, []*ring.Device) {
 	p.t.Helper()
-	r, err := ring.Load(filepath.Join(p.configs[0].Rings.Folder, "container.ring.gz"))
+	file := "container.ring.gz"
+	if path.Container == "" {
+		file = "account.ring.gz"
+	}
+	r, err := ring.Load(filepath.Join(p.configs[0].Rings.Folder, file))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return nodeOf(r.AppendPrimaries(nil, r.Partition(p.hasher.Hash(path)))[n].IP)
+	part := r.Partition(p.hasher.Hash(path))
+	return part, r.AppendPrimaries(nil, part)
+}
+
+// nodeOf returns the node, counted from 1, that holds the n-th replica of a
+// container or account.
+func (p *probe) nodeOf(path name.Path, n int) int {
+	p.t.Helper()
+	_, primaries := p.primaries(path)
+	return nodeOf(primaries[n].IP)
 }
 
 // Containers and accounts while a node that holds them is away.
@@ -155,4 +160,36 @@ func TestDatabasesReturn(t *testing.T) {
 		}
 		p.object("GET", object, nil, "", 200)
 	})
+}
+
+// Account servers that are away learn by one pass what has become of containers
+// meanwhile, also where only one was left, and clients notice nothing.
+func TestAccountServersAway(t *testing.T) {
+	p := startProbe(t)
+	path := name.Path{Account: "AUTH_test"}
+	const count = "X-Account-Container-Count"
+	away := func(n int, meanwhile func()) {
+		for i := range n {
+			p.stop(p.nodeOf(path, i))
+		}
+		meanwhile()
+		p.want("GET", p.url, nil, "", 200)
+		for i := range n {
+			p.start(p.nodeOf(path, i))
+		}
+		p.pass(true)
+	}
+	p.want("PUT", p.url+"/gone", nil, "", 201)
+	p.agree(path, count, "200 2: c gone")
+	away(1, func() {
+		p.want("DELETE", p.url+"/gone", nil, "", 204)
+		p.want("PUT", p.url+"/one", nil, "", 201)
+		p.want("PUT", p.url+"/one/o", nil, "body", 201)
+	})
+	p.agree(path, count, "200 2: c one")
+	away(2, func() {
+		p.want("PUT", p.url+"/two", nil, "", 201)
+		p.want("PUT", p.url+"/two/o", nil, "body", 201)
+	})
+	p.agree(path, count, "200 3: c one two")
 }

@@ -44,6 +44,7 @@ type small struct {
 	repl    *replicator.Replicator
 	handler atomic.Pointer[http.Handler] // what its address serves; a test may put another in its place
 	now     time.Time                    // not changed while it serves
+	ring    atomic.Pointer[ring.Ring]    // the one that it has in use, where that is not the fleet's
 }
 
 // fleet is nodes whose ring has three replicas on the first three of them, so that
@@ -52,6 +53,7 @@ type fleet struct {
 	t      testing.TB
 	nodes  []*small
 	ring   *ring.Ring
+	data   ring.Data // that the ring was made of
 	hasher name.Hasher
 	client *direct.Client
 }
@@ -76,18 +78,33 @@ func newFleet(t testing.TB, nodes, replicas int, fs func() vfs.FS) *fleet {
 		n, _ := strconv.Atoi(port)
 		data.Devices = append(data.Devices, &ring.Device{ID: i, Region: 1, Zone: i, IP: host, Port: n, Name: "d", Weight: 1})
 	}
-	for i := range replicas {
-		data.Rows = append(data.Rows, slices.Repeat([]uint32{uint32(i)}, 1<<power))
+	f.data = data
+	primaries := make([]uint32, replicas)
+	for i := range primaries {
+		primaries[i] = uint32(i)
 	}
-	if f.ring, err = ring.New(data); err != nil {
-		t.Fatal(err)
-	}
+	f.ring = f.ringOf(primaries...)
 	for _, l := range listeners {
 		n := f.open(fs(), l.Addr().String(), l.Addr().String())
 		f.nodes = append(f.nodes, n)
 		f.listen(n, l)
 	}
 	return f
+}
+
+// ringOf makes a ring of the fleet's nodes in which some are the primaries of
+// every partition.
+func (f *fleet) ringOf(primaries ...uint32) *ring.Ring {
+	f.t.Helper()
+	data := f.data
+	for _, i := range primaries {
+		data.Rows = append(data.Rows, slices.Repeat([]uint32{i}, 1<<power))
+	}
+	r, err := ring.New(data)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r
 }
 
 // open makes a node at an address, which takes itself for the one at another.
@@ -122,6 +139,9 @@ func (f *fleet) open(fs vfs.FS, address, self string) *small {
 		Ring: func(i policy.Index) *ring.Ring {
 			if i != 0 {
 				return nil
+			}
+			if own := n.ring.Load(); own != nil {
+				return own
 			}
 			return f.ring
 		},

@@ -56,22 +56,15 @@ func (s objectStore) Open(ctx context.Context, p policy.Index, h name.Hash) (*ob
 	}, nil
 }
 
+// Pinned returns the store of the disk that is attached now.
+func (s objectStore) Pinned() objects.Store { return objectStore{s.engine.Pinned()} }
+
 // Drop removes a name whose state is exactly that.
 func (s objectStore) Drop(ctx context.Context, p policy.Index, o replwire.Object) (bool, error) {
-	state := engine.State{
-		Time: o.Times.Data, ContentTypeTime: o.Times.ContentType, MetaTime: o.Times.Meta, Length: o.Length, MD5: o.MD5, CRC: o.CRC,
-	}
-	switch o.Kind {
-	case replwire.Data:
-		state.Kind = engine.Live
-	case replwire.Tombstone:
-		state.Kind = engine.Deleted
-	case replwire.Waiting:
-		state.Kind = engine.Absent
-	case replwire.Lost:
+	if o.Kind == replwire.Lost {
 		return false, errors.New("what was lost is not dropped")
 	}
-	return s.engine.Drop(ctx, engine.Location{Policy: p, Hash: o.Hash}, state)
+	return s.engine.Drop(ctx, engine.Location{Policy: p, Hash: o.Hash}, func(now *engine.State) bool { return wireObject(o.Hash, now) == o })
 }
 
 // wireObject is a state in the words of replication. A name of which anything was

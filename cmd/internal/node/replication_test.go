@@ -3,13 +3,17 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +21,7 @@ import (
 	"pgregory.net/rapid"
 
 	"martlet/internal/backend"
+	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
@@ -95,7 +100,7 @@ func (f *fleet) forget(nodes []*small, names []string) {
 			if s.Newest().IsZero() {
 				continue
 			}
-			if _, err := n.store.Drop(f.t.Context(), f.at(o), s); err != nil {
+			if _, err := n.store.Drop(f.t.Context(), f.at(o), func(*engine.State) bool { return true }); err != nil {
 				f.t.Fatal(err)
 			}
 		}
@@ -120,6 +125,7 @@ func TestNothingDropped(t *testing.T) {
 			if id != "" {
 				w.Header().Set(replicator.NodeHeader, id)
 			}
+			w.Header().Set(replwire.PrimaryHeader, "true")
 			w.WriteHeader(status)
 			if r.Method == "REPLICATE" {
 				_, _ = w.Write(body)
@@ -144,6 +150,9 @@ func TestNothingDropped(t *testing.T) {
 	for what, tt := range map[string]http.HandlerFunc{
 		"says nothing":             answer(200, node, nil),
 		"does not say who it is":   answer(200, "", list(mine)),
+		"says it is no primary":    claiming("false", answer(200, node, list(mine))),
+		"does not say what it is":  claiming("", answer(200, node, list(mine))),
+		"says it in other words":   claiming("TRUE", answer(200, node, list(mine))),
 		"is this node":             answer(200, handoff.repl.NodeID, list(mine)),
 		"is another primary":       answer(200, twice, list(mine)),
 		"is cut short":             answer(200, node, list(mine)[:40]),
@@ -188,6 +197,104 @@ func refusing(status int, list http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		list(w, r)
+	}
+}
+
+// claiming has an answer say something else of whether the device is a primary.
+func claiming(value string, answer http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		answer(&claimer{w, value}, r)
+	}
+}
+
+type claimer struct {
+	http.ResponseWriter
+	value string
+}
+
+func (c *claimer) WriteHeader(status int) {
+	if c.Header().Del(replwire.PrimaryHeader); c.value != "" {
+		c.Header().Set(replwire.PrimaryHeader, c.value)
+	}
+	c.ResponseWriter.WriteHeader(status)
+}
+
+// Two nodes whose rings differ can each take the other for the only primary, and
+// both have heard that the other has the object before either drops it. One copy
+// must stay, and goes home once the rings agree.
+func TestRingsDiffer(t *testing.T) {
+	f := newFleet(t, 2, 1, onDisk)
+	f.nodes[0].ring.Store(f.ringOf(1))
+	f.nodes[1].ring.Store(f.ringOf(0))
+	ts := timestamp.Now()
+	var listed sync.WaitGroup
+	listed.Add(len(f.nodes))
+	for _, n := range f.nodes {
+		f.write(n, "PUT", "o", ts, nil, "body", false)
+		good := n.serving()
+		var once sync.Once
+		n.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			whole := httptest.NewRecorder()
+			good.ServeHTTP(whole, r)
+			once.Do(func() { // nobody hears of the other's copy before both have told of theirs
+				listed.Done()
+				listed.Wait()
+			})
+			maps.Copy(w.Header(), whole.Header())
+			w.WriteHeader(whole.Code)
+			_, _ = w.Write(whole.Body.Bytes())
+		}))
+	}
+	var both sync.WaitGroup
+	counts := make([]replicator.Counts, len(f.nodes))
+	for i, n := range f.nodes {
+		both.Go(func() { counts[i] = f.pass(n) })
+	}
+	both.Wait()
+	for i, n := range f.nodes {
+		if s := f.state(n, "o"); s.Kind != engine.Live {
+			t.Errorf("node %d has %+v, want the object", i, s)
+		}
+		if c := counts[i]; c.Dropped != 0 || c.Failed != 1 || !strings.Contains(fmt.Sprint(c.Failures), "no primary") {
+			t.Errorf("node %d counts %+v, want a failure that says why nothing was dropped", i, c)
+		}
+	}
+	f.nodes[0].ring.Store(f.nodes[1].ring.Load())
+	if c := f.pass(f.nodes...); c.Dropped != 1 || c.Failed != 0 {
+		t.Errorf("when the rings agree: %+v, want one copy dropped", c)
+	}
+	if a, b := f.state(f.nodes[0], "o"), f.state(f.nodes[1], "o"); a.Kind != engine.Live || b.Kind != engine.Absent {
+		t.Errorf("when the rings agree: %+v and %+v, want the first only", a, b)
+	}
+}
+
+// A ring that comes into use while a handoff asks its peers makes what they say
+// worthless: it may be a primary by now, and have said so to others.
+func TestRingChangesBeforeDrop(t *testing.T) {
+	for what, next := range map[string][]uint32{
+		"it becomes a primary":       {0},
+		"another one becomes one":    {2},
+		"the same devices once more": {1},
+	} {
+		f := newFleet(t, 3, 1, onDisk)
+		handoff, primary := f.nodes[0], f.nodes[1]
+		handoff.ring.Store(f.ringOf(1))
+		primary.ring.Store(f.ringOf(1))
+		for _, n := range []*small{handoff, primary} {
+			f.write(n, "PUT", "o", timestamp.FromTicks(1e14), nil, "body", false)
+		}
+		good := primary.serving()
+		primary.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handoff.ring.Store(f.ringOf(next...))
+			good.ServeHTTP(w, r)
+		}))
+		c := f.pass(handoff)
+		if c.Dropped != 0 || c.Failed != 1 || !strings.Contains(fmt.Sprint(c.Failures), "ring") {
+			t.Errorf("%s: %+v, want a failure that says why nothing was dropped", what, c)
+		}
+		if s := f.state(handoff, "o"); s.Kind != engine.Live {
+			t.Errorf("%s: the handoff has %+v, want the object", what, s)
+		}
 	}
 }
 
@@ -237,6 +344,178 @@ func TestDropOfWhatChanged(t *testing.T) {
 	for i, n := range f.nodes[:3] {
 		if s := f.state(n, "o"); s.Time != ts.Next() {
 			t.Errorf("primary %d has %+v", i, s)
+		}
+	}
+}
+
+// What changes on a handoff without any of its times, lengths and checksums of data
+// changing is another state as well.
+func TestDropOfWhatHasEqualTimes(t *testing.T) {
+	t1 := timestamp.FromTicks(1e14)
+	t2 := t1.Next()
+	meta := func(name, v string) backend.Header { return backend.Header{{Name: name, Value: v}} }
+	for what, tt := range map[string]struct {
+		write func(f *fleet, n *small, v string)
+		has   func(s engine.State, v string) bool
+	}{
+		"later metadata": {
+			func(f *fleet, n *small, v string) { f.write(n, "POST", "o", t2, meta("X-Object-Meta-K", v), "", true) },
+			func(s engine.State, v string) bool { return s.Meta.Get("X-Object-Meta-K") == v },
+		},
+		"a content type": {
+			func(f *fleet, n *small, v string) {
+				f.write(n, "POST", "o", t2, meta(backend.ContentType, "text/"+v), "", true)
+			},
+			func(s engine.State, v string) bool { return s.ContentType == "text/"+v },
+		},
+		"what came with the data": {
+			func(f *fleet, n *small, v string) {
+				f.write(n, "PUT", "o", t2, meta("X-Object-Sysmeta-K", v), "body", true)
+			},
+			func(s engine.State, v string) bool { return s.System.Get("X-Object-Sysmeta-K") == v },
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := newFleet(t, 2, 1, onDisk)
+			primary, handoff := f.nodes[0], f.nodes[1]
+			for _, n := range f.nodes {
+				f.write(n, "PUT", "o", t1, nil, "body", false)
+				tt.write(f, n, "a")
+			}
+			good := primary.serving()
+			var changed atomic.Bool
+			primary.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !changed.Swap(true) {
+					tt.write(f, handoff, "b")
+				}
+				good.ServeHTTP(w, r)
+			}))
+			if c := f.pass(handoff); c.Dropped != 0 {
+				t.Errorf("%+v, want nothing dropped", c)
+			}
+			if s := f.state(handoff, "o"); !tt.has(s, "b") {
+				t.Fatalf("the handoff has %+v, want what it was given last", s)
+			}
+			if c := f.pass(handoff); c.Dropped != 1 || c.Failed != 0 {
+				t.Errorf("the next pass: %+v, want it dropped", c)
+			}
+			if s := f.state(primary, "o"); !tt.has(s, "b") {
+				t.Errorf("the primary has %+v, want what the handoff was given last", s)
+			}
+		})
+	}
+}
+
+// A disk that takes another's place while peers are asked about the other loses
+// nothing for what they say.
+func TestDropAfterDiskChanged(t *testing.T) {
+	f := newFleet(t, 2, 1, inMemory)
+	primary, handoff := f.nodes[0], f.nodes[1]
+	ts := timestamp.FromTicks(1e14)
+	next := vfs.NewMem()
+	if err := errors.Join(next.Mkdir("/mem"), next.Mkdir("/mem/d")); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []*small{primary, handoff} {
+		f.write(n, "PUT", "o", ts, nil, "body", false)
+	}
+	good := primary.serving()
+	primary.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "REPLICATE" {
+			handoff.store.Follow(device.Change{FS: vfs.Absent})
+			handoff.store.Follow(device.Change{FS: next, Fresh: true})
+			f.write(handoff, "PUT", "o", ts, nil, "body", false)
+		}
+		good.ServeHTTP(w, r)
+	}))
+	f.pass(handoff)
+	if s := f.state(handoff, "o"); s.Kind != engine.Live {
+		t.Errorf("the new disk has %+v, want the object", s)
+	}
+}
+
+// What is old enough to be forgotten leaves a handoff when every primary has said
+// that it has it, or that it has nothing.
+func TestForgottenByAll(t *testing.T) {
+	ts := timestamp.FromTicks(1e14)
+	write := func(f *fleet, i int) { f.write(f.nodes[i], "DELETE", "o", ts, nil, "", true) }
+	for what, tt := range map[string]struct {
+		before  func(f *fleet)
+		dropped int64
+		pushed  int64
+	}{
+		"nobody has anything": {func(*fleet) {}, 1, 0},
+		"all have it":         {func(f *fleet) { write(f, 0); write(f, 1); write(f, 2) }, 1, 0},
+		"one has it":          {func(f *fleet) { write(f, 1) }, 1, 0},
+		"one has what is newer": {func(f *fleet) {
+			f.write(f.nodes[1], "PUT", "o", ts.Next(), nil, "body", true)
+		}, 1, 0},
+		"one has what is older": {func(f *fleet) {
+			f.write(f.nodes[1], "PUT", "o", timestamp.FromTicks(1e13), nil, "body", true)
+		}, 1, 1},
+		"one has lost it": {func(f *fleet) {
+			f.write(f.nodes[1], "PUT", "o", ts.Next(), nil, "body", true)
+			s := f.state(f.nodes[1], "o")
+			if err := f.nodes[1].store.Quarantine(t.Context(), f.at("o"), s, errors.New("a test says so")); err != nil {
+				t.Fatal(err)
+			}
+		}, 0, 0},
+		"one does not answer": {func(f *fleet) {
+			f.nodes[1].serve(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+		}, 0, 0},
+		"one is no primary": {func(f *fleet) { f.nodes[1].ring.Store(f.ringOf(0, 2)) }, 0, 0},
+	} {
+		f := newFleet(t, 4, 3, onDisk)
+		write(f, 3)
+		tt.before(f)
+		c := f.pass(f.nodes[3])
+		if c.Dropped != tt.dropped || c.Pushed != tt.pushed || (c.Failed == 0) != (tt.dropped == 1) {
+			t.Errorf("%s: %+v, want %d dropped and %d pushed", what, c, tt.dropped, tt.pushed)
+		}
+		if s := f.state(f.nodes[3], "o"); (s.Kind == engine.Absent) != (tt.dropped == 1) {
+			t.Errorf("%s: the handoff has %+v", what, s)
+		}
+	}
+}
+
+// A peer that has lost what is newer than a handoff's data has not confirmed that
+// data because it takes later metadata.
+func TestMetadataAtLostData(t *testing.T) {
+	f := newFleet(t, 3, 2, onDisk)
+	healthy, hurt, handoff := f.nodes[0], f.nodes[1], f.nodes[2]
+	t1 := timestamp.Now().Add(-time.Hour)
+	t2, t3 := t1.Add(time.Second), t1.Add(2*time.Second)
+	later := backend.Header{{Name: "X-Object-Meta-K", Value: "later"}}
+	f.write(handoff, "PUT", "o", t1, nil, "old", false)
+	f.write(handoff, "POST", "o", t3, later, "", false)
+	f.write(handoff, "POST", "alone", t3, later, "", true)
+	for _, o := range []string{"o", "alone"} {
+		f.write(hurt, "PUT", o, t2, nil, "new", false)
+		if err := hurt.store.Quarantine(t.Context(), f.at(o), f.state(hurt, o), errors.New("a test says so")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if c := f.pass(handoff); c.Dropped != 0 || c.Failed != 2 || !strings.Contains(fmt.Sprint(c.Failures), "lost") {
+			t.Errorf("%+v, want failures that say why nothing was dropped", c)
+		}
+		for _, o := range []string{"o", "alone"} {
+			if s := f.state(hurt, o); s.Kind != engine.Lost || s.MetaTime != t3 {
+				t.Errorf("%s: the peer has %+v, want the later metadata beside what it lost", o, s)
+			}
+		}
+	}
+	for _, o := range []string{"o", "alone"} {
+		f.write(healthy, "PUT", o, t2, nil, "new", true)
+	}
+	if c := f.pass(healthy, handoff); c.Dropped != 2 || c.Failed != 0 {
+		t.Errorf("after the repair: %+v, want the handoff's dropped", c)
+	}
+	for i, n := range f.nodes[:2] {
+		for _, o := range []string{"o", "alone"} {
+			if s := f.state(n, o); s.Kind != engine.Live || s.Time != t2 || s.MetaTime != t3 || s.Meta.Get("X-Object-Meta-K") != "later" {
+				t.Errorf("%s: primary %d has %+v, want the data with the later metadata", o, i, s)
+			}
 		}
 	}
 }

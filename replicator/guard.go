@@ -1,0 +1,72 @@
+package replicator
+
+import (
+	"errors"
+	"sync"
+
+	"martlet/ring"
+)
+
+// A Guard keeps nodes whose rings differ from dropping a copy each because the
+// other one has it. A device drops something only when every primary has it and
+// has said that it is one (replwire.PrimaryHeader), and only while the ring by
+// which this device is none is still in use. So of two that each take the other for
+// a primary both say that they are none, and of two whose rings change meanwhile
+// the one that has become a primary drops nothing more: Primary and Drop see to it
+// that what was said and what is done do not cross. The zero Guard is ready for use
+// and serves one kind of data; it is safe for concurrent use.
+type Guard struct {
+	devices sync.Map // by name: *sync.RWMutex, held for reading by who drops
+}
+
+func (g *Guard) device(name string) *sync.RWMutex {
+	l, ok := g.devices.Load(name)
+	if !ok {
+		l, _ = g.devices.LoadOrStore(name, new(sync.RWMutex))
+	}
+	return l.(*sync.RWMutex)
+}
+
+// maxOverlap bounds how many partitions of this node's ring are looked at for one
+// of a peer's: as many as a part power that is higher by 10 has.
+const maxOverlap = 1 << 10
+
+// Primary reports whether the device of a call is, by the ring in use, a primary of
+// all that the call's partition covers. self is the node's address for replication.
+// Once it has said so, no drop that began under an earlier ring is still under way
+// there, and none will be made.
+func (g *Guard) Primary(c *Call, self string, current func() *ring.Ring) bool {
+	r := current()
+	first, last := rangeOf(c.Partition, c.PartPower)
+	from, to := r.Partition(first), r.Partition(last)
+	if to-from >= maxOverlap {
+		return false
+	}
+	for p := from; ; p++ {
+		if _, handoff := Others(r, p, c.Device, self); handoff {
+			return false
+		}
+		if p == to {
+			break
+		}
+	}
+	l := g.device(c.Device)
+	l.Lock() // waits for those who drop: whoever comes later finds the new ring
+	defer l.Unlock()
+	return true
+}
+
+// ErrRing is why nothing is dropped any more on the strength of a ring.
+var ErrRing = errors.New("another ring has come into use meanwhile, so nothing is dropped: the next pass goes by that one")
+
+// Drop calls drop for something on a device if the ring by which it is not to be
+// there is still in use, and else returns ErrRing.
+func (g *Guard) Drop(device string, by *ring.Ring, current func() *ring.Ring, drop func() (bool, error)) (bool, error) {
+	l := g.device(device)
+	l.RLock()
+	defer l.RUnlock()
+	if current() != by {
+		return false, ErrRing
+	}
+	return drop()
+}
