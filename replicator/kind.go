@@ -35,6 +35,9 @@ type Kind interface {
 	// no failure has left every primary with what this device holds. It ends early
 	// with ctx, which is a failure. There is at most one pass per device at a time.
 	Pass(ctx context.Context, device string, t *Tally)
+
+	// Held counts what a device holds, one Held for each ring that it is held by.
+	Held(ctx context.Context, device string) ([]Held, error)
 }
 
 // Call is a request of a peer. The frame has seen to it that the peer's address

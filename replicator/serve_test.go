@@ -3,6 +3,7 @@ package replicator
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,6 +35,13 @@ type echo struct {
 func (echo) Name() string { return "object" }
 
 func (echo) Primary(c *Call) bool { return c.Device == "d1" }
+
+func (echo) Held(_ context.Context, device string) ([]Held, error) {
+	if device == "d2" {
+		return []Held{{Kind: "object", Partitions: 1}}, errors.New("cut short")
+	}
+	return []Held{{Kind: "object", Partitions: 3, Handoffs: 1}}, nil
+}
 
 func (echo) Serve(_ context.Context, c *Call) (*backend.Response, error) {
 	text := fmt.Sprintf("%s %s %d/%d %q %s-%s", c.Method, c.Device, c.Partition, c.PartPower, c.Path.String(), c.From, c.To)

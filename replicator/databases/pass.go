@@ -39,6 +39,14 @@ func (d *Databases) Pass(ctx context.Context, device string, t *replicator.Tally
 	}
 }
 
+// Held implements replicator.Kind.
+func (d *Databases) Held(ctx context.Context, device string) ([]replicator.Held, error) {
+	held := replicator.Held{Kind: d.name}
+	first, last := replicator.Whole()
+	err := held.Count(ctx, d.Store.Walk(ctx, device, first, last), d.Ring(), device, d.Self)
+	return []replicator.Held{held}, err
+}
+
 // walk hands out what the device holds, by partitions.
 func (p *pass) walk(ctx context.Context, batches replicator.Batcher[name.Hash]) {
 	first, last := replicator.Whole()

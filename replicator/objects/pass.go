@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
@@ -52,6 +53,41 @@ func (o *Objects) Pass(ctx context.Context, device string, t *replicator.Tally) 
 	if ctx.Err() != nil {
 		t.Fail(replicator.Failure{Reason: "the pass ended early: " + context.Cause(ctx).Error()})
 	}
+}
+
+// Held implements replicator.Kind.
+func (o *Objects) Held(ctx context.Context, device string) ([]replicator.Held, error) {
+	store := o.Stores[device]
+	if store == nil {
+		return nil, errs.E(errs.Op("objects.held"), errs.Subject(device), errs.BadDevice, "the device has no store for objects")
+	}
+	store = store.Pinned()
+	policies, err := store.Policies()
+	if err != nil {
+		return nil, err
+	}
+	var all []replicator.Held
+	for _, index := range policies {
+		held := replicator.Held{Kind: o.Name(), Policy: index.String()}
+		r := o.Ring(index)
+		if r == nil {
+			return all, errs.E(errs.Op("objects.held"), errs.Subject(device), errs.Invalid, "there are objects of storage policy "+index.String()+", which the cluster does not have")
+		}
+		first, last := replicator.Whole()
+		hashes := func(yield func(name.Hash, error) bool) {
+			for object, err := range store.Walk(ctx, index, first, last) {
+				if !yield(object.Hash, err) {
+					return
+				}
+			}
+		}
+		err := held.Count(ctx, hashes, r, device, o.Self)
+		all = append(all, held)
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
 }
 
 // walk hands out what the device holds of a policy, by partitions.
