@@ -142,9 +142,9 @@ func TestHandoffsStopWhenAsked(t *testing.T) {
 }
 
 func BenchmarkHandoffs(b *testing.B) {
-	r := mustNew(b, Data{Devices: devices(1000), PartPower: 20, Rows: scatter(20, 3, 1000)})
-	for _, want := range []int{1, 3, 997} {
-		b.Run(fmt.Sprintf("2^20x3/first%d", want), func(b *testing.B) {
+	r := fleet(b)
+	for name, want := range map[string]int{"take1": 1, "take3": 3, "take10": 10, "all": len(r.devices)} {
+		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			p := Partition(1)
 			for b.Loop() {
