@@ -74,7 +74,8 @@ func read(src io.Reader) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	if data.Rows, err = readRows(z, order, 1<<data.PartPower, h.ReplicaCount); err != nil {
+	table, err := readRows(z, order, 1<<data.PartPower, h.ReplicaCount)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := in.ReadByte(); err == nil {
@@ -82,7 +83,7 @@ func read(src io.Reader) (*Ring, error) {
 	} else if err != io.EOF {
 		return nil, fmt.Errorf("reading past the end of the ring: %w", err)
 	}
-	return build(data)
+	return build(data, rows{narrow: table})
 }
 
 // damage names what was being read when err came up. What gzip says is wrong with
@@ -190,8 +191,8 @@ func (f *fileDevice) device() *Device {
 }
 
 // readRows reads to the end of the stream, which also checks gzip's checksum.
-func readRows(z io.Reader, order binary.ByteOrder, partitions, count int) ([][]uint32, error) {
-	rows := make([][]uint32, 0, count)
+func readRows(z io.Reader, order binary.ByteOrder, partitions, count int) ([][]uint16, error) {
+	rows := make([][]uint16, 0, count)
 	chunk := make([]byte, 1<<16)
 	ended := false
 	for i := range count {
@@ -199,7 +200,7 @@ func readRows(z io.Reader, order binary.ByteOrder, partitions, count int) ([][]u
 		if i == 0 {
 			room = min(partitions, len(chunk)) // until one whole row has arrived, the size is a claim
 		}
-		row, err := appendRow(make([]uint32, 0, room), z, order, chunk, partitions)
+		row, err := appendRow(make([]uint16, 0, room), z, order, chunk, partitions)
 		if err == io.EOF {
 			ended = true
 		} else if err != nil {
@@ -225,7 +226,7 @@ func readRows(z io.Reader, order binary.ByteOrder, partitions, count int) ([][]u
 
 // appendRow appends up to partitions ids. It returns io.EOF where the stream ended,
 // whole, before that many.
-func appendRow(row []uint32, z io.Reader, order binary.ByteOrder, chunk []byte, partitions int) ([]uint32, error) {
+func appendRow(row []uint16, z io.Reader, order binary.ByteOrder, chunk []byte, partitions int) ([]uint16, error) {
 	little := order == binary.LittleEndian
 	for len(row) < partitions {
 		n, err := readUpTo(z, chunk[:min(len(chunk), 2*(partitions-len(row)))])
@@ -234,11 +235,11 @@ func appendRow(row []uint32, z io.Reader, order binary.ByteOrder, chunk []byte, 
 		}
 		if little { // a direct call is twice as fast as one through the interface
 			for b := chunk[:n]; len(b) >= 2; b = b[2:] {
-				row = append(row, uint32(binary.LittleEndian.Uint16(b)))
+				row = append(row, binary.LittleEndian.Uint16(b))
 			}
 		} else {
 			for b := chunk[:n]; len(b) >= 2; b = b[2:] {
-				row = append(row, uint32(binary.BigEndian.Uint16(b)))
+				row = append(row, binary.BigEndian.Uint16(b))
 			}
 		}
 		if err != nil {
@@ -287,7 +288,7 @@ func (r *Ring) encode(w io.Writer) error {
 	text, err := json.Marshal(header{
 		Devices:      devices,
 		PartShift:    &shift,
-		ReplicaCount: len(r.rows),
+		ReplicaCount: r.rows.count(),
 		ByteOrder:    "little",
 		Version:      r.version,
 	})
@@ -301,12 +302,12 @@ func (r *Ring) encode(w io.Writer) error {
 		return err
 	}
 	chunk := make([]byte, 0, 1<<16)
-	for _, row := range r.rows {
+	for _, row := range r.rows.narrow {
 		for len(row) > 0 {
 			n := min(len(row), cap(chunk)/2)
 			chunk = chunk[:0]
 			for _, id := range row[:n] {
-				chunk = binary.LittleEndian.AppendUint16(chunk, uint16(id))
+				chunk = binary.LittleEndian.AppendUint16(chunk, id)
 			}
 			if _, err := w.Write(chunk); err != nil {
 				return err

@@ -157,7 +157,7 @@ func TestReadHeaders(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := fmt.Sprintf("%d,%d", r.rows[0][0], r.rows[0][1]); got != tt.want {
+			if got := fmt.Sprintf("%d,%d", r.rows.narrow[0][0], r.rows.narrow[0][1]); got != tt.want {
 				t.Errorf("row %s, want %s", got, tt.want)
 			}
 			if r.devices[0].Region != 0 || r.devices[1].Region != tt.region {

@@ -68,26 +68,34 @@ func number[K comparable](seen map[K]uint32, key K) uint32 {
 // The walk is done as it is ranged over: what it costs grows with how many are taken.
 func (r *Ring) Handoffs(p Partition) iter.Seq[*Device] {
 	return func(yield func(*Device) bool) {
-		if int64(p) >= int64(r.Partitions()) {
+		switch {
+		case int64(p) >= int64(r.Partitions()):
+		case r.rows.narrow != nil:
+			walkAll(r, r.rows.narrow, p, yield)
+		default:
+			walkAll(r, r.rows.wide, p, yield)
+		}
+	}
+}
+
+func walkAll[ID deviceID](r *Ring, table [][]ID, p Partition, yield func(*Device) bool) {
+	w := walk[ID]{ring: r, table: table, start: r.handoffStart(p)}
+	for _, row := range table {
+		if int(p) < len(row) {
+			w.take(uint32(row[p]))
+		}
+	}
+	for kind := range kinds {
+		if !w.pass(kind, yield) {
 			return
-		}
-		w := walk{ring: r, start: r.handoffStart(p)}
-		for _, row := range r.rows {
-			if int(p) < len(row) {
-				w.take(row[p])
-			}
-		}
-		for kind := range kinds {
-			if !w.pass(kind, yield) {
-				return
-			}
 		}
 	}
 }
 
 // walk is one partition's search for handoffs.
-type walk struct {
+type walk[ID deviceID] struct {
 	ring  *Ring
+	table [][]ID
 	start int // the partition it begins at
 
 	// The devices so far, primaries included. A short walk allocates nothing for them.
@@ -98,7 +106,7 @@ type walk struct {
 	bits [16]uint64 // a bitmap that is not large
 }
 
-func (w *walk) take(id uint32) {
+func (w *walk[ID]) take(id uint32) {
 	if w.taken < len(w.few) {
 		w.few[w.taken] = id
 		w.taken++
@@ -112,7 +120,7 @@ func (w *walk) take(id uint32) {
 
 // unseen makes the bitmap of the domains of one kind that have a device already,
 // and counts those that have none. Only a pass that is come to has one made.
-func (w *walk) unseen(kind int) (seen []uint64, left int) {
+func (w *walk[ID]) unseen(kind int) (seen []uint64, left int) {
 	left = w.ring.tiers.count[kind]
 	if words := (left + 63) / 64; words <= len(w.bits) {
 		seen = w.bits[:words]
@@ -134,7 +142,7 @@ func (w *walk) unseen(kind int) (seen []uint64, left int) {
 
 // pass yields the devices that are the first of their domain of one kind. It is
 // false when the caller wants no more.
-func (w *walk) pass(kind int, yield func(*Device) bool) bool {
+func (w *walk[ID]) pass(kind int, yield func(*Device) bool) bool {
 	seen, left := w.unseen(kind)
 	if left == 0 {
 		return true
@@ -147,11 +155,11 @@ func (w *walk) pass(kind int, yield func(*Device) bool) bool {
 	again := step - (partitions-w.start)%step
 	for _, span := range [2]struct{ from, to int }{{w.start, partitions}, {again, w.start}} {
 		for at := span.from; at < span.to; at += step {
-			for _, row := range r.rows {
+			for _, row := range w.table {
 				if at >= len(row) {
 					continue
 				}
-				id := row[at]
+				id := uint32(row[at])
 				n := r.tiers.of[id][kind]
 				word, bit := &seen[n/64], uint64(1)<<(n%64)
 				if *word&bit != 0 {
