@@ -6,8 +6,8 @@
 //
 // The package promises that a [Ring] is immutable and valid: whatever [New], [Read]
 // or [Load] accepts can be looked up in without an error, from any goroutine,
-// without a lock. Files are Swift's *.ring.gz, format version 1, and the order of
-// primaries and handoffs is Swift's, so both can serve one cluster.
+// without a lock. Files are Swift's *.ring.gz, format versions 1 and 2, and the order
+// of primaries and handoffs is Swift's, so both can serve one cluster.
 //
 // It leaves to others: hashing names (which needs the cluster's secret), choosing
 // where partitions go (package builder), and when to look for a newer file (the
@@ -149,6 +149,9 @@ type Data struct {
 	PartPower int
 	// Version counts the ring's changes; 0 if nobody counted.
 	Version int64
+	// NextPartPower is what Swift's tools note in a ring whose part power is being
+	// raised: PartPower+1 before that has happened, PartPower after; 0 in others.
+	NextPartPower int
 	// Rows holds a row per replica, each with the device id of every partition.
 	// The last row alone may be shorter: then the partitions beyond its end have a
 	// replica less (a fractional replica count).
@@ -157,11 +160,12 @@ type Data struct {
 
 // Ring is one immutable generation of a placement map, safe for concurrent use.
 type Ring struct {
-	devices   []*Device
-	partPower int
-	version   int64
-	rows      rows
-	tiers     tiers
+	devices       []*Device
+	partPower     int
+	nextPartPower int // 0 in a ring that says nothing of it
+	version       int64
+	rows          rows
+	tiers         tiers
 }
 
 // rows is the device id of each partition, a row per replica. Only the last row may
@@ -223,11 +227,12 @@ func build(data Data, table rows) (*Ring, error) {
 		table = rows{wide: converted[uint32](table.narrow)}
 	}
 	return &Ring{
-		devices:   devices,
-		partPower: data.PartPower,
-		version:   data.Version,
-		rows:      table,
-		tiers:     makeTiers(devices, assigned),
+		devices:       devices,
+		partPower:     data.PartPower,
+		nextPartPower: data.NextPartPower,
+		version:       data.Version,
+		rows:          table,
+		tiers:         makeTiers(devices, assigned),
 	}, nil
 }
 
@@ -268,6 +273,9 @@ func checkShape(data Data, table rows) error {
 	}
 	if data.Version < 0 {
 		return fmt.Errorf("%w: version %d", ErrInvalid, data.Version)
+	}
+	if next := data.NextPartPower; next != 0 && next != data.PartPower && next != data.PartPower+1 {
+		return fmt.Errorf("%w: next part power %d with a part power of %d", ErrInvalid, next, data.PartPower)
 	}
 	partitions := 1 << data.PartPower
 	for i := range count {
@@ -340,6 +348,10 @@ func (r *Ring) PartPower() int { return r.partPower }
 
 // Partitions is the number of partitions.
 func (r *Ring) Partitions() int { return 1 << r.partPower }
+
+// NextPartPower is what the ring says of a part power that is being raised by Swift's
+// tools (see [Data]), and whether it says anything. Nothing here depends on it.
+func (r *Ring) NextPartPower() (power int, ok bool) { return r.nextPartPower, r.nextPartPower != 0 }
 
 // Replicas is how many replicas a partition has on average.
 func (r *Ring) Replicas() float64 {
