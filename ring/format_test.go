@@ -282,8 +282,8 @@ func TestFlippedAnywhere(t *testing.T) {
 func TestReaderErrorsPassThrough(t *testing.T) {
 	broken := errors.New("broken")
 	for _, format := range []Format{V1, V2} {
-		file := encodedAs(t, fleet(t), format)
-		for _, n := range []int{0, 5, 20, 100_000, len(file) - 4, len(file)} {
+		file := encodedAs(t, medium(t), format)
+		for _, n := range []int{0, 5, 20, 70_000, len(file) - 4, len(file)} {
 			_, err := Read(io.MultiReader(bytes.NewReader(file[:n]), iotest.ErrReader(broken)))
 			if !errors.Is(err, broken) || errors.Is(err, ErrDamaged) {
 				t.Errorf("format %d: reader fails after %d bytes: %v, want its own error and no ErrDamaged", format, n, err)

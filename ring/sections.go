@@ -137,10 +137,14 @@ func indexByReading(file []byte) (ix index, err error) {
 	}
 	z.Multistream(false)
 	const room = lengthSize + maxIndex + 16
-	end := make([]byte, 0, 2*room) // what was read last
+	end := make([]byte, 0, 1<<12) // what was read last
 	total := int64(0)
 	for err == nil {
-		if len(end) == cap(end) {
+		switch {
+		case len(end) < cap(end):
+		case cap(end) < 2*room:
+			end = slices.Grow(end, len(end))
+		default:
 			end = append(end[:0], end[len(end)-room:]...)
 		}
 		var n int
