@@ -29,7 +29,7 @@ run dev: build
 ## test: everything that CI demands; what a fresh Debian machine lacks for it is installed first
 test: clients lint race e2e crash
 
-## clients: swift, rclone, curl and a C compiler, where they are missing
+## clients: swift, rclone, curl, Swift's own code and a C compiler, where they are missing
 clients:
 	@bash test/clients.sh
 
@@ -61,7 +61,7 @@ fuzz:
 		done; \
 	done
 
-## e2e: the built binary as separate processes, driven by curl, swift and rclone
+## e2e: the built binary as separate processes, driven by curl, swift and rclone; rings compared with Swift's
 e2e: build clients
 	go test -count 1 -timeout 10m -run '$(RUN)' -skip '^TestCrash' ./test
 

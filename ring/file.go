@@ -40,10 +40,10 @@ func load(path string) (*Ring, fs.FileInfo, error) {
 	return r, info, nil
 }
 
-// Save replaces the file at path by the ring, as [WriteFile] does.
+// Save replaces the file at path by the ring, as [WriteFile] does, in format [Auto].
 func (r *Ring) Save(path string) error {
 	return WriteFile(path, func(w io.Writer) error {
-		_, err := r.WriteTo(w)
+		_, err := r.WriteFormat(w, Auto)
 		return err
 	})
 }

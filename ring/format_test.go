@@ -8,7 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -19,8 +20,13 @@ import (
 
 func encoded(t testing.TB, r *Ring) []byte {
 	t.Helper()
+	return encodedAs(t, r, V1)
+}
+
+func encodedAs(t testing.TB, r *Ring, format Format) []byte {
+	t.Helper()
 	var b bytes.Buffer
-	n, err := r.WriteTo(&b)
+	n, err := r.WriteFormat(&b, format)
 	if err != nil || n != int64(b.Len()) {
 		t.Fatalf("wrote %d, said %d, %v", b.Len(), n, err)
 	}
@@ -117,21 +123,26 @@ func TestRoundTrip(t *testing.T) {
 		rows := scatter(power, rapid.IntRange(2, 5).Draw(t, "replicas"), n)
 		last := &rows[len(rows)-1]
 		*last = (*last)[:rapid.IntRange(1, 1<<power).Draw(t, "last row")]
-		r, err := New(Data{Devices: list, PartPower: power, Version: rapid.Int64Min(0).Draw(t, "version"), Rows: rows})
+		r, err := New(Data{
+			Devices: list, PartPower: power, Version: rapid.Int64Min(0).Draw(t, "version"), Rows: rows,
+			NextPartPower: rapid.SampledFrom([]int{0, power, power + 1}).Draw(t, "next part power"),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		var file bytes.Buffer
-		if _, err := r.WriteTo(&file); err != nil {
-			t.Fatal(err)
-		}
-		// However the bytes arrive.
-		got, err := Read(iotest.HalfReader(&file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !equal(got, r) {
-			t.Fatalf("read %+v, wrote %+v", got, r)
+		for _, format := range []Format{V1, V2} {
+			var file bytes.Buffer
+			if n, err := r.WriteFormat(&file, format); err != nil || n != int64(file.Len()) {
+				t.Fatalf("format %d: wrote %d, said %d, %v", format, file.Len(), n, err)
+			}
+			// However the bytes arrive.
+			got, err := Read(iotest.HalfReader(&file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !equal(got, r) {
+				t.Fatalf("format %d: read %+v, wrote %+v", format, got, r)
+			}
 		}
 	})
 }
@@ -149,7 +160,7 @@ func TestReadHeaders(t *testing.T) {
 		"little":           {`{"devs":` + two + `,"part_shift":31,"replica_count":1,"byteorder":"little"}`, "\x01\x00\x00\x00", "1,0", 1},
 		"big":              {`{"devs":` + two + `,"part_shift":31,"replica_count":1,"byteorder":"big"}`, "\x00\x01\x00\x00", "1,0", 1},
 		"no byteorder":     {`{"devs":` + two + `,"part_shift":31,"replica_count":1}`, "\x01\x00\x00\x00", "1,0", 1},
-		"unknown keys":     {`{"devs":` + two + `,"part_shift":31,"replica_count":1,"next_part_power":3,"x":{"y":[]}}`, "\x01\x00\x00\x00", "1,0", 1},
+		"unknown keys":     {`{"devs":` + two + `,"part_shift":31,"replica_count":1,"next_part_power":2,"x":{"y":[]}}`, "\x01\x00\x00\x00", "1,0", 1},
 		"pythonic spacing": {`{"devs": ` + two + `, "part_shift": 31, "replica_count": 1, "version": null} `, "\x01\x00\x00\x00", "1,0", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -157,7 +168,7 @@ func TestReadHeaders(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := fmt.Sprintf("%d,%d", r.rows[0][0], r.rows[0][1]); got != tt.want {
+			if got := fmt.Sprintf("%d,%d", r.rows.narrow[0][0], r.rows.narrow[0][1]); got != tt.want {
 				t.Errorf("row %s, want %s", got, tt.want)
 			}
 			if r.devices[0].Region != 0 || r.devices[1].Region != tt.region {
@@ -187,7 +198,8 @@ func TestReadRefuses(t *testing.T) {
 		"not gzip":                {[]byte("hello, this is no ring"), ErrDamaged, "invalid header"},
 		"empty gzip":              {zip(t, nil), ErrDamaged, "ends within the first bytes"},
 		"pickle":                  {zip(t, []byte("\x80\x02}q\x00(U\x04devs")), ErrDamaged, "begins with"},
-		"format 2":                {zip(t, []byte("R1NG\x00\x02\x00\x00\x00\x00")), ErrDamaged, "format version 2"},
+		"format 0":                {zip(t, []byte("R1NG\x00\x00\x00\x00\x00\x00")), ErrDamaged, "format version 0"},
+		"format 3":                {zip(t, []byte("R1NG\x00\x03\x00\x00\x00\x00")), ErrDamaged, "format version 3"},
 		"header cut":              {zip(t, lying), ErrDamaged, "ends within the header"},
 		"header huge":             {zip(t, huge), ErrDamaged, "header of 4294967295 bytes"},
 		"not JSON":                {zip(t, body("{", row...)), ErrDamaged, "header"},
@@ -203,6 +215,7 @@ func TestReadRefuses(t *testing.T) {
 		"replicas by the million": {zip(t, body(swap(`"replica_count":1`, `"replica_count":1000000`), row...)), ErrInvalid, "1000000 replicas"},
 		"byteorder":               {zip(t, body(swap(`little`, `middle`), row...)), ErrDamaged, "middle"},
 		"port":                    {zip(t, body(swap(`6200`, `0`), row...)), ErrInvalid, "port 0"},
+		"next_part_power":         {zip(t, body(swap(`31`, `31,"next_part_power":3`), row...)), ErrInvalid, "next part power 3"},
 		"too many devices":        {zip(t, body(swap(oneDevice, oneDevice+strings.Repeat(`,null`, 65535)), row...)), ErrInvalid, "more than 65535 devices"},
 		"device not there":        {zip(t, body(ok, 0, 0, 1, 0)), ErrInvalid, "partition 1 is on device 1"},
 		"no rows":                 {zip(t, body(ok)), ErrDamaged, "ends after 0 of 2 partitions"},
@@ -241,10 +254,12 @@ func TestLiesCostLittle(t *testing.T) {
 
 // TestCutAnywhere: no beginning of a file is taken for a whole one.
 func TestCutAnywhere(t *testing.T) {
-	file := encoded(t, small(t))
-	for n := range file {
-		if _, err := Read(bytes.NewReader(file[:n])); !errors.Is(err, ErrDamaged) {
-			t.Errorf("the first %d of %d bytes: %v, want an ErrDamaged", n, len(file), err)
+	for _, format := range []Format{V1, V2} {
+		file := encodedAs(t, small(t), format)
+		for n := range file {
+			if _, err := Read(bytes.NewReader(file[:n])); !errors.Is(err, ErrDamaged) {
+				t.Errorf("format %d: the first %d of %d bytes: %v, want an ErrDamaged", format, n, len(file), err)
+			}
 		}
 	}
 }
@@ -252,89 +267,102 @@ func TestCutAnywhere(t *testing.T) {
 // TestFlippedAnywhere: a bit that changed is noticed, or is one that says nothing.
 func TestFlippedAnywhere(t *testing.T) {
 	want := small(t)
-	file := encoded(t, want)
-	for i := range 8 * len(file) {
-		bad := bytes.Clone(file)
-		bad[i/8] ^= 1 << (i % 8)
-		if got, err := Read(bytes.NewReader(bad)); err == nil && !equal(got, want) {
-			t.Errorf("bit %d of byte %d flipped: read another ring", i%8, i/8)
+	for _, format := range []Format{V1, V2} {
+		file := encodedAs(t, want, format)
+		for i := range 8 * len(file) {
+			bad := bytes.Clone(file)
+			bad[i/8] ^= 1 << (i % 8)
+			if got, err := Read(bytes.NewReader(bad)); err == nil && !equal(got, want) {
+				t.Errorf("format %d: bit %d of byte %d flipped: read another ring", format, i%8, i/8)
+			}
 		}
 	}
 }
 
 func TestReaderErrorsPassThrough(t *testing.T) {
-	file := encoded(t, small(t))
 	broken := errors.New("broken")
-	for _, n := range []int{0, 5, 20, len(file) - 4, len(file)} {
-		_, err := Read(io.MultiReader(bytes.NewReader(file[:n]), iotest.ErrReader(broken)))
-		if !errors.Is(err, broken) || errors.Is(err, ErrDamaged) {
-			t.Errorf("reader fails after %d bytes: %v, want its own error and no ErrDamaged", n, err)
+	for _, format := range []Format{V1, V2} {
+		file := encodedAs(t, medium(t), format)
+		for _, n := range []int{0, 5, 20, 70_000, len(file) - 4, len(file)} {
+			_, err := Read(io.MultiReader(bytes.NewReader(file[:n]), iotest.ErrReader(broken)))
+			if !errors.Is(err, broken) || errors.Is(err, ErrDamaged) {
+				t.Errorf("format %d: reader fails after %d bytes: %v, want its own error and no ErrDamaged", format, n, err)
+			}
 		}
 	}
 }
 
-// FuzzRead reads any bytes as a file, and as the inside of one. What is accepted
-// must survive being written and read, and lookups.
-func FuzzRead(f *testing.F) {
-	whole := encoded(f, small(f))
-	f.Add(whole)
-	f.Add(unzip(f, whole))
-	f.Add(body(`{"devs":[`+oneDevice+`],"part_shift":31,"replica_count":2,"byteorder":"big"}`, 0, 0, 0, 0, 0, 0))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, file := range [][]byte{data, zip(t, data)} {
-			r, err := Read(bytes.NewReader(file))
+func TestWriteFormatRefuses(t *testing.T) {
+	list := make([]*Device, MaxDevicesV1+1)
+	for _, id := range []int{0, MaxDevicesV1 - 1, MaxDevicesV1} {
+		list[id] = &Device{ID: id, IP: "10.0.0.1", Port: 6200, Name: fmt.Sprintf("sd%d", id)}
+	}
+	full := mustNew(t, Data{Devices: list[:MaxDevicesV1], PartPower: 1, Rows: [][]uint32{{0, MaxDevicesV1 - 1}}})
+	over := mustNew(t, Data{Devices: list, PartPower: 1, Rows: [][]uint32{{0, MaxDevicesV1}}})
+	for name, tt := range map[string]struct {
+		ring   *Ring
+		format Format
+		want   Format // 0 if it is refused
+	}{
+		"as many as fit, 1":    {full, V1, V1},
+		"as many as fit, auto": {full, Auto, V1},
+		"as many as fit, 2":    {full, V2, V2},
+		"one more, 1":          {over, V1, 0},
+		"one more, auto":       {over, Auto, V2},
+		"one more, 2":          {over, V2, V2},
+		"no format":            {full, 3, 0},
+		"nor this":             {full, -1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var file bytes.Buffer
+			_, err := tt.ring.WriteFormat(&file, tt.format)
+			if tt.want == 0 {
+				if !errors.Is(err, ErrInvalid) || file.Len() > 0 {
+					t.Errorf("wrote %d bytes, %v; want an ErrInvalid and nothing written", file.Len(), err)
+				}
+				return
+			}
 			if err != nil {
-				if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrInvalid) {
-					t.Fatalf("an error of no kind: %v", err)
-				}
-				continue
+				t.Fatal(err)
 			}
-			again, err := Read(bytes.NewReader(encoded(t, r)))
-			if err != nil || !equal(again, r) {
-				t.Fatalf("read %+v, wrote it, then read %+v, %v", r, again, err)
+			if got := Format(unzip(t, file.Bytes())[5]); got != tt.want {
+				t.Errorf("format %d, want %d", got, tt.want)
 			}
-			for _, p := range []Partition{0, Partition(r.Partitions() - 1)} {
-				primaries := len(r.AppendPrimaries(nil, p))
-				for range r.Handoffs(p) {
-					primaries++
-				}
-				if primaries < 1 || primaries > len(r.devices) {
-					t.Fatalf("partition %d has %d primaries and handoffs of %d devices", p, primaries, len(r.devices))
-				}
+			if got, err := Read(&file); err != nil || !equal(got, tt.ring) {
+				t.Errorf("read another ring, or %v", err)
 			}
-		}
-	})
-}
-
-// large has 2^20 partitions of 3 replicas on 1000 devices, at random, as hard to
-// compress as a real one.
-func large(b *testing.B) *Ring {
-	rng := rand.New(rand.NewPCG(1, 2))
-	rows := scatter(20, 3, 1000)
-	for _, row := range rows {
-		for p := range row {
-			row[p] = uint32(rng.IntN(1000))
-		}
+		})
 	}
-	return mustNew(b, Data{Devices: devices(1000), PartPower: 20, Rows: rows})
 }
 
-func BenchmarkRead(b *testing.B) {
-	file := encoded(b, large(b))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := Read(bytes.NewReader(file)); err != nil {
-			b.Fatal(err)
-		}
+func BenchmarkLoad(b *testing.B) {
+	r := fleet(b)
+	for _, format := range []Format{V1, V2} {
+		b.Run(fmt.Sprintf("v%d", format), func(b *testing.B) {
+			path := filepath.Join(b.TempDir(), "object.ring.gz")
+			if err := os.WriteFile(path, encodedAs(b, r, format), 0o600); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := Load(path); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
 func BenchmarkWrite(b *testing.B) {
-	r := large(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := r.WriteTo(io.Discard); err != nil {
-			b.Fatal(err)
-		}
+	r := fleet(b)
+	for _, format := range []Format{V1, V2} {
+		b.Run(fmt.Sprintf("v%d", format), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := r.WriteFormat(io.Discard, format); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -21,8 +21,7 @@ const (
 // partitions never meets the others.
 type tiers struct {
 	of    [][kinds]uint32 // by device id: the number of its region, zone, node and itself
-	size  [kinds]int      // how many numbers of each kind are in use
-	count [kinds]int      // how many of those hold partitions
+	count [kinds]int      // how many numbers of each kind there are
 }
 
 func makeTiers(devices []*Device, assigned []bool) tiers {
@@ -42,13 +41,11 @@ func makeTiers(devices []*Device, assigned []bool) tiers {
 			number(regions, d.Region),
 			number(zones, z),
 			number(nodes, node{z, d.IP}),
-			uint32(id),
+			uint32(t.count[byDevice]),
 		}
 		t.count[byDevice]++
 	}
 	t.count[byRegion], t.count[byZone], t.count[byNode] = len(regions), len(zones), len(nodes)
-	t.size = t.count
-	t.size[byDevice] = len(devices)
 	return t
 }
 
@@ -68,87 +65,114 @@ func number[K comparable](seen map[K]uint32, key K) uint32 {
 // another order than the writer did misses what was handed off. A partition that
 // the ring doesn't have yields nothing.
 //
-// The walk is done as it is ranged over; the first few cost little.
+// The walk is done as it is ranged over: what it costs grows with how many are taken.
 func (r *Ring) Handoffs(p Partition) iter.Seq[*Device] {
 	return func(yield func(*Device) bool) {
-		if int64(p) >= int64(r.Partitions()) {
+		switch {
+		case int64(p) >= int64(r.Partitions()):
+		case r.rows.narrow != nil:
+			walkAll(r, r.rows.narrow, p, yield)
+		default:
+			walkAll(r, r.rows.wide, p, yield)
+		}
+	}
+}
+
+func walkAll[ID deviceID](r *Ring, table [][]ID, p Partition, yield func(*Device) bool) {
+	w := walk[ID]{ring: r, table: table, start: r.handoffStart(p)}
+	for _, row := range table {
+		if int(p) < len(row) {
+			w.take(uint32(row[p]))
+		}
+	}
+	for kind := range kinds {
+		if !w.pass(kind, yield) {
 			return
-		}
-		w := newWalk(r)
-		for _, row := range r.rows {
-			if int(p) < len(row) {
-				w.tick(row[p])
-			}
-		}
-		for kind := range kinds {
-			if !w.pass(kind, p, yield) {
-				return
-			}
 		}
 	}
 }
 
 // walk is one partition's search for handoffs.
-type walk struct {
-	ring *Ring
-	seen [kinds][]uint64 // bitmaps of the domains that have a device already
-	left [kinds]int      // how many domains have none
+type walk[ID deviceID] struct {
+	ring  *Ring
+	table [][]ID
+	start int // the partition it begins at
+
+	// The devices so far, primaries included. A short walk allocates nothing for them.
+	few   [20]uint32
+	taken int      // how many of few there are
+	more  []uint32 // those that had no room
+
+	bits [16]uint64 // a bitmap that is not large
 }
 
-func newWalk(r *Ring) *walk {
-	w := &walk{ring: r, left: r.tiers.count}
-	words := 0
-	for _, size := range r.tiers.size {
-		words += (size + 63) / 64
+func (w *walk[ID]) take(id uint32) {
+	if w.taken < len(w.few) {
+		w.few[w.taken] = id
+		w.taken++
+		return
 	}
-	bits := make([]uint64, words)
-	for kind, size := range r.tiers.size {
-		n := (size + 63) / 64
-		w.seen[kind], bits = bits[:n:n], bits[n:]
+	if w.more == nil { // a walk that goes on this long may well go to the end
+		w.more = make([]uint32, 0, w.ring.tiers.count[byNode])
 	}
-	return w
+	w.more = append(w.more, id)
 }
 
-// tick marks the device and the domains it is in as seen.
-func (w *walk) tick(id uint32) {
-	for kind, n := range w.ring.tiers.of[id] {
-		word, bit := &w.seen[kind][n/64], uint64(1)<<(n%64)
-		if *word&bit == 0 {
-			*word |= bit
-			w.left[kind]--
+// unseen makes the bitmap of the domains of one kind that have a device already,
+// and counts those that have none. Only a pass that is come to has one made.
+func (w *walk[ID]) unseen(kind int) (seen []uint64, left int) {
+	left = w.ring.tiers.count[kind]
+	if words := (left + 63) / 64; words <= len(w.bits) {
+		seen = w.bits[:words]
+		clear(seen)
+	} else {
+		seen = make([]uint64, words)
+	}
+	for _, ids := range [2][]uint32{w.few[:w.taken], w.more} {
+		for _, id := range ids {
+			n := w.ring.tiers.of[id][kind]
+			if word, bit := &seen[n/64], uint64(1)<<(n%64); *word&bit == 0 {
+				*word |= bit
+				left--
+			}
 		}
 	}
+	return seen, left
 }
 
 // pass yields the devices that are the first of their domain of one kind. It is
 // false when the caller wants no more.
-func (w *walk) pass(kind int, p Partition, yield func(*Device) bool) bool {
-	if w.left[kind] == 0 {
+func (w *walk[ID]) pass(kind int, yield func(*Device) bool) bool {
+	seen, left := w.unseen(kind)
+	if left == 0 {
 		return true
 	}
-	r, seen := w.ring, w.seen[kind]
+	r := w.ring
 	partitions := r.Partitions()
-	// Swift's start and step, and its wrap: where the step divides the way to the
-	// end, as a step of 1 does, it goes on from the step and leaves out partition 0.
-	start := r.handoffStart(p)
+	// Swift's step and its wrap: where the step divides the way to the end, as a step
+	// of 1 does, it goes on from the step and leaves out partition 0.
 	step := max(1, partitions/65536)
-	again := step - (partitions-start)%step
-	for _, span := range [2]struct{ from, to int }{{start, partitions}, {again, start}} {
+	again := step - (partitions-w.start)%step
+	for _, span := range [2]struct{ from, to int }{{w.start, partitions}, {again, w.start}} {
 		for at := span.from; at < span.to; at += step {
-			for _, row := range r.rows {
+			for _, row := range w.table {
 				if at >= len(row) {
 					continue
 				}
-				id := row[at]
+				id := uint32(row[at])
 				n := r.tiers.of[id][kind]
-				if seen[n/64]>>(n%64)&1 != 0 {
+				word, bit := &seen[n/64], uint64(1)<<(n%64)
+				if *word&bit != 0 {
 					continue
 				}
-				w.tick(id)
+				*word |= bit
+				if kind < byDevice { // no pass follows that would ask
+					w.take(id)
+				}
 				if !yield(r.devices[id]) {
 					return false
 				}
-				if w.left[kind] == 0 {
+				if left--; left == 0 {
 					return true
 				}
 			}

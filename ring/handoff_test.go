@@ -141,10 +141,47 @@ func TestHandoffsStopWhenAsked(t *testing.T) {
 	}
 }
 
+// TestWideRings: ids that need more than 16 bits change nothing.
+func TestWideRings(t *testing.T) {
+	const power, n, up = 9, 90, 70_000
+	list := devices(n)
+	rows := scatter(power, 4, n)
+	rows[3] = rows[3][:100]
+	narrow := mustNew(t, Data{Devices: list, PartPower: power, Rows: rows})
+
+	higher := make([]*Device, up, up+n)
+	for _, d := range list {
+		moved := *d
+		moved.ID += up
+		higher = append(higher, &moved)
+	}
+	for _, row := range rows {
+		for p := range row {
+			row[p] += up
+		}
+	}
+	wide := mustNew(t, Data{Devices: higher, PartPower: power, Rows: rows})
+	for _, row := range rows {
+		clear(row) // a ring has copies
+	}
+
+	if got, want := wide.Replicas(), narrow.Replicas(); got != want {
+		t.Errorf("%v replicas, want %v", got, want)
+	}
+	for p := range Partition(1 << power) {
+		want := append(narrow.AppendPrimaries(nil, p), slices.Collect(narrow.Handoffs(p))...)
+		got := append(wide.AppendPrimaries(nil, p), slices.Collect(wide.Handoffs(p))...)
+		same := slices.EqualFunc(got, want, func(g, w *Device) bool { return g.ID == w.ID+up && g.Name == w.Name })
+		if !same {
+			t.Fatalf("partition %d: %s, want %s, each %d higher", p, ids(got), ids(want), up)
+		}
+	}
+}
+
 func BenchmarkHandoffs(b *testing.B) {
-	r := mustNew(b, Data{Devices: devices(1000), PartPower: 20, Rows: scatter(20, 3, 1000)})
-	for _, want := range []int{1, 3, 997} {
-		b.Run(fmt.Sprintf("2^20x3/first%d", want), func(b *testing.B) {
+	r := fleet(b)
+	for name, want := range map[string]int{"take1": 1, "take3": 3, "take10": 10, "all": len(r.devices)} {
+		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			p := Partition(1)
 			for b.Loop() {

@@ -6,8 +6,8 @@
 //
 // The package promises that a [Ring] is immutable and valid: whatever [New], [Read]
 // or [Load] accepts can be looked up in without an error, from any goroutine,
-// without a lock. Files are Swift's *.ring.gz, format version 1, and the order of
-// primaries and handoffs is Swift's, so both can serve one cluster.
+// without a lock. Files are Swift's *.ring.gz, format versions 1 and 2, and the order
+// of primaries and handoffs is Swift's, so both can serve one cluster.
 //
 // It leaves to others: hashing names (which needs the cluster's secret), choosing
 // where partitions go (package builder), and when to look for a newer file (the
@@ -37,7 +37,7 @@ const (
 	// MaxReplicas is how many rows a ring may have.
 	MaxReplicas = 256
 	// MaxAssignments bounds partitions times replicas, and so the memory that a
-	// ring file can ask for (four bytes each).
+	// ring file can ask for (two or four bytes each).
 	MaxAssignments = 1 << 27
 	// MinPartPower and MaxPartPower bound the part power.
 	MinPartPower = 1
@@ -149,6 +149,9 @@ type Data struct {
 	PartPower int
 	// Version counts the ring's changes; 0 if nobody counted.
 	Version int64
+	// NextPartPower is what Swift's tools note in a ring whose part power is being
+	// raised: PartPower+1 before that has happened, PartPower after; 0 in others.
+	NextPartPower int
 	// Rows holds a row per replica, each with the device id of every partition.
 	// The last row alone may be shorter: then the partitions beyond its end have a
 	// replica less (a fractional replica count).
@@ -157,70 +160,131 @@ type Data struct {
 
 // Ring is one immutable generation of a placement map, safe for concurrent use.
 type Ring struct {
-	devices   []*Device
-	partPower int
-	version   int64
-	rows      [][]uint32 // first len(rows[0]) == 1<<partPower; only the last may be shorter
-	tiers     tiers
+	devices       []*Device
+	partPower     int
+	nextPartPower int // 0 in a ring that says nothing of it
+	version       int64
+	rows          rows
+	tiers         tiers
+}
+
+// rows is the device id of each partition, a row per replica. Only the last row may
+// be shorter than there are partitions. A lookup is mostly waiting for memory, so ids
+// are kept in 16 bits where all of the ring's fit.
+type rows struct {
+	narrow [][]uint16
+	wide   [][]uint32 // nil where narrow is not
+}
+
+type deviceID interface{ uint16 | uint32 }
+
+func (r *rows) count() int { return max(len(r.narrow), len(r.wide)) }
+
+// length is how many partitions a row has.
+func (r *rows) length(replica int) int {
+	if r.narrow != nil {
+		return len(r.narrow[replica])
+	}
+	return len(r.wide[replica])
 }
 
 // New makes a ring of copies of what data holds. An error wraps [ErrInvalid] and
 // names what contradicts the rest.
 func New(data Data) (*Ring, error) {
-	rows := make([][]uint32, len(data.Rows))
-	for i, row := range data.Rows {
-		rows[i] = slices.Clone(row)
+	table := rows{wide: data.Rows}
+	if len(data.Devices) > MaxDevicesV1 {
+		table.wide = make([][]uint32, len(data.Rows))
+		for i, row := range data.Rows {
+			table.wide[i] = slices.Clone(row)
+		}
 	}
-	data.Rows = rows
-	return build(data)
+	return build(data, table)
 }
 
-// build is New for rows that nobody else holds.
-func build(data Data) (*Ring, error) {
-	if err := checkShape(data); err != nil {
+// build is New with the rows beside the data. It keeps them where their width is that
+// of the ring, so nobody else may hold them then.
+func build(data Data, table rows) (*Ring, error) {
+	if err := checkShape(data, table); err != nil {
 		return nil, err
 	}
 	devices, err := settleDevices(data.Devices)
 	if err != nil {
 		return nil, err
 	}
+	var assigned []bool
+	if table.narrow != nil {
+		assigned, err = assignments(devices, table.narrow)
+	} else {
+		assigned, err = assignments(devices, table.wide)
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch narrow := len(devices) <= MaxDevicesV1; {
+	case narrow && table.narrow == nil:
+		table = rows{narrow: converted[uint16](table.wide)}
+	case !narrow && table.narrow != nil:
+		table = rows{wide: converted[uint32](table.narrow)}
+	}
+	return &Ring{
+		devices:       devices,
+		partPower:     data.PartPower,
+		nextPartPower: data.NextPartPower,
+		version:       data.Version,
+		rows:          table,
+		tiers:         makeTiers(devices, assigned),
+	}, nil
+}
+
+// assignments says which devices hold partitions.
+func assignments[ID deviceID](devices []*Device, table [][]ID) ([]bool, error) {
 	assigned := make([]bool, len(devices))
-	for _, row := range data.Rows {
+	for _, row := range table {
 		for _, id := range row {
 			if int64(id) >= int64(len(assigned)) {
-				return nil, missingDevice(data.Rows, id)
+				return nil, missingDevice(table, id)
 			}
 			assigned[id] = true
 		}
 	}
 	for id, held := range assigned {
 		if held && devices[id] == nil {
-			return nil, missingDevice(data.Rows, uint32(id))
+			return nil, missingDevice(table, ID(id))
 		}
 	}
-	return &Ring{
-		devices:   devices,
-		partPower: data.PartPower,
-		version:   data.Version,
-		rows:      data.Rows,
-		tiers:     makeTiers(devices, assigned),
-	}, nil
+	return assigned, nil
 }
 
-func checkShape(data Data) error {
-	if err := checkSize(data.PartPower, len(data.Rows)); err != nil {
+func converted[To, From deviceID](table [][]From) [][]To {
+	to := make([][]To, len(table))
+	for i, row := range table {
+		to[i] = make([]To, len(row))
+		for p, id := range row {
+			to[i][p] = To(id)
+		}
+	}
+	return to
+}
+
+func checkShape(data Data, table rows) error {
+	count := table.count()
+	if err := checkSize(data.PartPower, count); err != nil {
 		return err
 	}
 	if data.Version < 0 {
 		return fmt.Errorf("%w: version %d", ErrInvalid, data.Version)
 	}
+	if next := data.NextPartPower; next != 0 && next != data.PartPower && next != data.PartPower+1 {
+		return fmt.Errorf("%w: next part power %d with a part power of %d", ErrInvalid, next, data.PartPower)
+	}
 	partitions := 1 << data.PartPower
-	for i, row := range data.Rows {
-		last := i > 0 && i == len(data.Rows)-1
-		if len(row) == partitions || last && 0 < len(row) && len(row) < partitions {
+	for i := range count {
+		last := i > 0 && i == count-1
+		n := table.length(i)
+		if n == partitions || last && 0 < n && n < partitions {
 			continue
 		}
-		return fmt.Errorf("%w: row %d has %d of %d partitions", ErrInvalid, i, len(row), partitions)
+		return fmt.Errorf("%w: row %d has %d of %d partitions", ErrInvalid, i, n, partitions)
 	}
 	return nil
 }
@@ -270,8 +334,8 @@ func settleDevices(from []*Device) ([]*Device, error) {
 	return devices, nil
 }
 
-func missingDevice(rows [][]uint32, id uint32) error {
-	for replica, row := range rows {
+func missingDevice[ID deviceID](table [][]ID, id ID) error {
+	for replica, row := range table {
 		if p := slices.Index(row, id); p >= 0 {
 			return fmt.Errorf("%w: replica %d of partition %d is on device %d, which is not there", ErrInvalid, replica, p, id)
 		}
@@ -285,14 +349,18 @@ func (r *Ring) PartPower() int { return r.partPower }
 // Partitions is the number of partitions.
 func (r *Ring) Partitions() int { return 1 << r.partPower }
 
+// NextPartPower is what the ring says of a part power that is being raised by Swift's
+// tools (see [Data]), and whether it says anything. Nothing here depends on it.
+func (r *Ring) NextPartPower() (power int, ok bool) { return r.nextPartPower, r.nextPartPower != 0 }
+
 // Replicas is how many replicas a partition has on average.
 func (r *Ring) Replicas() float64 {
-	last := len(r.rows) - 1
-	return float64(last) + float64(len(r.rows[last]))/float64(len(r.rows[0]))
+	last := r.rows.count() - 1
+	return float64(last) + float64(r.rows.length(last))/float64(r.Partitions())
 }
 
 // ReplicaCount is the most primaries a partition can have: Replicas, rounded up.
-func (r *Ring) ReplicaCount() int { return len(r.rows) }
+func (r *Ring) ReplicaCount() int { return r.rows.count() }
 
 // Version counts the ring's changes. A ring that carries no version has 0.
 func (r *Ring) Version() int64 { return r.version }
@@ -335,13 +403,20 @@ func (r *Ring) LastHash(p Partition) (hash [16]byte) {
 // nothing if dst has room for ReplicaCount more; a partition that the ring doesn't
 // have appends nothing.
 func (r *Ring) AppendPrimaries(dst []*Device, p Partition) []*Device {
+	if r.rows.narrow != nil {
+		return appendPrimaries(dst, r.devices, r.rows.narrow, p)
+	}
+	return appendPrimaries(dst, r.devices, r.rows.wide, p)
+}
+
+func appendPrimaries[ID deviceID](dst, devices []*Device, table [][]ID, p Partition) []*Device {
 	first := len(dst)
 next:
-	for _, row := range r.rows {
+	for _, row := range table {
 		if uint64(p) >= uint64(len(row)) {
 			continue
 		}
-		d := r.devices[row[p]]
+		d := devices[row[p]]
 		for _, seen := range dst[first:] {
 			if seen == d {
 				continue next

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -215,18 +216,39 @@ func TestPartitionOfHash(t *testing.T) {
 	})
 }
 
+// fleet is a ring of the size that figures are given for: 2^20 partitions of three
+// replicas on 10,000 devices, in 5 regions of 40 zones of 5 nodes of 10. The replicas of
+// a partition are in different regions, and otherwise anywhere.
+func fleet(t testing.TB) *Ring {
+	const regions, devices = 5, 10_000
+	list := make([]*Device, devices)
+	for i := range list {
+		list[i] = &Device{
+			ID: i, Region: i % regions, Zone: i / regions % 40, IP: fmt.Sprintf("10.0.%d.%d", i%200, i/200%5), Port: 6200,
+			Name: fmt.Sprintf("sd%d", i/1000), Weight: 4000, Meta: "rack",
+		}
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	rows := make([][]uint32, 3)
+	for i := range rows {
+		rows[i] = make([]uint32, 1<<20)
+	}
+	for p := range rows[0] {
+		first := rng.IntN(regions)
+		for i := range rows {
+			rows[i][p] = uint32(rng.IntN(devices/regions)*regions + (first+i)%regions)
+		}
+	}
+	return mustNew(t, Data{Devices: list, PartPower: 20, Rows: rows})
+}
+
 func BenchmarkPrimaries(b *testing.B) {
-	for _, power := range []int{10, 20} {
-		b.Run(fmt.Sprintf("2^%dx3", power), func(b *testing.B) {
-			r := mustNew(b, Data{Devices: devices(1000), PartPower: power, Rows: scatter(power, 3, 1000)})
-			room := make([]*Device, 0, 3)
-			mask := Partition(r.Partitions() - 1)
-			p := Partition(1)
-			b.ReportAllocs()
-			for b.Loop() {
-				p = p*1664525 + 1013904223
-				room = r.AppendPrimaries(room[:0], p>>8&mask)
-			}
-		})
+	r := fleet(b)
+	room := make([]*Device, 0, r.ReplicaCount())
+	p := Partition(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		p = p*1664525 + 1013904223
+		room = r.AppendPrimaries(room[:0], p>>12)
 	}
 }

@@ -1,13 +1,19 @@
 package ring
 
-import "slices"
-
 // Rows returns a copy of the assignment: a row per replica, each with the device id
 // of every partition; the last may be shorter, as in [Data].
 func (r *Ring) Rows() [][]uint32 {
-	rows := make([][]uint32, len(r.rows))
-	for i, row := range r.rows {
-		rows[i] = slices.Clone(row)
+	table := make([][]uint32, r.rows.count())
+	for i := range table {
+		row := make([]uint32, 0, r.rows.length(i))
+		if r.rows.narrow != nil {
+			for _, id := range r.rows.narrow[i] {
+				row = append(row, uint32(id))
+			}
+		} else {
+			row = append(row, r.rows.wide[i]...)
+		}
+		table[i] = row
 	}
-	return rows
+	return table
 }

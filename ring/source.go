@@ -76,9 +76,10 @@ func sameFile(a, b fs.FileInfo) bool {
 }
 
 func equal(a, b *Ring) bool {
-	return a.version == b.version && a.partPower == b.partPower &&
+	return a.version == b.version && a.partPower == b.partPower && a.nextPartPower == b.nextPartPower &&
 		slices.EqualFunc(a.devices, b.devices, equalDevice) &&
-		slices.EqualFunc(a.rows, b.rows, slices.Equal[[]uint32])
+		slices.EqualFunc(a.rows.narrow, b.rows.narrow, slices.Equal[[]uint16]) &&
+		slices.EqualFunc(a.rows.wide, b.rows.wide, slices.Equal[[]uint32])
 }
 
 func equalDevice(a, b *Device) bool {

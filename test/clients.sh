@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what the tests want and a fresh Debian machine lacks: the real clients
-# that drive the cluster, what makes and mounts disks, and a C compiler for the
-# race detector. Does nothing where all of it is there.
+# that drive the cluster, Swift itself to compare rings with, what makes and mounts
+# disks, and a C compiler for the race detector. Does nothing where all of it is there.
 set -euo pipefail
 
 declare -A package=([gcc]=gcc [curl]=curl [swift]=python3-swiftclient [rclone]=rclone [mkfs.xfs]=xfsprogs [mount]=mount)
@@ -9,6 +9,7 @@ missing=()
 for command in "${!package[@]}"; do
 	command -v "$command" >/dev/null || missing+=("${package[$command]}")
 done
+[ -e /usr/lib/python3/dist-packages/swift/common/ring/ring.py ] || missing+=(python3-swift)
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 [ ${#missing[@]} -eq 0 ] && exit 0
