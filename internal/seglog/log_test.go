@@ -430,7 +430,8 @@ func TestWhatABrokenRecordMeans(t *testing.T) {
 	}
 }
 
-// failing fails the syncs of files while it is told to.
+// failing fails the syncs and truncations of files while it is told to, and does
+// nothing then: a process that is killed before them.
 type failing struct {
 	vfs.FS
 	fail bool
@@ -451,6 +452,40 @@ func (f failingFile) Sync() error {
 		return syscall.EIO
 	}
 	return f.File.Sync()
+}
+
+func (f failingFile) Truncate(size int64) error {
+	if f.of.fail {
+		return syscall.EIO
+	}
+	return f.File.Truncate(size)
+}
+
+// TestKilledBeforeSync: what is in the page cache only is not shown as if it were on
+// the disk.
+func TestKilledBeforeSync(t *testing.T) {
+	mem := vfs.NewMem()
+	fs := &failing{FS: mem}
+	l := open(t, config(fs))
+	if _, err := l.Append(record(1), nil); err != nil {
+		t.Fatal(err)
+	}
+	fs.fail = true
+	if _, err := l.Append(record(2), nil); err == nil {
+		t.Fatal("it was acknowledged")
+	}
+	shown := found(t, open(t, config(mem)))
+	if _, ok := shown[2]; !ok {
+		t.Error("the test wants the record to be in the cache")
+	}
+	for seed := range uint64(20) {
+		after := found(t, open(t, config(mem.AfterCrash(seed))))
+		for n := range shown {
+			if _, ok := after[n]; !ok {
+				t.Fatalf("seed %d: record %d was shown, and is gone after a power cut", seed, n)
+			}
+		}
+	}
 }
 
 // TestFailedSync: the segment is left at once, and whoever cares is told where.

@@ -48,23 +48,23 @@ func parse(b []byte, segment uint64) (r Record, err error) {
 		return r, err
 	}
 	if f.size() != int64(len(b)) {
-		return r, errRecord(fmt.Sprintf("it has %d bytes, not %d", f.size(), len(b)))
+		return r, recordError(fmt.Sprintf("it has %d bytes, not %d", f.size(), len(b)))
 	}
 	front := b[:f.before()]
 	if checksum(front[fixedSize:]) != f.content {
-		return r, errRecord("the checksum of its head does not fit")
+		return r, recordError("the checksum of its head does not fit")
 	}
 	body := b[f.before():][:f.body]
 	table := front[fixedSize+f.head:]
 	for rest := body; len(rest) > 0; {
 		n := min(len(rest), BlockSize)
 		if checksum(rest[:n]) != binary.LittleEndian.Uint32(table) {
-			return r, errRecord(fmt.Sprintf("bytes from %d on of its body do not fit their checksum", len(body)-len(rest)))
+			return r, recordError(fmt.Sprintf("bytes from %d on of its body do not fit their checksum", len(body)-len(rest)))
 		}
 		rest, table = rest[n:], table[4:]
 	}
 	if !isZero(b[f.before()+f.body:]) {
-		return r, errRecord("what fills it up is not zero")
+		return r, recordError("what fills it up is not zero")
 	}
 	return Record{Kind: f.kind, Key: f.key, Head: front[fixedSize : fixedSize+f.head], Body: body}, nil
 }

@@ -14,8 +14,9 @@ const (
 	// BlockSize is how many bytes of a body have a checksum of their own.
 	BlockSize = 1 << 16
 
-	// MaxHead and MaxBody bound the parts of a record, in bytes.
+	// MaxHead bounds the head of a record, in bytes.
 	MaxHead = 1 << 20
+	// MaxBody bounds the body of a record, in bytes.
 	MaxBody = 16 << 20
 
 	sealKind = 255
@@ -97,25 +98,25 @@ func (f *fixed) before() int64 { return int64(fixedSize + f.head + tableSize(f.b
 func parseFixed(b []byte, segment uint64) (f fixed, err error) {
 	le := binary.LittleEndian
 	if len(b) < fixedSize || le.Uint32(b) != recordMagic {
-		return f, errRecord("no record begins there")
+		return f, recordError("no record begins there")
 	}
 	if checksum(b[8:fixedSize]) != le.Uint32(b[4:]) {
-		return f, errRecord("its checksum does not fit")
+		return f, recordError("its checksum does not fit")
 	}
 	if of := le.Uint64(b[8:]); of != segment {
-		return f, errRecord(fmt.Sprintf("it is of segment %d", of))
+		return f, recordError(fmt.Sprintf("it is of segment %d", of))
 	}
 	f = fixed{content: le.Uint32(b[16:]), head: int(le.Uint32(b[20:])), start: int64(le.Uint32(b[48:])) * alignment, kind: b[52]}
 	body := le.Uint64(b[24:])
 	copy(f.key[:], b[32:])
 	if f.head > MaxHead || body > MaxBody || b[53]|b[54]|b[55] != 0 {
-		return f, errRecord("it contradicts itself")
+		return f, recordError("it contradicts itself")
 	}
 	f.body = int64(body)
 	return f, nil
 }
 
-// errRecord is why a record can't be read.
-type errRecord string
+// recordError is why a record can't be read.
+type recordError string
 
-func (e errRecord) Error() string { return string(e) }
+func (e recordError) Error() string { return string(e) }

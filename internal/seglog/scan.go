@@ -150,11 +150,11 @@ func (w *window) record(segment uint64, at int64) (f fixed, head []byte, err err
 		return f, nil, err
 	}
 	if at+f.size() > w.end {
-		return f, nil, errRecord("it goes on behind the end")
+		return f, nil, recordError("it goes on behind the end")
 	}
 	front := w.get(at, int(f.before()))
 	if int64(len(front)) < f.before() || checksum(front[fixedSize:]) != f.content {
-		return f, nil, errRecord("the checksum of its head does not fit")
+		return f, nil, recordError("the checksum of its head does not fit")
 	}
 	return f, front[fixedSize : fixedSize+f.head], nil
 }
@@ -187,7 +187,7 @@ func (w *window) verify(at int64, f *fixed) error {
 		n := int(min(BlockSize, f.body-done))
 		block := w.get(at+f.before()+done, n)
 		if len(block) < n || checksum(block) != binary.LittleEndian.Uint32(table[done/BlockSize*4:]) {
-			return errRecord(fmt.Sprintf("bytes %d to %d of its body do not fit their checksum", done, done+int64(n)))
+			return recordError(fmt.Sprintf("bytes %d to %d of its body do not fit their checksum", done, done+int64(n)))
 		}
 	}
 	return nil

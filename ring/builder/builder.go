@@ -42,8 +42,9 @@ var (
 )
 
 const (
-	// MinWeight and MaxWeight bound weights other than 0, which keeps shares exact.
+	// MinWeight is the least weight but 0. The bounds keep shares exact.
 	MinWeight = 1e-6
+	// MaxWeight is the greatest weight.
 	MaxWeight = 1e9
 
 	// MaxOverload bounds the overload: a device with ten thousand times its share.
