@@ -3,6 +3,7 @@ package forecast
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"martlet/ring"
@@ -97,13 +98,16 @@ func Plan(b *builder.Builder, o PlanOptions) ([]Step, error) {
 func part(fresh []ring.Device, n, steps int) []Weight {
 	weights := make([]Weight, len(fresh))
 	for i, d := range fresh {
-		weights[i] = Weight{d.ID, max(builder.MinWeight, d.Weight*float64(n)/float64(steps))}
+		weights[i] = Weight{d.ID, max(builder.MinWeight, round(d.Weight*float64(n)/float64(steps)))}
 		if n == steps {
 			weights[i].Weight = d.Weight
 		}
 	}
 	return weights
 }
+
+// round leaves six decimals, so that a weight can be typed.
+func round(w float64) float64 { return math.Round(w*1e6) / 1e6 }
 
 // step makes one rebalance.
 func step(b *builder.Builder, n int, weights []Weight, o PlanOptions) (Step, error) {
@@ -142,7 +146,7 @@ func step(b *builder.Builder, n int, weights []Weight, o PlanOptions) (Step, err
 func ringOf(b *builder.Builder) (*ring.Ring, error) {
 	r, err := b.Ring()
 	if errors.Is(err, builder.ErrNotBalanced) {
-		return nil, nil //nolint:nilerr // what is not balanced has no ring, which is no error here
+		return nil, nil
 	}
 	return r, err
 }
