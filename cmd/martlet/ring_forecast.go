@@ -287,8 +287,12 @@ func changeLines(c *forecast.Change, o forecast.Options) []string {
 	}
 	if c.Seconds > 0 {
 		d := c.Devices[c.Slowest]
-		lines = append(lines, fmt.Sprintf("time         %s at %s/s: %s is the slowest, giving %s and taking %s",
-			seconds(c.Seconds), inBytes(o.Rate), notation.FormatID(&d.Device), inBytes(d.GivesBytes), inBytes(d.TakesBytes)))
+		what := "taking " + inBytes(d.TakesBytes)
+		if d.GivesBytes > d.TakesBytes {
+			what = "giving " + inBytes(d.GivesBytes)
+		}
+		lines = append(lines, fmt.Sprintf("time         %s at %s/s: %s is the slowest, %s",
+			seconds(c.Seconds), inBytes(o.Rate), notation.FormatID(&d.Device), what))
 	}
 	return lines
 }

@@ -106,7 +106,7 @@ func (a *verdict) check(b *builder.Builder) ([]string, error) {
 	if target != b.Total() {
 		problems = append(problems, fmt.Sprintf("the targets of the devices add up to %d, there are %d replicas", target, b.Total()))
 	}
-	if s := stateOf(ringFile(a.Builder), b, true); s.State == "damaged" || s.State == "newer" {
+	if s := stateOf(ringFile(a.Builder), b); s.State == "damaged" || s.State == "newer" {
 		problems = append(problems, fmt.Sprintf("%s is %s", s.Path, s.State))
 	}
 	return problems, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -246,6 +247,9 @@ func (a *balanced) text(p *page) {
 // did says what moved, or would move.
 func (a *balanced) did(moved, assigned, gone string) string {
 	var parts []string
+	if a.Moved+a.Assigned+len(a.Removed) == 0 {
+		return "nothing has to move"
+	}
 	if a.Moved > 0 || a.Assigned == 0 {
 		text := some(a.Moved, "replica") + " " + moved
 		if a.Moved > 0 {
@@ -262,33 +266,23 @@ func (a *balanced) did(moved, assigned, gone string) string {
 	return strings.Join(parts, ", ")
 }
 
-// compareRing reports whether a ring file is not what a builder would write, and
-// whether it has other devices.
+// compareRing reports whether a ring file is not what a builder would write, but for the
+// version, and whether it has other devices.
 func compareRing(path string, b *builder.Builder) (behind, devices bool) {
 	file, err := ring.Load(path)
 	if err != nil {
 		return true, true
 	}
-	there := map[int]ring.Device{}
-	for d := range file.Devices() {
-		there[d.ID] = infoOf(*d).plain()
+	own, err := b.Ring()
+	if err != nil {
+		return true, true
 	}
-	for d := range b.Devices() {
-		if there[d.ID] != infoOf(d).plain() {
-			return true, true
-		}
-		delete(there, d.ID)
+	devices = !slices.EqualFunc(slices.Collect(file.Devices()), slices.Collect(own.Devices()), func(a, b *ring.Device) bool { return *a == *b })
+	for range b.Removed() {
+		devices = true // in both, but not for long
 	}
-	return file.Version() != b.Version(), len(there) > 0
-}
-
-// plain is the device by what a ring file says of it.
-func (i deviceInfo) plain() ring.Device {
-	d := i.Device
-	return ring.Device{
-		ID: d.ID, Region: d.Region, Zone: d.Zone, IP: d.IP, Port: d.Port, ReplicationIP: d.ReplicationIP,
-		ReplicationPort: d.ReplicationPort, Name: d.Name, Weight: d.Weight, Meta: d.Meta,
-	}
+	same := file.PartPower() == own.PartPower() && slices.EqualFunc(file.Rows(), own.Rows(), slices.Equal[[]uint32])
+	return devices || !same, devices
 }
 
 // reshapedRing reports whether a ring file has another number of partitions or replicas

@@ -103,7 +103,7 @@ func (a *shown) of(path string, b *builder.Builder, now time.Time) (builder.Stat
 	}
 	r, err := b.Ring()
 	a.Balanced = err == nil
-	a.Ring = stateOf(ringFile(path), b, a.Balanced)
+	a.Ring = stateOf(ringFile(path), b)
 	stats, err := b.Stats()
 	if errors.Is(err, builder.ErrTooFew) {
 		a.note("note: %v", err)
@@ -153,7 +153,7 @@ func bare(b *builder.Builder, r *ring.Ring) builder.Stats {
 }
 
 // stateOf says how the ring file of a builder compares to it.
-func stateOf(path string, b *builder.Builder, balanced bool) ringState {
+func stateOf(path string, b *builder.Builder) ringState {
 	s := ringState{Path: path}
 	r, err := loadRing(path)
 	behind, _ := compareRing(path, b)
@@ -167,7 +167,7 @@ func stateOf(path string, b *builder.Builder, balanced bool) ringState {
 		switch {
 		case s.Version > b.Version():
 			s.State = "newer"
-		case behind || !balanced:
+		case behind:
 			s.State = "behind"
 		default:
 			s.State = "current"
@@ -280,6 +280,9 @@ func (a *shown) ringText() string {
 		return fmt.Sprintf("version %d, newer than the builder: made from another", a.Ring.Version)
 	case "behind":
 		return fmt.Sprintf("version %d, without the changes since", a.Ring.Version)
+	}
+	if a.Ring.Version != a.Version {
+		return fmt.Sprintf("version %d, which says the same", a.Ring.Version)
 	}
 	return fmt.Sprintf("version %d, as the builder has it", a.Ring.Version)
 }
