@@ -13,7 +13,8 @@
 //     What was on devices that are gone is read from other replicas, which costs nothing
 //     here: it is spread over many.
 //
-// What clients write meanwhile, the network, and files that are dear for their number and
+// In truth a replica is read from whichever node that has one comes to it first in a pass,
+// so that some nodes read more than they give, and others less. What clients write meanwhile, the network, and files that are dear for their number and
 // not for their size are left out: a measured rate has them in it.
 //
 // Where one ring has more partitions than the other, a partition of the smaller is that
@@ -165,7 +166,7 @@ func tableOf(r *ring.Ring) table {
 	return t
 }
 
-// holds reports whether a replica of a fine partition is there, and on which id.
+// at reports whether a replica of a fine partition is there, and on which id.
 func (t *table) at(row, p int) (id uint32, ok bool) {
 	p >>= t.shift
 	if row >= len(t.rows) || p >= len(t.rows[row]) {
@@ -278,7 +279,7 @@ func (w *work) place(old []*ring.Device, used []bool) {
 // held is one replica: the row it is in, and the place of its device.
 type held struct{ row, device int }
 
-// devices appends the devices of a partition, each once.
+// of appends the devices of a partition, each once.
 func (t *table) of(dst []held, p int) []held {
 	for r := range t.rows {
 		id, ok := t.at(r, p)

@@ -148,6 +148,7 @@ type fill struct {
 	tall        float64 // of the highest bar
 	labels      bool    // of nodes
 	nodeMinimum float64
+	nodeGap     float64 // between nodes
 }
 
 // sizes are the widths of bars and gaps and the heights to choose from, the largest
@@ -158,7 +159,7 @@ var sizes = []fill{
 }
 
 // goodHeight is how high the bars may make a picture before they are made smaller.
-const goodHeight = 900
+const goodHeight = 1200
 
 // newFill chooses the largest size with which a picture is not too high.
 func newFill(regions []region) fill {
@@ -175,9 +176,9 @@ func newFill(regions []region) fill {
 	}
 	var f fill
 	for _, f = range sizes {
-		f.most, f.labels = most, nodes <= 400
+		f.most, f.labels, f.nodeGap = most, nodes <= 400, 2*f.gap+2
 		if f.labels {
-			f.nodeMinimum = 74
+			f.nodeMinimum, f.nodeGap = 74, 18
 		}
 		high := 0.0
 		for i := range regions {
@@ -197,13 +198,12 @@ func (f *fill) nodeWidth(m *node) float64 {
 
 func (f *fill) nodeHeight() float64 {
 	if f.labels {
-		return f.tall + 32
+		return f.tall + 42
 	}
-	return f.tall + 8
+	return f.tall + 12
 }
 
 const (
-	nodeGap = 18.0
 	pad     = 14.0 // inside a zone
 	zoneGap = 12.0
 	top     = 32.0 // the name of a zone
@@ -214,12 +214,12 @@ func (f *fill) zoneSize(z *zone, room float64) (w, h float64) {
 	x, rows := 0.0, 1
 	for i := range z.nodes {
 		own := f.nodeWidth(&z.nodes[i])
-		if x > 0 && x+nodeGap+own > room {
+		if x > 0 && x+f.nodeGap+own > room {
 			rows++
 			x = 0
 		}
 		if x > 0 {
-			x += nodeGap
+			x += f.nodeGap
 		}
 		x += own
 		w = max(w, x)
@@ -291,7 +291,7 @@ func (c *canvas) zone(f fill, z *zone, x, y, w, h float64) {
 			at, row = 0, row+f.nodeHeight()
 		}
 		c.node(f, &z.nodes[i], x+pad+at, row, own)
-		at += own + nodeGap
+		at += own + f.nodeGap
 	}
 }
 
@@ -307,7 +307,7 @@ func (c *canvas) node(f fill, m *node, x, y, w float64) {
 	}
 	c.line("base", x, base+.5, x+w, base+.5)
 	if f.labels {
-		c.text("small", "middle", x+w/2, base+14, cut(m.name, max(w, f.nodeMinimum)+nodeGap-4, 10.5))
+		c.text("small", "middle", x+w/2, base+14, cut(m.name, max(w, f.nodeMinimum)+f.nodeGap-4, 10.5))
 		c.text("small", "middle", x+w/2, base+27, count(int(held)))
 	}
 }
