@@ -3,8 +3,8 @@
 //
 // Each subcommand parses, constructs and runs; what it runs is in cmd/internal.
 // The exit status is 0 for success, 2 for a command line or configuration that
-// makes no sense, and 1 for everything else that went wrong. An error is one line
-// on the standard error for each thing that is wrong.
+// makes no sense, and 1 for everything else that went wrong; `martlet ring` has its
+// own. An error is one line on the standard error for each thing that is wrong.
 package main
 
 import (
@@ -44,6 +44,11 @@ func usage(err error) error {
 	return usageError{err}
 }
 
+// statusError ends the process with a status when all has been said already.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -59,6 +64,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	var status statusError
+	if errors.As(err, &status) {
+		return int(status)
 	}
 	for line := range strings.Lines(err.Error()) {
 		_, _ = fmt.Fprintln(stderr, "martlet:", strings.TrimSuffix(line, "\n")) // there is nowhere else to say it
@@ -99,11 +108,10 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true, // run prints them
 		SilenceUsage:  true,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
 	})
-	root.AddCommand(newProxy(), newStorage(), newDev(), newReplicate(), newDevice(), newConfig(), newVersion())
+	root.AddCommand(newProxy(), newStorage(), newDev(), newReplicate(), newDevice(), newRing(storageNodes{}), newLocate(), newConfig(), newVersion())
 	return root
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"martlet/cmd/internal/config"
 	"martlet/cmd/internal/node"
 	"martlet/ring"
+	"martlet/ring/builder"
 )
 
 func flags(names ...string) func(string) bool {
@@ -66,6 +68,13 @@ func TestMake(t *testing.T) {
 		r, err := ring.Load(filepath.Join(p.Rings.Folder, name+".ring.gz"))
 		if err != nil {
 			t.Fatal(err)
+		}
+		b, err := builder.Load(filepath.Join(p.Rings.Folder, name+".builder"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if own, err := b.Ring(); err != nil || own.Version() != r.Version() || !slices.EqualFunc(own.Rows(), r.Rows(), slices.Equal) {
+			t.Errorf("%s: the ring is not its builder's: %v", name, err)
 		}
 		for part := range ring.Partition(r.Partitions()) {
 			zones := map[int]bool{}

@@ -193,16 +193,23 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// writeRings makes one ring for each kind of server: the same devices, at that
-// server's port.
+// writeRings makes one ring for each kind of server, the same devices at that server's
+// port, and beside it the builder to go on from with `martlet ring`.
 func (o Options) writeRings(dir string) error {
 	for i, kind := range []struct {
 		name string
 		port int
 	}{{"account", accountPort}, {"container", containerPort}, {"object", objectPort}} {
-		r, err := o.ring(kind.port, uint64(i))
+		b, err := o.builder(kind.port, uint64(i))
 		if err != nil {
 			return fmt.Errorf("%s ring: %w", kind.name, err)
+		}
+		r, err := b.Ring()
+		if err != nil {
+			return fmt.Errorf("%s ring: %w", kind.name, err)
+		}
+		if err := builder.Create(filepath.Join(dir, kind.name+".builder"), b); err != nil {
+			return err
 		}
 		if err := r.Save(filepath.Join(dir, kind.name+".ring.gz")); err != nil {
 			return err
@@ -211,7 +218,7 @@ func (o Options) writeRings(dir string) error {
 	return nil
 }
 
-func (o Options) ring(port int, seed uint64) (*ring.Ring, error) {
+func (o Options) builder(port int, seed uint64) (*builder.Builder, error) {
 	b, err := builder.New(o.PartPower, float64(o.Replicas), 1)
 	if err != nil {
 		return nil, err
@@ -227,8 +234,6 @@ func (o Options) ring(port int, seed uint64) (*ring.Ring, error) {
 			}
 		}
 	}
-	if _, err := b.Rebalance(builder.Options{Seed: seed}); err != nil {
-		return nil, err
-	}
-	return b.Ring()
+	_, err = b.Rebalance(builder.Options{Seed: seed})
+	return b, err
 }

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/spf13/cobra"
+
+	"martlet/ring"
+	"martlet/ring/builder"
+)
+
+// fileVerbs turn builders into ring files and ring files into builders.
+func fileVerbs() []verb { return []verb{writeVerb(), importVerb(), composeVerb()} }
+
+// changeAndWrite has f change a builder, saves it and writes its ring, in this order:
+// a ring that is in use has a builder that made it.
+func changeAndWrite(path, to string, force bool, f func(b *builder.File) error) (err error) {
+	b, err := builder.Open(path)
+	if err != nil {
+		return explain(path, err)
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	if err := f(b); err != nil {
+		return err
+	}
+	return saveBoth(b, to, force)
+}
+
+// saveBoth saves a builder that has been changed, and writes its ring if it has one.
+func saveBoth(b *builder.File, to string, force bool) error {
+	r, err := b.Ring()
+	if err != nil && !errors.Is(err, builder.ErrNotBalanced) {
+		return err
+	}
+	if r != nil && !force {
+		if err := newer(to, r.Version()); err != nil {
+			return err
+		}
+	}
+	if err := b.Save(); err != nil {
+		return err
+	}
+	if r == nil {
+		return nil
+	}
+	if err := r.Save(to); err != nil {
+		return fmt.Errorf("%s is saved, but its ring is not written (`martlet ring write-ring` does that): %w", b.Path(), err)
+	}
+	return nil
+}
+
+// newer refuses to put a ring of a version in the place of a newer one.
+func newer(path string, version int64) error {
+	r, err := ring.Load(path)
+	if err != nil || r.Version() <= version {
+		return nil //nolint:nilerr // what is no ring may be replaced by one
+	}
+	return fmt.Errorf("%s is of version %d, newer than %d: it was made from another builder, or this one is an old copy. "+
+		"Processes refuse an older ring. `martlet ring import` makes a builder of the ring; --force writes all the same",
+		path, r.Version(), version)
+}
+
+// written is a ring file that was written.
+type written struct {
+	said
+	Ring       string  `json:"ring"`
+	Version    int64   `json:"version"`
+	PartPower  int     `json:"part_power"`
+	Replicas   float64 `json:"replicas"`
+	Devices    int     `json:"devices"`
+	Components []int64 `json:"components,omitempty"` // versions of the builders it is composed of
+}
+
+func (a *written) text(p *page) {
+	p.printf("wrote %s: version %d, %s, %s replicas, %s\n", a.Ring, a.Version,
+		some(1<<a.PartPower, "partition"), short(a.Replicas, 6), some(a.Devices, "device"))
+}
+
+func (a *written) of(path string, r *ring.Ring) {
+	a.Ring, a.Version, a.PartPower, a.Replicas = path, r.Version(), r.PartPower(), r.Replicas()
+	for range r.Devices() {
+		a.Devices++
+	}
+}
+
+func writeVerb() verb {
+	var force bool
+	return verb{
+		use:   "write-ring BUILDER [RING]",
+		short: "Write the ring file as the last rebalance left it, with the devices of now",
+		long: `It moves nothing: for when addresses have changed, or the ring file is gone. RING is by default that
+beside the builder.`,
+		args: cobra.RangeArgs(1, 2),
+		flags: func(c *cobra.Command) {
+			c.Flags().BoolVar(&force, "force", false, "also where the ring that is there is newer")
+		},
+		run: func(_ *cobra.Command, args []string) (a answer, err error) {
+			to := ringFile(args[0])
+			if len(args) == 2 {
+				to = args[1]
+			}
+			w := &written{}
+			return w, w.write(args[0], to, force)
+		},
+	}
+}
+
+func (a *written) write(path, to string, force bool) (err error) {
+	b, err := builder.Open(path) // so that nobody else writes it now
+	if err != nil {
+		return explain(path, err)
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	r, err := b.Ring()
+	if err != nil {
+		return fmt.Errorf("%s: %w; `martlet ring rebalance` makes its first ring", path, err)
+	}
+	if !force {
+		if err := newer(to, r.Version()); err != nil {
+			return err
+		}
+	}
+	for d := range b.Removed() {
+		a.note("note: device %d is removed, but in this ring until a rebalance", d.ID)
+	}
+	a.of(to, r)
+	return r.Save(to)
+}
+
+func importVerb() verb {
+	var hours int
+	var over string
+	return verb{
+		use:   "import RING BUILDER",
+		short: "Make a builder file from a ring file, also one of Swift's",
+		long: `For when the builder is lost, and to take over rings. What a ring does not tell is as in a new builder: the
+overload is what --overload says, and every partition may move.`,
+		args:   cobra.ExactArgs(2),
+		files:  []string{"ring.gz", "builder"},
+		naming: 2,
+		flags: func(c *cobra.Command) {
+			c.Flags().IntVar(&hours, "min-part-hours", 1, "a partition that has moved is left alone for `H` hours")
+			c.Flags().StringVar(&over, "overload", "0", "by which part a device may hold more for the sake of spread, as 0.1 or 10%")
+		},
+		run: func(_ *cobra.Command, args []string) (answer, error) {
+			more, err := overload(over)
+			if err != nil {
+				return nil, err
+			}
+			a := &setting{}
+			return a, a.from(args[0], args[1], hours, more)
+		},
+	}
+}
+
+// from makes the builder at path from a ring file.
+func (a *setting) from(ringPath, path string, hours int, overload float64) error {
+	r, err := ring.Load(ringPath)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: there is no such ring file", ringPath)
+	case err != nil:
+		return err
+	}
+	b, err := builder.FromRing(r, hours)
+	if err != nil {
+		return err
+	}
+	if overload != 0 {
+		if err := b.SetOverload(overload); err != nil {
+			return err
+		}
+	}
+	if err := createFile(path, b); err != nil {
+		return err
+	}
+	a.of(path, b)
+	devices := 0
+	for range r.Devices() {
+		devices++
+	}
+	a.line = fmt.Sprintf("made from %s, version %d: %s, %s replicas, %s", ringPath, r.Version(),
+		some(r.Partitions(), "partition"), short(r.Replicas(), 6), some(devices, "device"))
+	if overload == 0 {
+		a.note("note: the overload is 0: set the one that the ring was made with, or the next rebalance may move much")
+	}
+	return nil
+}
+
+func composeVerb() verb {
+	var force bool
+	return verb{
+		use:   "compose RING BUILDER [BUILDER ...]",
+		short: "Lay the rings of builders together into one ring of one policy",
+		long: `A partition's replicas are those it has in the first builder, then those in the second, and so on. Each
+builder has regions of its own and is rebalanced by itself; no replica ever moves from one to another. Compose
+again after each, with the builders in the same order.`,
+		args:   cobra.MinimumNArgs(2),
+		files:  []string{"ring.gz", "builder"},
+		naming: -1,
+		flags: func(c *cobra.Command) {
+			c.Flags().BoolVar(&force, "force", false, "also where the ring that is there is newer")
+		},
+		run: func(_ *cobra.Command, args []string) (answer, error) {
+			a := &written{}
+			return a, a.compose(args[0], args[1:], force)
+		},
+	}
+}
+
+func (a *written) compose(to string, paths []string, force bool) error {
+	if builderInstead(to) {
+		return fmt.Errorf("%s: is a builder; the ring to be written comes first", to)
+	}
+	components := make([]*builder.Builder, len(paths))
+	for i, path := range paths {
+		b, err := load(path)
+		if err != nil {
+			return err
+		}
+		components[i] = b
+		a.Components = append(a.Components, b.Version())
+		a.note("note: component %d is %s, version %d", i+1, path, b.Version())
+	}
+	r, err := builder.Compose(components)
+	if err != nil {
+		return err
+	}
+	if !force {
+		if err := newer(to, r.Version()); err != nil {
+			return err
+		}
+	}
+	a.of(to, r)
+	return r.Save(to)
+}
+
+// builderInstead reports whether there is a builder at a path that a ring is to have.
+func builderInstead(path string) bool {
+	_, err := builder.Load(path)
+	return err == nil
+}

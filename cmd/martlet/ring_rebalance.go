@@ -1,0 +1,293 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"martlet/ring"
+	"martlet/ring/builder"
+)
+
+// rebalanceFlags are the flags of rebalance.
+type rebalanceFlags struct {
+	seed          uint64
+	dryRun, force bool
+	dry           forecastFlags
+	steps         int
+}
+
+func rebalanceVerb() verb {
+	var f rebalanceFlags
+	return verb{
+		use:   "rebalance BUILDER [--seed N] [--dry-run] [--force]",
+		short: "Give partitions to devices, and write the ring",
+		long: `The builder is saved, then the ring is written beside it: object.ring.gz for object.builder. Of a partition
+one replica moves in a rebalance, and none within min_part_hours of the last; what was on removed devices is
+assigned at once. What waits is moved by later ones: when the data has followed, rebalance again, until nothing
+waits.
+
+A rebalance that changes balance and dispersion by less than 1, while no device has changed, is not worth
+moving data for: nothing is saved then without --force.
+
+--dry-run tells what would happen and writes nothing: what each device gives and takes, the fullest that any
+gets while it happens, and, given sizes and a rate, bytes and hours. --steps K plans bringing new devices in
+over K rebalances. Equal builders and seeds give equal rings, so that what a dry run tells is what is done.`,
+		args: cobra.ExactArgs(1),
+		flags: func(c *cobra.Command) {
+			c.Flags().Uint64Var(&f.seed, "seed", 0, "choose by chance with this seed")
+			c.Flags().BoolVar(&f.force, "force", false, "save and write even if it changes little, or the ring that is there is newer")
+			c.Flags().BoolVar(&f.dryRun, "dry-run", false, "tell what would happen, and write nothing")
+			c.Flags().IntVar(&f.steps, "steps", 0, "with --dry-run: plan to bring new devices in over `K` rebalances")
+			f.dry.add(c)
+		},
+		run: func(c *cobra.Command, args []string) (answer, error) {
+			if !f.dryRun {
+				if name := f.dry.given(c); name != "" || c.Flags().Changed("steps") {
+					return nil, fmt.Errorf("--%s is for --dry-run", orSteps(name))
+				}
+				a := &balanced{}
+				return a, a.rebalance(args[0], &f, time.Now())
+			}
+			return f.dryRunAnswer(args[0], c.Flags().Changed("steps"), time.Now())
+		},
+	}
+}
+
+func orSteps(name string) string {
+	if name == "" {
+		return "steps"
+	}
+	return name
+}
+
+// standing is how a builder stands, in short.
+type standing struct {
+	Balance    float64 `json:"balance"`
+	Dispersion float64 `json:"dispersion"`
+}
+
+// balanced is what a rebalance did.
+type balanced struct {
+	said
+	Builder   string `json:"builder"`
+	Version   int64  `json:"version"`
+	Saved     bool   `json:"saved"`
+	Ring      string `json:"ring,omitempty"` // where it was written
+	Assigned  int    `json:"assigned"`
+	Moved     int    `json:"moved"`
+	Removed   []int  `json:"removed"` // ids of devices that are gone
+	Waiting   int    `json:"waiting"`
+	Locked    int    `json:"locked"`                // of those, how many wait for min_part_hours
+	NextInSec int64  `json:"next_seconds"`          // until the next partition may move
+	AllInSec  int64  `json:"all_seconds,omitempty"` // until all may
+
+	Before           *standing `json:"before,omitempty"`
+	After            standing  `json:"after"`
+	Overload         float64   `json:"overload"`
+	RequiredOverload float64   `json:"required_overload"`
+
+	total int
+	hours int
+	quiet bool // there is nothing to tell but the warnings
+}
+
+// rebalance does it, under the builder's lock.
+func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err error) {
+	b, err := builder.Open(path)
+	if err != nil {
+		return explain(path, err)
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	was := b.Version()
+	result, err := a.try(b.Builder, f.seed, now)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	a.Builder, a.Version = path, was // until it is saved
+	to := ringFile(path)
+	behind, devicesChanged := compareRing(to, b.Builder)
+	reshaped := b.Version() != was // rows have come or gone
+	switch {
+	case f.force:
+	case !result.Changed() && !reshaped && a.Waiting > 0:
+		a.quiet = true
+		a.warn("nothing can move yet: %s", a.waits())
+		return nil
+	case !result.Changed() && !reshaped && !behind:
+		a.quiet = true
+		a.warn("nothing to do: every device has what it should, and %s is up to date", to)
+		return nil
+	case !result.Changed() && !reshaped: // the ring file alone is behind
+	case !devicesChanged && a.unasked(result) && !reshapedRing(to, b.Builder) && a.little():
+		a.quiet = true
+		a.warn("nothing was saved: %s would move, for a balance of %s instead of %s and a dispersion of %s instead of %s; --force does it",
+			some(a.Moved, "replica"), fixed(a.After.Balance), fixed(a.Before.Balance), fixed(a.After.Dispersion), fixed(a.Before.Dispersion))
+		return nil
+	}
+	if err := saveBoth(b, to, f.force); err != nil {
+		return err
+	}
+	a.Saved, a.Version, a.Ring = true, b.Version(), to
+	a.judge()
+	return nil
+}
+
+// try rebalances a builder, and notes what that did.
+func (a *balanced) try(b *builder.Builder, seed uint64, now time.Time) (builder.Result, error) {
+	before, err := b.Stats()
+	if err != nil {
+		return builder.Result{}, err
+	}
+	if _, err := b.Ring(); err == nil {
+		a.Before = &standing{before.Balance, before.Dispersion}
+	}
+	result, err := b.Rebalance(builder.Options{Seed: seed, Now: now})
+	if err != nil {
+		return result, err
+	}
+	after, err := b.Stats()
+	if err != nil {
+		return result, err
+	}
+	a.After = standing{after.Balance, after.Dispersion}
+	a.Overload, a.RequiredOverload = b.Overload(), after.RequiredOverload
+	a.Assigned, a.Moved, a.Waiting, a.Locked = result.Assigned, result.Moved, result.Waiting, result.Locked
+	a.Removed = append([]int{}, result.Removed...)
+	a.total, a.hours = b.Total(), b.MinPartHours()
+	if _, next, all := b.LockedUntil(now); !next.IsZero() {
+		a.NextInSec, a.AllInSec = int64(math.Ceil(next.Sub(now).Seconds())), int64(math.Ceil(all.Sub(now).Seconds()))
+	}
+	return result, nil
+}
+
+// unasked reports whether nothing was moved that has to be.
+func (a *balanced) unasked(r builder.Result) bool { return r.Assigned == 0 && len(r.Removed) == 0 }
+
+// little reports whether moving changes neither balance nor dispersion by 1. A device
+// that is to be emptied has the greatest balance until it is: that is no standstill.
+func (a *balanced) little() bool {
+	if a.Before == nil || a.Before.Balance == builder.MaxBalance && a.After.Balance == builder.MaxBalance {
+		return false
+	}
+	return math.Abs(a.Before.Balance-a.After.Balance) < 1 && math.Abs(a.Before.Dispersion-a.After.Dispersion) < 1
+}
+
+// judge warns of what is left to be wished for.
+func (a *balanced) judge() {
+	if a.After.Dispersion == 0 {
+		return
+	}
+	text := fmt.Sprintf("dispersion is %s: that part of all replicas, in per cent, shares a region, zone, node or device with more of its partition than need be",
+		fixed(a.After.Dispersion))
+	switch {
+	case a.RequiredOverload > a.Overload:
+		a.warn("%s; an overload of %s would cure it, it is %s", text, roundUp(a.RequiredOverload), short(a.Overload, 6))
+	case a.Waiting > 0:
+		a.warn("%s; it falls as what waits is moved", text)
+	default:
+		a.warn("%s; the weights leave no other way", text)
+	}
+}
+
+// roundUp writes an overload that is no less.
+func roundUp(n float64) string { return short(math.Ceil(n*1000)/1000, 3) }
+
+// waits says how much waits, and for what.
+func (a *balanced) waits() string {
+	text := some(a.Waiting, "replica") + " wait"
+	if a.Waiting == 1 {
+		text += "s"
+	}
+	switch {
+	case a.Waiting == 0:
+		return "nothing waits"
+	case a.Locked == a.Waiting:
+		text += fmt.Sprintf(" for min_part_hours (%d)", a.hours)
+	case a.Locked == 0:
+		text += " for another one of their partition, which moves now"
+	default:
+		text += fmt.Sprintf(": %s for another one of their partition, which moves now, %s for min_part_hours (%d)",
+			number(a.Waiting-a.Locked), number(a.Locked), a.hours)
+	}
+	if a.NextInSec > 0 {
+		text += "; the next partition may move in " + lasting(time.Duration(a.NextInSec)*time.Second)
+		if a.AllInSec > a.NextInSec {
+			text += ", all in " + lasting(time.Duration(a.AllInSec)*time.Second)
+		}
+	}
+	return text
+}
+
+func (a *balanced) text(p *page) {
+	if a.quiet {
+		return
+	}
+	p.printf("%s: %s\n", a.Builder, a.did("moved", "assigned", "gone"))
+	was := ""
+	if a.Before != nil {
+		was = fixed(a.Before.Balance) + " → "
+	}
+	p.printf("balance %s%s", was, fixed(a.After.Balance))
+	if a.Before != nil {
+		was = fixed(a.Before.Dispersion) + " → "
+	}
+	p.printf(", dispersion %s%s\n", was, fixed(a.After.Dispersion))
+	if a.Waiting > 0 {
+		p.printf("%s: rebalance again when what moved has arrived\n", a.waits())
+	}
+	p.printf("saved version %d, wrote %s\n", a.Version, a.Ring)
+}
+
+// did says what moved, or would move.
+func (a *balanced) did(moved, assigned, gone string) string {
+	var parts []string
+	if a.Moved+a.Assigned+len(a.Removed) == 0 {
+		return "nothing has to move"
+	}
+	if a.Moved > 0 || a.Assigned == 0 {
+		text := some(a.Moved, "replica") + " " + moved
+		if a.Moved > 0 {
+			text += fmt.Sprintf(" (%s %% of all)", short(100*float64(a.Moved)/float64(a.total), 2))
+		}
+		parts = append(parts, text)
+	}
+	if a.Assigned > 0 {
+		parts = append(parts, some(a.Assigned, "replica")+" "+assigned)
+	}
+	if n := len(a.Removed); n > 0 {
+		parts = append(parts, some(n, "device")+" "+gone)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// compareRing reports whether a ring file is not what a builder would write, but for the
+// version, and whether it has other devices.
+func compareRing(path string, b *builder.Builder) (behind, devices bool) {
+	file, err := ring.Load(path)
+	if err != nil {
+		return true, true
+	}
+	own, err := b.Ring()
+	if err != nil {
+		return true, true
+	}
+	devices = !slices.EqualFunc(slices.Collect(file.Devices()), slices.Collect(own.Devices()), func(a, b *ring.Device) bool { return *a == *b })
+	for range b.Removed() {
+		devices = true // in both, but not for long
+	}
+	same := file.PartPower() == own.PartPower() && slices.EqualFunc(file.Rows(), own.Rows(), slices.Equal[[]uint32])
+	return devices || !same, devices
+}
+
+// reshapedRing reports whether a ring file has another number of partitions or replicas
+// than the builder.
+func reshapedRing(path string, b *builder.Builder) bool {
+	file, err := ring.Load(path)
+	return err != nil || file.PartPower() != b.PartPower() || file.Replicas() != b.Replicas()
+}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"martlet/ring/builder"
+)
+
+// settingVerbs make a builder, and change what is of the whole of it.
+func settingVerbs(cluster clusterCheck) []verb {
+	return []verb{
+		createVerb(),
+		settingVerb("set-replicas BUILDER REPLICAS", "Change how many replicas partitions have",
+			`REPLICAS need not be a whole number: with 3.25 a quarter of the partitions have 4 and the others 3, so
+that a replica can be added, or taken away, little by little. The next rebalance goes by it.`,
+			func(b *builder.File, text string) (string, error) {
+				n, err := strconv.ParseFloat(text, 64)
+				if err != nil {
+					return "", fmt.Errorf("replicas %q is not a number", text)
+				}
+				was := b.Replicas()
+				if err := b.SetReplicas(n); err != nil {
+					return "", err
+				}
+				return fmt.Sprintf("%s replicas from the next rebalance on, were %s", short(b.Replicas(), 6), short(was, 6)), nil
+			}),
+		settingVerb("set-overload BUILDER OVERLOAD", "Change how much more than their share devices may hold, for the sake of spread",
+			`0.1, or 10%, lets a device hold a tenth more than its weight asks for where that spreads replicas
+better. The next rebalance goes by it; "martlet ring dispersion" tells what would be needed.`,
+			func(b *builder.File, text string) (string, error) {
+				n, err := overload(text)
+				if err != nil {
+					return "", err
+				}
+				was := b.Overload()
+				if err := b.SetOverload(n); err != nil {
+					return "", err
+				}
+				return fmt.Sprintf("overload %s, was %s", short(n, 6), short(was, 6)), nil
+			}),
+		settingVerb("set-min-part-hours BUILDER HOURS", "Change how long a partition is left alone after one of its replicas has moved",
+			`It should be longer than a pass of replication takes, so that of no partition a second replica moves
+before the first has arrived.`,
+			func(b *builder.File, text string) (string, error) {
+				n, err := strconv.Atoi(text)
+				if err != nil {
+					return "", fmt.Errorf("hours %q is not a whole number", text)
+				}
+				was := b.MinPartHours()
+				if err := b.SetMinPartHours(n); err != nil {
+					return "", err
+				}
+				return fmt.Sprintf("min_part_hours %d, was %d", n, was), nil
+			}),
+		pretendVerb(), powerVerb(cluster),
+	}
+}
+
+// setting is what a verb has changed about a builder.
+type setting struct {
+	said
+	Builder      string  `json:"builder"`
+	Version      int64   `json:"version"`
+	PartPower    int     `json:"part_power"`
+	Replicas     float64 `json:"replicas"`
+	MinPartHours int     `json:"min_part_hours"`
+	Overload     float64 `json:"overload"`
+	Ring         string  `json:"ring,omitempty"` // the ring file, where it was written
+
+	line string
+}
+
+func (a *setting) text(p *page) { p.printf("%s: %s\n", a.Builder, a.line) }
+
+func (a *setting) of(path string, b *builder.Builder) {
+	a.Builder, a.Version, a.PartPower, a.Replicas = path, b.Version(), b.PartPower(), b.Replicas()
+	a.MinPartHours, a.Overload = b.MinPartHours(), b.Overload()
+}
+
+func settingVerb(use, short, long string, set func(b *builder.File, text string) (string, error)) verb {
+	return verb{
+		use: use, short: short, long: long,
+		args:  cobra.ExactArgs(2),
+		flags: negativeSetting,
+		run: func(_ *cobra.Command, args []string) (answer, error) {
+			a := &setting{}
+			return a, change(args[0], func(b *builder.File) (err error) {
+				if a.line, err = set(b, args[1]); err != nil {
+					return err
+				}
+				a.of(args[0], b.Builder)
+				return nil
+			})
+		},
+	}
+}
+
+// negativeSetting lets a negative number be refused for what it is.
+func negativeSetting(c *cobra.Command) {
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		words := strings.Fields(err.Error())
+		if _, notNumber := strconv.ParseFloat(words[len(words)-1], 64); notNumber == nil {
+			return usage(fmt.Errorf("%s is negative", words[len(words)-1]))
+		}
+		return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
+	})
+}
+
+// overload reads 0.1 or 10%.
+func overload(text string) (float64, error) {
+	number, percent := strings.CutSuffix(text, "%")
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return 0, fmt.Errorf("overload %q is not a number, such as 0.1 or 10%%", text)
+	}
+	if percent {
+		n /= 100
+	}
+	return n, nil
+}
+
+func createVerb() verb {
+	var power, hours int
+	var replicas float64
+	var over string
+	return verb{
+		use:   "create BUILDER --part-power N --replicas R --min-part-hours H [--overload O]",
+		short: "Make a builder file with no devices",
+		long: `There will be 2^N partitions: about a hundred for each device that there will ever be is a good number,
+and it can be raised later. Each has R replicas, which need not be a whole number. A partition of which a
+replica has moved is left alone for H hours. A file that is there already is not touched.`,
+		args: cobra.ExactArgs(1),
+		flags: func(c *cobra.Command) {
+			c.Flags().IntVar(&power, "part-power", 0, "the ring has 2^`N` partitions")
+			c.Flags().Float64Var(&replicas, "replicas", 0, "`R` replicas of each partition")
+			c.Flags().IntVar(&hours, "min-part-hours", 0, "a partition that has moved is left alone for `H` hours")
+			c.Flags().StringVar(&over, "overload", "0", "by which part a device may hold more for the sake of spread, as 0.1 or 10%")
+		},
+		run: func(c *cobra.Command, args []string) (answer, error) {
+			for _, name := range []string{"part-power", "replicas", "min-part-hours"} {
+				if !c.Flags().Changed(name) {
+					return nil, fmt.Errorf("--%s is missing; see %s --help", name, c.CommandPath())
+				}
+			}
+			more, err := overload(over)
+			if err != nil {
+				return nil, err
+			}
+			a := &setting{}
+			return a, a.create(args[0], power, replicas, hours, more)
+		},
+	}
+}
+
+func (a *setting) create(path string, power int, replicas float64, hours int, overload float64) error {
+	b, err := builder.New(power, replicas, hours)
+	if err != nil {
+		return err
+	}
+	if overload != 0 {
+		if err := b.SetOverload(overload); err != nil {
+			return err
+		}
+	}
+	if err := createFile(path, b); err != nil {
+		return err
+	}
+	a.of(path, b)
+	a.line = fmt.Sprintf("made, with %s of %s replicas and no devices", some(b.Partitions(), "partition"), short(b.Replicas(), 6))
+	return nil
+}
+
+// createFile makes a builder file where there is none.
+func createFile(path string, b *builder.Builder) error {
+	err := builder.Create(path, b)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s: is there already, and was not touched", path)
+	}
+	return err
+}
+
+func pretendVerb() verb {
+	return verb{
+		use:   "pretend-min-part-hours-passed BUILDER",
+		short: "Let the next rebalance move any partition",
+		long: `For when all that moved has arrived: a replica that moves while another of its partition is still
+being copied leaves the partition with too few for a time.`,
+		args: cobra.ExactArgs(1),
+		run: func(_ *cobra.Command, args []string) (answer, error) {
+			a := &setting{line: "every partition may move at the next rebalance"}
+			return a, change(args[0], func(b *builder.File) error {
+				b.PretendMinPartHoursPassed()
+				a.of(args[0], b.Builder)
+				return nil
+			})
+		},
+	}
+}
+
+// A clusterCheck asks a running cluster what is where it does not belong.
+type clusterCheck interface {
+	// handoffs asks every storage node that the rings of a configuration name what its
+	// devices hold as handoffs. The error is of a node that could not be asked: what it
+	// holds is not known then.
+	handoffs(ctx context.Context, config string) (handoffReport, error)
+}
+
+// handoffReport is what is on handoffs in a cluster.
+type handoffReport struct {
+	Servers  int      `json:"servers"`  // that were asked
+	Handoffs int      `json:"handoffs"` // partitions held by devices that are no primaries of them
+	Where    []string `json:"where,omitempty"`
+}
+
+func powerVerb(cluster clusterCheck) verb {
+	var config string
+	var offline bool
+	return verb{
+		use:   "increase-part-power BUILDER {--cluster CONFIG | --force-offline}",
+		short: "Double the number of partitions, and write the ring",
+		long: `Both halves of each partition stay on its devices, in the same order, and as what is stored is found by its
+hash no data moves. What changes is where handoffs are looked for: nothing may be on a handoff when the ring
+takes effect. --cluster asks the nodes of a running cluster, by the configuration of one of its processes;
+--force-offline says that you have seen to it.`,
+		args: cobra.ExactArgs(1),
+		flags: func(c *cobra.Command) {
+			c.Flags().StringVar(&config, "cluster", "", "ask the cluster of this configuration `FILE` whether anything is on handoffs")
+			c.Flags().BoolVar(&offline, "force-offline", false, "do not ask: nothing is on handoffs")
+		},
+		run: func(c *cobra.Command, args []string) (answer, error) {
+			if offline == (config != "") {
+				return nil, fmt.Errorf("either --cluster or --force-offline is needed; see %s --help", c.CommandPath())
+			}
+			if config != "" {
+				report, err := cluster.handoffs(c.Context(), config)
+				if err != nil {
+					return nil, fmt.Errorf("the part power was not changed: %w", err)
+				}
+				if report.Handoffs > 0 {
+					return nil, fmt.Errorf("the part power was not changed: %s on handoffs:\n  %s",
+						some(report.Handoffs, "partition"), strings.Join(report.Where, "\n  "))
+				}
+			}
+			a := &setting{}
+			return a, a.double(args[0])
+		},
+	}
+}
+
+func (a *setting) double(path string) error {
+	return changeAndWrite(path, ringFile(path), false, func(b *builder.File) error {
+		if err := b.IncreasePartPower(); err != nil {
+			return err
+		}
+		a.of(path, b.Builder)
+		a.Ring = ringFile(path)
+		a.line = fmt.Sprintf("part power %d, %s, no replica on another device; wrote %s", b.PartPower(), some(b.Partitions(), "partition"), a.Ring)
+		return nil
+	})
+}

@@ -1,0 +1,199 @@
+package test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"martlet/ring"
+)
+
+// quickRings has every process look for newer rings all the time.
+func (c *cluster) quickRings(t *testing.T) {
+	t.Helper()
+	paths, err := filepath.Glob(c.file("*.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := regexp.MustCompile(`(?m)^folder = .*$`)
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, folder.ReplaceAll(text, []byte("$0\ncheck_every = \"200ms\"")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// ringed runs `martlet ring` on the builder of each kind of ring: a %s in the words is
+// the builder, and %d the port of the kind's servers. It returns what was printed of
+// objects.
+func (c *cluster) ringed(t *testing.T, words string) (objects string) {
+	t.Helper()
+	for kind, port := range map[string]string{"account": "6202", "container": "6201", "object": "6200"} {
+		path := c.file("rings/" + kind + ".builder")
+		line := strings.NewReplacer("%s", path, "%d", port, "%n", c.network).Replace(words)
+		code, stdout, stderr := martlet(t, append([]string{"ring"}, strings.Fields(line)...)...)
+		if code != 0 {
+			t.Fatalf("ring %s: exit status %d\n%s%s", line, code, stdout, stderr)
+		}
+		if kind == "object" {
+			objects = stdout
+		}
+	}
+	return objects
+}
+
+// settled waits until every process has the rings that are there, has each node make
+// passes, and wants everything where the rings say and all of it readable.
+func (c *cluster) settled(t *testing.T, what, tok string, want map[string]string) {
+	t.Helper()
+	places := map[string]string{"objects": "object.ring.gz", "containers": "container.ring.gz", "accounts": "account.ring.gz"}
+	poll(t, time.Minute, what, func() error {
+		for n := 1; n <= c.nodes; n++ {
+			// It may fail while some have the rings already that others have not.
+			p := start(t, "replicate", "--once", "--json", "--config", c.file(fmt.Sprintf("storage%d.toml", n)))
+			if code := p.wait(t, time.Minute); code != 0 {
+				return fmt.Errorf("node %d: exit status %d", n, code)
+			}
+		}
+		for kind, file := range places {
+			if err := c.displaced(t, kind, file); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	c.readable(t, tok, want)
+}
+
+func (c *cluster) readable(t *testing.T, tok string, want map[string]string) {
+	t.Helper()
+	for object, text := range want {
+		if a := as(t, tok, http.MethodGet, c.url()+"/v1/AUTH_test/papers/"+object, nil, http.StatusOK); string(a.body) != text {
+			t.Fatalf("%s is %.40q, want %.40q", object, a.body, text)
+		}
+	}
+}
+
+// An operator changes the rings of a running cluster: a node is taken out and comes back
+// in steps, the part power is raised, a node is lost. Data follows, and can be read all the time; and
+// what `martlet locate` prints finds it.
+func TestRingsOfARunningCluster(t *testing.T) {
+	c := newCluster(t, "--part-power", "6")
+	c.onlyPassesOnDemand(t)
+	c.quickRings(t)
+	c.start(t)
+	tok := token(t, c.url())
+	as(t, tok, http.MethodPut, c.url()+"/v1/AUTH_test/papers", nil, http.StatusCreated)
+	want := map[string]string{}
+	for i := range 80 {
+		object, text := fmt.Sprintf("o%d", i), strings.Repeat(fmt.Sprint(i, " "), 500)
+		want[object] = text
+		as(t, tok, http.MethodPut, c.url()+"/v1/AUTH_test/papers/"+object, strings.NewReader(text), http.StatusCreated)
+	}
+	c.located(t)
+
+	// Node 4 is emptied, and taken out when it holds nothing.
+	c.ringed(t, "set-weight %s %n.1.4 0 --yes")
+	c.ringed(t, "rebalance %s")
+	c.readable(t, tok, want)
+	c.settled(t, "node 4 is emptied", tok, want)
+	c.ringed(t, "remove %s %n.1.4 --yes")
+	c.ringed(t, "rebalance %s")
+
+	// It comes back, in two steps.
+	c.ringed(t, "add %s r1z4-%n.1.4:%dR%n.2.4:6203/d1 100 r1z4-%n.1.4:%dR%n.2.4:6203/d2 100")
+	if plan := c.ringed(t, "rebalance %s --dry-run --steps 2"); !strings.Contains(plan, "d6 50 d7 50") {
+		t.Errorf("the plan says\n%s", plan)
+	}
+	for _, weight := range []string{"50", "100"} {
+		c.ringed(t, "set-weight %s d6 "+weight+" d7 "+weight)
+		c.ringed(t, "pretend-min-part-hours-passed %s")
+		c.ringed(t, "rebalance %s")
+		c.readable(t, tok, want)
+		c.settled(t, "node 4 of weight "+weight, tok, want)
+	}
+
+	c.refusesPartPower(t, tok, want)
+	c.settled(t, "handoffs have gone home", tok, want)
+	c.ringed(t, "increase-part-power %s --cluster "+c.file("proxy.toml"))
+	r, err := ring.Load(c.file("rings/object.ring.gz"))
+	if err != nil || r.PartPower() != 7 {
+		t.Fatalf("part power %d, %v", r.PartPower(), err)
+	}
+	c.readable(t, tok, want)
+	c.settled(t, "twice the partitions", tok, want)
+	c.located(t)
+
+	// Node 4 dies, and what was on it is copied from the others.
+	c.storage[3].signal(t, os.Kill)
+	c.storage[3].wait(t, 10*time.Second)
+	c.nodes = 3
+	c.ringed(t, "remove %s %n.1.4 --yes")
+	c.ringed(t, "rebalance %s")
+	c.readable(t, tok, want)
+	c.settled(t, "three nodes", tok, want)
+}
+
+// refusesPartPower has something written while a node is away, and the part power not
+// raised: neither while the node can't be asked, nor while handoffs hold what is its.
+func (c *cluster) refusesPartPower(t *testing.T, tok string, want map[string]string) {
+	t.Helper()
+	path := c.file("rings/object.builder")
+	refused := func(says string) {
+		t.Helper()
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, stderr := martlet(t, "ring", "increase-part-power", path, "--cluster", c.file("proxy.toml"))
+		after, err := os.ReadFile(path)
+		if code != 2 || !strings.Contains(stderr, says) || err != nil || string(before) != string(after) {
+			t.Fatalf("exit status %d, %v\n%s%s\nwant 2, %q, and the builder as it was", code, err, stdout, stderr, says)
+		}
+	}
+	c.storage[1].signal(t, os.Kill)
+	c.storage[1].wait(t, 10*time.Second)
+	for i := range 20 {
+		object, text := fmt.Sprintf("away%d", i), fmt.Sprint("written while a node is away: ", i)
+		want[object] = text
+		as(t, tok, http.MethodPut, c.url()+"/v1/AUTH_test/papers/"+object, strings.NewReader(text), http.StatusCreated)
+	}
+	refused("a storage node does not answer")
+	c.startStorage(t, 2)
+	refused("of objects")
+}
+
+// located pastes what `martlet locate` prints: primaries have it, handoffs have not.
+func (c *cluster) located(t *testing.T) {
+	t.Helper()
+	for _, names := range []string{"AUTH_test", "AUTH_test papers", "AUTH_test papers o7"} {
+		code, stdout, stderr := martlet(t, append(append([]string{"locate"}, strings.Fields(names)...), "--config", c.file("proxy.toml"))...)
+		if code != 0 || !strings.Contains(stdout, "partition ") {
+			t.Fatalf("locate %s: exit status %d\n%s%s", names, code, stdout, stderr)
+		}
+		tried := 0
+		for line := range strings.Lines(stdout) {
+			command, isCurl := strings.CutPrefix(strings.TrimSpace(line), "curl ")
+			if !isCurl {
+				continue
+			}
+			tried++
+			got := shell(t, "", "curl -s -o /dev/null -w '%{http_code}' "+command, 20*time.Second)
+			if away := strings.HasSuffix(command, "# handoff"); away != (got == "404") {
+				t.Errorf("%s answers %s", line, got)
+			}
+		}
+		if tried < 4 {
+			t.Errorf("locate %s: %d lines to paste\n%s", names, tried, stdout)
+		}
+	}
+}
