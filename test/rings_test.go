@@ -168,7 +168,8 @@ func (c *cluster) refusesPartPower(t *testing.T, tok string, want map[string]str
 		as(t, tok, http.MethodPut, c.url()+"/v1/AUTH_test/papers/"+object, strings.NewReader(text), http.StatusCreated)
 	}
 	refused("a storage node does not answer")
-	c.startStorage(t, 2)
+	c.startStorage(t, 1)
+	c.awaitAll(t)
 	refused("of objects")
 }
 

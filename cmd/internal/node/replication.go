@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"martlet/internal/direct"
 	"martlet/internal/errs"
@@ -100,7 +101,7 @@ func (s *Storage) openReplication(p parts) error {
 	if !p.c.Replication.Enabled {
 		return nil
 	}
-	known := &peers{rings: p.rings}
+	known := &peers{rings: p.rings, keep: p.c.Replicator.ReclaimAge.D()}
 	for _, text := range p.c.Replication.Peers {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
@@ -108,6 +109,7 @@ func (s *Storage) openReplication(p parts) error {
 		}
 		known.more = append(known.more, prefix)
 	}
+	known.known(netip.Addr{}) // learns the rings of now, whenever the first peer comes
 	r, err := replicator.New(replicator.Deps{
 		Devices: p.devices, Kinds: p.replication.kinds, NodeID: p.replication.nodeID, Peer: known.known, Registry: p.o.Registry, Log: p.o.Log,
 	})
@@ -135,14 +137,17 @@ func (s *Storage) Replicate(ctx context.Context, device string) (replicator.Repo
 }
 
 // peers are the addresses that replication requests are taken from: those that the
-// rings have for a node on either network, and those that the configuration adds.
+// rings have for a node on either network, or had while this process ran, up to the
+// reclaim age ago, and those that the configuration adds. A node that was taken out of
+// the rings has still to bring what it holds to where that belongs now.
 type peers struct {
 	rings rings
 	more  []netip.Prefix
+	keep  time.Duration // how long an address is good after it has left the rings
 
 	mu    sync.Mutex
-	seen  map[string]*ring.Ring   // mu; the generations that addrs is of
-	addrs map[netip.Addr]struct{} // mu
+	seen  map[string]*ring.Ring    // mu; the generations that addrs is of
+	addrs map[netip.Addr]time.Time // mu; when it left the rings, zero while it is in one
 }
 
 func (p *peers) known(a netip.Addr) bool {
@@ -155,22 +160,32 @@ func (p *peers) known(a netip.Addr) bool {
 	if !maps.Equal(now, p.seen) {
 		p.learn(now)
 	}
-	_, ok := p.addrs[a]
-	return ok || slices.ContainsFunc(p.more, func(n netip.Prefix) bool { return n.Contains(a) })
+	left, ok := p.addrs[a]
+	return ok && (left.IsZero() || time.Since(left) < p.keep) ||
+		slices.ContainsFunc(p.more, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
 // learn reads the addresses out of new rings.
 func (p *peers) learn(all map[string]*ring.Ring) {
-	p.seen, p.addrs = all, map[netip.Addr]struct{}{}
+	addrs := map[netip.Addr]time.Time{}
 	for _, r := range all {
 		for d := range r.Devices() {
 			for _, text := range []string{d.ReplicationIP, d.IP} {
 				if a, err := netip.ParseAddr(text); err == nil {
-					p.addrs[a.Unmap()] = struct{}{}
+					addrs[a.Unmap()] = time.Time{}
 				}
 			}
 		}
 	}
+	for a, left := range p.addrs {
+		if _, ok := addrs[a]; !ok {
+			if left.IsZero() {
+				left = time.Now()
+			}
+			addrs[a] = left
+		}
+	}
+	p.seen, p.addrs = all, addrs
 }
 
 // operations adds to the admin address what an operator can ask of a storage node.
