@@ -137,4 +137,3 @@ func askHeld(ctx context.Context, client *http.Client, addr string) (map[string]
 	}
 	return devices, nil
 }
-

@@ -115,7 +115,14 @@ func (f *forecastFlags) draw(title string, c *forecast.Change) error {
 	if f.svg == "" {
 		return nil
 	}
-	return ring.WriteFile(f.svg, func(w io.Writer) error { return picture.Flows(w, title, c) })
+	cost := ""
+	if c.Bytes > 0 {
+		cost = inBytes(c.Bytes) + " to copy"
+	}
+	if c.Seconds > 0 {
+		cost += ", " + seconds(c.Seconds)
+	}
+	return ring.WriteFile(f.svg, func(w io.Writer) error { return picture.Flows(w, title, cost, c) })
 }
 
 // dryRun is what a rebalance would do.

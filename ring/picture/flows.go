@@ -24,8 +24,9 @@ type end struct {
 
 // Flows draws who gives to whom: on the left the nodes that give partitions, on the
 // right those that take them, and between them bands as wide as what flows. Zones
-// stand for nodes where there are too many, and regions for zones.
-func Flows(w io.Writer, title string, change *forecast.Change) error {
+// stand for nodes where there are too many, and regions for zones. The cost is what
+// the caption says beside how many replicas move, "" for nothing.
+func Flows(w io.Writer, title, cost string, change *forecast.Change) error {
 	kind, names, flows := groups(change)
 	drawn := 0
 	for _, f := range flows {
@@ -38,8 +39,8 @@ func Flows(w io.Writer, title string, change *forecast.Change) error {
 	if inside > 0 {
 		line += fmt.Sprintf(", %s stay within one", count(inside))
 	}
-	if change.Seconds > 0 {
-		line += fmt.Sprintf("; %s TB to copy, %s hours", n(change.Bytes/1e12), n(change.Seconds/3600))
+	if cost != "" {
+		line += "; " + cost
 	}
 	c.text("small", "start", margin, 62, line)
 	c.high = 84

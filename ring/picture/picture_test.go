@@ -160,7 +160,7 @@ func flowsOf(t *testing.T, before, after *ring.Ring) parsed {
 		t.Fatal(err)
 	}
 	var svg bytes.Buffer
-	if err := Flows(&svg, "a<b>", c); err != nil {
+	if err := Flows(&svg, "a<b>", "9 TB & more", c); err != nil {
 		t.Fatal(err)
 	}
 	return parse(t, svg.String())
@@ -191,7 +191,7 @@ func TestFlows(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := flowsOf(t, before, ringOf(t, b))
-	if p.classes["give"] != 8 || p.classes["take"] != 1 || p.classes["flow take"] != 8 || !strings.Contains(p.text, "r2 z7 10.7.0.0") {
+	if p.classes["give"] != 8 || p.classes["take"] != 1 || p.classes["flow take"] != 8 || !strings.Contains(p.text, "r2 z7 10.7.0.0") || !strings.Contains(p.text, "; 9 TB & more") {
 		t.Errorf("a new node: %v\n%s", p.classes, p.text)
 	}
 	if err := b.SetReplicas(2.5); err != nil {
