@@ -270,7 +270,7 @@ func workload(fs vfs.FS) (acked []uint64, tried uint64) {
 		if err != nil {
 			return acked, tried
 		}
-		for range 30 {
+		for range 14 {
 			n := tried
 			tried++
 			if _, err := l.Append(record(n), nil); err == nil {
@@ -295,7 +295,7 @@ func TestEveryCallFails(t *testing.T) {
 				faulty := vfs.FailAt(mem, n, options...)
 				acked, tried := workload(faulty)
 				fired = faulty.Fired()
-				for seed := range uint64(8) {
+				for seed := range uint64(4) {
 					checkAfter(t, mem.AfterCrash(seed), acked, tried, fmt.Sprintf("call %d, seed %d", n, seed))
 				}
 				checkAfter(t, mem, acked, tried, fmt.Sprintf("call %d, killed", n))
@@ -358,7 +358,7 @@ func TestCrashAnywhere(t *testing.T) {
 	for n := range calls.Calls() {
 		mem := vfs.NewMem()
 		acked, tried := workload(vfs.FailAt(mem, n, vfs.FaultForever()))
-		for seed := range uint64(10) {
+		for seed := range uint64(5) {
 			checkAfter(t, mem.AfterCrash(seed*1000+uint64(n)), acked, tried, fmt.Sprintf("call %d, seed %d", n, seed))
 		}
 	}
