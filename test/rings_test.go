@@ -114,6 +114,9 @@ func TestRingsOfARunningCluster(t *testing.T) {
 	if plan := c.ringed(t, "rebalance %s --dry-run --steps 2"); !strings.Contains(plan, "d6 50 d7 50") {
 		t.Errorf("the plan says\n%s", plan)
 	}
+	if dry := c.ringed(t, "rebalance %s --dry-run --measure --rate 10MB"); !strings.Contains(dry, "of its capacity") || !strings.Contains(dry, "at 10.0 MB/s") {
+		t.Errorf("measured, the forecast says\n%s", dry)
+	}
 	for _, weight := range []string{"50", "100"} {
 		c.ringed(t, "set-weight %s d6 "+weight+" d7 "+weight)
 		c.ringed(t, "pretend-min-part-hours-passed %s")

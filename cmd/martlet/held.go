@@ -21,8 +21,8 @@ import (
 const (
 	// askWithin is how long a storage node may take to tell what it holds.
 	askWithin = 10 * time.Minute
-	// maxHeld bounds its answer, in bytes.
-	maxHeld = 16 << 20
+	// maxAnswer bounds what it says, in bytes.
+	maxAnswer = 16 << 20
 )
 
 // storageNodes asks storage nodes on the storage network, which has to be reachable.
@@ -59,7 +59,7 @@ func (storageNodes) handoffs(ctx context.Context, file string) (report handoffRe
 	if err != nil {
 		return report, err
 	}
-	client := &http.Client{Transport: &http.Transport{}, Timeout: askWithin} // no proxy: it is the storage network
+	client := newAsker()
 	defer client.CloseIdleConnections()
 	answers := map[string]map[string]replicator.DeviceHeld{} // by address, then device
 	for _, a := range all {
@@ -111,25 +111,9 @@ func (h *handoffReport) add(a asked, devices map[string]replicator.DeviceHeld) e
 
 // askHeld asks a server what its node's devices hold.
 func askHeld(ctx context.Context, client *http.Client, addr string) (map[string]replicator.DeviceHeld, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+node.HeldPath, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := client.Do(r)
-	if err != nil {
-		return nil, fmt.Errorf("a storage node does not answer: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }() // it was only read from
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxHeld))
-	if err != nil {
-		return nil, fmt.Errorf("the answer of %s broke off: %w", addr, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %d: %s", addr, resp.StatusCode, cmp.Or(strings.TrimSpace(string(body)), http.StatusText(resp.StatusCode)))
-	}
 	var report node.HeldReport
-	if err := json.Unmarshal(body, &report); err != nil {
-		return nil, fmt.Errorf("%s: no report: %w", addr, err)
+	if err := ask(ctx, client, addr, node.HeldPath, &report); err != nil {
+		return nil, err
 	}
 	devices := map[string]replicator.DeviceHeld{}
 	for _, d := range report.Devices {
@@ -137,3 +121,63 @@ func askHeld(ctx context.Context, client *http.Client, addr string) (map[string]
 	}
 	return devices, nil
 }
+
+// ask asks a server of a storage node something that it answers as JSON.
+func ask(ctx context.Context, client *http.Client, addr, path string, into any) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return fmt.Errorf("a storage node does not answer: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }() // it was only read from
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("the answer of %s broke off: %w", addr, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answered %d: %s", addr, resp.StatusCode, cmp.Or(strings.TrimSpace(string(body)), http.StatusText(resp.StatusCode)))
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("%s: no report: %w", addr, err)
+	}
+	return nil
+}
+
+// newAsker returns a client to storage nodes; no proxy: it is the storage network.
+func newAsker() *http.Client { return &http.Client{Transport: &http.Transport{}, Timeout: askWithin} }
+
+// measured is how full the devices of a ring are: bytes on all of them together, and
+// the size of each, by address and name.
+type measured struct {
+	used  float64
+	sizes map[string]float64
+}
+
+// measure asks every storage node of a ring how full its devices are. What a device
+// can't tell is an error: the rest says little.
+func measure(ctx context.Context, r *ring.Ring) (m measured, err error) {
+	client := newAsker()
+	defer client.CloseIdleConnections()
+	m.sizes = map[string]float64{}
+	for _, a := range serversOf(r, "", "") {
+		var all []node.DeviceUsage
+		if err := ask(ctx, client, a.addr, node.UsagePath, &all); err != nil {
+			return m, err
+		}
+		for _, name := range a.devices {
+			i := slices.IndexFunc(all, func(d node.DeviceUsage) bool { return d.Device == name })
+			if i < 0 || !all[i].Mounted {
+				return m, fmt.Errorf("%s does not know how full device %s is", a.addr, name)
+			}
+			m.used += float64(all[i].Used)
+			m.sizes[a.addr+"/"+name] = float64(all[i].Size)
+		}
+	}
+	return m, nil
+}
+
+// capacity is the size of a device, 0 where it is not known.
+func (m measured) capacity(d *ring.Device) float64 { return m.sizes[d.Addr()+"/"+d.Name] }

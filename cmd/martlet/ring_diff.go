@@ -49,7 +49,7 @@ say the same, 1 where they differ, 2 for an error. A version alone is no differe
 		files:  []string{"ring.gz", "builder"},
 		naming: 2,
 		flags:  f.add,
-		run: func(_ *cobra.Command, args []string) (answer, error) {
+		run: func(c *cobra.Command, args []string) (answer, error) {
 			from, err := loadRing(args[0])
 			if err != nil {
 				return nil, err
@@ -58,7 +58,7 @@ say the same, 1 where they differ, 2 for an error. A version alone is no differe
 			if err != nil {
 				return nil, err
 			}
-			o, err := f.options(assignedIn(from))
+			o, err := f.options(c.Context(), from)
 			if err != nil {
 				return nil, err
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +42,7 @@ func (s *sizeFlag) String() string {
 type forecastFlags struct {
 	perPartition, stored, rate, capacity, perWeight sizeFlag
 	svg                                             string
-	all                                             bool
+	all, measure                                    bool
 }
 
 func (f *forecastFlags) add(c *cobra.Command) {
@@ -58,13 +59,14 @@ func (f *forecastFlags) add(c *cobra.Command) {
 		s.flag.name = "size"
 		c.Flags().Var(s.flag, s.name, s.usage)
 	}
+	c.Flags().BoolVar(&f.measure, "measure", false, "ask the storage nodes in the ring how full their devices are, and how large; instead of --stored and --capacity")
 	c.Flags().StringVar(&f.svg, "svg", "", "draw who gives to whom into `FILE`")
 	c.Flags().BoolVar(&f.all, "all", false, "list every device, however many there are")
 }
 
 // given is the name of a flag of these that was given, empty if none was.
 func (f *forecastFlags) given(c *cobra.Command) string {
-	for _, name := range []string{"bytes-per-partition", "stored", "rate", "capacity", "capacity-per-weight", "svg", "all"} {
+	for _, name := range []string{"bytes-per-partition", "stored", "rate", "capacity", "capacity-per-weight", "measure", "svg", "all"} {
 		if c.Flags().Changed(name) {
 			return name
 		}
@@ -72,14 +74,27 @@ func (f *forecastFlags) given(c *cobra.Command) string {
 	return ""
 }
 
-// options are those of a forecast for a ring that holds so many replicas.
-func (f *forecastFlags) options(assigned int) (forecast.Options, error) {
+// options are those of a forecast for a change of a ring, nil for none.
+func (f *forecastFlags) options(ctx context.Context, before *ring.Ring) (forecast.Options, error) {
+	assigned := assignedIn(before)
 	o := forecast.Options{BytesPerPartition: float64(f.perPartition.Size), Rate: float64(f.rate.Size)}
 	switch {
 	case f.perPartition.Size > 0 && f.stored.Size > 0:
 		return o, errors.New("either --bytes-per-partition or --stored tells the size of a partition")
 	case f.capacity.Size > 0 && f.perWeight.Size > 0:
 		return o, errors.New("either --capacity or --capacity-per-weight tells the size of a device")
+	case f.measure && f.perPartition.Size+f.stored.Size+f.capacity.Size+f.perWeight.Size > 0:
+		return o, errors.New("--measure tells the size of partitions and devices, so no other flag does")
+	case f.measure && assigned == 0:
+		return o, errors.New("--measure needs a ring that holds something")
+	}
+	if f.measure {
+		m, err := measure(ctx, before)
+		if err != nil {
+			return o, err
+		}
+		o.BytesPerPartition, o.Capacity = m.used/float64(assigned), m.capacity
+		return o, nil
 	}
 	if f.stored.Size > 0 && assigned > 0 {
 		o.BytesPerPartition = float64(f.stored.Size) / float64(assigned)
@@ -87,7 +102,7 @@ func (f *forecastFlags) options(assigned int) (forecast.Options, error) {
 	if o.BytesPerPartition == 0 {
 		for name, s := range map[string]sizeFlag{"rate": f.rate, "capacity": f.capacity, "capacity-per-weight": f.perWeight} {
 			if s.Size > 0 {
-				return o, fmt.Errorf("--%s needs --bytes-per-partition or --stored", name)
+				return o, fmt.Errorf("--%s needs --bytes-per-partition, --stored or --measure", name)
 			}
 		}
 	}
@@ -167,7 +182,7 @@ func stepsOf(steps []forecast.Step) []planStep {
 }
 
 // dryRunAnswer tells what a rebalance would do, or a plan of several.
-func (f *rebalanceFlags) dryRunAnswer(path string, steps bool, now time.Time) (answer, error) {
+func (f *rebalanceFlags) dryRunAnswer(ctx context.Context, path string, steps bool, now time.Time) (answer, error) {
 	b, err := load(path)
 	if err != nil {
 		return nil, err
@@ -179,7 +194,7 @@ func (f *rebalanceFlags) dryRunAnswer(path string, steps bool, now time.Time) (a
 	if err != nil {
 		return nil, err
 	}
-	o, err := f.dry.options(assignedIn(before))
+	o, err := f.dry.options(ctx, before)
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ over K rebalances. Equal builders and seeds give equal rings, so that what a dry
 				a := &balanced{}
 				return a, a.rebalance(args[0], &f, time.Now())
 			}
-			return f.dryRunAnswer(args[0], c.Flags().Changed("steps"), time.Now())
+			return f.dryRunAnswer(c.Context(), args[0], c.Flags().Changed("steps"), time.Now())
 		},
 	}
 }

@@ -255,7 +255,7 @@ func TestRingRefuses(t *testing.T) {
 		"rebalance, steps only dry":    {"rebalance object.builder --steps 2", "--steps is for --dry-run"},
 		"rebalance, seed":              {"rebalance object.builder --seed -1", "invalid argument"},
 		"dry run, two sizes":           {"rebalance object.builder --dry-run --stored 5GB --bytes-per-partition 5MB", "either --bytes-per-partition or --stored"},
-		"dry run, no size":             {"rebalance object.builder --dry-run --rate 5MB", "--rate needs --bytes-per-partition or --stored"},
+		"dry run, no size":             {"rebalance object.builder --dry-run --rate 5MB", "--rate needs --bytes-per-partition, --stored or --measure"},
 		"dry run, bad size":            {"rebalance object.builder --dry-run --stored 5XB", `"5XB" is not a size`},
 		"dry run, nothing new":         {"rebalance object.builder --dry-run --steps 3", "every device with weight holds something already"},
 		"dry run, no steps":            {"rebalance object.builder --dry-run --steps 0", "--steps 0 is not within"},

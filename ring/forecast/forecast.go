@@ -38,7 +38,8 @@ type Options struct {
 	BytesPerPartition float64
 	// Rate is how many bytes in a second a device can take, and how many it can give.
 	Rate float64
-	// Capacity tells how many bytes fit on a device; nil for unknown.
+	// Capacity tells how many bytes fit on a device, 0 where that is not known; nil for
+	// not at all.
 	Capacity func(*ring.Device) float64
 }
 

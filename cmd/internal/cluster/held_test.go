@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -44,6 +45,26 @@ func (p *probe) held(n int) (partitions, handoffs map[string]int64) {
 	return partitions, handoffs
 }
 
+// usage wants a node to tell how full its devices are.
+func (p *probe) usage(n, devices int) {
+	p.t.Helper()
+	c := p.configs[n-1]
+	resp, err := p.client.Get(fmt.Sprintf("http://%s:%d%s", c.Server.Address, c.Object.Port, node.UsagePath))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var all []node.DeviceUsage
+	err = errors.Join(json.NewDecoder(resp.Body).Decode(&all), resp.Body.Close())
+	if err != nil || len(all) != devices {
+		p.t.Fatalf("usage: %v, %+v", err, all)
+	}
+	for _, d := range all {
+		if !d.Mounted || d.Size <= 0 || d.Used <= 0 || d.Used > d.Size {
+			p.t.Errorf("usage of %+v", d)
+		}
+	}
+}
+
 // TestHeld: what is on handoffs shows while it is there, and no longer.
 func TestHeld(t *testing.T) {
 	p := startProbe(t)
@@ -71,6 +92,7 @@ func TestHeld(t *testing.T) {
 	if got := all(); got != 0 {
 		t.Errorf("%d partitions of objects are on handoffs after a pass", got)
 	}
+	p.usage(1, len(p.configs[0].Server.Devices))
 	resp, err := p.client.Post(fmt.Sprintf("http://%s:%d%s", p.configs[0].Server.Address, p.configs[0].Object.Port, node.HeldPath), "text/plain", nil)
 	if err != nil {
 		t.Fatal(err)

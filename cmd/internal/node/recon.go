@@ -8,41 +8,61 @@ import (
 	"strings"
 
 	"martlet/internal/backend"
+	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/replicator"
 )
 
-// HeldPath is where every server of a storage node says, to GET, what the node's
-// devices hold: a HeldReport as JSON. It is on the storage network, so that it can be read
-// from wherever that is reachable, and no path of data: those have more parts.
-const HeldPath = "/recon/held"
+// What every server of a storage node tells operators, to GET, as JSON. It is on the
+// storage network, so that it can be read from wherever that is reachable, and no path
+// of data: those have more parts.
+const (
+	// HeldPath is where a node says what its devices hold: a HeldReport.
+	HeldPath = "/recon/held"
+	// UsagePath is where it says how full they are: a list of DeviceUsage.
+	UsagePath = "/recon/diskusage"
+)
 
 // HeldReport is what a node's devices hold.
 type HeldReport struct {
 	Devices []replicator.DeviceHeld `json:"devices"`
 }
 
+// DeviceUsage is how full a device was when it was last looked at, all that is on it
+// together, in bytes. The keys are those of Swift's recon.
+type DeviceUsage struct {
+	Device  string `json:"device"`
+	Mounted bool   `json:"mounted"` // it is in use; if not, nothing else is known
+	Size    int64  `json:"size"`
+	Used    int64  `json:"used"`
+	Avail   int64  `json:"avail"`
+}
+
 // recon answers what operators ask of a storage node on the storage network, and
 // leaves the rest to a server.
 type recon struct {
-	node   *Storage
-	server backend.Handler
+	node    *Storage
+	devices *device.Set
+	server  backend.Handler
 }
 
 // Serve implements backend.Handler.
 func (r recon) Serve(ctx context.Context, req *backend.Request) (*backend.Response, error) {
-	if req.Path != HeldPath {
+	tell := map[string]func(context.Context) (any, error){HeldPath: r.held, UsagePath: r.usage}[req.Path]
+	if tell == nil {
 		return r.server.Serve(ctx, req)
 	}
 	switch {
 	case req.Method != "GET":
-		return nil, errs.Refuse(errs.Method, "%s takes GET", HeldPath)
+		return nil, errs.Refuse(errs.Method, "%s takes GET", req.Path)
 	case req.Length > 0 || strings.TrimSpace(req.Query) != "":
-		return nil, errs.Refuse(errs.Invalid, "%s has neither a query nor a body", HeldPath)
-	case r.node.replicator == nil:
-		return nil, errs.Refuse(errs.Unavailable, "replication is switched off on this node")
+		return nil, errs.Refuse(errs.Invalid, "%s has neither a query nor a body", req.Path)
 	}
-	body, err := json.Marshal(HeldReport{Devices: r.node.replicator.Held(ctx)})
+	report, err := tell(ctx)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(report)
 	if err != nil {
 		return nil, err
 	}
@@ -50,4 +70,23 @@ func (r recon) Serve(ctx context.Context, req *backend.Request) (*backend.Respon
 		Status: 200, Length: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
 		Header: backend.Header{{Name: backend.ContentType, Value: "application/json"}},
 	}, nil
+}
+
+func (r recon) held(ctx context.Context) (any, error) {
+	if r.node.replicator == nil {
+		return nil, errs.Refuse(errs.Unavailable, "replication is switched off on this node")
+	}
+	return HeldReport{Devices: r.node.replicator.Held(ctx)}, nil
+}
+
+func (r recon) usage(context.Context) (any, error) {
+	all := []DeviceUsage{}
+	for d := range r.devices.All() {
+		one := DeviceUsage{Device: d.Name()}
+		if u, ok := d.Usage(); ok && d.Check() == nil {
+			one = DeviceUsage{Device: d.Name(), Mounted: true, Size: u.Total, Used: u.Total - u.Free, Avail: u.Available}
+		}
+		all = append(all, one)
+	}
+	return all, nil
 }
