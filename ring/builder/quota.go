@@ -26,7 +26,7 @@ func (t *tree) apportion(partitions, total int) {
 	} else {
 		worst = t.bestBalance(ideal, partitions)
 	}
-	t.eachNode(func(n *tier) { n.settle(ideal, partitions, worst) })
+	t.eachNode(func(n *tier) { n.roundDevices(ideal, partitions, worst) })
 }
 
 // around returns the whole numbers below and above a number, which are one where it
@@ -163,8 +163,8 @@ func (t *tier) within(ideal, worst float64) (low, high int, ok bool) {
 	return low, high, low <= high
 }
 
-// settle rounds the devices of a node: within worst, holders first.
-func (t *tier) settle(ideal float64, partitions int, worst float64) {
+// roundDevices rounds the quotas of a node's devices: within worst, holders first.
+func (t *tier) roundDevices(ideal float64, partitions int, worst float64) {
 	if least, most := t.bounds(ideal, worst); t.quota < least || t.quota > most {
 		return // as they were split
 	}

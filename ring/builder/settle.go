@@ -2,7 +2,7 @@ package builder
 
 import "martlet/ring"
 
-// settle makes the rows of one step from where everything should be.
+// settler makes of where everything should be the rows of one step.
 //
 // What a partition loses and what it gets are matched so that as much as can be
 // stays within a node, else a zone, else a region. Then in each region, zone and
@@ -27,6 +27,7 @@ type move struct {
 	to   uint32
 }
 
+// settle makes the rows of one step, and says what it has done.
 func (a *assignment) settle(b *Builder) Result {
 	s := &settler{assignment: a, b: b, load: make([]int, len(b.devices))}
 	a.rows = make([][]uint32, a.replicas)
