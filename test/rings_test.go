@@ -121,6 +121,11 @@ func TestRingsOfARunningCluster(t *testing.T) {
 		c.ringed(t, "set-weight %s d6 "+weight+" d7 "+weight)
 		c.ringed(t, "pretend-min-part-hours-passed %s")
 		c.ringed(t, "rebalance %s")
+		// Whether or not the nodes have the ring yet: what it moves is on handoffs.
+		code, stdout, stderr := martlet(t, "ring", "increase-part-power", c.file("rings/object.builder"), "--cluster", c.file("proxy.toml"))
+		if code != 2 || !strings.Contains(stderr, "the part power was not changed") {
+			t.Errorf("the part power while data moves: exit status %d\n%s%s", code, stdout, stderr)
+		}
 		c.readable(t, tok, want)
 		c.settled(t, "node 4 of weight "+weight, tok, want)
 	}

@@ -16,6 +16,7 @@ import (
 	"martlet/cmd/internal/node"
 	"martlet/replicator"
 	"martlet/ring"
+	"martlet/ring/builder"
 )
 
 const (
@@ -30,59 +31,99 @@ type storageNodes struct{}
 
 // asked is a server of a storage node, and the devices that a ring has there.
 type asked struct {
-	addr, kind, policy string
-	devices            []string
+	addr, ring, kind, policy string
+	devices                  []string
 }
 
 // handoffs implements clusterCheck.
-func (storageNodes) handoffs(ctx context.Context, file string) (report handoffReport, err error) {
-	cluster, folder, err := clusterOf(file)
+func (storageNodes) handoffs(ctx context.Context, file string, b *builder.Builder) (report handoffReport, err error) {
+	rings, all, err := ringsOf(file)
 	if err != nil {
 		return report, err
 	}
-	policies, err := cluster.PolicySet()
-	if err != nil {
-		return report, err
-	}
-	var all []asked
-	add := func(name, kind, policy string) error {
-		r, err := ring.Load(filepath.Join(folder, name+".ring.gz"))
-		if err == nil {
-			all = append(all, serversOf(r, kind, policy)...)
-		}
-		return err
-	}
-	err = errors.Join(add("account", "account", ""), add("container", "container", ""))
-	for _, p := range policies.All() {
-		err = errors.Join(err, add("object"+p.Index.Suffix(), "object", p.Index.String()))
-	}
+	name, digest, err := ringOfBuilder(b, rings)
 	if err != nil {
 		return report, err
 	}
 	client := newAsker()
 	defer client.CloseIdleConnections()
-	answers := map[string]map[string]replicator.DeviceHeld{} // by address, then device
+	answers := map[string]*node.HeldReport{} // by address
 	for _, a := range all {
 		if answers[a.addr] == nil {
-			if answers[a.addr], err = askHeld(ctx, client, a.addr); err != nil {
+			answers[a.addr] = &node.HeldReport{}
+			if err := ask(ctx, client, a.addr, node.HeldPath, answers[a.addr]); err != nil {
 				return report, err
 			}
 			report.Servers++
 		}
-		if err := report.add(a, answers[a.addr]); err != nil {
+		// What it holds as handoffs it says by the ring that it has in use.
+		if got := answers[a.addr].Rings[name]; got != digest {
+			return report, fmt.Errorf("%s has another %s ring in use than %s: it has not reached it yet, or its data is on the move", a.addr, name, file)
+		}
+		if err := report.add(a, answers[a.addr].Devices); err != nil {
 			return report, err
 		}
 	}
 	return report, nil
 }
 
+// ringsOf loads the rings of a configuration, by name, and lists whom they name.
+func ringsOf(file string) (rings map[string]*ring.Ring, all []asked, err error) {
+	cluster, folder, err := clusterOf(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	policies, err := cluster.PolicySet()
+	if err != nil {
+		return nil, nil, err
+	}
+	rings = map[string]*ring.Ring{}
+	add := func(name, kind, policy string) error {
+		r, err := ring.Load(filepath.Join(folder, name+".ring.gz"))
+		if err != nil {
+			return err
+		}
+		rings[name] = r
+		for _, a := range serversOf(r) {
+			a.ring, a.kind, a.policy = name, kind, policy
+			all = append(all, a)
+		}
+		return nil
+	}
+	err = errors.Join(add("account", "account", ""), add("container", "container", ""))
+	for _, p := range policies.All() {
+		err = errors.Join(err, add("object"+p.Index.Suffix(), "object", p.Index.String()))
+	}
+	return rings, all, err
+}
+
+// ringOfBuilder finds which of a cluster's rings a builder has made, just as it is.
+func ringOfBuilder(b *builder.Builder, rings map[string]*ring.Ring) (name, digest string, err error) {
+	for d := range b.Removed() {
+		return "", "", fmt.Errorf("device %d is removed and not gone yet: rebalance first", d.ID)
+	}
+	r, err := b.Ring()
+	if err != nil {
+		return "", "", err
+	}
+	digest = r.Digest()
+	for name, other := range rings {
+		if other.Digest() == digest {
+			return name, digest, nil
+		}
+	}
+	return "", "", errors.New("none of the cluster's rings is the one that this builder makes: it is of another cluster, or the ring has not been written there")
+}
+
 // serversOf returns the addresses in a ring, with the devices there.
-func serversOf(r *ring.Ring, kind, policy string) (all []asked) {
+func serversOf(r *ring.Ring) (all []asked) {
+	places := map[string]int{}
 	for d := range r.Devices() {
-		i := slices.IndexFunc(all, func(a asked) bool { return a.addr == d.Addr() })
-		if i < 0 {
+		i, ok := places[d.Addr()]
+		if !ok {
 			i = len(all)
-			all = append(all, asked{addr: d.Addr(), kind: kind, policy: policy})
+			places[d.Addr()] = i
+			all = append(all, asked{addr: d.Addr()})
 		}
 		all[i].devices = append(all[i].devices, d.Name)
 	}
@@ -90,36 +131,32 @@ func serversOf(r *ring.Ring, kind, policy string) (all []asked) {
 }
 
 // add adds what a server has said of the data that the ring which named it is about.
-func (h *handoffReport) add(a asked, devices map[string]replicator.DeviceHeld) error {
+func (h *handoffReport) add(a asked, devices []replicator.DeviceHeld) error {
 	for _, name := range a.devices {
-		d, ok := devices[name]
-		if !ok {
-			return fmt.Errorf("%s has no device %s, which the %s ring says that it has", a.addr, name, a.kind)
+		i := slices.IndexFunc(devices, func(d replicator.DeviceHeld) bool { return d.Device == name })
+		if i < 0 {
+			return fmt.Errorf("%s has no device %s, which the %s ring says that it has", a.addr, name, a.ring)
 		}
+		d := devices[i]
 		if d.Error != "" {
 			return fmt.Errorf("what %s/%s holds is not known: %s", a.addr, name, d.Error)
 		}
+		told := a.kind == "object" // of a policy that was never used there is nothing to tell
 		for _, k := range d.Kinds {
-			if k.Kind == a.kind && k.Policy == a.policy && k.Handoffs > 0 {
+			if k.Kind != a.kind || k.Policy != a.policy {
+				continue
+			}
+			told = true
+			if k.Handoffs > 0 {
 				h.Handoffs += int(k.Handoffs)
 				h.Where = append(h.Where, fmt.Sprintf("%s/%s: %s of %ss", a.addr, name, some(int(k.Handoffs), "partition"), a.kind))
 			}
 		}
+		if !told {
+			return fmt.Errorf("%s/%s does not tell what it holds of %ss: its %s server is switched off", a.addr, name, a.kind, a.kind)
+		}
 	}
 	return nil
-}
-
-// askHeld asks a server what its node's devices hold.
-func askHeld(ctx context.Context, client *http.Client, addr string) (map[string]replicator.DeviceHeld, error) {
-	var report node.HeldReport
-	if err := ask(ctx, client, addr, node.HeldPath, &report); err != nil {
-		return nil, err
-	}
-	devices := map[string]replicator.DeviceHeld{}
-	for _, d := range report.Devices {
-		devices[d.Device] = d
-	}
-	return devices, nil
 }
 
 // ask asks a server of a storage node something that it answers as JSON.
@@ -162,7 +199,7 @@ func measure(ctx context.Context, r *ring.Ring) (m measured, err error) {
 	client := newAsker()
 	defer client.CloseIdleConnections()
 	m.sizes = map[string]float64{}
-	for _, a := range serversOf(r, "", "") {
+	for _, a := range serversOf(r) {
 		var all []node.DeviceUsage
 		if err := ask(ctx, client, a.addr, node.UsagePath, &all); err != nil {
 			return m, err

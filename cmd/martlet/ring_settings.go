@@ -207,9 +207,10 @@ being copied leaves the partition with too few for a time.`,
 // A clusterCheck asks a running cluster what is where it does not belong.
 type clusterCheck interface {
 	// handoffs asks every storage node that the rings of a configuration name what its
-	// devices hold as handoffs. The error is of a node that could not be asked: what it
-	// holds is not known then.
-	handoffs(ctx context.Context, config string) (handoffReport, error)
+	// devices hold as handoffs. The error is of a node that could not be asked, or has
+	// another ring in use than the one that the builder makes: what it holds is not
+	// known then.
+	handoffs(ctx context.Context, config string, b *builder.Builder) (handoffReport, error)
 }
 
 // handoffReport is what is on handoffs in a cluster.
@@ -238,30 +239,47 @@ takes effect. --cluster asks the nodes of a running cluster, by the configuratio
 			if offline == (config != "") {
 				return nil, fmt.Errorf("either --cluster or --force-offline is needed; see %s --help", c.CommandPath())
 			}
-			if config != "" {
-				report, err := cluster.handoffs(c.Context(), config)
-				if err != nil {
-					return nil, fmt.Errorf("the part power was not changed: %w", err)
-				}
-				if report.Handoffs > 0 {
-					return nil, fmt.Errorf("the part power was not changed: %s on handoffs:\n  %s",
-						some(report.Handoffs, "partition"), strings.Join(report.Where, "\n  "))
-				}
-			}
 			a := &setting{}
-			return a, a.double(args[0])
+			return a, a.double(args[0], func(b *builder.Builder) error { return nothingAway(c.Context(), cluster, config, b) })
 		},
 	}
 }
 
-func (a *setting) double(path string) error {
-	return changeAndWrite(path, ringFile(path), false, func(b *builder.File) error {
+// nothingAway returns an error if something of a cluster is on handoffs, or may be.
+// With no configuration nobody is asked.
+func nothingAway(ctx context.Context, cluster clusterCheck, config string, b *builder.Builder) error {
+	if config == "" {
+		return nil
+	}
+	report, err := cluster.handoffs(ctx, config, b)
+	if err != nil {
+		return fmt.Errorf("the part power was not changed: %w", err)
+	}
+	if report.Handoffs > 0 {
+		return fmt.Errorf("the part power was not changed: %s on handoffs:\n  %s",
+			some(report.Handoffs, "partition"), strings.Join(report.Where, "\n  "))
+	}
+	return nil
+}
+
+// double doubles the partitions of a builder that may be said no to, while it is
+// locked: nobody rebalances between the check and the ring.
+func (a *setting) double(path string, may func(*builder.Builder) error) error {
+	to := ringFile(path)
+	return changeAndWrite(path, to, false, func(b *builder.File) error {
+		if err := may(b.Builder); err != nil {
+			return err
+		}
 		if err := b.IncreasePartPower(); err != nil {
 			return err
 		}
 		a.of(path, b.Builder)
-		a.Ring = ringFile(path)
-		a.line = fmt.Sprintf("part power %d, %s, no replica on another device; wrote %s", b.PartPower(), some(b.Partitions(), "partition"), a.Ring)
+		a.line = fmt.Sprintf("part power %d, %s", b.PartPower(), some(b.Partitions(), "partition"))
+		if _, err := b.Ring(); errors.Is(err, builder.ErrNotBalanced) {
+			return nil // there is no ring to be written
+		}
+		a.Ring = to
+		a.line += ", no replica on another device; wrote " + to
 		return nil
 	})
 }

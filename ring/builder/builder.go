@@ -10,8 +10,9 @@
 //     target, rounded up, or fewer than that rounded down, once all is done.
 //   - What need not move stays, at the same place in the order of replicas.
 //   - Of one partition at most one replica moves in a Rebalance, and none before
-//     MinPartHours have passed since the last one did: so that the others are there
-//     while it is copied. What was on removed devices is assigned at once all the same.
+//     MinPartHours have passed since the last one did, or when it loses one because
+//     there are to be fewer: so that the others are there while it is copied. What was
+//     on removed devices is assigned at once all the same.
 //   - Equal builders given equal options end up equal.
 //
 // It leaves to others the lookup and the ring file (package ring), what a change

@@ -26,6 +26,10 @@ const (
 // version that this package reads.
 var ErrDamaged = errors.New("damaged builder file")
 
+// ErrNewer says that a builder file was written by a newer release, in a format that
+// this one does not read. It is not damaged.
+var ErrNewer = errors.New("builder file of a newer release")
+
 // file is the builder file. The checksum is over the builder's JSON without
 // spaces between its tokens, so that laying it out anew does no harm.
 type file struct {
@@ -105,7 +109,7 @@ func checksum(body []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Read reads a builder file to its end. An error wraps [ErrDamaged] or
+// Read reads a builder file to its end. An error wraps [ErrDamaged], [ErrNewer] or
 // [ring.ErrInvalid], or is the reader's own.
 func Read(r io.Reader) (*Builder, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
@@ -123,7 +127,7 @@ func Read(r io.Reader) (*Builder, error) {
 	case f.Format != fileFormat:
 		return nil, fmt.Errorf("%w: its format is %q, not %q", ErrDamaged, f.Format, fileFormat)
 	case f.Version > fileVersion:
-		return nil, fmt.Errorf("%w: format_version %d was written by a newer release; this one reads up to %d", ErrDamaged, f.Version, fileVersion)
+		return nil, fmt.Errorf("%w: its format_version is %d, this one reads up to %d", ErrNewer, f.Version, fileVersion)
 	case f.Version < 1:
 		return nil, fmt.Errorf("%w: format_version %d", ErrDamaged, f.Version)
 	}

@@ -110,6 +110,7 @@ type assignment struct {
 
 	fixed   []bool  // by partition: only what has no device may be assigned
 	locked  []bool  // by partition: because of min_part_hours
+	shrunk  []bool  // by partition: it loses a replica, since there are to be fewer
 	leaving []uint8 // by partition, the slots that have no device, or leave theirs
 
 	rows    [][]uint32 // the result
@@ -188,10 +189,12 @@ func (a *assignment) start(b *Builder, now time.Time) {
 	a.to = make([]uint32, len(a.from))
 	a.fixed = make([]bool, a.partitions)
 	a.locked = make([]bool, a.partitions)
+	a.shrunk = make([]bool, a.partitions)
 	a.leaving = make([]uint8, a.partitions)
 	for p := range a.partitions {
 		a.locked[p] = b.locked(p, now)
-		a.fixed[p] = a.locked[p]
+		a.shrunk[p] = b.shrinks(p)
+		a.fixed[p] = a.locked[p] || a.shrunk[p]
 		for r := range a.replicas {
 			slot := p*a.replicas + r
 			a.from[slot] = none
@@ -217,6 +220,16 @@ func (b *Builder) at(row, p int) uint32 {
 		return b.rows[row][p]
 	}
 	return none
+}
+
+// shrinks reports whether a partition has more replicas than it is to have.
+func (b *Builder) shrinks(p int) bool {
+	for r, row := range b.rows {
+		if p < len(row) && (r >= b.rowCount || p >= b.partitionsOf(r)) {
+			return true
+		}
+	}
+	return false
 }
 
 // homeless reports whether what is on a device has to be assigned at once.

@@ -50,12 +50,14 @@ func (a *assignment) settle(b *Builder) Result {
 
 // partition makes the moves of one partition that may be made now.
 func (s *settler) partition(p int) {
+	// One that loses a replica has one less while another moves, as if two moved.
+	forced := s.shrunk[p]
+	s.changed[p] = s.shrunk[p]
 	s.match(p)
 	if len(s.moves) == 0 {
 		return
 	}
 	best := -1
-	forced := false
 	for i, m := range s.moves {
 		if s.b.homeless(m.from) {
 			forced = true

@@ -53,7 +53,7 @@ func checkStep(before, after *Builder, r Result, now time.Time) error {
 			}
 		}
 		forced := changed - voluntary
-		if voluntary > 1 || voluntary == 1 && forced > 0 {
+		if voluntary > 1 || voluntary == 1 && (forced > 0 || len(was) > len(is)) {
 			return fmt.Errorf("partition %d: %d moved beside %d that had to: %v to %v", p, voluntary, forced, was, is)
 		}
 		if voluntary > 0 && before.locked(p, now) {
@@ -280,6 +280,24 @@ func TestReplicasByAndBy(t *testing.T) {
 		rebalance(t, b, 2)
 		if err := checkPlan(b); err != nil {
 			t.Error(err)
+		}
+	}
+	for _, fewer := range []float64{3, 1} { // nothing moves where a replica goes
+		b := b.Clone()
+		before := b.Clone()
+		if err := b.SetReplicas(fewer); err != nil {
+			t.Fatal(err)
+		}
+		r, err := b.Rebalance(Options{Seed: 1, Now: epoch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := checkStep(before, b, r, epoch); err != nil {
+			t.Errorf("down to %v: %v", fewer, err)
+		}
+		rebalance(t, b, 3)
+		if err := checkPlan(b); err != nil {
+			t.Errorf("down to %v: %v", fewer, err)
 		}
 	}
 	whole := b.Clone()

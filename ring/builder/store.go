@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -93,7 +94,14 @@ type File struct {
 
 // Open locks and reads a builder file. The error is ErrBusy where another process
 // has it open for change, or as of Load.
+//
+// A symbolic link is followed once: it is the file that it leads to that is locked
+// and replaced, so that two names of one file are one.
 func Open(path string) (*File, error) {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, err
+	}
 	for range 10 {
 		lock, err := openRegular(path)
 		if err != nil {
@@ -173,6 +181,9 @@ func (f *File) Save() error {
 	if err := f.backUp(old); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
+	if err := f.tidy(); err != nil {
+		return err
+	}
 	lock, err := replace(f.path, text.Bytes())
 	if err != nil {
 		return err
@@ -182,15 +193,38 @@ func (f *File) Save() error {
 	return err
 }
 
-// replace replaces the file at path as ring.WriteFile does, but by one that is
-// locked before it has the name. It stays open.
+// tidy removes what saves that were killed have left. Nobody else saves meanwhile.
+func (f *File) tidy() error {
+	left, err := filepath.Glob(filepath.Join(escapeGlob(filepath.Dir(f.path)), "."+escapeGlob(filepath.Base(f.path))+".*.tmp"))
+	for _, name := range left {
+		if e := os.Remove(name); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// escapeGlob makes a pattern that matches just a name.
+func escapeGlob(name string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
+}
+
+// replace replaces the file at path as ring.WriteFile does, but by one that has its
+// mode and owner, and is locked before it has the name. It stays open.
 func replace(path string, text []byte) (*os.File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return nil, err
 	}
 	_, err = f.Write(text)
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)); err == nil {
+	if was, ok := info.Sys().(*syscall.Stat_t); ok && int(was.Uid) != os.Getuid() {
+		err = errors.Join(err, f.Chown(int(was.Uid), int(was.Gid)))
+	}
+	if err = errors.Join(err, f.Chmod(info.Mode().Perm()), f.Sync(), unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
@@ -229,8 +263,10 @@ func (f *File) backUp(old []byte) error {
 	if err != nil {
 		return err
 	}
-	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !isBackup(e.Name(), base) })
-	for _, e := range entries[:max(0, len(entries)-maxBackups)] { // sorted by version, as wide as any will be
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name || !isBackup(e.Name(), base) })
+	// The oldest go: an old copy that was put back has a low version and is new.
+	slices.SortStableFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(savedAt(a.Name()), savedAt(b.Name())) })
+	for _, e := range entries[:max(0, len(entries)+1-maxBackups)] {
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -243,6 +279,12 @@ func isBackup(name, base string) bool {
 	rest, ok := strings.CutPrefix(name, base+".")
 	version, at, split := strings.Cut(rest, ".")
 	return ok && split && len(version) >= 8 && strings.Trim(version, "0123456789") == "" && strings.HasSuffix(at, "Z")
+}
+
+// savedAt is the time in the name of a backup, as text that sorts.
+func savedAt(name string) string {
+	name = strings.TrimSuffix(name, "Z")
+	return name[strings.LastIndexByte(name[:strings.LastIndexByte(name, '.')], '.')+1:]
 }
 
 func syncDir(dir string) error {

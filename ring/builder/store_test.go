@@ -195,3 +195,91 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("got %v, want %v", err, ErrDamaged)
 	}
 }
+
+// TestOldCopyIsKept: what is put back has a low version, and is not taken for old.
+func TestOldCopyIsKept(t *testing.T) {
+	path := created(t)
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(weight float64) {
+		t.Helper()
+		f := opened(t, path)
+		if err := f.SetWeight(0, weight); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Save(); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range maxBackups {
+		change(float64(n + 1))
+	}
+	if err := os.WriteFile(path, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	change(7777)
+	backups := filepath.Join(filepath.Dir(path), BackupDir)
+	kept := 0
+	for _, name := range files(t, backups) {
+		if text, err := os.ReadFile(filepath.Join(backups, name)); err == nil && string(text) == string(old) {
+			kept++
+		}
+	}
+	if n := len(files(t, backups)); n != maxBackups || kept != 1 {
+		t.Errorf("%d backups, the copy that was put back %d times among them; want %d and 1", n, kept, maxBackups)
+	}
+}
+
+// TestLinksModesAndLeftovers: a link stays one, the file keeps its mode, and what
+// killed saves have left goes.
+func TestLinksModesAndLeftovers(t *testing.T) {
+	path := created(t)
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "object.builder")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(filepath.Dir(path), ".object.builder.123.tmp")
+	other := filepath.Join(filepath.Dir(path), ".account.builder.123.tmp")
+	for _, name := range []string{left, other} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := opened(t, link)
+	if _, err := Open(path); !errors.Is(err, ErrBusy) {
+		t.Errorf("by its other name: got %v, want %v", err, ErrBusy)
+	}
+	if err := f.SetWeight(0, 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Save(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(link)
+	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("the link is %v, %v", info.Mode(), err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file is %v, %v", info.Mode(), err)
+	}
+	if again, err := Load(link); err != nil || !reflect.DeepEqual(again, f.Builder) {
+		t.Errorf("through the link: %+v, %v", again, err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what a killed save has left: %v", err)
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Errorf("another builder's: %v", err)
+	}
+}

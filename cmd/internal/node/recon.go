@@ -11,6 +11,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/replicator"
+	"martlet/ring"
 )
 
 // What every server of a storage node tells operators, to GET, as JSON. It is on the
@@ -23,9 +24,12 @@ const (
 	UsagePath = "/recon/diskusage"
 )
 
-// HeldReport is what a node's devices hold.
+// HeldReport is what a node's devices hold, by the rings that the node has in use.
 type HeldReport struct {
 	Devices []replicator.DeviceHeld `json:"devices"`
+	// Rings are the digests (ring.Ring.Digest) of those rings, by the names of their
+	// files without the ending. One that changed meanwhile is left out.
+	Rings map[string]string `json:"rings"`
 }
 
 // DeviceUsage is how full a device was when it was last looked at, all that is on it
@@ -43,6 +47,7 @@ type DeviceUsage struct {
 type recon struct {
 	node    *Storage
 	devices *device.Set
+	rings   rings
 	server  backend.Handler
 }
 
@@ -76,7 +81,17 @@ func (r recon) held(ctx context.Context) (any, error) {
 	if r.node.replicator == nil {
 		return nil, errs.Refuse(errs.Unavailable, "replication is switched off on this node")
 	}
-	return HeldReport{Devices: r.node.replicator.Held(ctx)}, nil
+	before := map[string]*ring.Ring{}
+	for name, source := range r.rings.named {
+		before[name] = source.Ring()
+	}
+	report := HeldReport{Devices: r.node.replicator.Held(ctx), Rings: map[string]string{}}
+	for name, source := range r.rings.named {
+		if now := source.Ring(); now == before[name] {
+			report.Rings[name] = now.Digest()
+		}
+	}
+	return report, nil
 }
 
 func (r recon) usage(context.Context) (any, error) {
