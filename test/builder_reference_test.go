@@ -260,6 +260,18 @@ func topologies() []topology {
 	put("disks failing one by one", 12, 3, add(racks(1, 3, 3, 4)...), change{Remove: []int{0}}, change{Remove: []int{14}}, change{Remove: []int{30}}, change{Remove: []int{31}})
 	put("a thin spread", 6, 3, add(racks(1, 4, 4, 6)...), news(1, 4, 9, 6))
 	fewest(1, 15)
+	odd := func() (d []ring.Device) {
+		for z := 1; z <= 3; z++ {
+			for n := 1; n <= 4; n++ {
+				d = append(d, slot(1, z, n, 1, float64(50+13*n*z)))
+			}
+		}
+		return d
+	}
+	put("odd weights", 8, 3, add(odd()...), add(slot(1, 1, 9, 1, 500)), add(slot(2, 1, 1, 1, 70), slot(2, 1, 2, 1, 70)))
+	put("odd weights, replaced", 8, 3, add(odd()...), change{Remove: []int{3, 7}, Add: []ring.Device{slot(1, 1, 9, 1, 500)}},
+		add(slot(2, 1, 1, 1, 70), slot(2, 1, 2, 1, 70)))
+	put("fewer replicas and a drain", 7, 3, add(racks(1, 7, 1, 1)...), change{Replicas: 2.25, Weights: map[int]float64{0: 0}})
 	put("racks one by one", 12, 3, add(racks(1, 1, 4, 4)...), add(racks(1, 2, 4, 4)[16:]...), add(racks(1, 3, 4, 4)[32:]...), add(racks(1, 4, 4, 4)[48:]...))
 	return all
 }

@@ -212,7 +212,7 @@ func TestRingRefuses(t *testing.T) {
 		"add, no file":                 {"add none.builder " + sdx + " 1", "none.builder: there is no such file; `martlet ring create` makes one"},
 		"add, ring file":               {"add object.ring.gz " + sdx + " 1", "object.ring.gz: it is a ring file, not a builder"},
 		"add, of Swift":                {"add swift.builder " + sdx + " 1", "swift.builder: it is a builder file of Swift"},
-		"add, newer":                   {"add newer.builder " + sdx + " 1", "format_version 99 was written by a newer release"},
+		"add, newer":                   {"add newer.builder " + sdx + " 1", "of a newer release: its format_version is 99"},
 		"add, damaged":                 {"add damaged.builder " + sdx + " 1", "damaged builder file: its checksum is"},
 		"add, cut short":               {"add short.builder " + sdx + " 1", "damaged builder file"},
 		"add, no weight":               {"add object.builder " + sdx, "each DEVICE needs a WEIGHT"},

@@ -174,8 +174,8 @@ func (d *division) freeFrom(group int, may func(child int32) bool) int32 {
 
 // The passes of relieve, each of which may free more than the one before.
 const (
-	movable       = iota // of partitions that may move and lose nothing else, where every tier has too many
-	spareable            // where every tier has too many, and the partition may move
+	movable       = iota // of partitions that may move and lose nothing else, where every tier has too many and none needs it
+	spareable            // where every tier has too many, none needs it, and the partition may move
 	anySpare             // where every tier has too many
 	anyReplica           // all
 	relievePasses        // how many there are
@@ -216,7 +216,7 @@ func (d *division) mayLeave(at, pass int) bool {
 	if pass <= spareable && d.fixed[p] || pass == movable && d.leaving[p] > 0 {
 		return false
 	}
-	if pass <= anySpare && d.spare(d.tier, d.slots[at]) <= 0 {
+	if pass <= anySpare && d.spare(d.tier, d.slots[at]) <= 0 || pass <= spareable && d.missed(d.tier, d.slots[at]) {
 		return false
 	}
 	g := int(d.group[at])

@@ -52,3 +52,14 @@ func (a *assignment) reserve(t *tier, p int32) {
 		}
 	}
 }
+
+// missed reports whether a tier below t that a slot is in would have fewer replicas
+// of its partition than it must without it.
+func (a *assignment) missed(t *tier, slot int32) bool {
+	for _, c := range a.chains[a.from[slot]][t.kind+1:] {
+		if a.in(c, slot/int32(a.replicas)) <= c.quota/a.partitions {
+			return true
+		}
+	}
+	return false
+}
