@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -46,7 +47,7 @@ func (b *Builder) Rebalance(o Options) (Result, error) {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
 	}
-	a, err := b.assign(o)
+	a, err := b.best(o)
 	if err != nil {
 		return Result{}, err
 	}
@@ -64,6 +65,42 @@ func (b *Builder) Rebalance(o Options) (Result, error) {
 		b.note(a.changed, o.Now)
 	}
 	return result, nil
+}
+
+// smallRing is up to how many partition-replicas several assignments are tried and
+// the one that moves least is taken. What chance costs is in proportion to the root of
+// the size: it counts where trying again costs nothing.
+const smallRing = 1 << 18
+
+// best returns the best of some assignments.
+func (b *Builder) best(o Options) (best *assignment, err error) {
+	least := 0
+	for try := range uint64(max(1, min(16, smallRing/b.total()))) {
+		a, err := b.assign(o, try)
+		if err != nil {
+			return nil, err
+		}
+		if moves := a.moves(b); best == nil || moves < least {
+			best, least = a, moves
+		}
+		if b.rows == nil || least == 0 {
+			break
+		}
+	}
+	return best, nil
+}
+
+// moves counts the replicas that are to have another device than they have.
+func (a *assignment) moves(b *Builder) (n int) {
+	for p := range a.partitions {
+		wants := a.to[p*a.replicas : (p+1)*a.replicas]
+		for r := range a.replicas {
+			if p < b.partitionsOf(r) && !slices.Contains(wants, b.at(r, p)) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // note writes down which partitions have moved, and forgets what no min_part_hours
@@ -161,12 +198,12 @@ func (t *tier) spokenFor(sum *[kinds]int) {
 }
 
 // assign works out where everything should be, by quotas, and near to where it is.
-func (b *Builder) assign(o Options) (*assignment, error) {
+func (b *Builder) assign(o Options, try uint64) (*assignment, error) {
 	a, err := b.plan()
 	if err != nil {
 		return nil, err
 	}
-	a.rng = rand.New(rand.NewPCG(o.Seed, uint64(b.partPower)<<32|uint64(b.rowCount)))
+	a.rng = rand.New(rand.NewPCG(o.Seed, try<<48|uint64(b.partPower)<<32|uint64(b.rowCount)))
 	a.start(b, o.Now)
 	all := make([]int32, 0, b.total())
 	for p := range a.partitions {
