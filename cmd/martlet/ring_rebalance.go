@@ -105,35 +105,52 @@ func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	was := b.Version()
+	to := ringFile(path)
+	stale, _ := compareRing(to, b.Builder) // before anything is moved
+	asItWas, err := b.Ring()
+	if err != nil && !errors.Is(err, builder.ErrNotBalanced) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	result, err := a.try(b.Builder, f.seed, now)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	a.Builder, a.Version = path, was // until it is saved
-	to := ringFile(path)
 	behind, devicesChanged := compareRing(to, b.Builder)
-	reshaped := b.Version() != was // rows have come or gone
+	changed := result.Changed() || b.Version() != was // by moves, or as rows have come or gone
+	little := changed && !devicesChanged && a.unasked(result) && !reshapedRing(to, b.Builder) && a.little()
 	switch {
 	case f.force:
-	case !result.Changed() && !reshaped && a.Waiting > 0:
-		a.quiet = true
-		a.warn("nothing can move yet: %s", a.waits())
-		return nil
-	case !result.Changed() && !reshaped && !behind:
-		a.quiet = true
-		a.warn("nothing to do: every device has what it should, and %s is up to date", to)
-		return nil
-	case !result.Changed() && !reshaped: // the ring file alone is behind
-	case !devicesChanged && a.unasked(result) && !reshapedRing(to, b.Builder) && a.little():
+	case little:
 		a.quiet = true
 		a.warn("nothing was saved: %s would move, for a balance of %s instead of %s and a dispersion of %s instead of %s; --force does it",
 			some(a.Moved, "replica"), fixed(a.After.Balance), fixed(a.Before.Balance), fixed(a.After.Dispersion), fixed(a.Before.Dispersion))
+		if !stale || asItWas == nil {
+			return nil
+		}
+		if err := newer(to, asItWas.Version()); err != nil {
+			return err
+		}
+		a.Ring = to
+		a.warn("%s was behind, and is version %d of the builder now", to, was)
+		return asItWas.Save(to)
+	case changed || behind:
+	case a.Waiting > 0:
+		a.quiet = true
+		a.warn("nothing can move yet: %s", a.waits())
+		return nil
+	default:
+		a.quiet = true
+		a.warn("nothing to do: every device has what it should, and %s is up to date", to)
 		return nil
 	}
 	if err := saveBoth(b, to, f.force); err != nil {
 		return err
 	}
 	a.Saved, a.Version, a.Ring = true, b.Version(), to
+	if !changed && a.Waiting > 0 {
+		a.warn("nothing can move yet: %s", a.waits())
+	}
 	a.judge()
 	return nil
 }
@@ -248,6 +265,9 @@ func (a *balanced) text(p *page) {
 func (a *balanced) did(moved, assigned, gone string) string {
 	var parts []string
 	if a.Moved+a.Assigned+len(a.Removed) == 0 {
+		if a.Waiting > 0 {
+			return "nothing can move yet"
+		}
 		return "nothing has to move"
 	}
 	if a.Moved > 0 || a.Assigned == 0 {

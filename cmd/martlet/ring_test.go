@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -361,6 +362,68 @@ func TestRingRebalanceThatDoesNothing(t *testing.T) {
 	r.want("missing", out, "wrote object.ring.gz")
 }
 
+// A ring file that is behind or missing is written whatever else waits, or is too
+// little to be done; validate names it.
+func TestRingFileIsBroughtUpToDate(t *testing.T) {
+	for name, tt := range map[string]struct {
+		spoil func(r *ringBench)
+		state string
+	}{
+		"missing": {func(r *ringBench) {
+			if err := os.Remove("object.ring.gz"); err != nil {
+				r.t.Fatal(err)
+			}
+		}, "object.ring.gz is missing"},
+		"behind": {func(r *ringBench) { r.run(0, "set-info object.builder d0 _shiny") }, "object.ring.gz is behind"},
+	} {
+		t.Run(name+", all waits", func(t *testing.T) {
+			r := newBench(t)
+			r.four()
+			r.run(0, "rebalance object.builder")
+			r.run(0, "set-weight object.builder d0 1 d1 1")
+			r.run(0, "rebalance object.builder")
+			r.run(0, "set-weight object.builder d0 100 d1 100")
+			r.run(0, "rebalance object.builder")
+			tt.spoil(r)
+			_, stderr := r.run(exitWarning, "validate object.builder")
+			r.want("validate", stderr, tt.state)
+			out, stderr := r.run(exitWarning, "rebalance object.builder")
+			r.want("rebalance", out, "nothing can move yet", "wrote object.ring.gz")
+			r.want("rebalance", stderr, "nothing can move yet: ", "for min_part_hours (1)")
+			r.run(0, "diff object.ring.gz object.builder")
+			r.run(0, "validate object.builder")
+		})
+	}
+	t.Run("behind, for little", func(t *testing.T) {
+		r := newBench(t)
+		r.run(0, "create a.builder --part-power 10 --replicas 3 --min-part-hours 0")
+		r.run(0, "add a.builder r1z1-10.0.0.1:1/a 100 r1z1-10.0.0.1:1/b 100 r1z2-10.0.0.2:1/a 100 r1z2-10.0.0.2:1/b 100 r1z3-10.0.0.3:1/a 99 r1z3-10.0.0.3:1/b 98")
+		r.run(exitWarning, "rebalance a.builder")
+		// The ring of an earlier rebalance, with the devices of now.
+		old := r.ring("a.ring.gz")
+		rows := old.Rows()
+		for _, row := range rows {
+			slices.Reverse(row)
+		}
+		var devices []*ring.Device
+		for d := range old.Devices() {
+			devices = append(devices, d)
+		}
+		spoilt, err := ring.New(ring.Data{Devices: devices, PartPower: old.PartPower(), Version: old.Version() - 1, Rows: rows})
+		if err := errors.Join(err, spoilt.Save("a.ring.gz")); err != nil {
+			t.Fatal(err)
+		}
+		r.run(0, "set-overload a.builder 1%")
+		before := r.files()[filepath.Join(r.dir, "a.builder")]
+		_, stderr := r.run(exitWarning, "rebalance a.builder")
+		r.want("little", stderr, "nothing was saved: ", "a.ring.gz was behind, and is version ")
+		r.run(0, "diff a.ring.gz a.builder")
+		if r.files()[filepath.Join(r.dir, "a.builder")] != before {
+			t.Error("the builder was saved")
+		}
+	})
+}
+
 // A builder that moves little though no device has changed: here for the overload.
 func TestRingRebalanceForLittle(t *testing.T) {
 	r := newBench(t)
@@ -448,8 +511,8 @@ func TestRingDevices(t *testing.T) {
 	r.want("write-ring", out+stderr, "wrote other.ring.gz", "device 7 is removed, but in this ring until a rebalance")
 	out, _ = r.run(0, "show object.builder")
 	r.want("show", out, "removed", "version 16, without the changes since")
-	_, stderr = r.run(0, "validate object.builder")
-	r.want("validate", stderr, "device 7 is removed, and holds")
+	_, stderr = r.run(exitWarning, "validate object.builder")
+	r.want("validate", stderr, "device 7 is removed, and holds", "object.ring.gz is behind: version 16")
 	if a := r.asJSON(exitWarning, "rebalance object.builder"); fmt.Sprint(a["removed"]) != "[0 1 7]" {
 		t.Errorf("removed %v", a["removed"])
 	}
