@@ -3,7 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -34,8 +37,8 @@ func saveBoth(b *builder.File, to string, force bool) error {
 	if err != nil && !errors.Is(err, builder.ErrNotBalanced) {
 		return err
 	}
-	if r != nil && !force {
-		if err := newer(to, r.Version()); err != nil {
+	if r != nil {
+		if err := mayWriteRing(to, r, force); err != nil {
 			return err
 		}
 	}
@@ -49,6 +52,53 @@ func saveBoth(b *builder.File, to string, force bool) error {
 		return fmt.Errorf("%s is saved, but its ring is not written (`martlet ring write-ring` does that): %w", b.Path(), err)
 	}
 	return nil
+}
+
+// mayWriteRing refuses to put a ring where something else is, or, unless forced, where
+// there is a ring that it does not follow.
+func mayWriteRing(path string, r *ring.Ring, force bool) error {
+	if err := mayReplace(path, false); err != nil || force {
+		return err
+	}
+	return newer(path, r.Version())
+}
+
+// mayReplace refuses to replace what is no earlier form of what is to be written, a ring
+// or a picture: a builder above all, which nothing could make again. Whatever writes a
+// file that is named on a command line asks it first. That a file is not the one that is
+// read follows: what is read to write a ring are builders, and to draw, builders and rings.
+func mayReplace(path string, picture bool) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s: is there and is not a regular file; it was not touched", path)
+	case info.Size() == 0:
+		return nil
+	}
+	head := firstBytes(path)
+	switch {
+	case head == "":
+		return fmt.Errorf("%s: is there and can't be read, so it was not touched", path)
+	case strings.HasPrefix(head, "{"), strings.HasPrefix(head, "\x80"), strings.HasSuffix(path, ".builder"), builderInstead(path):
+		return fmt.Errorf("%s: is there and is a builder file, or begins as one; it was not touched", path)
+	case picture && strings.HasPrefix(head, "\x1f\x8b"):
+		return fmt.Errorf("%s: is there and is a ring file; it was not touched", path)
+	case picture && !strings.HasPrefix(head, "<"):
+		return fmt.Errorf("%s: is there and is no picture; it was not touched", path)
+	}
+	return nil
+}
+
+// drawTo writes a picture.
+func drawTo(path string, draw func(io.Writer) error) error {
+	if err := mayReplace(path, true); err != nil {
+		return err
+	}
+	return ring.WriteFile(path, draw)
 }
 
 // newer refuses to put a ring of a version in the place of a newer one.
@@ -117,10 +167,8 @@ func (a *written) write(path, to string, force bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w; `martlet ring rebalance` makes its first ring", path, err)
 	}
-	if !force {
-		if err := newer(to, r.Version()); err != nil {
-			return err
-		}
+	if err := mayWriteRing(to, r, force); err != nil {
+		return err
 	}
 	for d := range b.Removed() {
 		a.note("note: device %d is removed, but in this ring until a rebalance", d.ID)
@@ -228,10 +276,8 @@ func (a *written) compose(to string, paths []string, force bool) error {
 	if err != nil {
 		return err
 	}
-	if !force {
-		if err := newer(to, r.Version()); err != nil {
-			return err
-		}
+	if err := mayWriteRing(to, r, force); err != nil {
+		return err
 	}
 	a.of(to, r)
 	return r.Save(to)

@@ -128,7 +128,7 @@ func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err
 		if !stale || asItWas == nil {
 			return nil
 		}
-		if err := newer(to, asItWas.Version()); err != nil {
+		if err := mayWriteRing(to, asItWas, false); err != nil {
 			return err
 		}
 		a.Ring = to

@@ -86,7 +86,7 @@ BALANCE is by how many per cent HELD is above what its weight alone asks for.`,
 			if err != nil || svg == "" {
 				return a, err
 			}
-			return a, ring.WriteFile(svg, func(w io.Writer) error { return picture.Fill(w, args[0], stats.Devices) })
+			return a, drawTo(svg, func(w io.Writer) error { return picture.Fill(w, args[0], stats.Devices) })
 		},
 	}
 }

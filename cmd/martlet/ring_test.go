@@ -191,6 +191,7 @@ func TestRingRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, content := range map[string]string{
+		"notes.txt":       "by hand",
 		"newer.builder":   strings.Replace(string(text), `"format_version": 2`, `"format_version": 99`, 1),
 		"damaged.builder": strings.Replace(string(text), `"weight": 100`, `"weight": 900`, 1),
 		"short.builder":   string(text[:len(text)/2]),
@@ -281,6 +282,20 @@ func TestRingRefuses(t *testing.T) {
 		"compose, builder first":       {"compose object.builder empty.builder", "object.builder: is a builder; the ring to be written comes first"},
 		"compose, not balanced":        {"compose all.ring.gz object.builder empty.builder", "component 2: not balanced yet"},
 		"compose, same regions":        {"compose all.ring.gz object.builder object.builder", "region 1 is in components 1 and 2"},
+		"write-ring, itself":           {"write-ring object.builder object.builder", "object.builder: is there and is a builder file"},
+		"write-ring, builder":          {"write-ring object.builder empty.builder --force", "empty.builder: is there and is a builder file"},
+		"write-ring, damaged builder":  {"write-ring object.builder short.builder", "short.builder: is there and is a builder file"},
+		"write-ring, of Swift":         {"write-ring object.builder swift.builder", "swift.builder: is there and is a builder file"},
+		"write-ring, folder":           {"write-ring object.builder .", ".: is there and is not a regular file"},
+		"compose, damaged builder":     {"compose short.builder object.builder", "short.builder: is there and is a builder file"},
+		"show, svg builder":            {"show object.builder --svg object.builder", "object.builder: is there and is a builder file"},
+		"show, svg ring":               {"show object.builder --svg object.ring.gz", "object.ring.gz: is there and is a ring file"},
+		"show, svg other":              {"show object.builder --svg notes.txt", "notes.txt: is there and is no picture"},
+		"show, svg folder":             {"show object.builder --svg .", ".: is there and is not a regular file"},
+		"dry run, svg builder":         {"rebalance object.builder --dry-run --svg empty.builder", "empty.builder: is there and is a builder file"},
+		"dry run, svg ring":            {"rebalance object.builder --dry-run --svg object.ring.gz", "object.ring.gz: is there and is a ring file"},
+		"diff, svg builder":            {"diff object.ring.gz object.builder --svg object.builder", "object.builder: is there and is a builder file"},
+		"diff, svg ring":               {"diff object.ring.gz object.builder --svg object.ring.gz", "object.ring.gz: is there and is a ring file"},
 		"no such verb":                 {"rebalnce object.builder", "unknown command"},
 	} {
 		r.untouched(name, func() {
