@@ -110,6 +110,8 @@ func (a *verdict) check(b *builder.Builder) ([]string, error) {
 	switch s := stateOf(ringFile(a.Builder), b); s.State {
 	case "damaged", "newer":
 		problems = append(problems, fmt.Sprintf("%s is %s", s.Path, s.State))
+	case "another":
+		problems = append(problems, fmt.Sprintf("%s is of version %d too, but was made from another builder", s.Path, s.Version))
 	case "missing":
 		a.warn("%s is missing; `martlet ring write-ring` writes it", s.Path)
 	case "behind":

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +40,7 @@ over K rebalances. Equal builders and seeds give equal rings, so that what a dry
 		args: cobra.ExactArgs(1),
 		flags: func(c *cobra.Command) {
 			c.Flags().Uint64Var(&f.seed, "seed", 0, "choose by chance with this seed")
-			c.Flags().BoolVar(&f.force, "force", false, "save and write even if it changes little, or the ring that is there is newer")
+			c.Flags().BoolVar(&f.force, "force", false, "save and write even if it changes little, or the ring that is there is newer, or another of the same version")
 			c.Flags().BoolVar(&f.dryRun, "dry-run", false, "tell what would happen, and write nothing")
 			c.Flags().IntVar(&f.steps, "steps", 0, "with --dry-run: plan to bring new devices in over `K` rebalances")
 			f.dry.add(c)
@@ -297,12 +296,11 @@ func compareRing(path string, b *builder.Builder) (behind, devices bool) {
 	if err != nil {
 		return true, true
 	}
-	devices = !slices.EqualFunc(slices.Collect(file.Devices()), slices.Collect(own.Devices()), func(a, b *ring.Device) bool { return *a == *b })
+	devices = !sameDevices(file, own)
 	for range b.Removed() {
 		devices = true // in both, but not for long
 	}
-	same := file.PartPower() == own.PartPower() && slices.EqualFunc(file.Rows(), own.Rows(), slices.Equal[[]uint32])
-	return devices || !same, devices
+	return devices || !sameRing(file, own), devices
 }
 
 // reshapedRing reports whether a ring file has another number of partitions or replicas

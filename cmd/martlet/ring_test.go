@@ -488,6 +488,50 @@ func TestRingNewerThanBuilder(t *testing.T) {
 	}
 }
 
+// A ring of the same version that says something else is not replaced, nor a composed
+// one by its components in another order.
+func TestRingOfTheSameVersion(t *testing.T) {
+	r := newBench(t)
+	r.four()
+	made, err := os.ReadFile("object.builder")
+	if err := errors.Join(err, os.WriteFile("other.builder", made, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	r.run(0, "create far.builder --part-power 8 --replicas 3 --min-part-hours 1")
+	r.run(0, "add far.builder r2z1-10.2.0.1:6200/sdb 1 r2z2-10.2.0.2:6200/sdb 1 r2z3-10.2.0.3:6200/sdb 1")
+	r.run(0, "rebalance far.builder")
+	r.run(0, "rebalance object.builder --seed 1")
+	r.run(0, "rebalance other.builder --seed 2")
+	r.run(0, "compose all.ring.gz object.builder far.builder")
+	r.run(0, "compose all.ring.gz object.builder far.builder") // it is the same
+	r.run(0, "write-ring object.builder")
+	refused := func(line, want string) {
+		r.untouched(line, func() {
+			_, stderr := r.run(exitError, line)
+			r.want(line, stderr, want, "--force writes all the same")
+		})
+	}
+	const another = "is of version 9 too, and says something else"
+	refused("write-ring other.builder object.ring.gz", "object.ring.gz "+another)
+	refused("compose all.ring.gz other.builder far.builder", "all.ring.gz is of version ")
+	refused("compose all.ring.gz far.builder object.builder", "all.ring.gz is of version ")
+	r.run(0, "set-info far.builder d0 _new")
+	refused("compose all.ring.gz far.builder object.builder", "all.ring.gz has component 2 before component 1")
+	r.run(0, "compose all.ring.gz object.builder far.builder")
+	r.run(0, "compose all.ring.gz far.builder object.builder --force")
+
+	r.run(0, "write-ring other.builder object.ring.gz --force")
+	refused("rebalance object.builder", "object.ring.gz "+another)
+	out, _ := r.run(0, "show object.builder")
+	r.want("show", out, "version 9, but not the builder's")
+	var stdout, stderr bytes.Buffer
+	if code := run([]string{"ring", "validate", "object.builder"}, &stdout, &stderr); code != exitError || !strings.Contains(stderr.String(), "made from another builder") {
+		t.Errorf("validate: exit status %d\n%s%s", code, stdout.String(), stderr.String())
+	}
+	r.run(0, "rebalance object.builder --force")
+	r.run(0, "validate object.builder")
+}
+
 func TestRingDevices(t *testing.T) {
 	r := newBench(t)
 	r.four()
