@@ -3,7 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -34,8 +38,8 @@ func saveBoth(b *builder.File, to string, force bool) error {
 	if err != nil && !errors.Is(err, builder.ErrNotBalanced) {
 		return err
 	}
-	if r != nil && !force {
-		if err := newer(to, r.Version()); err != nil {
+	if r != nil {
+		if err := mayWriteRing(to, r, force); err != nil {
 			return err
 		}
 	}
@@ -51,15 +55,79 @@ func saveBoth(b *builder.File, to string, force bool) error {
 	return nil
 }
 
-// newer refuses to put a ring of a version in the place of a newer one.
-func newer(path string, version int64) error {
-	r, err := ring.Load(path)
-	if err != nil || r.Version() <= version {
-		return nil //nolint:nilerr // what is no ring may be replaced by one
+// mayWriteRing refuses to put a ring where something else is, or, unless forced, where
+// there is a ring that it does not follow.
+func mayWriteRing(path string, r *ring.Ring, force bool) error {
+	if err := mayReplace(path, false); err != nil || force {
+		return err
 	}
-	return fmt.Errorf("%s is of version %d, newer than %d: it was made from another builder, or this one is an old copy. "+
-		"Processes refuse an older ring. `martlet ring import` makes a builder of the ring; --force writes all the same",
-		path, r.Version(), version)
+	return follows(path, r)
+}
+
+// mayReplace refuses to replace what is no earlier form of what is to be written, a ring
+// or a picture: a builder above all, which nothing could make again. Whatever writes a
+// file that is named on a command line asks it first. That a file is not the one that is
+// read follows: what is read to write a ring are builders, and to draw, builders and rings.
+func mayReplace(path string, picture bool) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s: is there and is not a regular file; it was not touched", path)
+	case info.Size() == 0:
+		return nil
+	}
+	head := firstBytes(path)
+	switch {
+	case head == "":
+		return fmt.Errorf("%s: is there and can't be read, so it was not touched", path)
+	case strings.HasPrefix(head, "{"), strings.HasPrefix(head, "\x80"), strings.HasSuffix(path, ".builder"), builderInstead(path):
+		return fmt.Errorf("%s: is there and is a builder file, or begins as one; it was not touched", path)
+	case picture && strings.HasPrefix(head, "\x1f\x8b"):
+		return fmt.Errorf("%s: is there and is a ring file; it was not touched", path)
+	case picture && !strings.HasPrefix(head, "<"):
+		return fmt.Errorf("%s: is there and is no picture; it was not touched", path)
+	}
+	return nil
+}
+
+// drawTo writes a picture.
+func drawTo(path string, draw func(io.Writer) error) error {
+	if err := mayReplace(path, true); err != nil {
+		return err
+	}
+	return ring.WriteFile(path, draw)
+}
+
+// follows refuses to put a ring in the place of a newer one, or of another one of the
+// same version, as nobody could tell then which of the two a process has.
+func follows(path string, r *ring.Ring) error {
+	there, err := ring.Load(path)
+	switch {
+	case err != nil:
+		return nil //nolint:nilerr // what is no ring may be replaced by one
+	case there.Version() > r.Version():
+		return fmt.Errorf("%s is of version %d, newer than %d: it was made from another builder, or this one is an old copy. "+
+			"Processes refuse an older ring. `martlet ring import` makes a builder of the ring; --force writes all the same",
+			path, there.Version(), r.Version())
+	case there.Version() == r.Version() && !sameRing(there, r):
+		return fmt.Errorf("%s is of version %d too, and says something else: it was made from another builder, or this one is another copy. "+
+			"Nobody could tell by the version which of the two a process has. "+
+			"`martlet ring diff` tells what differs; --force writes all the same", path, r.Version())
+	}
+	return nil
+}
+
+// sameRing reports whether two rings differ in nothing but perhaps the version.
+func sameRing(a, b *ring.Ring) bool {
+	return sameDevices(a, b) && a.PartPower() == b.PartPower() && slices.EqualFunc(a.Rows(), b.Rows(), slices.Equal[[]uint32])
+}
+
+func sameDevices(a, b *ring.Ring) bool {
+	return slices.EqualFunc(slices.Collect(a.Devices()), slices.Collect(b.Devices()), func(a, b *ring.Device) bool { return *a == *b })
 }
 
 // written is a ring file that was written.
@@ -94,7 +162,7 @@ func writeVerb() verb {
 beside the builder.`,
 		args: cobra.RangeArgs(1, 2),
 		flags: func(c *cobra.Command) {
-			c.Flags().BoolVar(&force, "force", false, "also where the ring that is there is newer")
+			c.Flags().BoolVar(&force, "force", false, "also where the ring that is there is newer, or another of the same version")
 		},
 		run: func(_ *cobra.Command, args []string) (a answer, err error) {
 			to := ringFile(args[0])
@@ -117,10 +185,8 @@ func (a *written) write(path, to string, force bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w; `martlet ring rebalance` makes its first ring", path, err)
 	}
-	if !force {
-		if err := newer(to, r.Version()); err != nil {
-			return err
-		}
+	if err := mayWriteRing(to, r, force); err != nil {
+		return err
 	}
 	for d := range b.Removed() {
 		a.note("note: device %d is removed, but in this ring until a rebalance", d.ID)
@@ -201,7 +267,7 @@ again after each, with the builders in the same order.`,
 		files:  []string{"ring.gz", "builder"},
 		naming: -1,
 		flags: func(c *cobra.Command) {
-			c.Flags().BoolVar(&force, "force", false, "also where the ring that is there is newer")
+			c.Flags().BoolVar(&force, "force", false, "also where the ring that is there is newer, or another of the same version")
 		},
 		run: func(_ *cobra.Command, args []string) (answer, error) {
 			a := &written{}
@@ -228,13 +294,49 @@ func (a *written) compose(to string, paths []string, force bool) error {
 	if err != nil {
 		return err
 	}
+	if err := mayWriteRing(to, r, force); err != nil {
+		return err
+	}
 	if !force {
-		if err := newer(to, r.Version()); err != nil {
+		if err := sameOrder(to, components); err != nil {
 			return err
 		}
 	}
 	a.of(to, r)
 	return r.Save(to)
+}
+
+// sameOrder refuses components in another order than they have in a ring file: every
+// device would have another id, and every replica another place. What a component is, is
+// known by its regions, as no two have one in common.
+func sameOrder(path string, components []*builder.Builder) error {
+	there, err := ring.Load(path)
+	if err != nil {
+		return nil //nolint:nilerr // there is no order yet
+	}
+	of := map[int]int{} // by region, its component
+	for n, c := range components {
+		for d := range c.Devices() {
+			of[d.Region] = n
+		}
+	}
+	regions := map[int]int{} // by id
+	for d := range there.Devices() {
+		regions[d.ID] = d.Region
+	}
+	last := 0
+	for _, row := range there.Rows() {
+		n, ok := of[regions[int(row[0])]]
+		if !ok {
+			continue
+		}
+		if n < last {
+			return fmt.Errorf("%s has component %d before component %d: compose them in the order that they are in there. "+
+				"In another one every replica has another place; --force writes all the same", path, last+1, n+1)
+		}
+		last = n
+	}
+	return nil
 }
 
 // builderInstead reports whether there is a builder at a path that a ring is to have.

@@ -137,7 +137,7 @@ func (f *forecastFlags) draw(title string, c *forecast.Change) error {
 	if c.Seconds > 0 {
 		cost += ", " + seconds(c.Seconds)
 	}
-	return ring.WriteFile(f.svg, func(w io.Writer) error { return picture.Flows(w, title, cost, c) })
+	return drawTo(f.svg, func(w io.Writer) error { return picture.Flows(w, title, cost, c) })
 }
 
 // dryRun is what a rebalance would do.

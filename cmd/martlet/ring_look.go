@@ -35,7 +35,8 @@ func validateVerb() verb {
 		use:   "validate BUILDER",
 		short: "Check that every replica has a device, and no device a partition twice",
 		long: `Prints what is wrong, with exit status 2. What a rebalance has yet to do is no mistake: partitions on
-devices that are removed, or fewer replicas than were set.`,
+devices that are removed, or fewer replicas than were set. Where the ring file is behind the builder, or
+missing, it warns, with exit status 1.`,
 		args: cobra.ExactArgs(1),
 		run: func(_ *cobra.Command, args []string) (answer, error) {
 			b, err := load(args[0])
@@ -106,8 +107,15 @@ func (a *verdict) check(b *builder.Builder) ([]string, error) {
 	if target != b.Total() {
 		problems = append(problems, fmt.Sprintf("the targets of the devices add up to %d, there are %d replicas", target, b.Total()))
 	}
-	if s := stateOf(ringFile(a.Builder), b); s.State == "damaged" || s.State == "newer" {
+	switch s := stateOf(ringFile(a.Builder), b); s.State {
+	case "damaged", "newer":
 		problems = append(problems, fmt.Sprintf("%s is %s", s.Path, s.State))
+	case "another":
+		problems = append(problems, fmt.Sprintf("%s is of version %d too, but was made from another builder", s.Path, s.Version))
+	case "missing":
+		a.warn("%s is missing; `martlet ring write-ring` writes it", s.Path)
+	case "behind":
+		a.warn("%s is behind: version %d, without the changes since; rebalance, or write-ring, brings it up to date", s.Path, s.Version)
 	}
 	return problems, nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +40,7 @@ over K rebalances. Equal builders and seeds give equal rings, so that what a dry
 		args: cobra.ExactArgs(1),
 		flags: func(c *cobra.Command) {
 			c.Flags().Uint64Var(&f.seed, "seed", 0, "choose by chance with this seed")
-			c.Flags().BoolVar(&f.force, "force", false, "save and write even if it changes little, or the ring that is there is newer")
+			c.Flags().BoolVar(&f.force, "force", false, "save and write even if it changes little, or the ring that is there is newer, or another of the same version")
 			c.Flags().BoolVar(&f.dryRun, "dry-run", false, "tell what would happen, and write nothing")
 			c.Flags().IntVar(&f.steps, "steps", 0, "with --dry-run: plan to bring new devices in over `K` rebalances")
 			f.dry.add(c)
@@ -105,35 +104,52 @@ func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	was := b.Version()
+	to := ringFile(path)
+	stale, _ := compareRing(to, b.Builder) // before anything is moved
+	asItWas, err := b.Ring()
+	if err != nil && !errors.Is(err, builder.ErrNotBalanced) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	result, err := a.try(b.Builder, f.seed, now)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	a.Builder, a.Version = path, was // until it is saved
-	to := ringFile(path)
 	behind, devicesChanged := compareRing(to, b.Builder)
-	reshaped := b.Version() != was // rows have come or gone
+	changed := result.Changed() || b.Version() != was // by moves, or as rows have come or gone
+	little := changed && !devicesChanged && a.unasked(result) && !reshapedRing(to, b.Builder) && a.little()
 	switch {
 	case f.force:
-	case !result.Changed() && !reshaped && a.Waiting > 0:
-		a.quiet = true
-		a.warn("nothing can move yet: %s", a.waits())
-		return nil
-	case !result.Changed() && !reshaped && !behind:
-		a.quiet = true
-		a.warn("nothing to do: every device has what it should, and %s is up to date", to)
-		return nil
-	case !result.Changed() && !reshaped: // the ring file alone is behind
-	case !devicesChanged && a.unasked(result) && !reshapedRing(to, b.Builder) && a.little():
+	case little:
 		a.quiet = true
 		a.warn("nothing was saved: %s would move, for a balance of %s instead of %s and a dispersion of %s instead of %s; --force does it",
 			some(a.Moved, "replica"), fixed(a.After.Balance), fixed(a.Before.Balance), fixed(a.After.Dispersion), fixed(a.Before.Dispersion))
+		if !stale || asItWas == nil {
+			return nil
+		}
+		if err := mayWriteRing(to, asItWas, false); err != nil {
+			return err
+		}
+		a.Ring = to
+		a.warn("%s was behind, and is version %d of the builder now", to, was)
+		return asItWas.Save(to)
+	case changed || behind:
+	case a.Waiting > 0:
+		a.quiet = true
+		a.warn("nothing can move yet: %s", a.waits())
+		return nil
+	default:
+		a.quiet = true
+		a.warn("nothing to do: every device has what it should, and %s is up to date", to)
 		return nil
 	}
 	if err := saveBoth(b, to, f.force); err != nil {
 		return err
 	}
 	a.Saved, a.Version, a.Ring = true, b.Version(), to
+	if !changed && a.Waiting > 0 {
+		a.warn("nothing can move yet: %s", a.waits())
+	}
 	a.judge()
 	return nil
 }
@@ -248,6 +264,9 @@ func (a *balanced) text(p *page) {
 func (a *balanced) did(moved, assigned, gone string) string {
 	var parts []string
 	if a.Moved+a.Assigned+len(a.Removed) == 0 {
+		if a.Waiting > 0 {
+			return "nothing can move yet"
+		}
 		return "nothing has to move"
 	}
 	if a.Moved > 0 || a.Assigned == 0 {
@@ -277,12 +296,11 @@ func compareRing(path string, b *builder.Builder) (behind, devices bool) {
 	if err != nil {
 		return true, true
 	}
-	devices = !slices.EqualFunc(slices.Collect(file.Devices()), slices.Collect(own.Devices()), func(a, b *ring.Device) bool { return *a == *b })
+	devices = !sameDevices(file, own)
 	for range b.Removed() {
 		devices = true // in both, but not for long
 	}
-	same := file.PartPower() == own.PartPower() && slices.EqualFunc(file.Rows(), own.Rows(), slices.Equal[[]uint32])
-	return devices || !same, devices
+	return devices || !sameRing(file, own), devices
 }
 
 // reshapedRing reports whether a ring file has another number of partitions or replicas

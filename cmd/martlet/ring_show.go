@@ -48,7 +48,7 @@ type shown struct {
 type ringState struct {
 	Path    string `json:"path"`
 	Version int64  `json:"version"`
-	State   string `json:"state"` // current, behind, newer, missing or damaged
+	State   string `json:"state"` // current, behind, newer, another (of the same version), missing or damaged
 }
 
 // deviceView is how a device stands.
@@ -86,7 +86,7 @@ BALANCE is by how many per cent HELD is above what its weight alone asks for.`,
 			if err != nil || svg == "" {
 				return a, err
 			}
-			return a, ring.WriteFile(svg, func(w io.Writer) error { return picture.Fill(w, args[0], stats.Devices) })
+			return a, drawTo(svg, func(w io.Writer) error { return picture.Fill(w, args[0], stats.Devices) })
 		},
 	}
 }
@@ -167,6 +167,8 @@ func stateOf(path string, b *builder.Builder) ringState {
 		switch {
 		case s.Version > b.Version():
 			s.State = "newer"
+		case s.Version == b.Version() && !same(r, b):
+			s.State = "another"
 		case behind:
 			s.State = "behind"
 		default:
@@ -174,6 +176,12 @@ func stateOf(path string, b *builder.Builder) ringState {
 		}
 	}
 	return s
+}
+
+// same reports whether a ring is what a builder has.
+func same(r *ring.Ring, b *builder.Builder) bool {
+	own, err := b.Ring()
+	return err == nil && sameRing(r, own)
 }
 
 // inTree orders devices as a tree has them.
@@ -278,6 +286,8 @@ func (a *shown) ringText() string {
 		return "damaged; write-ring writes it anew"
 	case "newer":
 		return fmt.Sprintf("version %d, newer than the builder: made from another", a.Ring.Version)
+	case "another":
+		return fmt.Sprintf("version %d, but not the builder's: made from another", a.Ring.Version)
 	case "behind":
 		return fmt.Sprintf("version %d, without the changes since", a.Ring.Version)
 	}

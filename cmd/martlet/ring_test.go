@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -190,6 +191,7 @@ func TestRingRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, content := range map[string]string{
+		"notes.txt":       "by hand",
 		"newer.builder":   strings.Replace(string(text), `"format_version": 2`, `"format_version": 99`, 1),
 		"damaged.builder": strings.Replace(string(text), `"weight": 100`, `"weight": 900`, 1),
 		"short.builder":   string(text[:len(text)/2]),
@@ -280,6 +282,20 @@ func TestRingRefuses(t *testing.T) {
 		"compose, builder first":       {"compose object.builder empty.builder", "object.builder: is a builder; the ring to be written comes first"},
 		"compose, not balanced":        {"compose all.ring.gz object.builder empty.builder", "component 2: not balanced yet"},
 		"compose, same regions":        {"compose all.ring.gz object.builder object.builder", "region 1 is in components 1 and 2"},
+		"write-ring, itself":           {"write-ring object.builder object.builder", "object.builder: is there and is a builder file"},
+		"write-ring, builder":          {"write-ring object.builder empty.builder --force", "empty.builder: is there and is a builder file"},
+		"write-ring, damaged builder":  {"write-ring object.builder short.builder", "short.builder: is there and is a builder file"},
+		"write-ring, of Swift":         {"write-ring object.builder swift.builder", "swift.builder: is there and is a builder file"},
+		"write-ring, folder":           {"write-ring object.builder .", ".: is there and is not a regular file"},
+		"compose, damaged builder":     {"compose short.builder object.builder", "short.builder: is there and is a builder file"},
+		"show, svg builder":            {"show object.builder --svg object.builder", "object.builder: is there and is a builder file"},
+		"show, svg ring":               {"show object.builder --svg object.ring.gz", "object.ring.gz: is there and is a ring file"},
+		"show, svg other":              {"show object.builder --svg notes.txt", "notes.txt: is there and is no picture"},
+		"show, svg folder":             {"show object.builder --svg .", ".: is there and is not a regular file"},
+		"dry run, svg builder":         {"rebalance object.builder --dry-run --svg empty.builder", "empty.builder: is there and is a builder file"},
+		"dry run, svg ring":            {"rebalance object.builder --dry-run --svg object.ring.gz", "object.ring.gz: is there and is a ring file"},
+		"diff, svg builder":            {"diff object.ring.gz object.builder --svg object.builder", "object.builder: is there and is a builder file"},
+		"diff, svg ring":               {"diff object.ring.gz object.builder --svg object.ring.gz", "object.ring.gz: is there and is a ring file"},
 		"no such verb":                 {"rebalnce object.builder", "unknown command"},
 	} {
 		r.untouched(name, func() {
@@ -361,6 +377,68 @@ func TestRingRebalanceThatDoesNothing(t *testing.T) {
 	r.want("missing", out, "wrote object.ring.gz")
 }
 
+// A ring file that is behind or missing is written whatever else waits, or is too
+// little to be done; validate names it.
+func TestRingFileIsBroughtUpToDate(t *testing.T) {
+	for name, tt := range map[string]struct {
+		spoil func(r *ringBench)
+		state string
+	}{
+		"missing": {func(r *ringBench) {
+			if err := os.Remove("object.ring.gz"); err != nil {
+				r.t.Fatal(err)
+			}
+		}, "object.ring.gz is missing"},
+		"behind": {func(r *ringBench) { r.run(0, "set-info object.builder d0 _shiny") }, "object.ring.gz is behind"},
+	} {
+		t.Run(name+", all waits", func(t *testing.T) {
+			r := newBench(t)
+			r.four()
+			r.run(0, "rebalance object.builder")
+			r.run(0, "set-weight object.builder d0 1 d1 1")
+			r.run(0, "rebalance object.builder")
+			r.run(0, "set-weight object.builder d0 100 d1 100")
+			r.run(0, "rebalance object.builder")
+			tt.spoil(r)
+			_, stderr := r.run(exitWarning, "validate object.builder")
+			r.want("validate", stderr, tt.state)
+			out, stderr := r.run(exitWarning, "rebalance object.builder")
+			r.want("rebalance", out, "nothing can move yet", "wrote object.ring.gz")
+			r.want("rebalance", stderr, "nothing can move yet: ", "for min_part_hours (1)")
+			r.run(0, "diff object.ring.gz object.builder")
+			r.run(0, "validate object.builder")
+		})
+	}
+	t.Run("behind, for little", func(t *testing.T) {
+		r := newBench(t)
+		r.run(0, "create a.builder --part-power 10 --replicas 3 --min-part-hours 0")
+		r.run(0, "add a.builder r1z1-10.0.0.1:1/a 100 r1z1-10.0.0.1:1/b 100 r1z2-10.0.0.2:1/a 100 r1z2-10.0.0.2:1/b 100 r1z3-10.0.0.3:1/a 99 r1z3-10.0.0.3:1/b 98")
+		r.run(exitWarning, "rebalance a.builder")
+		// The ring of an earlier rebalance, with the devices of now.
+		old := r.ring("a.ring.gz")
+		rows := old.Rows()
+		for _, row := range rows {
+			slices.Reverse(row)
+		}
+		var devices []*ring.Device
+		for d := range old.Devices() {
+			devices = append(devices, d)
+		}
+		spoilt, err := ring.New(ring.Data{Devices: devices, PartPower: old.PartPower(), Version: old.Version() - 1, Rows: rows})
+		if err := errors.Join(err, spoilt.Save("a.ring.gz")); err != nil {
+			t.Fatal(err)
+		}
+		r.run(0, "set-overload a.builder 1%")
+		before := r.files()[filepath.Join(r.dir, "a.builder")]
+		_, stderr := r.run(exitWarning, "rebalance a.builder")
+		r.want("little", stderr, "nothing was saved: ", "a.ring.gz was behind, and is version ")
+		r.run(0, "diff a.ring.gz a.builder")
+		if r.files()[filepath.Join(r.dir, "a.builder")] != before {
+			t.Error("the builder was saved")
+		}
+	})
+}
+
 // A builder that moves little though no device has changed: here for the overload.
 func TestRingRebalanceForLittle(t *testing.T) {
 	r := newBench(t)
@@ -410,6 +488,50 @@ func TestRingNewerThanBuilder(t *testing.T) {
 	}
 }
 
+// A ring of the same version that says something else is not replaced, nor a composed
+// one by its components in another order.
+func TestRingOfTheSameVersion(t *testing.T) {
+	r := newBench(t)
+	r.four()
+	made, err := os.ReadFile("object.builder")
+	if err := errors.Join(err, os.WriteFile("other.builder", made, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	r.run(0, "create far.builder --part-power 8 --replicas 3 --min-part-hours 1")
+	r.run(0, "add far.builder r2z1-10.2.0.1:6200/sdb 1 r2z2-10.2.0.2:6200/sdb 1 r2z3-10.2.0.3:6200/sdb 1")
+	r.run(0, "rebalance far.builder")
+	r.run(0, "rebalance object.builder --seed 1")
+	r.run(0, "rebalance other.builder --seed 2")
+	r.run(0, "compose all.ring.gz object.builder far.builder")
+	r.run(0, "compose all.ring.gz object.builder far.builder") // it is the same
+	r.run(0, "write-ring object.builder")
+	refused := func(line, want string) {
+		r.untouched(line, func() {
+			_, stderr := r.run(exitError, line)
+			r.want(line, stderr, want, "--force writes all the same")
+		})
+	}
+	const another = "is of version 9 too, and says something else"
+	refused("write-ring other.builder object.ring.gz", "object.ring.gz "+another)
+	refused("compose all.ring.gz other.builder far.builder", "all.ring.gz is of version ")
+	refused("compose all.ring.gz far.builder object.builder", "all.ring.gz is of version ")
+	r.run(0, "set-info far.builder d0 _new")
+	refused("compose all.ring.gz far.builder object.builder", "all.ring.gz has component 2 before component 1")
+	r.run(0, "compose all.ring.gz object.builder far.builder")
+	r.run(0, "compose all.ring.gz far.builder object.builder --force")
+
+	r.run(0, "write-ring other.builder object.ring.gz --force")
+	refused("rebalance object.builder", "object.ring.gz "+another)
+	out, _ := r.run(0, "show object.builder")
+	r.want("show", out, "version 9, but not the builder's")
+	var stdout, stderr bytes.Buffer
+	if code := run([]string{"ring", "validate", "object.builder"}, &stdout, &stderr); code != exitError || !strings.Contains(stderr.String(), "made from another builder") {
+		t.Errorf("validate: exit status %d\n%s%s", code, stdout.String(), stderr.String())
+	}
+	r.run(0, "rebalance object.builder --force")
+	r.run(0, "validate object.builder")
+}
+
 func TestRingDevices(t *testing.T) {
 	r := newBench(t)
 	r.four()
@@ -448,8 +570,8 @@ func TestRingDevices(t *testing.T) {
 	r.want("write-ring", out+stderr, "wrote other.ring.gz", "device 7 is removed, but in this ring until a rebalance")
 	out, _ = r.run(0, "show object.builder")
 	r.want("show", out, "removed", "version 16, without the changes since")
-	_, stderr = r.run(0, "validate object.builder")
-	r.want("validate", stderr, "device 7 is removed, and holds")
+	_, stderr = r.run(exitWarning, "validate object.builder")
+	r.want("validate", stderr, "device 7 is removed, and holds", "object.ring.gz is behind: version 16")
 	if a := r.asJSON(exitWarning, "rebalance object.builder"); fmt.Sprint(a["removed"]) != "[0 1 7]" {
 		t.Errorf("removed %v", a["removed"])
 	}
