@@ -219,6 +219,10 @@ func (f *rebalanceFlags) dryRunAnswer(ctx context.Context, path string, steps bo
 	if a.Change, err = forecast.Compare(before, after, o); err != nil {
 		return nil, err
 	}
+	if a.KeepNone > 0 {
+		a.warn("%s; rebalance does it only with --force", a.keepNone())
+	}
+	a.warnOfOne()
 	_, devicesChanged := compareRing(ringFile(path), b)
 	switch {
 	case result.Changed():
@@ -275,8 +279,11 @@ func changeLines(c *forecast.Change, o forecast.Options) []string {
 	if o.BytesPerPartition > 0 {
 		line += ", " + inBytes(c.Bytes)
 	}
-	if c.Gone > 0 {
-		line += fmt.Sprintf("; %s from devices that are gone, read from other replicas", number(c.Gone))
+	if n := c.Gone - c.Alone; n > 0 {
+		line += fmt.Sprintf("; %s from devices that are gone, read from other replicas", number(n))
+	}
+	if c.Alone > 0 {
+		line += fmt.Sprintf("; %s from devices that are gone, with no other replica to read", number(c.Alone))
 	}
 	lines := []string{line}
 	if c.Dropped > 0 {
@@ -461,6 +468,9 @@ func (f *rebalanceFlags) planned(path string, b *builder.Builder, o forecast.Opt
 	}
 	for _, d := range a.fresh {
 		a.Fresh = append(a.Fresh, d.ID)
+	}
+	if none, _ := keeps(b); none > 0 {
+		a.warn("%s; rebalance does it only with --force", (&balanced{KeepNone: none}).keepNone())
 	}
 	steps, err := forecast.Plan(b, forecast.PlanOptions{Options: o, Steps: f.steps, Seed: f.seed, Now: now})
 	if err != nil {

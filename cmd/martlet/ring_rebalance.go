@@ -31,6 +31,8 @@ one replica moves in a rebalance, and none within min_part_hours of the last; wh
 assigned at once. What waits is moved by later ones: when the data has followed, rebalance again, until nothing
 waits.
 
+Where partitions have all their replicas on devices that are removed, nothing is done without --force.
+
 A rebalance that changes balance and dispersion by less than 1, while no device has changed, is not worth
 moving data for: nothing is saved then without --force.
 
@@ -40,7 +42,7 @@ over K rebalances. Equal builders and seeds give equal rings, so that what a dry
 		args: cobra.ExactArgs(1),
 		flags: func(c *cobra.Command) {
 			c.Flags().Uint64Var(&f.seed, "seed", 0, "choose by chance with this seed")
-			c.Flags().BoolVar(&f.force, "force", false, "save and write even if it changes little, or the ring that is there is newer, or another of the same version")
+			c.Flags().BoolVar(&f.force, "force", false, "save and write even if it changes little, partitions keep no replica, or the ring that is there is newer, or another of the same version")
 			c.Flags().BoolVar(&f.dryRun, "dry-run", false, "tell what would happen, and write nothing")
 			c.Flags().IntVar(&f.steps, "steps", 0, "with --dry-run: plan to bring new devices in over `K` rebalances")
 			f.dry.add(c)
@@ -86,6 +88,11 @@ type balanced struct {
 	NextInSec int64  `json:"next_seconds"`          // until the next partition may move
 	AllInSec  int64  `json:"all_seconds,omitempty"` // until all may
 
+	// KeepNone is how many partitions have no replica but on devices that are removed,
+	// and KeepOne how many have one, and more on those.
+	KeepNone int `json:"keep_none"`
+	KeepOne  int `json:"keep_one"`
+
 	Before           *standing `json:"before,omitempty"`
 	After            standing  `json:"after"`
 	Overload         float64   `json:"overload"`
@@ -115,6 +122,10 @@ func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	a.Builder, a.Version = path, was // until it is saved
+	if a.KeepNone > 0 && !f.force {
+		return fmt.Errorf("%s: nothing was moved: %s. Where they still work, they can be emptied by a weight of 0 instead of being removed "+
+			"(the builder as it was before that is in %s beside it); --force does it", path, a.keepNone(), builder.BackupDir)
+	}
 	behind, devicesChanged := compareRing(to, b.Builder)
 	changed := result.Changed() || b.Version() != was // by moves, or as rows have come or gone
 	little := changed && !devicesChanged && a.unasked(result) && !reshapedRing(to, b.Builder) && a.little()
@@ -147,6 +158,10 @@ func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err
 		return err
 	}
 	a.Saved, a.Version, a.Ring = true, b.Version(), to
+	if a.KeepNone > 0 {
+		a.warn("%s", a.keepNone())
+	}
+	a.warnOfOne()
 	if !changed && a.Waiting > 0 {
 		a.warn("nothing can move yet: %s", a.waits())
 	}
@@ -163,6 +178,7 @@ func (a *balanced) try(b *builder.Builder, seed uint64, now time.Time) (builder.
 	if _, err := b.Ring(); err == nil {
 		a.Before = &standing{before.Balance, before.Dispersion}
 	}
+	a.KeepNone, a.KeepOne = keeps(b)
 	result, err := b.Rebalance(builder.Options{Seed: seed, Now: now})
 	if err != nil {
 		return result, err
@@ -180,6 +196,61 @@ func (a *balanced) try(b *builder.Builder, seed uint64, now time.Time) (builder.
 		a.NextInSec, a.AllInSec = int64(math.Ceil(next.Sub(now).Seconds())), int64(math.Ceil(all.Sub(now).Seconds()))
 	}
 	return result, nil
+}
+
+// keeps counts the partitions of which devices that are removed have all replicas, and
+// those of which they have two or more, and one is left.
+func keeps(b *builder.Builder) (none, one int) {
+	removed := map[uint32]bool{}
+	for d := range b.Removed() {
+		removed[uint32(d.ID)] = true
+	}
+	r, err := b.Ring()
+	if err != nil || len(removed) == 0 {
+		return 0, 0 // nothing is anywhere, or all of it stays
+	}
+	rows := r.Rows()
+	for p := range r.Partitions() {
+		stay, leave := 0, 0
+		for _, row := range rows {
+			switch {
+			case p >= len(row):
+			case removed[row[p]]:
+				leave++
+			default:
+				stay++
+			}
+		}
+		switch {
+		case stay == 0:
+			none++
+		case stay == 1 && leave > 1:
+			one++
+		}
+	}
+	return none, one
+}
+
+// keepNone says what KeepNone counts.
+func (a *balanced) keepNone() string {
+	verb := "keep"
+	if a.KeepNone == 1 {
+		verb = "keeps"
+	}
+	return fmt.Sprintf("%s %s no replica in its place: all are on devices that are removed, and lost if those are broken", some(a.KeepNone, "partition"), verb)
+}
+
+// warnOfOne warns of what is left with one copy at once.
+func (a *balanced) warnOfOne() {
+	if a.KeepOne == 0 {
+		return
+	}
+	verb := "keep"
+	if a.KeepOne == 1 {
+		verb = "keeps"
+	}
+	a.warn("%s %s one replica in its place: the others are on devices that are removed; until replicas have been made of it, it may be the only one",
+		some(a.KeepOne, "partition"), verb)
 }
 
 // unasked reports whether nothing was moved that has to be.

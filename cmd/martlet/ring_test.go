@@ -488,6 +488,71 @@ func TestRingNewerThanBuilder(t *testing.T) {
 	}
 }
 
+// What removing devices of several zones at once leaves of partitions is told, and not
+// done unasked where it is nothing.
+func TestRingRemovedInSeveralZones(t *testing.T) {
+	for name, tt := range map[string]struct {
+		removed   string
+		none, one bool
+	}{
+		"a disk":             {"d0", false, false},
+		"a zone":             {"z1", false, false},
+		"disks of two zones": {"d0 d2", false, true},
+		"disks of three":     {"d0 d2 d4", true, true},
+		"four of four":       {"d1 d3 d4 d6", true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newBench(t)
+			r.four()
+			r.run(0, "rebalance object.builder")
+			rows, removed := r.ring("object.ring.gz").Rows(), map[uint32]bool{}
+			out, _ := r.run(0, "remove object.builder --yes "+tt.removed)
+			for d := range r.builder("object.builder").Removed() {
+				removed[uint32(d.ID)] = true
+			}
+			count := map[int]int{}
+			for p := range rows[0] {
+				stay := 0
+				for _, row := range rows {
+					if !removed[row[p]] {
+						stay++
+					}
+				}
+				count[stay]++
+			}
+			if (count[0] > 0) != tt.none || (count[1] > 0) != tt.one {
+				t.Fatalf("partitions by replicas that stay: %v\n%s", count, out)
+			}
+			status := 0
+			if tt.none || tt.one {
+				status = exitWarning
+			}
+			none, one := some(count[0], "partition")+" keep", some(count[1], "partition")+" keep"
+			r.untouched("not forced", func() {
+				out, stderr := r.run(status, "rebalance object.builder --dry-run")
+				switch {
+				case tt.none:
+					r.want("dry run", stderr, none, "rebalance does it only with --force")
+					r.want("dry run", out, number(3*count[0])+" from devices that are gone, with no other replica to read")
+					_, stderr = r.run(exitError, "rebalance object.builder")
+					r.want("rebalance", stderr, none, "--force does it")
+				default:
+					r.want("dry run", out, "from devices that are gone, read from other replicas\n")
+				}
+			})
+			a := r.asJSON(status, "rebalance object.builder --force")
+			if a["keep_none"] != float64(count[0]) || a["keep_one"] != float64(count[1]) || a["saved"] != true {
+				t.Errorf("want %v: %v", count, a)
+			}
+			for want, wanted := range map[string]bool{none: tt.none, one: tt.one} {
+				if got := strings.Contains(fmt.Sprint(a["warnings"]), want); got != wanted {
+					t.Errorf("warnings %v: %q is there: %v, want %v", a["warnings"], want, got, wanted)
+				}
+			}
+		})
+	}
+}
+
 // A ring of the same version that says something else is not replaced, nor a composed
 // one by its components in another order.
 func TestRingOfTheSameVersion(t *testing.T) {

@@ -10,7 +10,7 @@
 //   - A device reads what it gives and writes what it takes, both at once, at Rate each;
 //     all devices work side by side, and nothing else slows them down. So the slowest
 //     is the one with the most to give or to take, and the change takes as long as it.
-//     What was on devices that are gone is read from other replicas, which costs nothing
+//     What was on devices that are gone is read from other replicas, if there are any, which costs nothing
 //     here: it is spread over many.
 //
 // In truth a replica is read from whichever node that has one comes to it first in a pass,
@@ -107,6 +107,9 @@ type Change struct {
 	// Gone is how many of those moved were on devices that are gone. If they are broken,
 	// there is a copy less until another is made.
 	Gone int `json:"gone"`
+	// Alone is how many of those have no other replica on a device that is still there:
+	// if the devices are broken, what was on them is lost.
+	Alone int `json:"alone"`
 	// Reordered is how many replicas stay on a device, but at another place in the order
 	// of replicas. Under erasure coding it would have to hold another fragment.
 	Reordered int `json:"reordered"`
@@ -334,12 +337,13 @@ func (w *work) partition(before, after []held) {
 		}
 	}
 	w.moving(len(come))
+	alone := !slices.ContainsFunc(before, func(h held) bool { return w.change.Devices[h.device].State != Removed })
 	for _, h := range gone {
 		w.change.Devices[h.device].Gives++
 	}
 	for i := 0; i < len(come); i++ {
 		if j := slices.IndexFunc(gone, func(h held) bool { return h.row == come[i].row }); j >= 0 {
-			w.move(gone[j].device, come[i].device)
+			w.move(gone[j].device, come[i].device, alone)
 			gone, come = slices.Delete(gone, j, j+1), slices.Delete(come, i, i+1)
 			i--
 		}
@@ -352,7 +356,7 @@ func (w *work) partition(before, after []held) {
 		if i < len(come) {
 			to = come[i].device
 		}
-		w.move(from, to)
+		w.move(from, to, alone)
 	}
 }
 
@@ -363,7 +367,9 @@ func (w *work) moving(replicas int) {
 	w.change.Moving[replicas]++
 }
 
-func (w *work) move(from, to int) {
+// move counts a replica that moves; alone is that none of its partition is on a device
+// that stays.
+func (w *work) move(from, to int, alone bool) {
 	switch {
 	case from == Nobody:
 		w.change.Assigned++
@@ -373,6 +379,9 @@ func (w *work) move(from, to int) {
 		w.change.Moved++
 		if w.change.Devices[from].State == Removed {
 			w.change.Gone++
+			if alone {
+				w.change.Alone++
+			}
 		}
 	}
 	if to != Nobody {
