@@ -59,6 +59,11 @@ size of a disk in GB is a good one. Partitions are given to it by the next rebal
 			if err != nil {
 				return nil, err
 			}
+			for i := range devices {
+				if err := writable(&devices[i].Name, &devices[i].Meta); err != nil {
+					return nil, err
+				}
+			}
 			return a, change(args[0], func(b *builder.File) error {
 				for _, d := range devices {
 					id, err := b.Add(d)
@@ -233,6 +238,11 @@ writes a ring that has them without moving anything.`,
 			requests, infos, err := infosOf(c, &f, &to, args[1:])
 			if err != nil {
 				return nil, err
+			}
+			for _, info := range infos {
+				if err := writable(info.Name, info.Meta); err != nil {
+					return nil, err
+				}
 			}
 			a := &changed{}
 			return a, change(args[0], func(b *builder.File) error {

@@ -75,6 +75,30 @@ func pick[T any](given bool, value *T, into **T) {
 	}
 }
 
+// writable refuses what could not be written in the notation and read back: Swift's takes
+// what is behind the first _ for the text, and neither has control characters in it.
+func writable(name, meta *string) error {
+	if name != nil {
+		if strings.Contains(*name, "_") {
+			return fmt.Errorf("the device name %q has a \"_\" in it, behind which the text about a device begins: it could not be looked for", *name)
+		}
+		if at := control(*name); at >= 0 {
+			return fmt.Errorf("the device name %q has a control character, %q, at byte %d", *name, (*name)[at], at)
+		}
+	}
+	if meta != nil {
+		if at := control(*meta); at >= 0 {
+			return fmt.Errorf("the text about the device, %q, has a control character, %q, at byte %d", *meta, (*meta)[at], at)
+		}
+	}
+	return nil
+}
+
+// control is where a text has its first control character, or -1.
+func control(text string) int {
+	return strings.IndexFunc(text, func(c rune) bool { return c < 0x20 || c == 0x7f })
+}
+
 // finder is how verbs are told which devices of a builder are meant.
 type finder struct {
 	flags ringDeviceFlags

@@ -305,6 +305,33 @@ func TestRingRefuses(t *testing.T) {
 	}
 }
 
+// What the notation could not write, or a terminal would obey, gets into no builder.
+func TestRingRefusesTexts(t *testing.T) {
+	r := newBench(t)
+	r.four()
+	const flags = "add object.builder --region 1 --zone 1 --ip 10.0.0.1 --port 6200 --weight 1"
+	for name, tt := range map[string]struct {
+		line string
+		more []string
+		want string
+	}{
+		"add, name with _":       {flags, []string{"--device", "sd_x"}, `device name "sd_x" has a "_" in it`},
+		"set-info, name with _":  {"set-info object.builder d0", []string{"--change-device", "sd_x"}, `device name "sd_x" has a "_" in it`},
+		"add, name":              {flags, []string{"--device", "sd\nx"}, `device name "sd\nx" has a control character, '\n', at byte 2`},
+		"add, meta":              {flags, []string{"--device", "sdx", "--meta", "a\x1b[31m"}, `"a\x1b[31m", has a control character, '\x1b', at byte 1`},
+		"add, meta in notation":  {"add object.builder", []string{"r1z1-10.0.0.1:6200/sdx_a\tb", "1"}, `"a\tb", has a control character, '\t', at byte 1`},
+		"set-info, meta":         {"set-info object.builder d0", []string{"--change-meta", "\x7f"}, `has a control character, '\x7f', at byte 0`},
+		"set-info, meta, as one": {"set-info object.builder d0", []string{"_a\nb"}, `has a control character, '\n', at byte 1`},
+		"set-info, name, as one": {"set-info object.builder d0", []string{"/sd\rx"}, `has a control character, '\r', at byte 2`},
+	} {
+		r.untouched(name, func() {
+			_, stderr := r.run(exitError, tt.line, tt.more...)
+			r.want(name, stderr, "martlet: ", tt.want)
+		})
+	}
+	r.run(0, "set-info object.builder d0", "_Gerät 7_b")
+}
+
 func TestRingBusyAndConflict(t *testing.T) {
 	r := newBench(t)
 	r.four()
