@@ -208,8 +208,8 @@ func benchIndex(b *testing.B, n int) {
 	runtime.GC()
 	runtime.ReadMemStats(&mem)
 	s := ix.Stats()
-	b.Logf("%d runs, %.1f bytes an object; heap in use %d MB, live %d MB, of which filters and fences %d MB",
-		s.Runs, float64(s.FileBytes)/float64(entries), inUse>>20, mem.HeapAlloc>>20, s.MemoryBytes>>20)
+	b.Logf("%d runs, %.1f bytes an object; heap in use %d MB, at most %d MB, live %d MB, of which filters and fences %d MB",
+		s.Runs, float64(s.FileBytes)/float64(entries), inUse>>20, mem.HeapSys>>20, mem.HeapAlloc>>20, s.MemoryBytes>>20)
 	b.Logf("iteration %.3f us of CPU an entry; digests of 65536 partitions in %v", iterated, took)
 	ix.Close()
 	began2 := time.Now()

@@ -109,14 +109,17 @@
 //
 // # Digests
 //
-// A state adds a term to the bucket of its hash: the first 128 bits of the SHA-256 of
-// the key without its policy, kind, the three times, and tie. A bucket is the sum of its terms modulo 2^128,
-// whatever their order, with the number of objects and of their bytes. Buckets are by
-// policy, part and the first bits of the hash, as many as the depth says. Each entry in
-// the table in memory remembers what its key counted for before, so that a run holds for
-// each of its buckets the difference, in the same file as the entries; a bucket is the
-// sum over all runs. What is applied again is behind a position that is known, or in no
-// run: nothing is added twice.
+// A state adds a term to the bucket of its hash: the first 128 bits, as big endian words,
+// of the SHA-256 of the key without its policy (33 bytes), the kind (1), the times of
+// data, content type and metadata (16 each: ticks, offset) and the tie (8), all big endian
+// as in keys. A bucket is the sum of its terms modulo 2^128, whatever their order, with
+// the number of objects and of their bytes. Buckets are by policy, part and the first
+// bits of the hash, as many as the depth says. Each entry in the table in memory
+// remembers what its key counted for before, so that a run holds for each of its buckets
+// the difference, in the same file as the entries; a bucket is the sum over all runs.
+// What is replayed either is not behind the position, and ignored, or is in no run:
+// nothing is added twice. Terms, unlike files, are compared between nodes: changing
+// them is a change on the wire.
 //
 // The depth is 20 unless told otherwise. A ring of 2^20 partitions is one for some
 // 30,000 devices, so that is deeper than any in use; partitions that are smaller still

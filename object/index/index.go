@@ -197,8 +197,9 @@ type Change struct {
 	New Entry // the zero value if nothing is left
 }
 
-// Apply makes the changes of the log's record at a position. They are seen at once, all
-// of them; nothing is durable, and no file is touched. Records come in their order; one
+// Apply makes the changes of the log's record at a position, which must be durable in
+// the log: the index must never know more than the log does. They are seen at once, all
+// of them; nothing is made durable, and no file is touched. Records come in their order; one
 // that is not behind the last that was applied has been applied, and changes nothing,
 // so that it does no harm to replay what is known. It reports whether it was new. A
 // record that changes nothing may be told of as well, so that Position moves on.
