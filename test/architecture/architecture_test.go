@@ -85,7 +85,7 @@ var unreachable = []struct {
 	{
 		// object/pending is what the two of them speak, a package of its own.
 		within("replicator/..."),
-		append(within("account/...", "container/...", "proxy/...", "object", "object/engine/..."), "go.etcd.io/bbolt/..."),
+		append(within("account/...", "container/...", "proxy/...", "object", "object/engine/...", "object/index"), "go.etcd.io/bbolt/..."),
 		"background work is handed the open stores as interfaces: it does not import who owns them",
 	},
 	{within("internal/..."), append(slices.Clone(servers), within("cmd/...")...), "what servers share knows none of them"},

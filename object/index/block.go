@@ -1,0 +1,98 @@
+package index
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"martlet/internal/policy"
+)
+
+// sealBlock completes a block that is filled up to a length.
+func sealBlock(b []byte, length int, run uint64, number int64, p policy.Index, count int) {
+	clear(b[length:])
+	le := binary.LittleEndian
+	le.PutUint32(b[4:], uint32(run))
+	le.PutUint32(b[8:], uint32(number))
+	le.PutUint16(b[12:], uint16(p))
+	le.PutUint16(b[14:], uint16(count))
+	le.PutUint32(b, checksum(b[4:]))
+}
+
+// block is one that was read and found whole.
+type block struct {
+	policy policy.Index
+	count  int
+	rest   []byte
+}
+
+// openBlock checks a block.
+func openBlock(b []byte, run uint64, number int64) (block, error) {
+	le := binary.LittleEndian
+	if le.Uint32(b) != checksum(b[4:]) || le.Uint32(b[4:]) != uint32(run) || le.Uint32(b[8:]) != uint32(number) {
+		return block{}, fmt.Errorf("block %d does not fit its checksum", number)
+	}
+	return block{policy.Index(le.Uint16(b[12:])), int(le.Uint16(b[14:])), b[blockHead:]}, nil
+}
+
+// cut takes one entry off the front: flags, hash, version and part if there are any,
+// and the rest of the value.
+func (b *block) cut() (flags byte, hash, extra, rest []byte, err error) {
+	const least = 1 + 1 + 16
+	if len(b.rest) < least {
+		return 0, nil, nil, nil, errEntry
+	}
+	length, flags := int(b.rest[0]), b.rest[1]
+	hash = b.rest[2:least]
+	rest = b.rest[least:]
+	if flags&hasExtra != 0 {
+		if len(rest) < extraLen {
+			return 0, nil, nil, nil, errEntry
+		}
+		extra, rest = rest[:extraLen], rest[extraLen:]
+	}
+	if length < 1 || len(rest) < length-1 {
+		return 0, nil, nil, nil, errEntry
+	}
+	rest, b.rest = rest[:length-1], rest[length-1:]
+	b.count--
+	return flags, hash, extra, rest, nil
+}
+
+// next reads one entry; the value is appended to b.
+func (b *block) next(value []byte) (r record, more bool, err error) {
+	if b.count == 0 {
+		return r, false, nil
+	}
+	flags, hash, extra, rest, err := b.cut()
+	if err != nil {
+		return r, false, err
+	}
+	binary.BigEndian.PutUint16(r.key[:], uint16(b.policy))
+	copy(r.key[hashAt:], hash)
+	copy(r.key[extraAt:], extra)
+	r.value = append(append(value, flags&^hasExtra), rest...)
+	return r, true, nil
+}
+
+// find looks for a key; the value is appended to value, and nil if there is none.
+func (b *block) find(k *rawKey, value []byte) ([]byte, error) {
+	if b.policy != k.policy() {
+		return nil, nil
+	}
+	want, wantExtra := k[hashAt:extraAt], k.extra()
+	short := isZero(wantExtra)
+	for b.count > 0 {
+		flags, hash, extra, rest, err := b.cut()
+		if err != nil {
+			return nil, err
+		}
+		switch c := bytes.Compare(hash, want); {
+		case c > 0:
+			return nil, nil
+		case c == 0 && (extra == nil && short || extra != nil && bytes.Equal(extra, wantExtra)):
+			return append(append(value, flags&^hasExtra), rest...), nil
+		}
+	}
+	return nil, nil
+}

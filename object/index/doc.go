@@ -1,0 +1,170 @@
+// Package index remembers where in the log of a device the newest state of each name
+// is, and keeps the digests by which two devices tell that they hold the same.
+//
+// It is a cache of the log (internal/seglog), and nothing else: whatever is wrong with
+// it, it is thrown away and made again from the log. It promises: what was applied is
+// seen at once, by Get, by iteration and in the digests; opening it gives exactly the
+// state as of Position, whatever crashed when, so that applying what the log has behind
+// that gives what there was; applying a record twice changes nothing; no entry is
+// handed out whose checksum does not match. It leaves to its users what a record means
+// and how two states of a name join, when to checkpoint, and to replay.
+//
+// # Keys and order
+//
+// A Key is a policy, a hash, and of erasure coding also a version and a part. Order is
+// that of the bytes: policy, hash, time and offset of the version, part. So a
+// partition is a range of hashes whatever the part power is.
+//
+// # How it works
+//
+// Changes collect in a table in memory. A checkpoint writes that table, in order of
+// key, to a file of its own, a run, and then a manifest which names all runs and the
+// position in the log up to which they hold what it says. Runs are never changed. The
+// newest one that has a key decides; one that says "dropped" hides what is older.
+// When there are more than eight runs, some neighbours are merged into one: the newest
+// ones, and each next one that has no more than twice as many entries as those before it.
+// With 10 million names that writes an entry five to seven times in its life.
+//
+// Keys are hashes: they lie evenly, so that a filter of ten bits an entry needs no hash
+// of its own, and each block is found with one comparison per bit of their number. A
+// lookup reads one block of 4096 bytes; one of what is not there usually none.
+//
+// # Files
+//
+//	<folder>/manifest         which runs there are, and how far in the log they reach
+//	<folder>/manifest.new     one that is being written
+//	<folder>/<16 hex digits>.run
+//
+// All numbers are little endian, but those of keys, which are big endian so that their
+// order is that of the bytes. All checksums are CRC32C. "Varint" is the unsigned one of
+// encoding/binary, "zigzag" the signed one.
+//
+// A run is blocks of 4096 bytes, then the sections, then the foot:
+//
+//	block 0     0  8  "MARTRUN1"
+//	            8 16  identity of the index, random
+//	           24  8  number of the run
+//	           32  4  checksum of all this; zeros to the end
+//	block 1..   0  4  checksum of the rest of the block
+//	            4  4  number of the run, its lower half
+//	            8  4  number of the block
+//	           12  2  policy
+//	           14  2  how many entries follow; zeros to the end behind them
+//	fences      for each block from 1 on: the key of its first entry, 35 bytes
+//	filter      n times 64 bytes
+//	buckets     for each bucket that changed, in order: policy 2, part 1, prefix 4 (as
+//	            keys, big endian), sum 16 (two words, the higher one first), objects 8,
+//	            bytes 8
+//	foot        0  8  "MARTFOOT"
+//	            8 16  identity of the index
+//	           24  8  number of the run
+//	           32  8  blocks, without block 0
+//	           40  8  entries
+//	           48  8  of which say "dropped"
+//	           56  8  bytes of the filter
+//	           64  8  buckets
+//	           72  4  checksum of the fences
+//	           76  4  checksum of the filter
+//	           80  4  checksum of the buckets
+//	           84  4  depth of the buckets
+//	           88  4  checksum of all this
+//
+// A key in full has 35 bytes: policy 2, hash 16, version 16 (ticks 8, offset 8), part 1.
+// An entry in a block:
+//
+//	 0  1  length of the value
+//	 1  1  first byte of the value, the flags
+//	 2 16  hash
+//	18 17  version and part, if bit 3 of the flags is set; they are zero else
+//	       the rest of the value
+//
+// And the value:
+//
+//	flags   1  bits 0-2 kind (0 dropped, then nothing follows; 1 waiting, 2 data,
+//	           3 tombstone, 4 lost), bit 3 see above, bit 4 the time of the content type
+//	           is not the data's, bit 5 the metadata's is not the content type's,
+//	           bit 6 one of the times has an offset, bit 7 the body is a blob
+//	data    7  time of the data, ticks
+//	ctype      bit 4: zigzag, ticks after the data
+//	meta       bit 5: zigzag, ticks after the content type
+//	offsets    bit 6: three varints: of data, content type, metadata
+//	places  1  bit 0 a data or tombstone record, bit 1 a metadata record, bit 2 a mark
+//	           of quarantine, bit 3 metadata is lost; others zero
+//	...        for each place, in that order, three varints: segment, offset, size
+//	tie     8  what tells states apart whose times are the same
+//	length     kind data: varint, of the body
+//
+// 46 bytes for an object as most are. The manifest:
+//
+//	 0  8  "MARTIDX1"
+//	 8 16  identity of the index
+//	24 16  identity of the log, as the caller names it
+//	40  4  depth of the buckets
+//	44  4  how many runs
+//	48  8  number that the next run will have at least
+//	56  8  position in the log: segment
+//	64  8  and offset of the last record that is in the runs
+//	72     for each run, newest first: number 8, bytes 8, entries 8, checksum of its foot 4
+//	       checksum of all this 4
+//
+// # Digests
+//
+// A state adds a term to the bucket of its hash: the first 128 bits, as big endian words,
+// of the SHA-256 of the key without its policy (33 bytes), the kind (1), the times of
+// data, content type and metadata (16 each: ticks, offset) and the tie (8), all big endian
+// as in keys. A bucket is the sum of its terms modulo 2^128, whatever their order, with
+// the number of objects and of their bytes. Buckets are by policy, part and the first
+// bits of the hash, as many as the depth says. Each entry in the table in memory
+// remembers what its key counted for before, so that a run holds for each of its buckets
+// the difference, in the same file as the entries; a bucket is the sum over all runs.
+// What is replayed either is not behind the position, and ignored, or is in no run:
+// nothing is added twice. Terms, unlike files, are compared between nodes: changing
+// them is a change on the wire.
+//
+// The depth is 20 unless told otherwise. A ring of 2^20 partitions is one for some
+// 30,000 devices, so that is deeper than any in use; partitions that are smaller still
+// cost reading their few entries. 32 bytes in memory a bucket make 32 MiB where a
+// device holds all of the hash space, which only a small cluster has; where it holds a
+// few thousand partitions they are a few megabytes. Deeper would mean more buckets than
+// objects there. Another depth wants the index to be made again.
+//
+// Sums of terms are safe against chance, not against somebody who chooses what both
+// sides store: he would have to make two copies differ first.
+//
+// # What is durable when
+//
+// Nothing when Apply returns: it does no I/O. When Checkpoint returns nil all that was
+// applied before it was called, and Position says so, as it would after a crash. A run is
+// complete, synced and named, and its name synced, before a manifest names it; a
+// manifest takes the place of the one before it by a rename, and the folder is synced.
+// Runs that no manifest names are removed only after that, and when the index is
+// opened. Of what a merge or a checkpoint writes, no more than 4 MiB (1,000 pages) is
+// written between two syncs, so that no other sync on the disk waits for more.
+//
+// A checkpoint that fails before the rename has done nothing and may be tried again: it
+// writes a file of its own. When the rename or the sync of the folder fails, nobody knows
+// what is on the disk: the index goes on in memory, and neither checkpoints nor merges until
+// it is opened again.
+//
+// # What goes wrong
+//
+// What is damaged is of kind errs.Corrupt, in Open or when it is read. The cure is
+// always the same: Remove, Open, and replay of the whole log. A position behind the
+// end of the log means that the log has lost something, which is for the caller to
+// find. Where there is no manifest there is no index: one that is empty is opened.
+//
+// # Limits
+//
+// Between two checkpoints a change takes about 150 bytes of memory, in two tables
+// while a checkpoint is under way; the caller bounds them (Stats.Changes). Beyond that
+// memory holds a filter of 10 bits an entry and a fence of 35 bytes a block, for what
+// is being merged twice, and the buckets. A merge of all runs wants as much room again as
+// the runs have. A run has at most 2^32 blocks.
+//
+// # What was turned down
+//
+// docs/dependencies.md has the figures: of a B+tree on disk (bbolt), which rewrites a
+// page for each key of a batch that is small against the whole, and of a general LSM tree
+// (Pebble), which writes as little as this, but costs more per lookup than a GET may cost
+// altogether, and keeps no digests.
+package index

@@ -1,0 +1,698 @@
+package index
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path"
+	"slices"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/seglog"
+	"martlet/internal/timestamp"
+	"martlet/internal/vfs"
+)
+
+var logID = ID{1, 2, 3}
+
+func config(fs vfs.FS) Config {
+	return Config{FS: fs, Folder: "/index", LogID: logID, Depth: 12}
+}
+
+func mustOpen(t testing.TB, fs vfs.FS) *Index {
+	t.Helper()
+	ix, err := Open(config(fs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ix.Close)
+	return ix
+}
+
+// event is a record of the log of a test.
+type event struct {
+	at  seglog.Position
+	key Key
+	new Entry
+}
+
+func at(n int) seglog.Position {
+	return seglog.Position{Segment: uint64(1 + n/100), Offset: int64(4096 + n%100*8)}
+}
+
+// replay applies what is not before a position, as an engine does.
+func replay(ix *Index, log []event, from seglog.Position) error {
+	for _, e := range log {
+		if e.at.Less(from) {
+			continue
+		}
+		old, err := ix.Get(e.key)
+		if err != nil {
+			return err
+		}
+		ix.Apply(e.at, Change{Key: e.key, Old: old, New: e.new})
+	}
+	return nil
+}
+
+type model map[Key]Entry
+
+func modelOf(log []event) model {
+	m := model{}
+	for _, e := range log {
+		if m[e.key] = e.new; e.new.Kind == Absent {
+			delete(m, e.key)
+		}
+	}
+	return m
+}
+
+func (m model) digest(s Set, power int, partition uint32) (d Digest) {
+	from, to := Partition(power, partition)
+	for k, e := range m {
+		if k.Policy == s.Policy && k.Part == s.Part && bytes.Compare(from[:], k.Hash[:]) <= 0 && bytes.Compare(k.Hash[:], to[:]) <= 0 {
+			d = d.Add(DigestOf(k, &e))
+		}
+	}
+	return d
+}
+
+func (m model) between(p policy.Index, from, to name.Hash) (list []Item) {
+	for k, e := range m {
+		if k.Policy == p && bytes.Compare(from[:], k.Hash[:]) <= 0 && bytes.Compare(k.Hash[:], to[:]) <= 0 {
+			list = append(list, Item{k, e})
+		}
+	}
+	slices.SortFunc(list, func(a, b Item) int {
+		x, y := a.Key.raw(), b.Key.raw()
+		return x.compare(&y)
+	})
+	return list
+}
+
+var fullRange = func() (from, to name.Hash) { return Partition(0, 0) }
+
+// same says in what an index is not what it should be.
+func same(ix *Index, m model) error {
+	for p := range policy.Index(2) {
+		from, to := fullRange()
+		var got []Item
+		for item, err := range ix.Range(p, from, to) {
+			if err != nil {
+				return err
+			}
+			got = append(got, item)
+		}
+		if want := m.between(p, from, to); !slices.Equal(got, want) {
+			return fmt.Errorf("policy %d: there are %d entries, want %d:\n%v\n%v", p, len(got), len(want), got, want)
+		}
+	}
+	for k, want := range m {
+		if got, err := ix.Get(k); err != nil || got != want {
+			return fmt.Errorf("%v: got %v, %w, want %v", k, got, err, want)
+		}
+	}
+	for _, s := range ix.Sets() {
+		for _, power := range []int{0, 3, 12, 15} {
+			for _, partition := range []uint32{0, 1, 1<<power - 1} {
+				if uint64(partition)>>power != 0 {
+					continue
+				}
+				got, err := ix.Digest(s, power, partition)
+				if want := m.digest(s, power, partition); err != nil || got != want {
+					return fmt.Errorf("set %v, power %d, partition %d: got %v, %w, want %v", s, power, partition, got, err, want)
+				}
+			}
+		}
+	}
+	return ix.Check(context.Background())
+}
+
+var genStamp = rapid.Custom(func(t *rapid.T) timestamp.T {
+	return timestamp.FromTicks(rapid.Int64Range(0, 999_999_999_999_999).Draw(t, "ticks")).
+		WithOffset(rapid.SampledFrom([]uint64{0, 0, 0, 1, 1 << 63}).Draw(t, "offset"))
+})
+
+var genPlace = rapid.Custom(func(t *rapid.T) Place {
+	return Place{rapid.Uint64().Draw(t, "segment"), rapid.Int64Min(0).Draw(t, "offset"), rapid.Int64Min(0).Draw(t, "size")}
+})
+
+var genEntry = rapid.Custom(func(t *rapid.T) (e Entry) {
+	e.Kind = Kind(rapid.IntRange(int(Absent), int(Lost)).Draw(t, "kind"))
+	if e.Kind == Absent {
+		return e
+	}
+	e.Times.Data = genStamp.Draw(t, "data")
+	e.Times.ContentType, e.Times.Meta = e.Times.Data, e.Times.Data
+	if rapid.Bool().Draw(t, "later type") {
+		e.Times.ContentType = genStamp.Draw(t, "type")
+	}
+	if rapid.Bool().Draw(t, "later metadata") {
+		e.Times.Meta = genStamp.Draw(t, "meta")
+	}
+	e.Tie = rapid.Uint64().Draw(t, "tie")
+	if e.Kind == Data {
+		e.Length = rapid.Int64Range(0, 1<<40).Draw(t, "length")
+	}
+	for _, p := range []*Place{&e.Data, &e.Meta, &e.Mark} {
+		if rapid.Bool().Draw(t, "has") {
+			*p = genPlace.Draw(t, "place")
+		}
+	}
+	e.Blob, e.MetaLost = rapid.Bool().Draw(t, "blob"), rapid.Bool().Draw(t, "meta lost")
+	return e
+})
+
+// genKey draws from few keys, some of which are close to each other.
+var genKey = rapid.Custom(func(t *rapid.T) (k Key) {
+	k.Policy = policy.Index(rapid.IntRange(0, 1).Draw(t, "policy"))
+	k.Hash[0] = rapid.SampledFrom([]byte{0, 0, 1, 0x80, 0xff}).Draw(t, "first")
+	k.Hash[15] = byte(rapid.IntRange(0, 5).Draw(t, "last"))
+	if k.Hash[0] == 0xff {
+		for i := range k.Hash {
+			k.Hash[i] |= 0xf8
+		}
+	}
+	if rapid.IntRange(0, 3).Draw(t, "version") == 0 {
+		k.Version = timestamp.FromTicks(int64(rapid.IntRange(0, 2).Draw(t, "ticks")))
+		k.Part = uint8(rapid.IntRange(0, 3).Draw(t, "part"))
+	}
+	return k
+})
+
+func TestModel(t *testing.T) {
+	ctx := t.Context()
+	rapid.Check(t, func(t *rapid.T) {
+		disk := vfs.NewMem()
+		var log []event
+		durable := seglog.Position{}
+		ix, err := Open(config(disk))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { ix.Close() }()
+		reopen := func(t *rapid.T) {
+			ix.Close()
+			if ix, err = Open(config(disk)); err != nil {
+				t.Fatal(err)
+			}
+			if ix.Position().Less(durable) || ix.Applied() != ix.Position() {
+				t.Fatalf("opened at %v, want at least %v", ix.Position(), durable)
+			}
+			if err := same(ix, modelOf(slices.DeleteFunc(slices.Clone(log), func(e event) bool { return ix.Position().Less(e.at) }))); err != nil {
+				t.Fatalf("opened at %v: %v", ix.Position(), err)
+			}
+			from := ix.Position()
+			if rapid.Bool().Draw(t, "replay all") {
+				from = seglog.Position{}
+			}
+			if err := replay(ix, log, from); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"apply": func(t *rapid.T) {
+				e := event{at(len(log)), genKey.Draw(t, "key"), genEntry.Draw(t, "entry")}
+				old, err := ix.Get(e.key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				log = append(log, e)
+				if c := (Change{e.key, old, e.new}); !ix.Apply(e.at, c) || ix.Apply(e.at, c) {
+					t.Fatal("applied not once")
+				}
+			},
+			"again": func(t *rapid.T) {
+				if err := replay(ix, log, seglog.Position{}); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"checkpoint": func(t *rapid.T) {
+				if err := ix.Checkpoint(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if durable = ix.Applied(); ix.Position() != durable {
+					t.Fatalf("position is %v, want %v", ix.Position(), durable)
+				}
+			},
+			"merge": func(t *rapid.T) {
+				if _, err := ix.Merge(ctx); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"merge some": func(t *rapid.T) {
+				n := rapid.IntRange(0, 3).Draw(t, "runs")
+				if _, err := ix.merge(ctx, "test", func(all []int64) int { return min(n, len(all)) }); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"merge all": func(t *rapid.T) {
+				if err := ix.MergeAll(ctx); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"reopen": reopen,
+			"crash": func(t *rapid.T) {
+				disk = disk.AfterCrash(rapid.Uint64().Draw(t, "seed"))
+				reopen(t)
+			},
+			"": func(t *rapid.T) {
+				if err := same(ix, modelOf(log)); err != nil {
+					t.Fatal(err)
+				}
+			},
+		})
+	})
+}
+
+// spread returns events of random keys, each with an entry as most are.
+func spread(seed uint64, n int) []event {
+	r := rand.New(rand.NewPCG(seed, 0))
+	log := make([]event, n)
+	for i := range log {
+		e := event{at: at(i), key: Key{Policy: policy.Index(r.IntN(2))}}
+		binary.LittleEndian.PutUint64(e.key.Hash[:], r.Uint64N(64)*0x9e3779b97f4a7c15)
+		if r.IntN(4) > 0 {
+			e.new = usual(r)
+		}
+		log[i] = e
+	}
+	return log
+}
+
+func usual(r *rand.Rand) Entry {
+	stamp := timestamp.FromTicks(170_000_000_000_000 + r.Int64N(1<<40))
+	return Entry{
+		Kind: Data, Times: timestamp.Packed{Data: stamp, ContentType: stamp, Meta: stamp}, Tie: r.Uint64(), Length: r.Int64N(1 << 16),
+		Data: Place{Segment: 1 + r.Uint64N(1000), Offset: r.Int64N(1<<27) * 8, Size: 200 + r.Int64N(1<<16)},
+	}
+}
+
+// TestFaults fails each call to the disk, once and from then on, and looks what is
+// there: in this process, and after power was lost.
+func TestFaults(t *testing.T) {
+	ctx := t.Context()
+	log := spread(1, 30)
+	const step = 5
+	for _, forever := range []bool{false, true} {
+		for n, fired := 0, true; fired; n++ {
+			disk := vfs.NewMem()
+			var options []vfs.FaultOption
+			if forever {
+				options = append(options, vfs.FaultForever())
+			}
+			faulty := vfs.FailAt(disk, n, options...)
+			ix, err := Open(config(faulty))
+			var acked seglog.Position
+			done := 0
+			if err == nil {
+				for ; done < len(log) && err == nil; done += step {
+					if err = replay(ix, log[:done+step], log[done].at); err != nil {
+						break
+					}
+					if err = ix.Checkpoint(ctx); err == nil {
+						acked = ix.Applied()
+					}
+					if err == nil && ix.Stats().Runs == 3 {
+						_, err = ix.merge(ctx, "test", func([]int64) int { return 2 }) // not the oldest
+					}
+					if err == nil && done == len(log)-step {
+						err = ix.MergeAll(ctx)
+					}
+				}
+				if fired = faulty.Fired(); err != nil && !fired {
+					t.Fatalf("fault %d: nothing fired, but %v", n, err)
+				}
+				broken := errors.Is(err, ErrBroken)
+				if err != nil && !forever {
+					nothing := ix.Applied() == ix.Position()
+					again := ix.Checkpoint(ctx)
+					if nothing && again != nil || !nothing && broken != errors.Is(again, ErrBroken) || !broken && again != nil {
+						t.Fatalf("fault %d: after %v a checkpoint says %v", n, err, again)
+					}
+					if err := same(ix, modelOf(log[:min(len(log), indexOf(log, ix.Applied()))])); err != nil {
+						t.Fatalf("fault %d: %v", n, err)
+					}
+					if again == nil {
+						acked = ix.Applied()
+					}
+				}
+				ix.Close()
+			} else {
+				fired = faulty.Fired()
+			}
+			for seed := range uint64(6) {
+				after := disk.AfterCrash(seed)
+				ix, err := Open(config(after))
+				if err != nil {
+					t.Fatalf("fault %d, seed %d: %v", n, seed, err)
+				}
+				if ix.Position().Less(acked) {
+					t.Fatalf("fault %d, seed %d: opened at %v, was at %v", n, seed, ix.Position(), acked)
+				}
+				if err := same(ix, modelOf(log[:indexOf(log, ix.Position())])); err != nil {
+					t.Fatalf("fault %d, seed %d: %v", n, seed, err)
+				}
+				if err := errors.Join(replay(ix, log, ix.Position()), ix.Checkpoint(ctx), same(ix, modelOf(log))); err != nil {
+					t.Fatalf("fault %d, seed %d: %v", n, seed, err)
+				}
+				ix.Close()
+			}
+		}
+	}
+}
+
+// indexOf returns how many events are at or before a position.
+func indexOf(log []event, p seglog.Position) int {
+	n := 0
+	for n < len(log) && !p.Less(log[n].at) {
+		n++
+	}
+	return n
+}
+
+// TestNothingIsLeft looks for files that belong to nobody, also after a crash.
+func TestNothingIsLeft(t *testing.T) {
+	disk := vfs.NewMem()
+	ix := mustOpen(t, disk)
+	log := spread(2, 40)
+	for i := range log {
+		if err := errors.Join(replay(ix, log[:i+1], log[i].at), ix.Checkpoint(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ix.Merge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(disk vfs.FS, ix *Index) {
+		t.Helper()
+		names, err := disk.ReadDir("/index")
+		if want := ix.Stats().Runs + 1; err != nil || len(names) != want {
+			t.Fatalf("there are %v, %v, want %d files", names, err, want)
+		}
+	}
+	count(disk, ix)
+	if n := ix.Stats().Runs; n > fewRuns {
+		t.Fatalf("%d runs are left", n)
+	}
+	for seed := range uint64(20) {
+		after := disk.AfterCrash(seed)
+		count(after, mustOpen(t, after))
+	}
+}
+
+func TestDropsGoAway(t *testing.T) {
+	disk := vfs.NewMem()
+	ix := mustOpen(t, disk)
+	log := spread(3, 100)
+	n := len(log)
+	for i := range log[:n] {
+		log = append(log, event{at: at(n + i), key: log[i].key})
+	}
+	if err := errors.Join(replay(ix, log, seglog.Position{}), ix.Checkpoint(t.Context()), ix.MergeAll(t.Context()), same(ix, model{})); err != nil {
+		t.Fatal(err)
+	}
+	if s := ix.Stats(); s.Entries != 0 {
+		t.Fatalf("all was dropped, and there are %d entries", s.Entries)
+	}
+	if d, err := ix.Digest(Set{}, 0, 0); err != nil || !d.IsZero() {
+		t.Fatalf("all was dropped, and the digest is %v, %v", d, err)
+	}
+}
+
+// TestDamage flips bits of every byte: each is found, or does no harm.
+func TestDamage(t *testing.T) {
+	disk := vfs.NewMem()
+	ix := mustOpen(t, disk)
+	log := spread(4, 60)
+	for _, n := range []int{30, 60} {
+		if err := errors.Join(replay(ix, log[:n], ix.Applied()), ix.Checkpoint(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := disk.ReadDir("/index")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, e := range names {
+		file, err := disk.OpenFile(path.Join("/index", e.Name), os.O_RDWR)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, _ := file.Size()
+		whole := make([]byte, size)
+		if err := readFull(file, whole, 0); err != nil {
+			t.Fatal(err)
+		}
+		look := func(what string) {
+			t.Helper()
+			ix, err := Open(config(disk))
+			if err == nil {
+				err = same(ix, modelOf(log))
+				ix.Close()
+			}
+			if errs.KindOf(err) != errs.Corrupt {
+				t.Fatalf("%s of %s: %v", what, e.Name, err)
+			}
+			found++
+		}
+		for i, b := range whole {
+			if i%blockSize > 100 && i < len(whole)-1500 && i%61 != 0 {
+				continue
+			}
+			if _, err := file.WriteAt([]byte{b ^ byte(1<<(i%8))}, int64(i)); err != nil {
+				t.Fatal(err)
+			}
+			look(fmt.Sprintf("byte %d", i))
+			if _, err := file.WriteAt([]byte{b}, int64(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, n := range []int64{0, 1, size / 2, size - 1} {
+			if err := file.Truncate(n); err != nil {
+				t.Fatal(err)
+			}
+			look(fmt.Sprintf("the end, from %d on,", n))
+			if _, err := file.WriteAt(whole, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		file.Close()
+	}
+	if found < 3000 {
+		t.Fatalf("only %d flips were tried", found)
+	}
+	if err := disk.Remove("/index/" + names[0].Name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(config(disk)); errs.KindOf(err) != errs.Corrupt {
+		t.Fatalf("without a run: %v", err)
+	}
+	if err := Remove(disk, "/index"); err != nil {
+		t.Fatal(err)
+	}
+	again := mustOpen(t, disk)
+	if err := errors.Join(replay(again, log, again.Position()), same(again, modelOf(log))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	disk := vfs.NewMem()
+	ix := mustOpen(t, disk)
+	log := spread(5, 3)
+	if err := errors.Join(replay(ix, log, seglog.Position{}), ix.Checkpoint(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for what, tt := range map[string]struct {
+		change func(*Config)
+		want   errs.Kind
+	}{
+		"another log":         {func(c *Config) { c.LogID = ID{} }, errs.Corrupt},
+		"another depth":       {func(c *Config) { c.Depth++ }, errs.Corrupt},
+		"a depth of nothing":  {func(c *Config) { c.Depth = 0 }, errs.Invalid},
+		"too great a depth":   {func(c *Config) { c.Depth = 25 }, errs.Invalid},
+		"no folder":           {func(c *Config) { c.Folder = "" }, errs.Invalid},
+		"a disk that is away": {func(c *Config) { c.FS = vfs.Absent }, errs.BadDevice},
+	} {
+		cfg := config(disk)
+		tt.change(&cfg)
+		if _, err := Open(cfg); errs.KindOf(err) != tt.want {
+			t.Errorf("%s: %v, want kind %v", what, err, tt.want)
+		}
+	}
+	ix.Close()
+	if _, err := ix.Get(Key{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("Get of a closed index: %v", err)
+	}
+	if err := ix.Checkpoint(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("Checkpoint of a closed index: %v", err)
+	}
+	if _, err := ix.Digest(Set{}, 4, 16); errs.KindOf(err) != errs.Invalid {
+		t.Errorf("partition 16 of 16: %v", err)
+	}
+}
+
+// TestDigestsAreThoseOfTheStates applies the same states in different orders, with
+// what they replace in between, some of it twice.
+func TestDigestsAreThoseOfTheStates(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		last := map[Key]Entry{}
+		for range rapid.IntRange(1, 20).Draw(t, "keys") {
+			last[genKey.Draw(t, "key")] = genEntry.Draw(t, "entry")
+		}
+		var keys []Key
+		for k := range last {
+			keys = append(keys, k)
+		}
+		slices.SortFunc(keys, func(a, b Key) int { x, y := a.raw(), b.raw(); return x.compare(&y) })
+		var want map[Set]Digest
+		for side := range 2 {
+			disk := vfs.NewMem()
+			ix, err := Open(config(disk))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var log []event
+			for _, k := range rapid.Permutation(keys).Draw(t, "order") {
+				for range rapid.IntRange(0, 2).Draw(t, "before") {
+					log = append(log, event{at(len(log)), k, genEntry.Draw(t, "other")})
+				}
+				log = append(log, event{at(len(log)), k, last[k]})
+			}
+			for range 2 {
+				if err := replay(ix, log, seglog.Position{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := ix.Check(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			got := map[Set]Digest{}
+			for _, s := range ix.Sets() {
+				var sum Digest
+				for _, d := range ix.Digests(s, 12) {
+					sum = sum.Add(d)
+				}
+				if all, err := ix.Digest(s, 0, 0); err != nil || sum != all {
+					t.Fatalf("partitions sum to %v, all is %v, %v", sum, all, err)
+				}
+				if !sum.IsZero() {
+					got[s] = sum
+				}
+			}
+			ix.Close()
+			if side == 0 {
+				want = got
+			} else if len(got) != len(want) {
+				t.Fatalf("got %v, want %v", got, want)
+			}
+			for s, d := range got {
+				if d != want[s] {
+					t.Fatalf("set %v: got %v, want %v", s, d, want[s])
+				}
+			}
+		}
+	})
+}
+
+// TestCheckFinds has a caller lie about what there was.
+func TestCheckFinds(t *testing.T) {
+	ix := mustOpen(t, vfs.NewMem())
+	r := rand.New(rand.NewPCG(6, 6))
+	ix.Apply(at(0), Change{Key: Key{}, Old: usual(r), New: usual(r)})
+	if err := ix.Check(t.Context()); errs.KindOf(err) != errs.Corrupt {
+		t.Fatalf("a wrong digest: %v", err)
+	}
+}
+
+// TestAtOnce has readers beside changes, checkpoints and merges.
+func TestAtOnce(t *testing.T) {
+	ix := mustOpen(t, vfs.NewMem())
+	ctx := t.Context()
+	log := spread(7, 4000)
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	busy := func(f func() error) {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := f(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	busy(func() error { return ix.Checkpoint(ctx) })
+	busy(func() error { _, err := ix.Merge(ctx); return err })
+	busy(func() error { return ix.Check(ctx) })
+	busy(func() error {
+		from, to := fullRange()
+		var last rawKey
+		for item, err := range ix.Range(1, from, to) {
+			if err != nil {
+				return err
+			}
+			k := item.Key.raw()
+			if k.compare(&last) <= 0 {
+				return fmt.Errorf("%v is out of order", item.Key)
+			}
+			last = k
+		}
+		return nil
+	})
+	busy(func() error { _, err := ix.Get(log[0].key); _ = ix.Stats(); return err })
+	for i := range log {
+		if err := replay(ix, log[i:i+1], seglog.Position{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	group.Wait()
+	if err := same(ix, modelOf(log)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMergesAreEnoughAndFew(t *testing.T) {
+	for _, n := range []int64{0, 1_000_000, 10_000_000} {
+		const each = 50_000
+		runs := []int64{n}
+		var written, applied int64
+		for range 400 {
+			runs = append([]int64{each}, runs...)
+			written += each
+			applied += each
+			for k := choose(runs); k > 0; k = choose(runs) {
+				var sum int64
+				for _, r := range runs[:k] {
+					sum += r
+				}
+				written += sum
+				runs = append([]int64{sum}, runs[k:]...)
+			}
+			if len(runs) > fewRuns {
+				t.Fatalf("%d runs are left", len(runs))
+			}
+		}
+		if amplification := float64(written) / float64(applied); amplification > 9 {
+			t.Errorf("beside %d entries each is written %.1f times", n, amplification)
+		}
+	}
+}

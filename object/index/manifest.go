@@ -1,0 +1,191 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"martlet/internal/errs"
+	"martlet/internal/seglog"
+	"martlet/internal/vfs"
+)
+
+const (
+	manifestMagic = "MARTIDX1"
+	manifestHead  = 72
+	manifestRun   = 28
+	manifestName  = "manifest"
+	manifestNew   = "manifest.new"
+	extension     = ".run"
+	maxRuns       = 1 << 16 // in one manifest
+)
+
+// folder is where the files of an index are.
+type folder struct {
+	fs   vfs.FS
+	path string
+}
+
+func (d *folder) file(name string) string  { return path.Join(d.path, name) }
+func (d *folder) run(number uint64) string { return d.file(runName(number)) }
+func runName(number uint64) string         { return fmt.Sprintf("%016x%s", number, extension) }
+func (d *folder) remove(name string) error { return d.fs.Remove(d.file(name)) }
+
+// runNumber reads the name of a run.
+func runNumber(name string) (uint64, bool) {
+	digits, ok := strings.CutSuffix(name, extension)
+	n, err := strconv.ParseUint(digits, 16, 64)
+	return n, ok && err == nil && runName(n) == name
+}
+
+// manifest is what an index consists of.
+type manifest struct {
+	id, log  ID
+	depth    int
+	next     uint64 // number
+	position seglog.Position
+	runs     []known // newest first
+}
+
+func (m *manifest) append(b []byte) []byte {
+	le, start := binary.LittleEndian, len(b)
+	b = append(append(append(b, manifestMagic...), m.id[:]...), m.log[:]...)
+	b = le.AppendUint32(le.AppendUint32(b, uint32(m.depth)), uint32(len(m.runs)))
+	b = le.AppendUint64(le.AppendUint64(b, m.next), m.position.Segment)
+	b = le.AppendUint64(b, uint64(m.position.Offset))
+	for _, r := range m.runs {
+		b = le.AppendUint64(le.AppendUint64(le.AppendUint64(b, r.number), uint64(r.size)), uint64(r.entries))
+		b = le.AppendUint32(b, r.sum)
+	}
+	return le.AppendUint32(b, checksum(b[start:]))
+}
+
+func (m *manifest) parse(b []byte) error {
+	le := binary.LittleEndian
+	if len(b) < manifestHead+4 || !hasPrefix(b, manifestMagic) || checksum(b[:len(b)-4]) != le.Uint32(b[len(b)-4:]) {
+		return damaged("the manifest does not fit its checksum")
+	}
+	*m = manifest{
+		id: ID(b[8:24]), log: ID(b[24:40]), depth: int(le.Uint32(b[40:])), next: le.Uint64(b[48:]),
+		position: seglog.Position{Segment: le.Uint64(b[56:]), Offset: int64(le.Uint64(b[64:]))},
+	}
+	count := int(le.Uint32(b[44:]))
+	if count > maxRuns || len(b) != manifestHead+count*manifestRun+4 || m.depth < minDepth || m.depth > maxDepth || m.position.Offset < 0 {
+		return damaged("the manifest contradicts itself")
+	}
+	for b = b[manifestHead:]; len(b) > 4; b = b[manifestRun:] {
+		r := known{le.Uint64(b), int64(le.Uint64(b[8:])), int64(le.Uint64(b[16:])), le.Uint32(b[24:])}
+		if r.number >= m.next || r.size < 0 || r.entries < 0 {
+			return damaged("the manifest contradicts itself")
+		}
+		m.runs = append(m.runs, r)
+	}
+	return nil
+}
+
+// readManifest reads the manifest of a folder; nil if there is none.
+func (d *folder) readManifest() (m *manifest, err error) {
+	file, err := d.fs.Open(d.file(manifestName))
+	if err != nil {
+		if isNotExist(err) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	size, err := file.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size > manifestHead+maxRuns*manifestRun+4 {
+		return nil, damaged("the manifest has %d bytes", size)
+	}
+	b := make([]byte, size)
+	if err := readFull(file, b, 0); err != nil {
+		return nil, err
+	}
+	m = &manifest{}
+	return m, m.parse(b)
+}
+
+// prepare writes a manifest beside the one that there is. It is durable when that
+// returns nil, and so are the names of all runs.
+func (d *folder) prepare(m *manifest) (err error) {
+	file, err := d.fs.OpenFile(d.file(manifestNew), os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if _, err := file.WriteAt(m.append(nil), 0); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	return d.fs.SyncDir(d.path)
+}
+
+// replace makes a manifest that was prepared the one that counts, durably. After an
+// error either may be.
+func (d *folder) replace() error {
+	if err := d.fs.Rename(d.file(manifestNew), d.file(manifestName)); err != nil {
+		return err
+	}
+	return d.fs.SyncDir(d.path)
+}
+
+// make makes the folder, durably, if it is not there.
+func (d *folder) make() error {
+	err := d.fs.Mkdir(d.path)
+	if err == nil || errors.Is(err, os.ErrExist) {
+		err = d.fs.SyncDir(path.Dir(d.path))
+	}
+	return err
+}
+
+// sweep removes all files that are not among some runs.
+func (d *folder) sweep(runs []known) error {
+	keep := map[string]bool{manifestName: true}
+	for _, r := range runs {
+		keep[runName(r.number)] = true
+	}
+	names, err := d.fs.ReadDir(d.path)
+	if err != nil {
+		return err
+	}
+	for _, e := range names {
+		_, isRun := runNumber(e.Name)
+		if keep[e.Name] || e.Dir || !isRun && e.Name != manifestNew && !strings.HasPrefix(e.Name, vfs.TempPrefix) {
+			continue
+		}
+		if err := d.remove(e.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Remove removes the index in a folder, durably: the next Open finds an empty one. It
+// is for who rebuilds it. The index must not be open.
+func Remove(fs vfs.FS, at string) error {
+	const op errs.Op = "index.remove"
+	d := folder{fs, path.Clean(at)}
+	err := d.remove(manifestName) // first: without it the others mean nothing
+	if err != nil && !isNotExist(err) {
+		return errs.E(op, errs.Subject(at), kindOf(err), err)
+	}
+	if _, err := fs.Stat(d.path); isNotExist(err) {
+		return nil
+	}
+	if err := fs.SyncDir(d.path); err != nil {
+		return errs.E(op, errs.Subject(at), kindOf(err), err)
+	}
+	if err := d.sweep(nil); err != nil {
+		return errs.E(op, errs.Subject(at), kindOf(err), err)
+	}
+	return nil
+}
