@@ -42,7 +42,7 @@ func newBench(t *testing.T) *bench {
 	fleet := nodetest.New(t, path)
 	client := direct.New(direct.Config{NodeTimeout: 20 * time.Second})
 	t.Cleanup(client.Close)
-	c := quorum.New(quorum.Config{PostQuorum: 50 * time.Millisecond},
+	c := quorum.New(quorum.Config{PostQuorum: 500 * time.Millisecond},
 		quorum.Rings{Account: fleet.Ring, Container: fleet.Ring, Objects: map[policy.Index]*ring.Source{0: fleet.Ring}}, fleet.Hasher, client)
 	t.Cleanup(c.Wait)
 	place, err := c.Object(0, path)

@@ -350,7 +350,7 @@ func TestReadDoesNotWaitForADeviceThatHangs(t *testing.T) {
 }
 
 func TestWriteSoonPassesOverADeviceThatHangs(t *testing.T) {
-	f := newFleet(t, Config{PostQuorum: 10 * time.Millisecond, ErrorLimit: 3})
+	f := newFleet(t, Config{PostQuorum: 200 * time.Millisecond, ErrorLimit: 3})
 	leave := make(chan struct{})
 	f.Script("d1", func(context.Context, *backend.Request) (*backend.Response, error) {
 		<-leave
