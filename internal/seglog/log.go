@@ -281,13 +281,13 @@ func (l *Log) write(batch []*ticket) *failure {
 		size += t.size
 		urgent = urgent && t.urgent
 	}
-	err := l.ensure(size, urgent)
-	if err != nil && !urgent && noSpace(err) {
+	broken, err := l.ensure(size, urgent)
+	if err != nil && broken == nil && !urgent && noSpace(err) {
 		return l.writeUrgent(batch, err)
 	}
 	if err != nil {
 		fail(batch, err)
-		return nil
+		return broken
 	}
 	return l.writeInto(l.current, batch, size)
 }
@@ -403,7 +403,10 @@ func (l *Log) finish(seal *ticket) error {
 	if l.current == nil {
 		return nil
 	}
-	return l.sealCurrent()
+	if f := l.sealCurrent(); f != nil {
+		return f.err
+	}
+	return nil
 }
 
 func (l *Log) closeFiles() error {

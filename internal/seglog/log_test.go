@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -435,27 +436,31 @@ func TestWhatABrokenRecordMeans(t *testing.T) {
 type failing struct {
 	vfs.FS
 	fail bool
+	only string // what the names of the files that fail have in them
 }
 
 func (f *failing) OpenFile(name string, flag int) (vfs.File, error) {
 	file, err := f.FS.OpenFile(name, flag)
-	return failingFile{file, f}, err
+	return failingFile{file, f, name}, err
 }
 
 type failingFile struct {
 	vfs.File
-	of *failing
+	of   *failing
+	name string // that it was opened by
 }
 
+func (f failingFile) fails() bool { return f.of.fail && strings.Contains(f.name, f.of.only) }
+
 func (f failingFile) Sync() error {
-	if f.of.fail {
+	if f.fails() {
 		return syscall.EIO
 	}
 	return f.File.Sync()
 }
 
 func (f failingFile) Truncate(size int64) error {
-	if f.of.fail {
+	if f.fails() {
 		return syscall.EIO
 	}
 	return f.File.Truncate(size)
@@ -515,6 +520,38 @@ func TestFailedSync(t *testing.T) {
 	}
 	if got := found(t, l); len(got) != 2 {
 		t.Errorf("found %v", got)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFailedSeal: that a full segment can't be sealed is told like any other failure.
+func TestFailedSeal(t *testing.T) {
+	fs := &failing{FS: vfs.NewMem(), only: sparePrefix} // segments, but not the spare that is made
+	c := config(fs)
+	var told []uint64
+	c.Fault = func(segment uint64, _ int64, _ error) { told = append(told, segment) }
+	l := open(t, c)
+	body := make([]byte, 12<<10)
+	var last Position
+	for range 4 { // the next one does not fit
+		at, err := l.Append(&Record{Body: body}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = at
+	}
+	fs.fail = true
+	if _, err := l.Append(&Record{Body: body}, nil); !errs.Is(err, errs.BadDevice) {
+		t.Errorf("got %v, want %v", err, errs.BadDevice)
+	}
+	if !slices.Equal(told, []uint64{last.Segment}) {
+		t.Errorf("told of segments %v, want %d", told, last.Segment)
+	}
+	fs.fail = false
+	if at, err := l.Append(&Record{Body: body}, nil); err != nil || at.Segment <= last.Segment {
+		t.Errorf("afterwards: %v, %v", at, err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)

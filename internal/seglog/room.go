@@ -5,17 +5,18 @@ import (
 	"math/rand/v2"
 )
 
-// ensure sees to it that there is a segment with room for that many bytes.
-func (l *Log) ensure(size int64, urgent bool) error {
+// ensure sees to it that there is a segment with room for that many bytes. A failure
+// is of the one that was full: with it there is no room, either.
+func (l *Log) ensure(size int64, urgent bool) (*failure, error) {
 	if l.current != nil && l.current.end+size+Size(0, 0) <= l.cfg.SegmentSize {
-		return nil
+		return nil, nil
 	}
 	if err := l.provide(urgent); err != nil {
-		return err
+		return nil, err
 	}
 	if l.current != nil {
-		if err := l.sealCurrent(); err != nil {
-			return err
+		if f := l.sealCurrent(); f != nil {
+			return f, f.err
 		}
 	}
 	spare := l.spares[0]
@@ -24,13 +25,13 @@ func (l *Log) ensure(size int64, urgent bool) error {
 	l.spares = l.spares[1:]
 	l.next++
 	if err != nil {
-		return err
+		return nil, err
 	}
 	l.mu.Lock()
 	l.segments[s.number] = s
 	l.mu.Unlock()
 	l.current = s
-	return nil
+	return nil, nil
 }
 
 // provide sees to it that there is a spare to be used, and, unless that is for what
@@ -52,18 +53,22 @@ func (l *Log) provide(urgent bool) error {
 }
 
 // sealCurrent ends the segment that is appended to: nothing comes after its seal.
-func (l *Log) sealCurrent() error {
+func (l *Log) sealCurrent() *failure {
 	s := l.current
 	l.current = nil
 	seal := &ticket{front: (&Record{Kind: sealKind}).seal(), size: Size(0, 0)}
 	if f := l.writeInto(s, []*ticket{seal}, seal.size); f != nil {
-		return f.err
+		return f
 	}
 	l.mu.Lock()
 	s.sealed = true
 	l.mu.Unlock()
-	if err := s.file.Truncate(s.end); err != nil {
-		return err
+	err := s.file.Truncate(s.end)
+	if err == nil {
+		err = s.file.Sync()
 	}
-	return s.file.Sync()
+	if err != nil {
+		return &failure{s.number, s.end, err}
+	}
+	return nil
 }
