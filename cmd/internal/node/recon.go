@@ -48,6 +48,7 @@ type recon struct {
 	node    *Storage
 	devices *device.Set
 	rings   rings
+	walks   chan struct{} // of the node: who has put something in reads the names on its devices
 	server  backend.Handler
 }
 
@@ -80,6 +81,13 @@ func (r recon) Serve(ctx context.Context, req *backend.Request) (*backend.Respon
 func (r recon) held(ctx context.Context) (any, error) {
 	if r.node.replicator == nil {
 		return nil, errs.Refuse(errs.Unavailable, "replication is switched off on this node")
+	}
+	// It reads everything there is: one at a time, whoever asks.
+	select {
+	case r.walks <- struct{}{}:
+		defer func() { <-r.walks }()
+	case <-ctx.Done():
+		return nil, errs.E(errs.Aborted, context.Cause(ctx))
 	}
 	before := map[string]*ring.Ring{}
 	for name, source := range r.rings.named {

@@ -39,11 +39,12 @@ type parts struct {
 	rings    rings
 	client   *direct.Client // to other nodes, over the storage network
 
-	replication *replication // nil where it is switched off
+	replication *replication  // nil where it is switched off
+	walks       chan struct{} // of recon
 }
 
 func (s *Storage) open(c *config.Storage, o Options) error {
-	p := parts{c: c, o: o}
+	p := parts{c: c, o: o, walks: make(chan struct{}, 1)}
 	var err error
 	if p.policies, err = c.Cluster.PolicySet(); err != nil {
 		return err
@@ -98,7 +99,7 @@ func (s *Storage) openAccount(p parts) error {
 		}
 	}
 	s.compare("account", p.rings.account.Ring(), at(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, server}})
+	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, server}})
 }
 
 // openContainer opens the container server, and the work that tells accounts how
@@ -123,7 +124,7 @@ func (s *Storage) openContainer(p parts) error {
 		s.every("stats", p.c.Stats.Interval.D(), stats.New(server, p.accountPlace, p.client, p.c.Server.NodeTimeout.D()).Pass)
 	}
 	s.compare("container", p.rings.container.Ring(), at(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, server}})
+	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, server}})
 }
 
 // openObject opens the object server, and the updater that delivers what it has
@@ -173,7 +174,7 @@ func (s *Storage) openObject(p parts) error {
 	for i, source := range p.rings.objects {
 		s.compare("object"+i.Suffix(), source.Ring(), at(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	}
-	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, server}})
+	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, server}})
 }
 
 // primaries are the partition of a path, and the devices that should hold it.
