@@ -81,16 +81,17 @@
 // And the value:
 //
 //	flags   1  bits 0-2 kind (0 dropped, then nothing follows; 1 waiting, 2 data,
-//	           3 tombstone, 4 lost), bit 3 see above, bit 4 the time of the content type
-//	           is not the data's, bit 5 the metadata's is not the content type's,
-//	           bit 6 one of the times has an offset, bit 7 the body is a blob
+//	           3 tombstone, 4 lost, 5 gone), bit 3 see above, bit 4 the time of the
+//	           content type is not the data's, bit 5 the metadata's is not the content
+//	           type's, bit 6 one of the times has an offset, bit 7 the body is a blob
 //	data    7  time of the data, ticks
 //	ctype      bit 4: zigzag, ticks after the data
 //	meta       bit 5: zigzag, ticks after the content type
 //	offsets    bit 6: three varints: of data, content type, metadata
 //	places  1  bit 0 a data or tombstone record, bit 1 a metadata record, bit 2 a mark
-//	           of quarantine, bit 3 metadata is lost; others zero
+//	           of quarantine, bit 3 metadata is lost, bit 4 see below; others zero
 //	...        for each place, in that order, three varints: segment, offset, size
+//	dead       bit 4 of places: varint, how many other records of the key the log has
 //	tie     8  what tells states apart whose times are the same
 //	length     kind data: varint, of the body
 //
@@ -104,12 +105,14 @@
 //	48  8  number that the next run will have at least
 //	56  8  position in the log: segment
 //	64  8  and offset of the last record that is in the runs
-//	72     for each run, newest first: number 8, bytes 8, entries 8, checksum of its foot 4
+//	72  4  length of what the caller has with it
+//	76     for each run, newest first: number 8, bytes 8, entries 8, checksum of its foot 4
+//	       what the caller has with it
 //	       checksum of all this 4
 //
 // # Digests
 //
-// A state adds a term to the bucket of its hash: the first 128 bits, as big endian words,
+// A state, but one that is gone, adds a term to the bucket of its hash: the first 128 bits, as big endian words,
 // of the SHA-256 of the key without its policy (33 bytes), the kind (1), the times of
 // data, content type and metadata (16 each: ticks, offset) and the tie (8), all big endian
 // as in keys. A bucket is the sum of its terms modulo 2^128, whatever their order, with
@@ -134,7 +137,9 @@
 // # What is durable when
 //
 // Nothing when Apply returns: it does no I/O. When Checkpoint returns nil all that was
-// applied before it was called, and Position says so, as it would after a crash. A run is
+// applied before it was called, and Position says so, as it would after a crash. What
+// the caller keeps beside it (Config.Extra, such as how much of each segment is in use)
+// goes into the manifest, as it was at that position. A run is
 // complete, synced and named, and its name synced, before a manifest names it; a
 // manifest takes the place of the one before it by a rename, and the folder is synced.
 // Runs that no manifest names are removed only after that, and when the index is

@@ -28,11 +28,21 @@ type Config struct {
 	// index that was made with another depth is refused: it must be made again.
 	Depth int
 
+	// Extra returns what a checkpoint is to hold beside the changes, unless it is nil: up
+	// to MaxExtra bytes, which nobody changes later. It is called at the moment that
+	// decides what is in the checkpoint: what ApplyWith and Amend called before it goes with
+	// the changes that are, and nothing else. It must not call the index, nor wait for
+	// anybody who does.
+	Extra func() []byte
+
 	Log *slog.Logger // nil for none
 }
 
 // Defaults returns the configuration that fits most devices.
 func Defaults() Config { return Config{FS: vfs.OS, Depth: 20} }
+
+// MaxExtra bounds what Config.Extra returns, in bytes.
+const MaxExtra = 2 << 20
 
 // Index is an open index. It is safe for concurrent use; changes have to come from one
 // goroutine at a time.
@@ -41,12 +51,14 @@ type Index struct {
 	dir folder
 	id  ID
 
-	mu      sync.RWMutex
-	active  *memory // mu
-	frozen  *memory // mu; what a checkpoint writes, nil if there is none. Its contents don't change
-	view    *view   // mu
-	buckets *buckets
-	closed  bool // mu
+	mu       sync.RWMutex
+	active   *memory // mu
+	frozen   *memory // mu; what a checkpoint writes, nil if there is none. Its contents don't change
+	view     *view   // mu
+	buckets  *buckets
+	position seglog.Position // mu; as in the manifest
+	extra    []byte          // mu; as in the manifest
+	closed   bool            // mu
 
 	// At most one of each is under way.
 	checkpoint, merging sync.Mutex
@@ -166,6 +178,7 @@ func (ix *Index) open() error {
 		}
 	}
 	m.runs = nil
+	ix.position, ix.extra = m.position, m.extra
 	ix.view = newView(runs)
 	ix.active = newMemory(m.position)
 	return nil
@@ -204,20 +217,44 @@ type Change struct {
 // so that it does no harm to replay what is known. It reports whether it was new. A
 // record that changes nothing may be told of as well, so that Position moves on.
 func (ix *Index) Apply(at seglog.Position, changes ...Change) bool {
+	return ix.ApplyWith(at, nil, changes...)
+}
+
+// ApplyWith does what Apply does, and, where the record was new, calls also in the same
+// moment: for who keeps something else beside the index, of which Config.Extra tells, so
+// that a checkpoint has either both or neither. Also must not call the index.
+func (ix *Index) ApplyWith(at seglog.Position, also func(), changes ...Change) bool {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	if !ix.active.upTo.Less(at) {
 		return false
 	}
 	ix.active.upTo = at
-	for i := range changes {
-		ix.change(&changes[i])
-	}
+	ix.change(also, changes)
 	return true
 }
 
+// Amend makes changes that are not those of a record, such as a lower Dead when a segment
+// is about to be removed. They are seen at once, and go into the next checkpoint; until
+// then a crash undoes them. Also is called as by ApplyWith, if it is not nil.
+func (ix *Index) Amend(also func(), changes ...Change) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.change(also, changes)
+}
+
 // change needs mu.
-func (ix *Index) change(c *Change) {
+func (ix *Index) change(also func(), changes []Change) {
+	for i := range changes {
+		ix.changeOne(&changes[i])
+	}
+	if also != nil {
+		also()
+	}
+}
+
+// changeOne needs mu.
+func (ix *Index) changeOne(c *Change) {
 	k := c.Key.raw()
 	var before Digest
 	if ix.active.get(&k) == nil {
@@ -283,9 +320,17 @@ func (ix *Index) get(k *rawKey, value []byte) ([]byte, error) {
 // Position returns that of the last record that is durable in the index: after a crash
 // the log is replayed from there on.
 func (ix *Index) Position() seglog.Position {
-	ix.installing.Lock()
-	defer ix.installing.Unlock()
-	return ix.manifest.position
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	return ix.position
+}
+
+// Extra returns what Config.Extra said for the newest durable checkpoint, that which
+// Position is of; nothing if there was none.
+func (ix *Index) Extra() []byte {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	return slices.Clone(ix.extra)
 }
 
 // Applied returns the position of the last record that was applied.
@@ -326,7 +371,9 @@ func (ix *Index) Stats() (s Stats) {
 
 // install makes a list of runs durable as what the index is. What was in its place
 // is still there after an error that is not ErrBroken. It takes over the use of added.
-func (ix *Index) install(added *run, position seglog.Position, edit func([]*run) []*run, done func()) (err error) {
+//
+// It comes from a checkpoint of a table in memory, or from a merge, with none.
+func (ix *Index) install(added *run, of *memory, edit func([]*run) []*run) error {
 	ix.installing.Lock()
 	defer ix.installing.Unlock()
 	if added != nil {
@@ -340,8 +387,8 @@ func (ix *Index) install(added *run, position seglog.Position, edit func([]*run)
 	v := newView(edit(old.runs))
 	m := ix.manifest
 	m.next, m.runs = ix.next.Load(), v.known()
-	if ix.manifest.position.Less(position) {
-		m.position = position
+	if of != nil {
+		m.position, m.extra = of.upTo, of.extra
 	}
 	if err := ix.dir.prepare(&m); err != nil {
 		v.release()
@@ -368,7 +415,10 @@ func (ix *Index) install(added *run, position seglog.Position, edit func([]*run)
 	}
 	ix.mu.Lock()
 	ix.view = v
-	done()
+	ix.position, ix.extra = m.position, m.extra
+	if of != nil {
+		ix.frozen = nil
+	}
 	ix.mu.Unlock()
 	old.release()
 	return nil

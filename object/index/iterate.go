@@ -213,8 +213,8 @@ func (ix *Index) check(ctx context.Context) error {
 		if err := e.parse(r.value); err != nil {
 			return damaged("%s: %w", r.key.hash(), err)
 		}
-		if e.Kind != Absent {
-			got.add(r.key.set(), r.key.prefix(ix.cfg.Depth), digestOf(&r.key, &e))
+		if d := digestOf(&r.key, &e); !d.IsZero() {
+			got.add(r.key.set(), r.key.prefix(ix.cfg.Depth), d)
 		}
 	}
 	if !want.equal(got) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,7 +17,7 @@ import (
 
 const (
 	manifestMagic = "MARTIDX1"
-	manifestHead  = 72
+	manifestHead  = 76
 	manifestRun   = 28
 	manifestName  = "manifest"
 	manifestNew   = "manifest.new"
@@ -48,6 +49,7 @@ type manifest struct {
 	depth    int
 	next     uint64 // number
 	position seglog.Position
+	extra    []byte
 	runs     []known // newest first
 }
 
@@ -56,11 +58,12 @@ func (m *manifest) append(b []byte) []byte {
 	b = append(append(append(b, manifestMagic...), m.id[:]...), m.log[:]...)
 	b = le.AppendUint32(le.AppendUint32(b, uint32(m.depth)), uint32(len(m.runs)))
 	b = le.AppendUint64(le.AppendUint64(b, m.next), m.position.Segment)
-	b = le.AppendUint64(b, uint64(m.position.Offset))
+	b = le.AppendUint32(le.AppendUint64(b, uint64(m.position.Offset)), uint32(len(m.extra)))
 	for _, r := range m.runs {
 		b = le.AppendUint64(le.AppendUint64(le.AppendUint64(b, r.number), uint64(r.size)), uint64(r.entries))
 		b = le.AppendUint32(b, r.sum)
 	}
+	b = append(b, m.extra...)
 	return le.AppendUint32(b, checksum(b[start:]))
 }
 
@@ -73,17 +76,20 @@ func (m *manifest) parse(b []byte) error {
 		id: ID(b[8:24]), log: ID(b[24:40]), depth: int(le.Uint32(b[40:])), next: le.Uint64(b[48:]),
 		position: seglog.Position{Segment: le.Uint64(b[56:]), Offset: int64(le.Uint64(b[64:]))},
 	}
-	count := int(le.Uint32(b[44:]))
-	if count > maxRuns || len(b) != manifestHead+count*manifestRun+4 || m.depth < minDepth || m.depth > maxDepth || m.position.Offset < 0 {
+	count, extra := int(le.Uint32(b[44:])), int(le.Uint32(b[72:]))
+	if count > maxRuns || extra > MaxExtra || len(b) != manifestHead+count*manifestRun+extra+4 || m.depth < minDepth || m.depth > maxDepth || m.position.Offset < 0 {
 		return damaged("the manifest contradicts itself")
 	}
-	for b = b[manifestHead:]; len(b) > 4; b = b[manifestRun:] {
+	b = b[manifestHead:]
+	for range count {
 		r := known{le.Uint64(b), int64(le.Uint64(b[8:])), int64(le.Uint64(b[16:])), le.Uint32(b[24:])}
 		if r.number >= m.next || r.size < 0 || r.entries < 0 {
 			return damaged("the manifest contradicts itself")
 		}
 		m.runs = append(m.runs, r)
+		b = b[manifestRun:]
 	}
+	m.extra = slices.Clone(b[:extra])
 	return nil
 }
 
@@ -101,7 +107,7 @@ func (d *folder) readManifest() (m *manifest, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if size > manifestHead+maxRuns*manifestRun+4 {
+	if size > manifestHead+maxRuns*manifestRun+MaxExtra+4 {
 		return nil, damaged("the manifest has %d bytes", size)
 	}
 	b := make([]byte, size)

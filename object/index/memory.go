@@ -16,6 +16,7 @@ type memory struct {
 	groups [1 << groupBits][]int32 // slots, by the first bits of the hash
 	values []byte
 	upTo   seglog.Position // of the last change
+	extra  []byte          // of Config.Extra, once the table is frozen
 }
 
 const (
