@@ -41,8 +41,10 @@ func (ix *Index) checkpointOnce(ctx context.Context) (again bool, err error) {
 		added, err = ix.writeRun(int64(m.count), func(w *runWriter) error {
 			all := slotsOf{m, m.in(everything())}
 			for n := 0; ; n++ {
-				if n&0xfff == 0 && ctx.Err() != nil {
-					return context.Cause(ctx)
+				if n&0xfff == 0 {
+					if err := stopped(ctx); err != nil {
+						return err
+					}
 				}
 				r, more, _ := all.next() // it is in memory
 				if !more {
@@ -103,6 +105,9 @@ func (ix *Index) freeze() (m *memory, earlier bool, err error) {
 // writeRun makes a run, durable but for its name, which is gone again if nobody
 // installs it.
 func (ix *Index) writeRun(entries int64, write func(*runWriter) error) (r *run, err error) {
+	if err := ix.whole(); err != nil {
+		return nil, err
+	}
 	number := ix.next.Add(1) - 1
 	file, err := ix.dir.fs.CreateUnnamed(ix.dir.path)
 	if err != nil {

@@ -149,7 +149,10 @@
 // A checkpoint that fails before the rename has done nothing and may be tried again: it
 // writes a file of its own. When the rename or the sync of the folder fails, nobody knows
 // what is on the disk: the index goes on in memory, and neither checkpoints nor merges until
-// it is opened again.
+// it is opened again. What is seen then need not be on the disk, and no sync would put it
+// there; so Open writes the manifest that it has found once more, and removes runs only
+// after that. Where the device is too full for it, it does neither: until a checkpoint
+// finds room again, a crash may bring back an earlier manifest, whose runs are all there.
 //
 // # What goes wrong
 //
@@ -164,7 +167,8 @@
 // while a checkpoint is under way; the caller bounds them (Stats.Changes). Beyond that
 // memory holds a filter of 10 bits an entry and a fence of 35 bytes a block, for what
 // is being merged twice, and the buckets. A merge of all runs wants as much room again as
-// the runs have. A run has at most 2^32 blocks.
+// the runs have, and an iteration keeps the files that there were when it began. A run has
+// at most 2^32 blocks.
 //
 // # What was turned down
 //

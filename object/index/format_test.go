@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"flag"
 	"fmt"
@@ -343,6 +344,10 @@ func FuzzManifest(f *testing.F) {
 func FuzzFoot(f *testing.F) {
 	foot := foot{number: 1, blocks: 1, entries: 1, filter: 64, depth: 12}
 	f.Add(foot.append(nil, ID{})[:footSize-4])
+	// The rest of what fits into the file, all zeros, and more entries than can be.
+	foot.entries, foot.filter, foot.buckets = 1<<60, 512, 91
+	foot.fencesChecksum, foot.filterChecksum = checksum(make([]byte, keySize)), checksum(make([]byte, 512))
+	f.Add(foot.append(nil, ID{})[:footSize-4])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) != footSize-4 {
 			return
@@ -361,12 +366,15 @@ func FuzzFoot(f *testing.F) {
 		if _, err := file.WriteAt(b, before); err != nil {
 			t.Fatal(err)
 		}
-		r, err := openRun(&folder{disk, "/"}, ID{}, known{1, before + footSize, 1, sum}, 12)
+		r, err := openRun(&folder{fs: disk, path: "/"}, ID{}, known{1, before + footSize, int64(binary.LittleEndian.Uint64(b[40:])), sum}, 12)
 		if err != nil {
 			if errs.KindOf(err) != errs.Corrupt {
 				t.Fatalf("%v is of kind %v", err, errs.KindOf(err))
 			}
 			return
+		}
+		if most := r.foot.blocks * blockSize / 18; r.foot.entries > most || r.foot.dropped > r.foot.entries || r.foot.dropped < 0 {
+			t.Fatalf("%d entries, of which %d say dropped, in %d blocks", r.foot.entries, r.foot.dropped, r.foot.blocks)
 		}
 		r.release()
 	})

@@ -121,7 +121,7 @@ func Open(cfg Config) (*Index, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	ix := &Index{cfg: cfg, dir: folder{cfg.FS, path.Clean(cfg.Folder)}, buckets: newBuckets(cfg.Depth)}
+	ix := &Index{cfg: cfg, dir: folder{fs: cfg.FS, path: path.Clean(cfg.Folder)}, buckets: newBuckets(cfg.Depth)}
 	if err := ix.open(); err != nil {
 		return nil, errs.E(op, errs.Subject(cfg.Folder), kindOf(err), err)
 	}
@@ -129,9 +129,6 @@ func Open(cfg Config) (*Index, error) {
 }
 
 func (ix *Index) open() error {
-	if err := ix.dir.make(); err != nil {
-		return err
-	}
 	found, err := ix.dir.readManifest()
 	if err != nil {
 		return err
@@ -148,7 +145,12 @@ func (ix *Index) open() error {
 	if m.log != ix.cfg.LogID || m.depth != ix.cfg.Depth {
 		return damaged("the index is of another log, or of another depth")
 	}
-	if err := ix.dir.sweep(m.runs); err != nil {
+	if found == nil {
+		err = ix.dir.begin()
+	} else {
+		err = ix.dir.settle(m)
+	}
+	if err != nil {
 		return err
 	}
 	ix.id = m.id
@@ -185,7 +187,8 @@ func (ix *Index) open() error {
 }
 
 // Close lets go of the files once nobody reads from them. What no checkpoint has
-// written is forgotten: it is in the log.
+// written is forgotten: it is in the log. It waits for a checkpoint or a merge that is
+// under way. Iterations may go on, also when the index is opened again.
 func (ix *Index) Close() {
 	ix.checkpoint.Lock() // no checkpoint or merge is under way
 	defer ix.checkpoint.Unlock()
@@ -195,6 +198,7 @@ func (ix *Index) Close() {
 	defer ix.mu.Unlock()
 	if !ix.closed {
 		ix.closed = true
+		ix.dir.leave()
 		ix.view.release()
 	}
 }
@@ -369,6 +373,13 @@ func (ix *Index) Stats() (s Stats) {
 	return s
 }
 
+// whole returns why nothing can be written any more.
+func (ix *Index) whole() error {
+	ix.installing.Lock()
+	defer ix.installing.Unlock()
+	return ix.broken
+}
+
 // install makes a list of runs durable as what the index is. What was in its place
 // is still there after an error that is not ErrBroken. It takes over the use of added.
 //
@@ -387,6 +398,10 @@ func (ix *Index) install(added *run, of *memory, edit func([]*run) []*run) error
 	v := newView(edit(old.runs))
 	m := ix.manifest
 	m.next, m.runs = ix.next.Load(), v.known()
+	if len(m.runs) > maxRuns {
+		v.release()
+		return errs.E(errs.Unavailable, fmt.Errorf("%d runs want to be merged first", len(old.runs)))
+	}
 	if of != nil {
 		m.position, m.extra = of.upTo, of.extra
 	}

@@ -70,7 +70,8 @@ type snapshot struct {
 
 func (s *snapshot) release() { s.view.release() }
 
-// snapshot takes one; also is called at the same moment.
+// snapshot takes one; also is called at the same moment, and has all of each run be
+// checked.
 func (ix *Index) snapshot(keys span, also func()) (*snapshot, error) {
 	const ahead = 16 // blocks
 	ix.mu.RLock()
@@ -81,15 +82,24 @@ func (ix *Index) snapshot(keys span, also func()) (*snapshot, error) {
 	if also != nil {
 		also()
 	}
-	s := &snapshot{view: ix.view, sources: []source{ix.active.copied(keys)}}
+	recent := ix.active.copied(keys)
+	s := &snapshot{view: ix.view}
 	s.view.refs.Add(1)
 	frozen := ix.frozen
 	ix.mu.RUnlock()
+	recent.sort()
+	s.sources = []source{recent}
 	if frozen != nil {
 		s.sources = append(s.sources, &slotsOf{frozen, frozen.in(keys)})
 	}
-	one := keys.from.hash() == keys.to.hash()
+	whole, one := also != nil, keys.from.hash() == keys.to.hash()
 	for _, r := range s.view.runs {
+		if whole {
+			all := r.everything(ahead)
+			all.has = true
+			s.sources = append(s.sources, all)
+			continue
+		}
 		if one && !r.filter.has(&keys.from) {
 			continue
 		}
@@ -165,8 +175,8 @@ func (ix *Index) Sets() []Set {
 	return list
 }
 
-// Check computes all digests anew and compares. It reads all entries and checks all
-// checksums, and no objects. The error is of kind errs.Corrupt where something is not as
+// Check computes all digests anew and compares. It reads all entries, checks all checksums
+// and that each entry is where Get looks for it, and reads no objects. The error is of kind errs.Corrupt where something is not as
 // it should be. Meanwhile it takes as much memory again as the digests have.
 func (ix *Index) Check(ctx context.Context) error {
 	const op errs.Op = "index.check"
@@ -199,8 +209,10 @@ func (ix *Index) check(ctx context.Context) error {
 		return err
 	}
 	for n := 0; ; n++ {
-		if n&0xfff == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
+		if n&0xfff == 0 {
+			if err := stopped(ctx); err != nil {
+				return err
+			}
 		}
 		r, more, err := all.next()
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"martlet/internal/errs"
 	"martlet/internal/seglog"
@@ -29,6 +30,25 @@ const (
 type folder struct {
 	fs   vfs.FS
 	path string
+
+	leaving sync.RWMutex
+	left    bool // leaving; the folder may be another index's by now
+}
+
+// leave has nothing removed any more.
+func (d *folder) leave() {
+	d.leaving.Lock()
+	defer d.leaving.Unlock()
+	d.left = true
+}
+
+// discard removes a run that is of no use. What stays is removed by the next Open.
+func (d *folder) discard(number uint64) {
+	d.leaving.RLock()
+	defer d.leaving.RUnlock()
+	if !d.left {
+		_ = d.fs.Remove(d.run(number))
+	}
 }
 
 func (d *folder) file(name string) string  { return path.Join(d.path, name) }
@@ -144,17 +164,45 @@ func (d *folder) replace() error {
 	return d.fs.SyncDir(d.path)
 }
 
-// make makes the folder, durably, if it is not there.
-func (d *folder) make() error {
-	err := d.fs.Mkdir(d.path)
-	if err == nil || errors.Is(err, os.ErrExist) {
-		err = d.fs.SyncDir(path.Dir(d.path))
+// begin makes the folder, durably. One that is there is made anew if nothing of others
+// is in it: its name may be one that an earlier sync could not make durable, and no
+// later one would.
+func (d *folder) begin() error {
+	if err := d.sweep(nil, 0); err != nil && !isNotExist(err) {
+		return err
 	}
-	return err
+	_ = d.fs.Remove(d.path)
+	if err := d.fs.Mkdir(d.path); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return d.fs.SyncDir(path.Dir(d.path))
 }
 
-// sweep removes all files that are not among some runs.
-func (d *folder) sweep(runs []known) error {
+// settle makes durable what was found, and removes the rest. A manifest that is seen
+// need not be on the disk, if this process or one before it could not sync the folder,
+// and no later sync would put it there: that takes another rename. Until then what it
+// does not name may be all that there is after a crash.
+func (d *folder) settle(m *manifest) error {
+	if err := d.sweep(m.runs, m.next); err != nil { // those no manifest has named
+		return err
+	}
+	if err := d.prepare(m); err != nil {
+		if kindOf(err) == errs.NoSpace {
+			// A full device has to be of use, too. What a crash may undo until then is
+			// durable with the next checkpoint that finds room.
+			return nil
+		}
+		return err
+	}
+	if err := d.replace(); err != nil {
+		return err
+	}
+	return d.sweep(m.runs, 0)
+}
+
+// sweep removes all files that are not among some runs, but for runs of lower numbers than
+// one.
+func (d *folder) sweep(runs []known, least uint64) error {
 	keep := map[string]bool{manifestName: true}
 	for _, r := range runs {
 		keep[runName(r.number)] = true
@@ -164,8 +212,8 @@ func (d *folder) sweep(runs []known) error {
 		return err
 	}
 	for _, e := range names {
-		_, isRun := runNumber(e.Name)
-		if keep[e.Name] || e.Dir || !isRun && e.Name != manifestNew && !strings.HasPrefix(e.Name, vfs.TempPrefix) {
+		number, isRun := runNumber(e.Name)
+		if keep[e.Name] || e.Dir || isRun && number < least || !isRun && e.Name != manifestNew && !strings.HasPrefix(e.Name, vfs.TempPrefix) {
 			continue
 		}
 		if err := d.remove(e.Name); err != nil {
@@ -179,7 +227,7 @@ func (d *folder) sweep(runs []known) error {
 // is for who rebuilds it. The index must not be open.
 func Remove(fs vfs.FS, at string) error {
 	const op errs.Op = "index.remove"
-	d := folder{fs, path.Clean(at)}
+	d := folder{fs: fs, path: path.Clean(at)}
 	err := d.remove(manifestName) // first: without it the others mean nothing
 	if err != nil && !isNotExist(err) {
 		return errs.E(op, errs.Subject(at), kindOf(err), err)
@@ -190,7 +238,7 @@ func Remove(fs vfs.FS, at string) error {
 	if err := fs.SyncDir(d.path); err != nil {
 		return errs.E(op, errs.Subject(at), kindOf(err), err)
 	}
-	if err := d.sweep(nil); err != nil {
+	if err := d.sweep(nil, 0); err != nil {
 		return errs.E(op, errs.Subject(at), kindOf(err), err)
 	}
 	return nil

@@ -88,6 +88,13 @@ func (m *memory) put(k *rawKey, e *Entry, before Digest) Digest {
 
 // in returns the slots of a span, in order.
 func (m *memory) in(keys span) []*slot {
+	found := m.unsorted(keys)
+	slices.SortFunc(found, func(a, b *slot) int { return a.key.compare(&b.key) })
+	return found
+}
+
+// unsorted returns the slots of a span.
+func (m *memory) unsorted(keys span) []*slot {
 	if m == nil || m.count == 0 {
 		return nil
 	}
@@ -103,7 +110,6 @@ func (m *memory) in(keys span) []*slot {
 			}
 		}
 	}
-	slices.SortFunc(found, func(a, b *slot) int { return a.key.compare(&b.key) })
 	return found
 }
 
@@ -136,14 +142,24 @@ func (s *slotsOf) next() (record, bool, error) {
 	return record{key: head.key, value: s.m.value(head)}, true, nil
 }
 
-// copied returns a source over slots that later changes do not reach.
-func (m *memory) copied(keys span) source {
-	slots := m.in(keys)
-	list := make(listOf, len(slots))
-	for i, s := range slots {
-		list[i] = record{key: s.key, value: slices.Clone(m.value(s))}
+// copied returns a source over slots that later changes do not reach, once it is sorted,
+// for which nobody needs to wait.
+func (m *memory) copied(keys span) *listOf {
+	found, size := m.unsorted(keys), 0
+	for _, s := range found {
+		size += int(s.length)
+	}
+	list, values := make(listOf, len(found)), make([]byte, 0, size)
+	for i, s := range found {
+		start := len(values)
+		values = append(values, m.value(s)...)
+		list[i] = record{key: s.key, value: values[start:len(values):len(values)]}
 	}
 	return &list
+}
+
+func (l *listOf) sort() {
+	slices.SortFunc(*l, func(a, b record) int { return a.key.compare(&b.key) })
 }
 
 // listOf is a source over a list.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"martlet/internal/errs"
 	"martlet/internal/vfs"
 )
 
@@ -119,6 +120,7 @@ type runWriter struct {
 	count  int
 	fences []byte
 	filter filter
+	latest rawKey
 	sum    uint32 // of the buckets so far
 }
 
@@ -134,6 +136,10 @@ func newRunWriter(file vfs.File, id ID, number uint64, depth int, entries int64)
 }
 
 func (w *runWriter) add(r *record) error {
+	if w.foot.entries > 0 && r.key.compare(&w.latest) <= 0 {
+		return damaged("entries for run %d are out of order", w.foot.number)
+	}
+	w.latest = r.key
 	extra := r.key.extra()
 	long := !isZero(extra)
 	n := 1 + 16 + len(r.value)
@@ -178,7 +184,7 @@ func (w *runWriter) endBlock() error {
 		return nil
 	}
 	if w.foot.blocks > 1<<32-1 {
-		return fmt.Errorf("run %d has too many blocks", w.foot.number)
+		return errs.E(errs.Unavailable, fmt.Errorf("run %d has too many blocks", w.foot.number))
 	}
 	sealBlock(w.block[:blockSize], len(w.block), w.foot.number, w.foot.blocks, w.last().policy(), w.count)
 	err := w.out.write(w.block[:blockSize])
