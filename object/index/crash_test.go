@@ -6,13 +6,17 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"martlet/internal/errs"
+	"martlet/internal/policy"
 	"martlet/internal/seglog"
 	"martlet/internal/vfs"
 )
@@ -85,19 +89,18 @@ func TestCrashModel(t *testing.T) {
 			if rapid.Bool().Draw(t, "for good") {
 				options = append(options, vfs.FaultForever())
 			}
-			var fs vfs.FS = vfs.FailAt(disk, rapid.IntRange(0, 100).Draw(t, "fault"), options...)
-			for {
+			faulty := vfs.FailAt(disk, rapid.IntRange(0, 100).Draw(t, "fault"), options...)
+			for _, fs := range []vfs.FS{faulty, disk} {
 				var err error
-				if ix, count, err = openTally(fs); !faulted(err) {
+				if ix, count, err = openTally(fs); err == nil {
 					if err = h.opened(ix, count); err == nil {
 						return
 					}
 					ix.Close()
-					if errs.KindOf(err) != errs.BadDevice {
-						t.Fatal(err)
-					}
 				}
-				fs = disk
+				if !faulted(err) || fs == disk {
+					t.Fatal(err)
+				}
 			}
 		}
 		open(t)
@@ -431,6 +434,216 @@ func TestRunsAreInOrder(t *testing.T) {
 		})
 		if errs.KindOf(err) != errs.Corrupt {
 			t.Errorf("entries of a run are in no order: %v", err)
+		}
+	}
+}
+
+// TestCrashAtOnce cuts the power again and again while there are changes, checkpoints,
+// merges and readers, all at once, and looks at each state that this leaves.
+func TestCrashAtOnce(t *testing.T) {
+	ctx := t.Context()
+	disk := vfs.NewMem()
+	ix, count, err := openTally(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ix.Close()
+	h := newHistory()
+	var known sync.Mutex // of h
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	busy := func(f func(r *rand.Rand) error) {
+		group.Go(func() {
+			r := rand.New(rand.NewPCG(1, 1))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := f(r); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	busy(func(*rand.Rand) error {
+		known.Lock()
+		n := len(h.states) - 1
+		known.Unlock()
+		if err := ix.Checkpoint(ctx); err != nil {
+			return err
+		}
+		known.Lock()
+		h.acked = max(h.acked, n)
+		known.Unlock()
+		return nil
+	})
+	busy(func(r *rand.Rand) error {
+		n := 1 + r.IntN(4)
+		_, err := ix.merge(ctx, "test", func(all []int64) int { return min(n, len(all)) })
+		return err
+	})
+	busy(func(*rand.Rand) error { return ix.Check(ctx) })
+	busy(func(r *rand.Rand) error { // slowly, and not to the end
+		left := r.IntN(40)
+		from, to := fullRange()
+		for _, err := range ix.Range(policy.Index(r.IntN(2)), from, to) {
+			if err != nil {
+				return err
+			}
+			if left--; left < 0 {
+				break
+			}
+			runtime.Gosched()
+		}
+		return nil
+	})
+	busy(func(r *rand.Rand) error {
+		known.Lock()
+		acked := h.acked
+		known.Unlock()
+		after := disk.AfterCrash(r.Uint64N(100))
+		left, count, err := openTally(after)
+		if err != nil {
+			return err
+		}
+		defer left.Close()
+		n := int(count.changes)
+		known.Lock()
+		if n < acked || n >= len(h.states) {
+			known.Unlock()
+			return fmt.Errorf("opened with %d changes, known to be durable were %d", n, acked)
+		}
+		want := h.states[n]
+		known.Unlock()
+		return same(left, want)
+	})
+	for i, e := range spread(15, 1500) {
+		known.Lock()
+		h.log = append(h.log, e)
+		h.change(ix, count, len(h.log), e.key, e.new)
+		if i%5 == 0 {
+			e.new.Dead++
+			h.change(ix, count, len(h.log), e.key, e.new)
+		}
+		known.Unlock()
+		if got, err := ix.Get(e.key); err != nil || got != h.now()[e.key] {
+			t.Fatalf("got %v, %v", got, err)
+		}
+	}
+	close(stop)
+	group.Wait()
+	if err := same(ix, h.now()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reading is a disk on which something happens before a file is read.
+type reading struct {
+	vfs.FS
+	happens func()
+}
+
+type readingFile struct {
+	vfs.File
+	disk *reading
+}
+
+func (r *reading) wrap(f vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &readingFile{f, r}, nil
+}
+
+func (r *reading) Open(name string) (vfs.File, error)         { return r.wrap(r.FS.Open(name)) }
+func (r *reading) CreateUnnamed(dir string) (vfs.File, error) { return r.wrap(r.FS.CreateUnnamed(dir)) }
+func (r *reading) Link(f vfs.File, name string) error {
+	return r.FS.Link(f.(*readingFile).File, name)
+}
+
+func (f *readingFile) ReadAt(p []byte, off int64) (int, error) {
+	if happens := f.disk.happens; happens != nil {
+		f.disk.happens = nil
+		happens()
+	}
+	return f.File.ReadAt(p, off)
+}
+
+// TestFilesStayWhileRead merges all runs, or closes the index, between the moment in
+// which a reader has found out where to read and that in which it does.
+func TestFilesStayWhileRead(t *testing.T) {
+	ctx := t.Context()
+	log := spread(16, 200)
+	want := modelOf(log)
+	from, to := fullRange()
+	for what, read := range map[string]func(*Index) error{
+		"get": func(ix *Index) error {
+			for k, e := range want {
+				if got, err := ix.Get(k); err != nil || got != e {
+					return fmt.Errorf("got %v, %w", got, err)
+				}
+				break
+			}
+			return nil
+		},
+		"range": func(ix *Index) error {
+			n := 0
+			for _, err := range ix.Range(1, from, to) {
+				if err != nil {
+					return err
+				}
+				n++
+			}
+			if m := len(want.between(1, from, to)); n != m {
+				return fmt.Errorf("%d entries, want %d", n, m)
+			}
+			return nil
+		},
+		"check": func(ix *Index) error { return ix.Check(ctx) },
+		"merge": func(ix *Index) error {
+			if err := ix.MergeAll(ctx); err != nil {
+				return err
+			}
+			return ix.Check(ctx)
+		},
+	} {
+		for then, happens := range map[string]func(*Index) error{
+			"merge": func(ix *Index) error { return ix.MergeAll(ctx) },
+			"close": func(ix *Index) error { ix.Close(); return nil },
+			"checkpoint": func(ix *Index) error {
+				ix.Apply(at(len(log)), Change{Key: Key{Policy: 5}, New: goldenEntries[1].entry})
+				return ix.Checkpoint(ctx)
+			},
+		} {
+			if what == "merge" && then != "checkpoint" {
+				continue // one waits for the other
+			}
+			disk := &reading{FS: vfs.NewMem()}
+			ix := mustOpen(t, disk)
+			for n := 50; n <= len(log); n += 50 {
+				if err := errors.Join(replay(ix, log[:n], ix.Applied()), ix.Checkpoint(ctx)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			happened := false
+			disk.happens = func() {
+				happened = true
+				if err := happens(ix); err != nil {
+					t.Errorf("%s, and %s meanwhile: %v", what, then, err)
+				}
+			}
+			if err := read(ix); err != nil || !happened {
+				t.Errorf("%s, and %s meanwhile: %v, %v", what, then, happened, err)
+			}
+			ix.Close()
+			for _, r := range ix.view.runs {
+				if r.refs.Load() != 0 {
+					t.Errorf("%s, and %s meanwhile: run %d is used %d times", what, then, r.number, r.refs.Load())
+				}
+			}
 		}
 	}
 }
