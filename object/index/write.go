@@ -16,6 +16,8 @@ const (
 	footMagic = "MARTFOOT"
 	footSize  = 92
 	syncEvery = 1000 * blockSize
+
+	usualCount = 80 // entries in a block, or more
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -81,11 +83,16 @@ type output struct {
 const outputSize = 1 << 20
 
 func (o *output) write(b []byte) error {
-	o.buf = append(o.buf, b...)
-	if len(o.buf) < outputSize {
-		return nil
+	for len(o.buf)+len(b) >= outputSize {
+		n := outputSize - len(o.buf)
+		o.buf = append(o.buf, b[:n]...)
+		b = b[n:]
+		if err := o.flush(); err != nil {
+			return err
+		}
 	}
-	return o.flush()
+	o.buf = append(o.buf, b...)
+	return nil
 }
 
 func (o *output) flush() error {
@@ -124,13 +131,15 @@ type runWriter struct {
 	sum    uint32 // of the buckets so far
 }
 
-// newRunWriter begins a run of at most that many entries.
+// newRunWriter begins a run of at most that many entries. Room for the fences is made
+// for entries as most are.
 func newRunWriter(file vfs.File, id ID, number uint64, depth int, entries int64) (*runWriter, error) {
 	w := &runWriter{
 		out: output{file: file}, id: id,
 		foot:   foot{number: number, depth: depth},
 		filter: newFilter(entries),
 		block:  make([]byte, blockHead, blockSize),
+		fences: make([]byte, 0, (1+entries/usualCount)*keySize),
 	}
 	return w, w.out.write(appendHead(nil, id, number))
 }
