@@ -35,7 +35,7 @@ func (ix *Index) checkpointOnce(ctx context.Context) (again bool, err error) {
 	if m == nil || err != nil {
 		return false, err
 	}
-	changes := m.changed(ix.cfg.Depth)
+	changes := m.changed(ix.depth)
 	var added *run
 	if m.count > 0 {
 		added, err = ix.writeRun(int64(m.count), func(w *runWriter) error {
@@ -113,7 +113,7 @@ func (ix *Index) writeRun(entries int64, write func(*runWriter) error) (r *run, 
 	if err != nil {
 		return nil, err
 	}
-	w, err := newRunWriter(file, ix.id, number, ix.cfg.Depth, entries)
+	w, err := newRunWriter(file, ix.id, number, ix.depth, entries)
 	if err == nil {
 		err = write(w)
 	}

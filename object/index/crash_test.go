@@ -400,7 +400,7 @@ func TestCheckFindsRuns(t *testing.T) {
 			}
 			spoil(w)
 			err := w.endEntries()
-			for _, b := range m.changed(ix.cfg.Depth) {
+			for _, b := range m.changed(ix.depth) {
 				err = errors.Join(err, w.addBucket(&b))
 			}
 			return err

@@ -100,7 +100,7 @@
 //	 0  8  "MARTIDX1"
 //	 8 16  identity of the index
 //	24 16  identity of the log, as the caller names it
-//	40  4  depth of the buckets
+//	40  4  depth of the buckets in runs
 //	44  4  how many runs
 //	48  8  number that the next run will have at least
 //	56  8  position in the log: segment
@@ -112,10 +112,10 @@
 //
 // # Digests
 //
-// A state, but one that is gone, adds a term to the bucket of its hash: the first 128 bits, as big endian words,
-// of the SHA-256 of the key without its policy (33 bytes), the kind (1), the times of
-// data, content type and metadata (16 each: ticks, offset) and the tie (8), all big endian
-// as in keys. A bucket is the sum of its terms modulo 2^128, whatever their order, with
+// A state, but one that is gone, adds a term to the bucket of its hash: the first 128 bits,
+// as big endian words, of the SHA-256 of the key without its policy (33 bytes), the kind
+// (1), the times of data, content type and metadata (16 each: ticks, offset) and the tie
+// (8), all big endian as in keys. A bucket is the sum of its terms modulo 2^128, whatever their order, with
 // the number of objects and of their bytes. Buckets are by policy, part and the first
 // bits of the hash, as many as the depth says. Each entry in the table in memory
 // remembers what its key counted for before, so that a run holds for each of its buckets
@@ -124,12 +124,14 @@
 // nothing is added twice. Terms, unlike files, are compared between nodes: changing
 // them is a change on the wire.
 //
-// The depth is 20 unless told otherwise. A ring of 2^20 partitions is one for some
-// 30,000 devices, so that is deeper than any in use; partitions that are smaller still
-// cost reading their few entries. 32 bytes in memory a bucket make 32 MiB where a
-// device holds all of the hash space, which only a small cluster has; where it holds a
-// few thousand partitions they are a few megabytes. Deeper would mean more buckets than
-// objects there. Another depth wants the index to be made again.
+// Files have buckets of depth 20: a ring of 2^20 partitions is one for some 30,000 devices,
+// so that is as deep as any in use, and deeper would mean more buckets than objects. In
+// memory they are as deep as Config.Depth says, which may be another one each time. There
+// a bucket takes 32 bytes where the device has something near it: 32 MiB with a depth of
+// 20, and 8 MiB with one of 18, where a device holds all of the hash space, which only a
+// small cluster has; where it holds a few thousand partitions, megabytes at most. It is
+// 18 unless told otherwise, enough for some 7,500 devices: the digest of a partition that
+// is smaller than a bucket costs reading its entries.
 //
 // Sums of terms are safe against chance, not against somebody who chooses what both
 // sides store: he would have to make two copies differ first.
@@ -139,11 +141,10 @@
 // Nothing when Apply returns: it does no I/O. When Checkpoint returns nil all that was
 // applied before it was called, and Position says so, as it would after a crash. What
 // the caller keeps beside it (Config.Extra, such as how much of each segment is in use)
-// goes into the manifest, as it was at that position. A run is
-// complete, synced and named, and its name synced, before a manifest names it; a
-// manifest takes the place of the one before it by a rename, and the folder is synced.
-// Runs that no manifest names are removed only after that, and when the index is
-// opened. Of what a merge or a checkpoint writes, no more than 4 MiB (1,000 pages) is
+// goes into the manifest, as it was at that position. A run is complete, synced and
+// named, and its name synced, before a manifest names it; a manifest takes the place of
+// the one before it by a rename, and the folder is synced. Runs that no manifest names
+// are removed only after that, and when the index is opened. Of what a merge or a checkpoint writes, no more than 4 MiB (1,000 pages) is
 // written between two syncs, so that no other sync on the disk waits for more.
 //
 // A checkpoint that fails before the rename has done nothing and may be tried again: it

@@ -24,8 +24,10 @@ type Config struct {
 	// another log is refused.
 	LogID ID
 
-	// Depth is how many bits of the hash choose a bucket of the digests, from 8 to 24. An
-	// index that was made with another depth is refused: it must be made again.
+	// Depth is how many bits of the hash choose a bucket of the digests that is kept in
+	// memory, from 8 to 24: 32 bytes for each of which there is something. It is best no
+	// less than the part power of the rings that are in use, and may be another one
+	// each time, up to 20, or what the index was made with if that is more.
 	Depth int
 
 	// Extra returns what a checkpoint is to hold beside the changes, unless it is nil: up
@@ -39,7 +41,7 @@ type Config struct {
 }
 
 // Defaults returns the configuration that fits most devices.
-func Defaults() Config { return Config{FS: vfs.OS, Depth: 20} }
+func Defaults() Config { return Config{FS: vfs.OS, Depth: 18} }
 
 // MaxExtra bounds what Config.Extra returns, in bytes.
 const MaxExtra = 2 << 20
@@ -47,9 +49,10 @@ const MaxExtra = 2 << 20
 // Index is an open index. It is safe for concurrent use; changes have to come from one
 // goroutine at a time.
 type Index struct {
-	cfg Config
-	dir folder
-	id  ID
+	cfg   Config
+	dir   folder
+	id    ID
+	depth int // of the buckets in files
 
 	mu       sync.RWMutex
 	active   *memory // mu
@@ -111,7 +114,7 @@ var ErrBroken = errors.New("index can't be written before it is opened again")
 // Open opens the index in a folder, or begins one that is empty: then Position is zero,
 // and all of the log is to be applied. It is as it was at Position, which is the last
 // record that the newest durable checkpoint has. The error is of kind errs.Corrupt if
-// the index is damaged, or of another log or depth, so that it has to be made again
+// the index is damaged, or of another log, or not as deep, so that it has to be made again
 // (Remove); of others it is of the kind of what the file system said.
 func Open(cfg Config) (*Index, error) {
 	const op errs.Op = "index.open"
@@ -135,16 +138,17 @@ func (ix *Index) open() error {
 	}
 	m := &ix.manifest
 	if found == nil {
-		*m = manifest{log: ix.cfg.LogID, depth: ix.cfg.Depth, next: 1}
+		*m = manifest{log: ix.cfg.LogID, depth: max(fileDepth, ix.cfg.Depth), next: 1}
 		if _, err := rand.Read(m.id[:]); err != nil {
 			return err
 		}
 	} else {
 		*m = *found
 	}
-	if m.log != ix.cfg.LogID || m.depth != ix.cfg.Depth {
-		return damaged("the index is of another log, or of another depth")
+	if m.log != ix.cfg.LogID || m.depth < ix.cfg.Depth {
+		return damaged("the index is of another log, or has digests less deep than %d", ix.cfg.Depth)
 	}
+	ix.depth = m.depth
 	if found == nil {
 		err = ix.dir.begin()
 	} else {
@@ -176,7 +180,7 @@ func (ix *Index) open() error {
 			if !more {
 				break
 			}
-			ix.buckets.add(b.set, b.prefix, b.digest)
+			ix.buckets.add(b.set, b.prefix>>(m.depth-ix.cfg.Depth), b.digest)
 		}
 	}
 	m.runs = nil

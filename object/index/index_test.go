@@ -544,7 +544,7 @@ func TestOpenRefuses(t *testing.T) {
 		want   errs.Kind
 	}{
 		"another log":         {func(c *Config) { c.LogID = ID{} }, errs.Corrupt},
-		"another depth":       {func(c *Config) { c.Depth++ }, errs.Corrupt},
+		"more than the files": {func(c *Config) { c.Depth = fileDepth + 1 }, errs.Corrupt},
 		"a depth of nothing":  {func(c *Config) { c.Depth = 0 }, errs.Invalid},
 		"too great a depth":   {func(c *Config) { c.Depth = 25 }, errs.Invalid},
 		"no folder":           {func(c *Config) { c.Folder = "" }, errs.Invalid},

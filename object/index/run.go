@@ -181,7 +181,8 @@ type entriesOf struct {
 	at    int // block that is read next
 	end   int
 	most  int // blocks to read at once
-	ahead []byte
+	room  []byte
+	ahead []byte // of room
 	open  block
 	value []byte
 
@@ -243,7 +244,10 @@ func (s *entriesOf) next() (record, bool, error) {
 		}
 		if len(s.ahead) == 0 {
 			n := min(s.most, s.end-s.at)
-			s.ahead = make([]byte, n*blockSize)
+			if len(s.room) < n*blockSize {
+				s.room = make([]byte, n*blockSize)
+			}
+			s.ahead = s.room[:n*blockSize] // nobody has kept anything of the blocks before
 			if err := s.run.readBlocks(s.ahead, s.at); err != nil {
 				return e, false, err
 			}
