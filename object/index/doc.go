@@ -133,6 +133,14 @@
 // 18 unless told otherwise, enough for some 7,500 devices: the digest of a partition that
 // is smaller than a bucket costs reading its entries.
 //
+// Of a partition that is being written to each device has some changes before the other.
+// DigestBefore leaves those of the last while out: the table in memory knows what each
+// key counted for before it. What a checkpoint has put into a run meanwhile can't be
+// left out, nor the later of two changes of a key alone; then digests differ where
+// states may not, and who compares goes on to look at those. So it serves best where
+// checkpoints are further apart than what is left out, and costs one look at what
+// is in memory of the partition.
+//
 // Sums of terms are safe against chance, not against somebody who chooses what both
 // sides store: he would have to make two copies differ first.
 //

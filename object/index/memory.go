@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"martlet/internal/seglog"
+	"martlet/internal/timestamp"
 )
 
 // memory is the table of what changed since the last checkpoint. It locks nothing: one
@@ -42,6 +43,15 @@ func (m *memory) slot(i int32) *slot { return &m.slots[i>>slotsBits][i&(1<<slots
 
 // value returns the value of a slot, as long as the table does not change.
 func (m *memory) value(s *slot) []byte { return m.values[s.at:][:s.length] }
+
+// since reports whether a slot has a state of a time or later.
+func (m *memory) since(s *slot, at timestamp.T) bool {
+	var e Entry
+	if err := e.parse(m.value(s)); err != nil || e.Kind == Absent {
+		return false
+	}
+	return !e.Times.Data.Before(at) || !e.Times.ContentType.Before(at) || !e.Times.Meta.Before(at)
+}
 
 // get returns the value of a key, as long as the table does not change; nil if the
 // table says nothing of it.
