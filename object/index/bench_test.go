@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -229,74 +230,136 @@ func benchIndex(b *testing.B, n int) {
 	}
 }
 
-// BenchmarkBbolt is what docs/dependencies.md compares the index with: entries as large
-// in one bucket, in sorted batches, in transactions of at most 1,000 pages, synced.
-func BenchmarkBbolt(b *testing.B) {
+// BenchmarkBatches compares the index with what docs/dependencies.md weighs it against,
+// bbolt: both get the same sorted batches of random keys, all new, and make each durable.
+// The index does what Apply does for them, terms of digests included, and its merges; bbolt
+// gets entries as large in one bucket, in transactions of about 1,000 pages at most.
+func BenchmarkBatches(b *testing.B) {
 	for _, n := range sizes(b) {
-		for _, batch := range []int{10_000, 50_000, 100_000} {
-			b.Run(fmt.Sprintf("objects=%d/batch=%d", n, batch), func(b *testing.B) { benchBbolt(b, n, batch) })
+		for _, batch := range []int{10_000, 50_000, 500_000} {
+			for name, begin := range map[string]func(*testing.B) store{"index": beginIndex, "bbolt": beginBbolt} {
+				b.Run(fmt.Sprintf("%s/objects=%d/batch=%d", name, n, batch), func(b *testing.B) {
+					benchBatches(b, begin(b), n, batch)
+				})
+			}
 		}
 	}
 }
 
-func benchBbolt(b *testing.B, n, batch int) {
+// store is what both are.
+type store struct {
+	put  func(keys []Key, there int) error // sorted and new, beside so many
+	get  func(Key) error
+	size func() int64
+}
+
+func benchBatches(b *testing.B, s store, n, batch int) {
+	there := 0
+	put := func(count int) {
+		keys := make([]Key, count)
+		for i := range keys {
+			keys[i] = Key{Hash: hashOf(there + i)}
+		}
+		slices.SortFunc(keys, func(a, b Key) int { return bytes.Compare(a.Hash[:], b.Hash[:]) })
+		if err := s.put(keys, there); err != nil {
+			b.Fatal(err)
+		}
+		there += count
+	}
+	for there < n {
+		put(min(n-there, 500_000))
+	}
+	const least = 500_000 // so that the index merges as often as it would
+	rounds := (least + batch - 1) / batch
+	used, wrote := cpu(b), written(b)
+	for range rounds {
+		put(batch)
+	}
+	per := float64(rounds * batch)
+	used, wrote = cpu(b)-used, written(b)-wrote
+	r := rand.New(rand.NewPCG(5, 6))
+	b.ResetTimer() // what is measured by the clock is a lookup
+	for b.Loop() {
+		if err := s.get(Key{Hash: hashOf(r.IntN(n))}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(used.Nanoseconds())/1e3/per, "us-CPU/put")
+	b.ReportMetric(float64(wrote)/per, "B-written/put")
+	b.ReportMetric(float64(s.size())/float64(there), "B/entry")
+}
+
+func beginIndex(b *testing.B) store {
+	cfg := Defaults()
+	cfg.Folder = filepath.Join(b.TempDir(), "index")
+	ix, err := Open(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(ix.Close)
+	r := rand.New(rand.NewPCG(1, 2))
+	return store{
+		put: func(keys []Key, there int) error {
+			for i, k := range keys {
+				ix.Apply(seglog.Position{Segment: 1, Offset: int64(there + i + 1)}, Change{Key: k, New: usual(r)})
+			}
+			err := ix.Checkpoint(b.Context())
+			for more := true; more && err == nil; {
+				more, err = ix.Merge(b.Context())
+			}
+			return err
+		},
+		get: func(k Key) error {
+			if e, err := ix.Get(k); err != nil || e.Kind != Data {
+				return fmt.Errorf("got %v, %w", e, err)
+			}
+			return nil
+		},
+		size: func() int64 { return ix.Stats().FileBytes },
+	}
+}
+
+func beginBbolt(b *testing.B) store {
 	db, err := bolt.Open(filepath.Join(b.TempDir(), "bbolt"), 0o600, &bolt.Options{FreelistType: bolt.FreelistMapType, NoFreelistSync: true})
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer db.Close()
-	var most int64
-	put := func(from, to int) {
-		keys := make([]rawKey, 0, to-from)
-		for i := range to - from {
-			keys = append(keys, Key{Hash: hashOf(from + i)}.raw())
-		}
-		slices.SortFunc(keys, func(a, b rawKey) int { return a.compare(&b) })
-		// 44 entries a page: what touches about 800 of them.
-		each := max(800, 800*44*len(keys)/max(1, from))
-		for part := range slices.Chunk(keys, each) {
-			tx, err := db.Begin(true)
+	b.Cleanup(func() { _ = db.Close() })
+	name := []byte("entries")
+	return store{
+		put: func(keys []Key, there int) error {
+			// 44 entries a page: what touches about 800 of them.
+			each := max(800, 800*44*len(keys)/max(1, there))
+			for part := range slices.Chunk(keys, each) {
+				err := db.Update(func(tx *bolt.Tx) error {
+					bucket, err := tx.CreateBucketIfNotExists(name)
+					for _, k := range part {
+						raw := k.raw()
+						err = errors.Join(err, bucket.Put(raw[:extraAt], make([]byte, 29)))
+					}
+					return err
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		get: func(k Key) error {
+			return db.View(func(tx *bolt.Tx) error {
+				raw := k.raw()
+				if tx.Bucket(name).Get(raw[:extraAt]) == nil {
+					return errors.New("an entry is missing")
+				}
+				return nil
+			})
+		},
+		size: func() int64 {
+			info, err := os.Stat(db.Path())
 			if err != nil {
 				b.Fatal(err)
 			}
-			bucket, err := tx.CreateBucketIfNotExists([]byte("entries"))
-			for _, k := range part {
-				err = errors.Join(err, bucket.Put(k[:extraAt], make([]byte, 29)))
-			}
-			if err = errors.Join(err, tx.Commit()); err != nil {
-				b.Fatal(err)
-			}
-			stats := tx.Stats()
-			most = max(most, stats.GetWrite())
-		}
-	}
-	for i := 0; i < n; i += 500_000 {
-		put(i, min(n, i+500_000))
-	}
-	most = 0
-	used, wrote := cpu(b), written(b)
-	const rounds = 3
-	for i := range rounds {
-		put(n+i*batch, n+(i+1)*batch)
-	}
-	per := float64(rounds * batch)
-	b.Logf("PUT %.2f us of CPU, %.0f bytes written, at most %d pages", float64((cpu(b)-used).Nanoseconds())/1e3/per, float64(written(b)-wrote)/per, most)
-	info, err := os.Stat(db.Path())
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Logf("%.1f bytes an object", float64(info.Size())/(float64(n)+per))
-	r := rand.New(rand.NewPCG(5, 6))
-	b.ResetTimer()
-	for b.Loop() {
-		k := Key{Hash: hashOf(r.IntN(n))}.raw()
-		if err := db.View(func(tx *bolt.Tx) error {
-			if tx.Bucket([]byte("entries")).Get(k[:extraAt]) == nil {
-				return errors.New("an entry is missing")
-			}
-			return nil
-		}); err != nil {
-			b.Fatal(err)
-		}
+			return info.Size()
+		},
 	}
 }

@@ -8,6 +8,9 @@ import (
 	"martlet/internal/policy"
 )
 
+// leastEntry is how many bytes an entry has that says "dropped".
+const leastEntry = 1 + 1 + 16
+
 // sealBlock completes a block that is filled up to a length.
 func sealBlock(b []byte, length int, run uint64, number int64, p policy.Index, count int) {
 	clear(b[length:])
@@ -38,13 +41,12 @@ func openBlock(b []byte, run uint64, number int64) (block, error) {
 // cut takes one entry off the front: flags, hash, version and part if there are any,
 // and the rest of the value.
 func (b *block) cut() (flags byte, hash, extra, rest []byte, err error) {
-	const least = 1 + 1 + 16
-	if len(b.rest) < least {
+	if len(b.rest) < leastEntry {
 		return 0, nil, nil, nil, errEntry
 	}
 	length, flags := int(b.rest[0]), b.rest[1]
-	hash = b.rest[2:least]
-	rest = b.rest[least:]
+	hash = b.rest[2:leastEntry]
+	rest = b.rest[leastEntry:]
 	if flags&hasExtra != 0 {
 		if len(rest) < extraLen {
 			return 0, nil, nil, nil, errEntry

@@ -22,6 +22,7 @@ const (
 	chunkBits = 8
 	minDepth  = chunkBits
 	maxDepth  = 24
+	fileDepth = 20 // or more
 )
 
 // chunk is neighbouring buckets.

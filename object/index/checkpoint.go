@@ -1,14 +1,16 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 
 	"martlet/internal/errs"
 )
 
-// Checkpoint makes durable what was applied before it was called. Position is at
-// least what Applied was, when it returns nil. Get, Apply and all else go on meanwhile.
+// Checkpoint makes durable what was applied before it was called, with what Config.Extra
+// says. Position is at least what Applied was, when it returns nil. Get, Apply and all else go on meanwhile.
 // After an error nothing has changed, and it may be tried again; unless the error wraps
 // ErrBroken. One checkpoint is made at a time.
 func (ix *Index) Checkpoint(ctx context.Context) error {
@@ -29,32 +31,20 @@ func (ix *Index) Checkpoint(ctx context.Context) error {
 // checkpointOnce writes what an earlier checkpoint could not, or what there is now. It
 // reports whether there was the former.
 func (ix *Index) checkpointOnce(ctx context.Context) (again bool, err error) {
-	position := ix.Position()
-	ix.mu.Lock()
-	switch {
-	case ix.closed:
-		ix.mu.Unlock()
-		return false, errs.E(errs.Unavailable, ErrClosed)
-	case ix.frozen != nil:
-		again = true
-	case ix.active.upTo == position:
-		ix.mu.Unlock()
-		return false, nil
-	default:
-		ix.frozen = ix.active
-		ix.active = newMemory(ix.frozen.upTo)
+	m, again, err := ix.freeze()
+	if m == nil || err != nil {
+		return false, err
 	}
-	m := ix.frozen
-	ix.mu.Unlock()
-
-	changes := m.changed(ix.cfg.Depth)
+	changes := m.changed(ix.depth)
 	var added *run
 	if m.count > 0 {
 		added, err = ix.writeRun(int64(m.count), func(w *runWriter) error {
 			all := slotsOf{m, m.in(everything())}
 			for n := 0; ; n++ {
-				if n&0xfff == 0 && ctx.Err() != nil {
-					return context.Cause(ctx)
+				if n&0xfff == 0 {
+					if err := stopped(ctx); err != nil {
+						return err
+					}
 				}
 				r, more, _ := all.next() // it is in memory
 				if !more {
@@ -78,23 +68,52 @@ func (ix *Index) checkpointOnce(ctx context.Context) (again bool, err error) {
 			return false, err
 		}
 	}
-	return again, ix.install(added, m.upTo, func(runs []*run) []*run {
+	return again, ix.install(added, m, func(runs []*run) []*run {
 		if added == nil {
 			return runs
 		}
 		return append([]*run{added}, runs...)
-	}, func() { ix.frozen = nil })
+	})
+}
+
+// freeze returns the table that is to be written, nil if nothing is: one that an earlier
+// checkpoint has left, or that of now. It must be complete before anything can fail.
+func (ix *Index) freeze() (m *memory, earlier bool, err error) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if ix.closed {
+		return nil, false, errs.E(errs.Unavailable, ErrClosed)
+	}
+	if ix.frozen != nil {
+		return ix.frozen, true, nil
+	}
+	var extra []byte
+	if ix.cfg.Extra != nil {
+		extra = ix.cfg.Extra()
+	}
+	if len(extra) > MaxExtra {
+		return nil, false, errs.E(errs.Invalid, fmt.Errorf("there are %d bytes beside the changes, more than %d", len(extra), MaxExtra))
+	}
+	if m = ix.active; m.count == 0 && m.upTo == ix.position && bytes.Equal(extra, ix.extra) {
+		return nil, false, nil
+	}
+	m.extra = extra
+	ix.frozen, ix.active = m, newMemory(m.upTo)
+	return m, false, nil
 }
 
 // writeRun makes a run, durable but for its name, which is gone again if nobody
 // installs it.
 func (ix *Index) writeRun(entries int64, write func(*runWriter) error) (r *run, err error) {
+	if err := ix.whole(); err != nil {
+		return nil, err
+	}
 	number := ix.next.Add(1) - 1
 	file, err := ix.dir.fs.CreateUnnamed(ix.dir.path)
 	if err != nil {
 		return nil, err
 	}
-	w, err := newRunWriter(file, ix.id, number, ix.cfg.Depth, entries)
+	w, err := newRunWriter(file, ix.id, number, ix.depth, entries)
 	if err == nil {
 		err = write(w)
 	}
@@ -168,7 +187,7 @@ func (ix *Index) mergeRuns(ctx context.Context, runs []*run, oldest bool) error 
 	if err != nil {
 		return err
 	}
-	return ix.install(added, ix.Position(), func(now []*run) []*run {
+	return ix.install(added, nil, func(now []*run) []*run {
 		// Checkpoints have put newer ones before them.
 		var list []*run
 		for i, r := range now {
@@ -179,5 +198,5 @@ func (ix *Index) mergeRuns(ctx context.Context, runs []*run, oldest bool) error 
 			}
 		}
 		return now // not reached: only a merge takes runs away, and there is one at a time
-	}, func() {})
+	})
 }

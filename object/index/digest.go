@@ -79,7 +79,7 @@ func DigestOf(k Key, e *Entry) Digest {
 }
 
 func digestOf(k *rawKey, e *Entry) Digest {
-	if e.Kind == Absent {
+	if e.Kind == Absent || e.Kind == Gone {
 		return Digest{}
 	}
 	var b [keySize - hashAt + 1 + 3*16 + 8]byte

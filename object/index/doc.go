@@ -81,16 +81,17 @@
 // And the value:
 //
 //	flags   1  bits 0-2 kind (0 dropped, then nothing follows; 1 waiting, 2 data,
-//	           3 tombstone, 4 lost), bit 3 see above, bit 4 the time of the content type
-//	           is not the data's, bit 5 the metadata's is not the content type's,
-//	           bit 6 one of the times has an offset, bit 7 the body is a blob
+//	           3 tombstone, 4 lost, 5 gone), bit 3 see above, bit 4 the time of the
+//	           content type is not the data's, bit 5 the metadata's is not the content
+//	           type's, bit 6 one of the times has an offset, bit 7 the body is a blob
 //	data    7  time of the data, ticks
 //	ctype      bit 4: zigzag, ticks after the data
 //	meta       bit 5: zigzag, ticks after the content type
 //	offsets    bit 6: three varints: of data, content type, metadata
 //	places  1  bit 0 a data or tombstone record, bit 1 a metadata record, bit 2 a mark
-//	           of quarantine, bit 3 metadata is lost; others zero
+//	           of quarantine, bit 3 metadata is lost, bit 4 see below; others zero
 //	...        for each place, in that order, three varints: segment, offset, size
+//	dead       bit 4 of places: varint, how many other records of the key the log has
 //	tie     8  what tells states apart whose times are the same
 //	length     kind data: varint, of the body
 //
@@ -99,20 +100,22 @@
 //	 0  8  "MARTIDX1"
 //	 8 16  identity of the index
 //	24 16  identity of the log, as the caller names it
-//	40  4  depth of the buckets
+//	40  4  depth of the buckets in runs
 //	44  4  how many runs
 //	48  8  number that the next run will have at least
 //	56  8  position in the log: segment
 //	64  8  and offset of the last record that is in the runs
-//	72     for each run, newest first: number 8, bytes 8, entries 8, checksum of its foot 4
+//	72  4  length of what the caller has with it
+//	76     for each run, newest first: number 8, bytes 8, entries 8, checksum of its foot 4
+//	       what the caller has with it
 //	       checksum of all this 4
 //
 // # Digests
 //
-// A state adds a term to the bucket of its hash: the first 128 bits, as big endian words,
-// of the SHA-256 of the key without its policy (33 bytes), the kind (1), the times of
-// data, content type and metadata (16 each: ticks, offset) and the tie (8), all big endian
-// as in keys. A bucket is the sum of its terms modulo 2^128, whatever their order, with
+// A state, but one that is gone, adds a term to the bucket of its hash: the first 128 bits,
+// as big endian words, of the SHA-256 of the key without its policy (33 bytes), the kind
+// (1), the times of data, content type and metadata (16 each: ticks, offset) and the tie
+// (8), all big endian as in keys. A bucket is the sum of its terms modulo 2^128, whatever their order, with
 // the number of objects and of their bytes. Buckets are by policy, part and the first
 // bits of the hash, as many as the depth says. Each entry in the table in memory
 // remembers what its key counted for before, so that a run holds for each of its buckets
@@ -121,12 +124,22 @@
 // nothing is added twice. Terms, unlike files, are compared between nodes: changing
 // them is a change on the wire.
 //
-// The depth is 20 unless told otherwise. A ring of 2^20 partitions is one for some
-// 30,000 devices, so that is deeper than any in use; partitions that are smaller still
-// cost reading their few entries. 32 bytes in memory a bucket make 32 MiB where a
-// device holds all of the hash space, which only a small cluster has; where it holds a
-// few thousand partitions they are a few megabytes. Deeper would mean more buckets than
-// objects there. Another depth wants the index to be made again.
+// Files have buckets of depth 20: a ring of 2^20 partitions is one for some 30,000 devices,
+// so that is as deep as any in use, and deeper would mean more buckets than objects. In
+// memory they are as deep as Config.Depth says, which may be another one each time. There
+// a bucket takes 32 bytes where the device has something near it: 32 MiB with a depth of
+// 20, and 8 MiB with one of 18, where a device holds all of the hash space, which only a
+// small cluster has; where it holds a few thousand partitions, megabytes at most. It is
+// 18 unless told otherwise, enough for some 7,500 devices: the digest of a partition that
+// is smaller than a bucket costs reading its entries.
+//
+// Of a partition that is being written to each device has some changes before the other.
+// DigestBefore leaves those of the last while out: the table in memory knows what each
+// key counted for before it. What a checkpoint has put into a run meanwhile can't be
+// left out, nor the later of two changes of a key alone; then digests differ where
+// states may not, and who compares goes on to look at those. So it serves best where
+// checkpoints are further apart than what is left out, and costs one look at what
+// is in memory of the partition.
 //
 // Sums of terms are safe against chance, not against somebody who chooses what both
 // sides store: he would have to make two copies differ first.
@@ -134,17 +147,21 @@
 // # What is durable when
 //
 // Nothing when Apply returns: it does no I/O. When Checkpoint returns nil all that was
-// applied before it was called, and Position says so, as it would after a crash. A run is
-// complete, synced and named, and its name synced, before a manifest names it; a
-// manifest takes the place of the one before it by a rename, and the folder is synced.
-// Runs that no manifest names are removed only after that, and when the index is
-// opened. Of what a merge or a checkpoint writes, no more than 4 MiB (1,000 pages) is
+// applied before it was called, and Position says so, as it would after a crash. What
+// the caller keeps beside it (Config.Extra, such as how much of each segment is in use)
+// goes into the manifest, as it was at that position. A run is complete, synced and
+// named, and its name synced, before a manifest names it; a manifest takes the place of
+// the one before it by a rename, and the folder is synced. Runs that no manifest names
+// are removed only after that, and when the index is opened. Of what a merge or a checkpoint writes, no more than 4 MiB (1,000 pages) is
 // written between two syncs, so that no other sync on the disk waits for more.
 //
 // A checkpoint that fails before the rename has done nothing and may be tried again: it
 // writes a file of its own. When the rename or the sync of the folder fails, nobody knows
 // what is on the disk: the index goes on in memory, and neither checkpoints nor merges until
-// it is opened again.
+// it is opened again. What is seen then need not be on the disk, and no sync would put it
+// there; so Open writes the manifest that it has found once more, and removes runs only
+// after that. Where the device is too full for it, it does neither: until a checkpoint
+// finds room again, a crash may bring back an earlier manifest, whose runs are all there.
 //
 // # What goes wrong
 //
@@ -159,7 +176,8 @@
 // while a checkpoint is under way; the caller bounds them (Stats.Changes). Beyond that
 // memory holds a filter of 10 bits an entry and a fence of 35 bytes a block, for what
 // is being merged twice, and the buckets. A merge of all runs wants as much room again as
-// the runs have. A run has at most 2^32 blocks.
+// the runs have, and an iteration keeps the files that there were when it began. A run has
+// at most 2^32 blocks.
 //
 // # What was turned down
 //

@@ -3,6 +3,7 @@ package index
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 
 	"martlet/internal/timestamp"
 )
@@ -11,13 +12,14 @@ import (
 type Kind uint8
 
 // The kinds, those of states that replicas compare (internal/replwire) by the same
-// numbers.
+// numbers. Gone is not one of them.
 const (
 	Absent    Kind = iota // nothing: there is no entry
 	Waiting               // metadata whose data has not come
 	Data                  // an object, or a fragment
 	Tombstone             // it was deleted
 	Lost                  // its newest version was damaged, and has not been replaced
+	Gone                  // nothing, for replicas and digests, but the log has records of it
 	kinds
 )
 
@@ -45,6 +47,10 @@ type Entry struct {
 	Meta Place // of later metadata
 	Mark Place // of what is in quarantine
 
+	// Dead is how many other records of the key are still in the log. Not what a state
+	// is, but where: it is no part of the digest.
+	Dead uint32
+
 	Blob     bool // the body is not in the record, but in a file that it names
 	MetaLost bool // metadata that belongs to the state was damaged
 }
@@ -61,11 +67,12 @@ const (
 	metaPlace   = 1 << 1
 	markPlace   = 1 << 2
 	isMetaLost  = 1 << 3
-	placesKnown = dataPlace | metaPlace | markPlace | isMetaLost
+	hasDead     = 1 << 4
+	placesKnown = dataPlace | metaPlace | markPlace | isMetaLost | hasDead
 
 	ticksLen = 7
 	// maxValue is more than any value has.
-	maxValue = 1 + ticksLen + 2*10 + 3*10 + 1 + 9*10 + 8 + 10
+	maxValue = 1 + ticksLen + 2*10 + 3*10 + 1 + 9*10 + 5 + 8 + 10
 )
 
 // append appends the value of an entry.
@@ -109,6 +116,9 @@ func (e *Entry) append(b []byte) []byte {
 	if e.MetaLost {
 		places |= isMetaLost
 	}
+	if e.Dead != 0 {
+		places |= hasDead
+	}
 	b = append(b, places)
 	for _, p := range all {
 		if !p.IsZero() {
@@ -116,6 +126,9 @@ func (e *Entry) append(b []byte) []byte {
 			b = binary.AppendUvarint(b, uint64(p.Offset))
 			b = binary.AppendUvarint(b, uint64(p.Size))
 		}
+	}
+	if e.Dead != 0 {
+		b = binary.AppendUvarint(b, uint64(e.Dead))
 	}
 	b = binary.LittleEndian.AppendUint64(b, e.Tie)
 	if e.Kind == Data {
@@ -181,6 +194,11 @@ func (e *Entry) parse(b []byte) error {
 		}
 	}
 	e.MetaLost = places&isMetaLost != 0
+	if places&hasDead != 0 {
+		dead := r.uvarint()
+		e.Dead = uint32(dead)
+		r.bad = r.bad || dead == 0 || dead > math.MaxUint32
+	}
 	if tie := r.take(8); tie != nil {
 		e.Tie = binary.LittleEndian.Uint64(tie)
 	}

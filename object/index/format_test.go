@@ -2,9 +2,11 @@ package index
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -65,6 +67,16 @@ var goldenEntries = []struct {
 		Entry{Kind: Lost, Times: packed(stamp(1), stamp(1), stamp(1)), Mark: Place{1, 2, 3}, MetaLost: true},
 		"0401000000000000" + "0c" + "010203" + "0000000000000000",
 	},
+	{
+		"a tombstone with records before it",
+		Entry{Kind: Tombstone, Times: packed(stamp(1), stamp(1), stamp(1)), Data: Place{1, 2, 3}, Dead: 300},
+		"0301000000000000" + "11" + "010203" + "ac02" + "0000000000000000",
+	},
+	{
+		"gone, and all of its records are dead but one that says so",
+		Entry{Kind: Gone, Mark: Place{1, 2, 3}, Dead: math.MaxUint32},
+		"0500000000000000" + "14" + "010203" + "ffffffff0f" + "0000000000000000",
+	},
 }
 
 func stamp(ticks int64) timestamp.T { return timestamp.FromTicks(ticks) }
@@ -89,6 +101,35 @@ func TestEntryGolden(t *testing.T) {
 		}
 		if err := e.parse(append(b, 0)); err == nil {
 			t.Errorf("%s: a byte more is an entry", tt.name)
+		}
+	}
+}
+
+// TestEntryRefuses has entries that nobody writes: each can be written in one way only.
+func TestEntryRefuses(t *testing.T) {
+	const tombstone, tie = "0301000000000000", "0000000000000000"
+	for what, text := range map[string]string{
+		"nothing, with more":           "0000",
+		"a kind that is none":          "0601000000000000" + "00" + tie,
+		"flags of another place":       "0b01000000000000" + "00" + tie,
+		"places that are none":         tombstone + "20" + tie,
+		"a place that is none":         tombstone + "01" + "000000" + tie,
+		"a number in too many bytes":   tombstone + "01" + "818000" + "0203" + tie,
+		"a later type that is not":     "1301000000000000" + "00" + "00" + tie,
+		"offsets that are none":        "4301000000000000" + "000000" + "00" + tie,
+		"a time that is none":          "03ffffffffffffff" + "00" + tie,
+		"records before it, and none":  tombstone + "10" + "00" + tie,
+		"more records than we count":   tombstone + "10" + "8080808010" + tie,
+		"a length below zero":          "0201000000000000" + "00" + tie + "ffffffffffffffffff01",
+		"a size of a place below zero": tombstone + "01" + "0102" + "ffffffffffffffffff01" + tie,
+	} {
+		b, err := hex.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e Entry
+		if err := e.parse(b); err == nil {
+			t.Errorf("%s: read as %v", what, e)
 		}
 	}
 }
@@ -146,7 +187,7 @@ func TestDigestGolden(t *testing.T) {
 		}
 	}
 	k, other := Key{Policy: 4, Hash: name.Hash{1, 15: 2}}, e
-	other.Data, other.Meta, other.Blob = Place{9, 9, 9}, Place{8, 8, 8}, true
+	other.Data, other.Meta, other.Blob, other.Dead = Place{9, 9, 9}, Place{8, 8, 8}, true, 7
 	if DigestOf(k, &other) != d {
 		t.Error("where a state is kept changes its digest")
 	}
@@ -157,6 +198,7 @@ func goldenIndex(t *testing.T) (*vfs.Mem, model) {
 	t.Helper()
 	disk := vfs.NewMem()
 	ix := mustOpen(t, disk)
+	ix.cfg.Extra = func() []byte { return []byte(goldenExtra) }
 	ix.id = ID{0xaa, 15: 0xbb}
 	ix.manifest.id = ix.id
 	var log []event
@@ -214,8 +256,8 @@ func TestFilesGolden(t *testing.T) {
 	if err := same(ix, want); err != nil {
 		t.Fatal(err)
 	}
-	if ix.Position() != at(205) {
-		t.Errorf("opened at %v, want %v", ix.Position(), at(205))
+	if ix.Position() != at(207) || string(ix.Extra()) != goldenExtra {
+		t.Errorf("opened at %v with %q, want %v with %q", ix.Position(), ix.Extra(), at(207), goldenExtra)
 	}
 }
 
@@ -280,6 +322,8 @@ func FuzzBlock(f *testing.F) {
 func FuzzManifest(f *testing.F) {
 	m := manifest{id: ID{1}, log: ID{2}, depth: 20, next: 4, position: seglog.Position{Segment: 1, Offset: 8}, runs: []known{{3, 5000, 7, 9}, {2, 1, 1, 1}}}
 	f.Add(m.append(nil)[:manifestHead+2*manifestRun])
+	m.extra = []byte(goldenExtra)
+	f.Add(m.append(nil)[:manifestHead+2*manifestRun+len(m.extra)])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		sum := checksum(b)
 		b = append(b, byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24))
@@ -300,6 +344,10 @@ func FuzzManifest(f *testing.F) {
 func FuzzFoot(f *testing.F) {
 	foot := foot{number: 1, blocks: 1, entries: 1, filter: 64, depth: 12}
 	f.Add(foot.append(nil, ID{})[:footSize-4])
+	// The rest of what fits into the file, all zeros, and more entries than can be.
+	foot.entries, foot.filter, foot.buckets = 1<<60, 512, 91
+	foot.fencesChecksum, foot.filterChecksum = checksum(make([]byte, keySize)), checksum(make([]byte, 512))
+	f.Add(foot.append(nil, ID{})[:footSize-4])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) != footSize-4 {
 			return
@@ -318,15 +366,20 @@ func FuzzFoot(f *testing.F) {
 		if _, err := file.WriteAt(b, before); err != nil {
 			t.Fatal(err)
 		}
-		r, err := openRun(&folder{disk, "/"}, ID{}, known{1, before + footSize, 1, sum}, 12)
+		r, err := openRun(&folder{fs: disk, path: "/"}, ID{}, known{1, before + footSize, int64(binary.LittleEndian.Uint64(b[40:])), sum}, 12)
 		if err != nil {
 			if errs.KindOf(err) != errs.Corrupt {
 				t.Fatalf("%v is of kind %v", err, errs.KindOf(err))
 			}
 			return
 		}
+		if most := r.foot.blocks * blockSize / 18; r.foot.entries > most || r.foot.dropped > r.foot.entries || r.foot.dropped < 0 {
+			t.Fatalf("%d entries, of which %d say dropped, in %d blocks", r.foot.entries, r.foot.dropped, r.foot.blocks)
+		}
 		r.release()
 	})
 }
+
+const goldenExtra = "beside the index"
 
 const goldenDigest = "c9d3b74c68e4265f 1e37776cc4508c0afc7869ddc5ab2f8a 1 4096"

@@ -24,29 +24,44 @@ type Config struct {
 	// another log is refused.
 	LogID ID
 
-	// Depth is how many bits of the hash choose a bucket of the digests, from 8 to 24. An
-	// index that was made with another depth is refused: it must be made again.
+	// Depth is how many bits of the hash choose a bucket of the digests that is kept in
+	// memory, from 8 to 24: 32 bytes for each of which there is something. It is best no
+	// less than the part power of the rings that are in use, and may be another one
+	// each time, up to 20, or what the index was made with if that is more.
 	Depth int
+
+	// Extra returns what a checkpoint is to hold beside the changes, unless it is nil: up
+	// to MaxExtra bytes, which nobody changes later. It is called at the moment that
+	// decides what is in the checkpoint: what ApplyWith and Amend called before it goes with
+	// the changes that are, and nothing else. It must not call the index, nor wait for
+	// anybody who does.
+	Extra func() []byte
 
 	Log *slog.Logger // nil for none
 }
 
 // Defaults returns the configuration that fits most devices.
-func Defaults() Config { return Config{FS: vfs.OS, Depth: 20} }
+func Defaults() Config { return Config{FS: vfs.OS, Depth: 18} }
+
+// MaxExtra bounds what Config.Extra returns, in bytes.
+const MaxExtra = 2 << 20
 
 // Index is an open index. It is safe for concurrent use; changes have to come from one
 // goroutine at a time.
 type Index struct {
-	cfg Config
-	dir folder
-	id  ID
+	cfg   Config
+	dir   folder
+	id    ID
+	depth int // of the buckets in files
 
-	mu      sync.RWMutex
-	active  *memory // mu
-	frozen  *memory // mu; what a checkpoint writes, nil if there is none. Its contents don't change
-	view    *view   // mu
-	buckets *buckets
-	closed  bool // mu
+	mu       sync.RWMutex
+	active   *memory // mu
+	frozen   *memory // mu; what a checkpoint writes, nil if there is none. Its contents don't change
+	view     *view   // mu
+	buckets  *buckets
+	position seglog.Position // mu; as in the manifest
+	extra    []byte          // mu; as in the manifest
+	closed   bool            // mu
 
 	// At most one of each is under way.
 	checkpoint, merging sync.Mutex
@@ -99,7 +114,7 @@ var ErrBroken = errors.New("index can't be written before it is opened again")
 // Open opens the index in a folder, or begins one that is empty: then Position is zero,
 // and all of the log is to be applied. It is as it was at Position, which is the last
 // record that the newest durable checkpoint has. The error is of kind errs.Corrupt if
-// the index is damaged, or of another log or depth, so that it has to be made again
+// the index is damaged, or of another log, or not as deep, so that it has to be made again
 // (Remove); of others it is of the kind of what the file system said.
 func Open(cfg Config) (*Index, error) {
 	const op errs.Op = "index.open"
@@ -109,7 +124,7 @@ func Open(cfg Config) (*Index, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	ix := &Index{cfg: cfg, dir: folder{cfg.FS, path.Clean(cfg.Folder)}, buckets: newBuckets(cfg.Depth)}
+	ix := &Index{cfg: cfg, dir: folder{fs: cfg.FS, path: path.Clean(cfg.Folder)}, buckets: newBuckets(cfg.Depth)}
 	if err := ix.open(); err != nil {
 		return nil, errs.E(op, errs.Subject(cfg.Folder), kindOf(err), err)
 	}
@@ -117,26 +132,29 @@ func Open(cfg Config) (*Index, error) {
 }
 
 func (ix *Index) open() error {
-	if err := ix.dir.make(); err != nil {
-		return err
-	}
 	found, err := ix.dir.readManifest()
 	if err != nil {
 		return err
 	}
 	m := &ix.manifest
 	if found == nil {
-		*m = manifest{log: ix.cfg.LogID, depth: ix.cfg.Depth, next: 1}
+		*m = manifest{log: ix.cfg.LogID, depth: max(fileDepth, ix.cfg.Depth), next: 1}
 		if _, err := rand.Read(m.id[:]); err != nil {
 			return err
 		}
 	} else {
 		*m = *found
 	}
-	if m.log != ix.cfg.LogID || m.depth != ix.cfg.Depth {
-		return damaged("the index is of another log, or of another depth")
+	if m.log != ix.cfg.LogID || m.depth < ix.cfg.Depth {
+		return damaged("the index is of another log, or has digests less deep than %d", ix.cfg.Depth)
 	}
-	if err := ix.dir.sweep(m.runs); err != nil {
+	ix.depth = m.depth
+	if found == nil {
+		err = ix.dir.begin()
+	} else {
+		err = ix.dir.settle(m)
+	}
+	if err != nil {
 		return err
 	}
 	ix.id = m.id
@@ -162,17 +180,19 @@ func (ix *Index) open() error {
 			if !more {
 				break
 			}
-			ix.buckets.add(b.set, b.prefix, b.digest)
+			ix.buckets.add(b.set, b.prefix>>(m.depth-ix.cfg.Depth), b.digest)
 		}
 	}
 	m.runs = nil
+	ix.position, ix.extra = m.position, m.extra
 	ix.view = newView(runs)
 	ix.active = newMemory(m.position)
 	return nil
 }
 
 // Close lets go of the files once nobody reads from them. What no checkpoint has
-// written is forgotten: it is in the log.
+// written is forgotten: it is in the log. It waits for a checkpoint or a merge that is
+// under way. Iterations may go on, also when the index is opened again.
 func (ix *Index) Close() {
 	ix.checkpoint.Lock() // no checkpoint or merge is under way
 	defer ix.checkpoint.Unlock()
@@ -182,6 +202,7 @@ func (ix *Index) Close() {
 	defer ix.mu.Unlock()
 	if !ix.closed {
 		ix.closed = true
+		ix.dir.leave()
 		ix.view.release()
 	}
 }
@@ -204,20 +225,44 @@ type Change struct {
 // so that it does no harm to replay what is known. It reports whether it was new. A
 // record that changes nothing may be told of as well, so that Position moves on.
 func (ix *Index) Apply(at seglog.Position, changes ...Change) bool {
+	return ix.ApplyWith(at, nil, changes...)
+}
+
+// ApplyWith does what Apply does, and, where the record was new, calls also in the same
+// moment: for who keeps something else beside the index, of which Config.Extra tells, so
+// that a checkpoint has either both or neither. Also must not call the index.
+func (ix *Index) ApplyWith(at seglog.Position, also func(), changes ...Change) bool {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	if !ix.active.upTo.Less(at) {
 		return false
 	}
 	ix.active.upTo = at
-	for i := range changes {
-		ix.change(&changes[i])
-	}
+	ix.change(also, changes)
 	return true
 }
 
+// Amend makes changes that are not those of a record, such as a lower Dead when a segment
+// is about to be removed. They are seen at once, and go into the next checkpoint; until
+// then a crash undoes them. Also is called as by ApplyWith, if it is not nil.
+func (ix *Index) Amend(also func(), changes ...Change) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.change(also, changes)
+}
+
 // change needs mu.
-func (ix *Index) change(c *Change) {
+func (ix *Index) change(also func(), changes []Change) {
+	for i := range changes {
+		ix.changeOne(&changes[i])
+	}
+	if also != nil {
+		also()
+	}
+}
+
+// changeOne needs mu.
+func (ix *Index) changeOne(c *Change) {
 	k := c.Key.raw()
 	var before Digest
 	if ix.active.get(&k) == nil {
@@ -283,9 +328,17 @@ func (ix *Index) get(k *rawKey, value []byte) ([]byte, error) {
 // Position returns that of the last record that is durable in the index: after a crash
 // the log is replayed from there on.
 func (ix *Index) Position() seglog.Position {
-	ix.installing.Lock()
-	defer ix.installing.Unlock()
-	return ix.manifest.position
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	return ix.position
+}
+
+// Extra returns what Config.Extra said for the newest durable checkpoint, that which
+// Position is of; nothing if there was none.
+func (ix *Index) Extra() []byte {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	return slices.Clone(ix.extra)
 }
 
 // Applied returns the position of the last record that was applied.
@@ -324,9 +377,18 @@ func (ix *Index) Stats() (s Stats) {
 	return s
 }
 
+// whole returns why nothing can be written any more.
+func (ix *Index) whole() error {
+	ix.installing.Lock()
+	defer ix.installing.Unlock()
+	return ix.broken
+}
+
 // install makes a list of runs durable as what the index is. What was in its place
 // is still there after an error that is not ErrBroken. It takes over the use of added.
-func (ix *Index) install(added *run, position seglog.Position, edit func([]*run) []*run, done func()) (err error) {
+//
+// It comes from a checkpoint of a table in memory, or from a merge, with none.
+func (ix *Index) install(added *run, of *memory, edit func([]*run) []*run) error {
 	ix.installing.Lock()
 	defer ix.installing.Unlock()
 	if added != nil {
@@ -340,8 +402,12 @@ func (ix *Index) install(added *run, position seglog.Position, edit func([]*run)
 	v := newView(edit(old.runs))
 	m := ix.manifest
 	m.next, m.runs = ix.next.Load(), v.known()
-	if ix.manifest.position.Less(position) {
-		m.position = position
+	if len(m.runs) > maxRuns {
+		v.release()
+		return errs.E(errs.Unavailable, fmt.Errorf("%d runs want to be merged first", len(old.runs)))
+	}
+	if of != nil {
+		m.position, m.extra = of.upTo, of.extra
 	}
 	if err := ix.dir.prepare(&m); err != nil {
 		v.release()
@@ -368,7 +434,10 @@ func (ix *Index) install(added *run, position seglog.Position, edit func([]*run)
 	}
 	ix.mu.Lock()
 	ix.view = v
-	done()
+	ix.position, ix.extra = m.position, m.extra
+	if of != nil {
+		ix.frozen = nil
+	}
 	ix.mu.Unlock()
 	old.release()
 	return nil

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -70,11 +72,15 @@ type model map[Key]Entry
 func modelOf(log []event) model {
 	m := model{}
 	for _, e := range log {
-		if m[e.key] = e.new; e.new.Kind == Absent {
-			delete(m, e.key)
-		}
+		m.set(e.key, e.new)
 	}
 	return m
+}
+
+func (m model) set(k Key, e Entry) {
+	if m[k] = e; e.Kind == Absent {
+		delete(m, k)
+	}
 }
 
 func (m model) digest(s Set, power int, partition uint32) (d Digest) {
@@ -148,7 +154,7 @@ var genPlace = rapid.Custom(func(t *rapid.T) Place {
 })
 
 var genEntry = rapid.Custom(func(t *rapid.T) (e Entry) {
-	e.Kind = Kind(rapid.IntRange(int(Absent), int(Lost)).Draw(t, "kind"))
+	e.Kind = Kind(rapid.IntRange(int(Absent), int(Gone)).Draw(t, "kind"))
 	if e.Kind == Absent {
 		return e
 	}
@@ -169,6 +175,7 @@ var genEntry = rapid.Custom(func(t *rapid.T) (e Entry) {
 			*p = genPlace.Draw(t, "place")
 		}
 	}
+	e.Dead = rapid.SampledFrom([]uint32{0, 0, 1, 200, math.MaxUint32}).Draw(t, "dead")
 	e.Blob, e.MetaLost = rapid.Bool().Draw(t, "blob"), rapid.Bool().Draw(t, "meta lost")
 	return e
 })
@@ -195,22 +202,28 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		disk := vfs.NewMem()
 		var log []event
-		durable := seglog.Position{}
-		ix, err := Open(config(disk))
+		now, kept := model{}, model{} // as of the last checkpoint
+		var durable seglog.Position
+		var keptCount tally
+		ix, count, err := openTally(disk)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { ix.Close() }()
 		reopen := func(t *rapid.T) {
 			ix.Close()
-			if ix, err = Open(config(disk)); err != nil {
+			if ix, count, err = openTally(disk); err != nil {
 				t.Fatal(err)
 			}
-			if ix.Position().Less(durable) || ix.Applied() != ix.Position() {
-				t.Fatalf("opened at %v, want at least %v", ix.Position(), durable)
+			if ix.Position() != durable || ix.Applied() != ix.Position() || *count != keptCount {
+				t.Fatalf("opened at %v with %v, want %v with %v", ix.Position(), *count, durable, keptCount)
 			}
-			if err := same(ix, modelOf(slices.DeleteFunc(slices.Clone(log), func(e event) bool { return ix.Position().Less(e.at) }))); err != nil {
+			if err := same(ix, kept); err != nil {
 				t.Fatalf("opened at %v: %v", ix.Position(), err)
+			}
+			now = maps.Clone(kept)
+			for _, e := range log[indexOf(log, durable):] {
+				now.set(e.key, e.new)
 			}
 			from := ix.Position()
 			if rapid.Bool().Draw(t, "replay all") {
@@ -228,9 +241,19 @@ func TestModel(t *testing.T) {
 					t.Fatal(err)
 				}
 				log = append(log, e)
-				if c := (Change{e.key, old, e.new}); !ix.Apply(e.at, c) || ix.Apply(e.at, c) {
+				now.set(e.key, e.new)
+				c := Change{e.key, old, e.new}
+				if !ix.ApplyWith(e.at, count.count(1), c) || ix.ApplyWith(e.at, count.count(1), c) {
 					t.Fatal("applied not once")
 				}
+			},
+			"amend": func(t *rapid.T) {
+				c := Change{Key: genKey.Draw(t, "key"), New: genEntry.Draw(t, "entry")}
+				if c.Old, err = ix.Get(c.Key); err != nil {
+					t.Fatal(err)
+				}
+				now.set(c.Key, c.New)
+				ix.Amend(count.count(2), c)
 			},
 			"again": func(t *rapid.T) {
 				if err := replay(ix, log, seglog.Position{}); err != nil {
@@ -244,6 +267,7 @@ func TestModel(t *testing.T) {
 				if durable = ix.Applied(); ix.Position() != durable {
 					t.Fatalf("position is %v, want %v", ix.Position(), durable)
 				}
+				kept, keptCount = maps.Clone(now), *count
 			},
 			"merge": func(t *rapid.T) {
 				if _, err := ix.Merge(ctx); err != nil {
@@ -267,7 +291,7 @@ func TestModel(t *testing.T) {
 				reopen(t)
 			},
 			"": func(t *rapid.T) {
-				if err := same(ix, modelOf(log)); err != nil {
+				if err := same(ix, now); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -520,7 +544,7 @@ func TestOpenRefuses(t *testing.T) {
 		want   errs.Kind
 	}{
 		"another log":         {func(c *Config) { c.LogID = ID{} }, errs.Corrupt},
-		"another depth":       {func(c *Config) { c.Depth++ }, errs.Corrupt},
+		"more than the files": {func(c *Config) { c.Depth = fileDepth + 1 }, errs.Corrupt},
 		"a depth of nothing":  {func(c *Config) { c.Depth = 0 }, errs.Invalid},
 		"too great a depth":   {func(c *Config) { c.Depth = 25 }, errs.Invalid},
 		"no folder":           {func(c *Config) { c.Folder = "" }, errs.Invalid},

@@ -8,6 +8,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/policy"
+	"martlet/internal/timestamp"
 )
 
 // An Item is an entry with its key.
@@ -23,36 +24,39 @@ type Item struct {
 func (ix *Index) Range(p policy.Index, from, to name.Hash) iter.Seq2[Item, error] {
 	const op errs.Op = "index.range"
 	return func(yield func(Item, error) bool) {
-		fail := func(err error) {
+		err := ix.each(hashes(p, from, to), nil, func(i Item) bool { return yield(i, nil) })
+		if err != nil {
 			yield(Item{}, errs.E(op, errs.Subject(ix.cfg.Folder), kindOf(err), err))
 		}
-		snap, err := ix.snapshot(hashes(p, from, to), nil)
-		if err != nil {
-			fail(err)
-			return
+	}
+}
+
+// each yields what is there in a span, until somebody has enough; also is called at the
+// moment that decides what that is.
+func (ix *Index) each(keys span, also func(), yield func(Item) bool) error {
+	snap, err := ix.snapshot(keys, false, also)
+	if err != nil {
+		return err
+	}
+	defer snap.release()
+	all, err := newMerged(snap.sources)
+	if err != nil {
+		return err
+	}
+	for {
+		r, more, err := all.next()
+		if err != nil || !more {
+			return err
 		}
-		defer snap.release()
-		all, err := newMerged(snap.sources)
-		for err == nil {
-			var r record
-			var more bool
-			if r, more, err = all.next(); err != nil || !more {
-				break
-			}
-			if r.dropped() {
-				continue
-			}
-			item := Item{Key: r.key.key()}
-			if err = item.Entry.parse(r.value); err != nil {
-				err = damaged("%s: %w", item.Key.Hash, err)
-				break
-			}
-			if !yield(item, nil) {
-				return
-			}
+		if r.dropped() {
+			continue
 		}
-		if err != nil {
-			fail(err)
+		item := Item{Key: r.key.key()}
+		if err := item.Entry.parse(r.value); err != nil {
+			return damaged("%s: %w", item.Key.Hash, err)
+		}
+		if !yield(item) {
+			return nil
 		}
 	}
 }
@@ -70,8 +74,9 @@ type snapshot struct {
 
 func (s *snapshot) release() { s.view.release() }
 
-// snapshot takes one; also is called at the same moment.
-func (ix *Index) snapshot(keys span, also func()) (*snapshot, error) {
+// snapshot takes one; also is called at the same moment. Whole has all of each run, and
+// checks where it is.
+func (ix *Index) snapshot(keys span, whole bool, also func()) (*snapshot, error) {
 	const ahead = 16 // blocks
 	ix.mu.RLock()
 	if ix.closed {
@@ -81,15 +86,24 @@ func (ix *Index) snapshot(keys span, also func()) (*snapshot, error) {
 	if also != nil {
 		also()
 	}
-	s := &snapshot{view: ix.view, sources: []source{ix.active.copied(keys)}}
+	recent := ix.active.copied(keys)
+	s := &snapshot{view: ix.view}
 	s.view.refs.Add(1)
 	frozen := ix.frozen
 	ix.mu.RUnlock()
+	recent.sort()
+	s.sources = []source{recent}
 	if frozen != nil {
 		s.sources = append(s.sources, &slotsOf{frozen, frozen.in(keys)})
 	}
 	one := keys.from.hash() == keys.to.hash()
 	for _, r := range s.view.runs {
+		if whole {
+			all := r.everything(ahead)
+			all.has = true
+			s.sources = append(s.sources, all)
+			continue
+		}
 		if one && !r.filter.has(&keys.from) {
 			continue
 		}
@@ -100,27 +114,71 @@ func (ix *Index) snapshot(keys span, also func()) (*snapshot, error) {
 
 // Digest returns the digest of a partition of a ring with 2^power partitions. No object
 // is read, and where power is not more than the depth no entry either.
-func (ix *Index) Digest(s Set, power int, partition uint32) (d Digest, err error) {
+func (ix *Index) Digest(s Set, power int, partition uint32) (Digest, error) {
+	return ix.digest(s, power, partition, nil)
+}
+
+// DigestBefore returns what Digest did, or would have, before there were changes to
+// states of a time or later: so two devices agree on a partition that is being written to,
+// though each has some of the last seconds' changes before the other. It knows what was
+// there before a change only as long as the change is in memory, and before the first
+// of several since a checkpoint began; else it takes what there is. So where digests
+// differ, the states may still be the same. What was dropped stays so.
+func (ix *Index) DigestBefore(s Set, power int, partition uint32, at timestamp.T) (Digest, error) {
+	return ix.digest(s, power, partition, &at)
+}
+
+// digest returns a digest; before a time, if there is one.
+func (ix *Index) digest(s Set, power int, partition uint32, before *timestamp.T) (d Digest, err error) {
 	const op errs.Op = "index.digest"
 	if power < 0 || power > 32 || uint64(partition)>>power != 0 {
 		return d, errs.E(op, errs.Invalid, "there is no such partition")
+	}
+	from, to := Partition(power, partition)
+	keys := hashes(s.Policy, from, to)
+	undo := func() {
+		if before != nil {
+			d = d.Sub(ix.since(s, keys, *before))
+		}
 	}
 	if depth := ix.cfg.Depth; power <= depth {
 		ix.mu.RLock()
 		defer ix.mu.RUnlock()
 		n := uint32(1) << (depth - power)
-		return ix.buckets.sum(s, partition*n, n), nil
+		d = ix.buckets.sum(s, partition*n, n)
+		undo()
+		return d, nil
 	}
-	from, to := Partition(power, partition)
-	for item, err := range ix.Range(s.Policy, from, to) {
-		if err != nil {
-			return Digest{}, errs.E(op, err)
+	err = ix.each(keys, undo, func(i Item) bool {
+		if i.Key.Part == s.Part {
+			d = d.Add(DigestOf(i.Key, &i.Entry))
 		}
-		if item.Key.Part == s.Part {
-			d = d.Add(DigestOf(item.Key, &item.Entry))
-		}
+		return true
+	})
+	if err != nil {
+		return Digest{}, errs.E(op, errs.Subject(ix.cfg.Folder), kindOf(err), err)
 	}
 	return d, nil
+}
+
+// since returns what changes of a span come to that are of a time or later. It needs mu.
+func (ix *Index) since(s Set, keys span, at timestamp.T) (d Digest) {
+	for _, now := range ix.active.unsorted(keys) {
+		if now.key.set() != s || !ix.active.since(now, at) {
+			continue
+		}
+		before := now.before
+		if f := ix.frozen.get(&now.key); f != nil && ix.frozen.since(f, at) {
+			before = f.before
+		}
+		d = d.Add(now.digest.Sub(before))
+	}
+	for _, f := range ix.frozen.unsorted(keys) {
+		if f.key.set() == s && ix.active.get(&f.key) == nil && ix.frozen.since(f, at) {
+			d = d.Add(f.digest.Sub(f.before))
+		}
+	}
+	return d
 }
 
 // Digests yields the digests of all partitions of which there is something, in order, of
@@ -165,8 +223,8 @@ func (ix *Index) Sets() []Set {
 	return list
 }
 
-// Check computes all digests anew and compares. It reads all entries and checks all
-// checksums, and no objects. The error is of kind errs.Corrupt where something is not as
+// Check computes all digests anew and compares. It reads all entries, checks all checksums
+// and that each entry is where Get looks for it, and reads no objects. The error is of kind errs.Corrupt where something is not as
 // it should be. Meanwhile it takes as much memory again as the digests have.
 func (ix *Index) Check(ctx context.Context) error {
 	const op errs.Op = "index.check"
@@ -178,7 +236,7 @@ func (ix *Index) Check(ctx context.Context) error {
 
 func (ix *Index) check(ctx context.Context) error {
 	want, got := newBuckets(ix.cfg.Depth), newBuckets(ix.cfg.Depth)
-	snap, err := ix.snapshot(everything(), func() {
+	snap, err := ix.snapshot(everything(), true, func() {
 		for s, chunks := range ix.buckets.sets {
 			copies := make([]*chunk, len(chunks))
 			for i, c := range chunks {
@@ -199,8 +257,10 @@ func (ix *Index) check(ctx context.Context) error {
 		return err
 	}
 	for n := 0; ; n++ {
-		if n&0xfff == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
+		if n&0xfff == 0 {
+			if err := stopped(ctx); err != nil {
+				return err
+			}
 		}
 		r, more, err := all.next()
 		if err != nil {
@@ -213,8 +273,8 @@ func (ix *Index) check(ctx context.Context) error {
 		if err := e.parse(r.value); err != nil {
 			return damaged("%s: %w", r.key.hash(), err)
 		}
-		if e.Kind != Absent {
-			got.add(r.key.set(), r.key.prefix(ix.cfg.Depth), digestOf(&r.key, &e))
+		if d := digestOf(&r.key, &e); !d.IsZero() {
+			got.add(r.key.set(), r.key.prefix(ix.cfg.Depth), d)
 		}
 	}
 	if !want.equal(got) {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"martlet/internal/errs"
 	"martlet/internal/seglog"
@@ -16,7 +18,7 @@ import (
 
 const (
 	manifestMagic = "MARTIDX1"
-	manifestHead  = 72
+	manifestHead  = 76
 	manifestRun   = 28
 	manifestName  = "manifest"
 	manifestNew   = "manifest.new"
@@ -28,6 +30,25 @@ const (
 type folder struct {
 	fs   vfs.FS
 	path string
+
+	leaving sync.RWMutex
+	left    bool // leaving; the folder may be another index's by now
+}
+
+// leave has nothing removed any more.
+func (d *folder) leave() {
+	d.leaving.Lock()
+	defer d.leaving.Unlock()
+	d.left = true
+}
+
+// discard removes a run that is of no use. What stays is removed by the next Open.
+func (d *folder) discard(number uint64) {
+	d.leaving.RLock()
+	defer d.leaving.RUnlock()
+	if !d.left {
+		_ = d.fs.Remove(d.run(number))
+	}
 }
 
 func (d *folder) file(name string) string  { return path.Join(d.path, name) }
@@ -48,6 +69,7 @@ type manifest struct {
 	depth    int
 	next     uint64 // number
 	position seglog.Position
+	extra    []byte
 	runs     []known // newest first
 }
 
@@ -56,11 +78,12 @@ func (m *manifest) append(b []byte) []byte {
 	b = append(append(append(b, manifestMagic...), m.id[:]...), m.log[:]...)
 	b = le.AppendUint32(le.AppendUint32(b, uint32(m.depth)), uint32(len(m.runs)))
 	b = le.AppendUint64(le.AppendUint64(b, m.next), m.position.Segment)
-	b = le.AppendUint64(b, uint64(m.position.Offset))
+	b = le.AppendUint32(le.AppendUint64(b, uint64(m.position.Offset)), uint32(len(m.extra)))
 	for _, r := range m.runs {
 		b = le.AppendUint64(le.AppendUint64(le.AppendUint64(b, r.number), uint64(r.size)), uint64(r.entries))
 		b = le.AppendUint32(b, r.sum)
 	}
+	b = append(b, m.extra...)
 	return le.AppendUint32(b, checksum(b[start:]))
 }
 
@@ -73,17 +96,20 @@ func (m *manifest) parse(b []byte) error {
 		id: ID(b[8:24]), log: ID(b[24:40]), depth: int(le.Uint32(b[40:])), next: le.Uint64(b[48:]),
 		position: seglog.Position{Segment: le.Uint64(b[56:]), Offset: int64(le.Uint64(b[64:]))},
 	}
-	count := int(le.Uint32(b[44:]))
-	if count > maxRuns || len(b) != manifestHead+count*manifestRun+4 || m.depth < minDepth || m.depth > maxDepth || m.position.Offset < 0 {
+	count, extra := int(le.Uint32(b[44:])), int(le.Uint32(b[72:]))
+	if count > maxRuns || extra > MaxExtra || len(b) != manifestHead+count*manifestRun+extra+4 || m.depth < minDepth || m.depth > maxDepth || m.position.Offset < 0 {
 		return damaged("the manifest contradicts itself")
 	}
-	for b = b[manifestHead:]; len(b) > 4; b = b[manifestRun:] {
+	b = b[manifestHead:]
+	for range count {
 		r := known{le.Uint64(b), int64(le.Uint64(b[8:])), int64(le.Uint64(b[16:])), le.Uint32(b[24:])}
 		if r.number >= m.next || r.size < 0 || r.entries < 0 {
 			return damaged("the manifest contradicts itself")
 		}
 		m.runs = append(m.runs, r)
+		b = b[manifestRun:]
 	}
+	m.extra = slices.Clone(b[:extra])
 	return nil
 }
 
@@ -101,7 +127,7 @@ func (d *folder) readManifest() (m *manifest, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if size > manifestHead+maxRuns*manifestRun+4 {
+	if size > manifestHead+maxRuns*manifestRun+MaxExtra+4 {
 		return nil, damaged("the manifest has %d bytes", size)
 	}
 	b := make([]byte, size)
@@ -138,17 +164,45 @@ func (d *folder) replace() error {
 	return d.fs.SyncDir(d.path)
 }
 
-// make makes the folder, durably, if it is not there.
-func (d *folder) make() error {
-	err := d.fs.Mkdir(d.path)
-	if err == nil || errors.Is(err, os.ErrExist) {
-		err = d.fs.SyncDir(path.Dir(d.path))
+// begin makes the folder, durably. One that is there is made anew if nothing of others
+// is in it: its name may be one that an earlier sync could not make durable, and no
+// later one would.
+func (d *folder) begin() error {
+	if err := d.sweep(nil, 0); err != nil && !isNotExist(err) {
+		return err
 	}
-	return err
+	_ = d.fs.Remove(d.path)
+	if err := d.fs.Mkdir(d.path); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return d.fs.SyncDir(path.Dir(d.path))
 }
 
-// sweep removes all files that are not among some runs.
-func (d *folder) sweep(runs []known) error {
+// settle makes durable what was found, and removes the rest. A manifest that is seen
+// need not be on the disk, if this process or one before it could not sync the folder,
+// and no later sync would put it there: that takes another rename. Until then what it
+// does not name may be all that there is after a crash.
+func (d *folder) settle(m *manifest) error {
+	if err := d.sweep(m.runs, m.next); err != nil { // those no manifest has named
+		return err
+	}
+	if err := d.prepare(m); err != nil {
+		if kindOf(err) == errs.NoSpace {
+			// A full device has to be of use, too. What a crash may undo until then is
+			// durable with the next checkpoint that finds room.
+			return nil
+		}
+		return err
+	}
+	if err := d.replace(); err != nil {
+		return err
+	}
+	return d.sweep(m.runs, 0)
+}
+
+// sweep removes all files that are not among some runs, but for runs of lower numbers than
+// one.
+func (d *folder) sweep(runs []known, least uint64) error {
 	keep := map[string]bool{manifestName: true}
 	for _, r := range runs {
 		keep[runName(r.number)] = true
@@ -158,8 +212,8 @@ func (d *folder) sweep(runs []known) error {
 		return err
 	}
 	for _, e := range names {
-		_, isRun := runNumber(e.Name)
-		if keep[e.Name] || e.Dir || !isRun && e.Name != manifestNew && !strings.HasPrefix(e.Name, vfs.TempPrefix) {
+		number, isRun := runNumber(e.Name)
+		if keep[e.Name] || e.Dir || isRun && number < least || !isRun && e.Name != manifestNew && !strings.HasPrefix(e.Name, vfs.TempPrefix) {
 			continue
 		}
 		if err := d.remove(e.Name); err != nil {
@@ -173,7 +227,7 @@ func (d *folder) sweep(runs []known) error {
 // is for who rebuilds it. The index must not be open.
 func Remove(fs vfs.FS, at string) error {
 	const op errs.Op = "index.remove"
-	d := folder{fs, path.Clean(at)}
+	d := folder{fs: fs, path: path.Clean(at)}
 	err := d.remove(manifestName) // first: without it the others mean nothing
 	if err != nil && !isNotExist(err) {
 		return errs.E(op, errs.Subject(at), kindOf(err), err)
@@ -184,7 +238,7 @@ func Remove(fs vfs.FS, at string) error {
 	if err := fs.SyncDir(d.path); err != nil {
 		return errs.E(op, errs.Subject(at), kindOf(err), err)
 	}
-	if err := d.sweep(nil); err != nil {
+	if err := d.sweep(nil, 0); err != nil {
 		return errs.E(op, errs.Subject(at), kindOf(err), err)
 	}
 	return nil

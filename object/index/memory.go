@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"martlet/internal/seglog"
+	"martlet/internal/timestamp"
 )
 
 // memory is the table of what changed since the last checkpoint. It locks nothing: one
@@ -16,6 +17,7 @@ type memory struct {
 	groups [1 << groupBits][]int32 // slots, by the first bits of the hash
 	values []byte
 	upTo   seglog.Position // of the last change
+	extra  []byte          // of Config.Extra, once the table is frozen
 }
 
 const (
@@ -41,6 +43,15 @@ func (m *memory) slot(i int32) *slot { return &m.slots[i>>slotsBits][i&(1<<slots
 
 // value returns the value of a slot, as long as the table does not change.
 func (m *memory) value(s *slot) []byte { return m.values[s.at:][:s.length] }
+
+// since reports whether a slot has a state of a time or later.
+func (m *memory) since(s *slot, at timestamp.T) bool {
+	var e Entry
+	if err := e.parse(m.value(s)); err != nil || e.Kind == Absent {
+		return false
+	}
+	return !e.Times.Data.Before(at) || !e.Times.ContentType.Before(at) || !e.Times.Meta.Before(at)
+}
 
 // get returns the value of a key, as long as the table does not change; nil if the
 // table says nothing of it.
@@ -87,6 +98,13 @@ func (m *memory) put(k *rawKey, e *Entry, before Digest) Digest {
 
 // in returns the slots of a span, in order.
 func (m *memory) in(keys span) []*slot {
+	found := m.unsorted(keys)
+	slices.SortFunc(found, func(a, b *slot) int { return a.key.compare(&b.key) })
+	return found
+}
+
+// unsorted returns the slots of a span.
+func (m *memory) unsorted(keys span) []*slot {
 	if m == nil || m.count == 0 {
 		return nil
 	}
@@ -102,7 +120,6 @@ func (m *memory) in(keys span) []*slot {
 			}
 		}
 	}
-	slices.SortFunc(found, func(a, b *slot) int { return a.key.compare(&b.key) })
 	return found
 }
 
@@ -135,14 +152,24 @@ func (s *slotsOf) next() (record, bool, error) {
 	return record{key: head.key, value: s.m.value(head)}, true, nil
 }
 
-// copied returns a source over slots that later changes do not reach.
-func (m *memory) copied(keys span) source {
-	slots := m.in(keys)
-	list := make(listOf, len(slots))
-	for i, s := range slots {
-		list[i] = record{key: s.key, value: slices.Clone(m.value(s))}
+// copied returns a source over slots that later changes do not reach, once it is sorted,
+// for which nobody needs to wait.
+func (m *memory) copied(keys span) *listOf {
+	found, size := m.unsorted(keys), 0
+	for _, s := range found {
+		size += int(s.length)
+	}
+	list, values := make(listOf, len(found)), make([]byte, 0, size)
+	for i, s := range found {
+		start := len(values)
+		values = append(values, m.value(s)...)
+		list[i] = record{key: s.key, value: values[start:len(values):len(values)]}
 	}
 	return &list
+}
+
+func (l *listOf) sort() {
+	slices.SortFunc(*l, func(a, b record) int { return a.key.compare(&b.key) })
 }
 
 // listOf is a source over a list.

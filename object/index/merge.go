@@ -82,15 +82,17 @@ func mergeRuns(ctx context.Context, w *runWriter, runs []*run, oldest bool) erro
 	const ahead = 64 // blocks
 	sources := make([]source, len(runs))
 	for i, r := range runs {
-		sources[i] = r.in(everything(), ahead)
+		sources[i] = r.everything(ahead)
 	}
 	all, err := newMerged(sources)
 	if err != nil {
 		return err
 	}
 	for n := 0; ; n++ {
-		if n&0xfff == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
+		if n&0xfff == 0 {
+			if err := stopped(ctx); err != nil {
+				return err
+			}
 		}
 		r, more, err := all.next()
 		if err != nil {

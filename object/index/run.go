@@ -1,6 +1,7 @@
 package index
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -99,14 +100,15 @@ func (r *run) readFoot(id ID, depth int) error {
 		fencesChecksum: le.Uint32(b[72:]), filterChecksum: le.Uint32(b[76:]), bucketsSum: le.Uint32(b[80:]),
 		depth: int(le.Uint32(b[84:])),
 	}
-	most := r.size
+	most, inBlock := r.size, int64(blockSize-blockHead)/leastEntry
 	switch sum := checksum(b[:footSize-4]); {
 	case !hasPrefix(b, footMagic) || sum != le.Uint32(b[footSize-4:]) || sum != r.sum:
 		return damaged("the foot of run %d does not fit its checksum", r.number)
 	case ID(b[8:24]) != id || f.number != r.number || f.entries != r.entries || f.depth != depth:
 		return damaged("run %d is another one", r.number)
 	case f.blocks < 0 || f.blocks > most/blockSize || f.filter < filterLine || f.filter > most || f.filter%filterLine != 0 ||
-		f.buckets < 0 || f.buckets > most/bucketSize || f.size() != r.size:
+		f.buckets < 0 || f.buckets > most/bucketSize || f.size() != r.size ||
+		f.entries < 0 || f.entries > f.blocks*inBlock || f.dropped < 0 || f.dropped > f.entries:
 		return damaged("the foot of run %d contradicts itself", r.number)
 	}
 	return nil
@@ -119,7 +121,7 @@ func (r *run) release() {
 	}
 	_ = r.file.Close() // it was only read
 	if r.useless.Load() {
-		_ = r.dir.fs.Remove(r.dir.run(r.number)) // what stays is removed by the next Open
+		r.dir.discard(r.number)
 	}
 }
 
@@ -179,9 +181,15 @@ type entriesOf struct {
 	at    int // block that is read next
 	end   int
 	most  int // blocks to read at once
-	ahead []byte
+	room  []byte
+	ahead []byte // of room
 	open  block
 	value []byte
+
+	whole bool // check that each entry is where it is looked for
+	has   bool // and that the filter has it
+	last  rawKey
+	count int64
 }
 
 // in returns a source over a span of a run.
@@ -189,9 +197,37 @@ func (r *run) in(keys span, most int) *entriesOf {
 	return &entriesOf{run: r, keys: keys, at: max(0, r.blockOf(&keys.from)), end: 1 + r.blockOf(&keys.to), most: most}
 }
 
+// everything returns a source over all of a run, which fails where something in it is
+// not to be found by its key.
+func (r *run) everything(most int) *entriesOf {
+	s := r.in(everything(), most)
+	s.whole = true
+	return s
+}
+
+// misplaced says what is wrong with the place of an entry, in the block before at.
+func (s *entriesOf) misplaced(k *rawKey) error {
+	switch {
+	case s.count > 0 && k.compare(&s.last) <= 0:
+		return damaged("run %d: block %d is out of order", s.run.number, s.at)
+	case s.run.fence(s.at-1).compare(k) > 0, int64(s.at) < s.run.foot.blocks && s.run.fence(s.at).compare(k) <= 0:
+		return damaged("run %d: block %d is not where its fence says", s.run.number, s.at)
+	case s.has && !s.run.filter.has(k):
+		return damaged("run %d: the filter lacks an entry of block %d", s.run.number, s.at)
+	}
+	s.last = *k
+	s.count++
+	return nil
+}
+
 func (s *entriesOf) next() (record, bool, error) {
 	for {
 		e, more, err := s.open.next(s.value[:0])
+		if more && err == nil && s.whole {
+			if err := s.misplaced(&e.key); err != nil {
+				return e, false, err
+			}
+		}
 		switch {
 		case err != nil:
 			return e, false, damaged("run %d: %w", s.run.number, err)
@@ -201,11 +237,17 @@ func (s *entriesOf) next() (record, bool, error) {
 			s.value = e.value
 			return e, e.key.compare(&s.keys.to) <= 0, nil
 		case s.at >= s.end:
+			if s.whole && s.count != s.run.foot.entries {
+				return e, false, damaged("run %d has %d entries, not %d", s.run.number, s.count, s.run.foot.entries)
+			}
 			return e, false, nil
 		}
 		if len(s.ahead) == 0 {
 			n := min(s.most, s.end-s.at)
-			s.ahead = make([]byte, n*blockSize)
+			if len(s.room) < n*blockSize {
+				s.room = make([]byte, n*blockSize)
+			}
+			s.ahead = s.room[:n*blockSize] // nobody has kept anything of the blocks before
 			if err := s.run.readBlocks(s.ahead, s.at); err != nil {
 				return e, false, err
 			}
@@ -280,6 +322,14 @@ func damaged(format string, args ...any) error {
 }
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// stopped is the error of what was told to stop; nil if it was not.
+func stopped(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return errs.E(errs.Aborted, context.Cause(ctx))
+}
 
 // kindOf says of which kind an error of the file system is.
 func kindOf(err error) errs.Kind {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"martlet/internal/errs"
 	"martlet/internal/vfs"
 )
 
@@ -15,6 +16,8 @@ const (
 	footMagic = "MARTFOOT"
 	footSize  = 92
 	syncEvery = 1000 * blockSize
+
+	usualCount = 80 // entries in a block, or more
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -80,11 +83,16 @@ type output struct {
 const outputSize = 1 << 20
 
 func (o *output) write(b []byte) error {
-	o.buf = append(o.buf, b...)
-	if len(o.buf) < outputSize {
-		return nil
+	for len(o.buf)+len(b) >= outputSize {
+		n := outputSize - len(o.buf)
+		o.buf = append(o.buf, b[:n]...)
+		b = b[n:]
+		if err := o.flush(); err != nil {
+			return err
+		}
 	}
-	return o.flush()
+	o.buf = append(o.buf, b...)
+	return nil
 }
 
 func (o *output) flush() error {
@@ -119,21 +127,28 @@ type runWriter struct {
 	count  int
 	fences []byte
 	filter filter
+	latest rawKey
 	sum    uint32 // of the buckets so far
 }
 
-// newRunWriter begins a run of at most that many entries.
+// newRunWriter begins a run of at most that many entries. Room for the fences is made
+// for entries as most are.
 func newRunWriter(file vfs.File, id ID, number uint64, depth int, entries int64) (*runWriter, error) {
 	w := &runWriter{
 		out: output{file: file}, id: id,
 		foot:   foot{number: number, depth: depth},
 		filter: newFilter(entries),
 		block:  make([]byte, blockHead, blockSize),
+		fences: make([]byte, 0, (1+entries/usualCount)*keySize),
 	}
 	return w, w.out.write(appendHead(nil, id, number))
 }
 
 func (w *runWriter) add(r *record) error {
+	if w.foot.entries > 0 && r.key.compare(&w.latest) <= 0 {
+		return damaged("entries for run %d are out of order", w.foot.number)
+	}
+	w.latest = r.key
 	extra := r.key.extra()
 	long := !isZero(extra)
 	n := 1 + 16 + len(r.value)
@@ -178,7 +193,7 @@ func (w *runWriter) endBlock() error {
 		return nil
 	}
 	if w.foot.blocks > 1<<32-1 {
-		return fmt.Errorf("run %d has too many blocks", w.foot.number)
+		return errs.E(errs.Unavailable, fmt.Errorf("run %d has too many blocks", w.foot.number))
 	}
 	sealBlock(w.block[:blockSize], len(w.block), w.foot.number, w.foot.blocks, w.last().policy(), w.count)
 	err := w.out.write(w.block[:blockSize])
