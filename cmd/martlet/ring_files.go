@@ -13,6 +13,7 @@ import (
 
 	"martlet/ring"
 	"martlet/ring/builder"
+	"martlet/ring/whole"
 )
 
 // fileVerbs turn builders into ring files and ring files into builders.
@@ -43,16 +44,13 @@ func saveBoth(b *builder.File, to string, force bool) error {
 			return err
 		}
 	}
-	if err := b.Save(); err != nil {
-		return err
-	}
 	if r == nil {
-		return nil
+		return b.Save()
 	}
-	if err := r.Save(to); err != nil {
-		return fmt.Errorf("%s is saved, but its ring is not written (`martlet ring write-ring` does that): %w", b.Path(), err)
+	if err = b.SaveWithRing(r, to); errors.Is(err, builder.ErrRing) {
+		return fmt.Errorf("%w; `martlet ring write-ring` does that", err)
 	}
-	return nil
+	return err
 }
 
 // mayWriteRing refuses to put a ring where something else is, or, unless forced, where
@@ -99,7 +97,7 @@ func drawTo(path string, draw func(io.Writer) error) error {
 	if err := mayReplace(path, true); err != nil {
 		return err
 	}
-	return ring.WriteFile(path, draw)
+	return whole.Replace(whole.OS, path, draw)
 }
 
 // follows refuses to put a ring in the place of a newer one, or of another one of the
