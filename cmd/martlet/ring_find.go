@@ -80,7 +80,7 @@ func pick[T any](given bool, value *T, into **T) {
 func writable(name, meta *string) error {
 	if name != nil {
 		if strings.Contains(*name, "_") {
-			return fmt.Errorf("the device name %q has a \"_\" in it, behind which the text about a device begins: it could not be looked for", *name)
+			return fmt.Errorf("the device name %q has a \"_\" in it, behind which the text about a device begins: it would be read as another name", *name)
 		}
 		if at := control(*name); at >= 0 {
 			return fmt.Errorf("the device name %q has a control character, %q, at byte %d", *name, (*name)[at], at)

@@ -748,6 +748,35 @@ func TestRingDiffImportCompose(t *testing.T) {
 	}
 }
 
+// A ring from elsewhere may have names that no device can be given here: what is printed
+// of each finds it.
+func TestRingFindsWhatItPrints(t *testing.T) {
+	r := newBench(t)
+	names := []string{"sd_x", "sd_x_y", "_", "sd"}
+	data := ring.Data{PartPower: 1, Rows: [][]uint32{{0, 1}, {2, 3}}}
+	for id, name := range names {
+		data.Devices = append(data.Devices, &ring.Device{ID: id, Region: 1, Zone: id, IP: "Storage-R1.Example", Port: 6200, Name: name, Weight: 1, Meta: "x_y"})
+	}
+	made, err := ring.New(data)
+	if err := errors.Join(err, made.Save("swift.ring.gz")); err != nil {
+		t.Fatal(err)
+	}
+	r.run(0, "import swift.ring.gz object.builder")
+	for id, name := range names {
+		devices, _ := r.asJSON(0, fmt.Sprintf("search object.builder d%d", id))["devices"].([]any)
+		printed, _ := devices[0].(map[string]any)["notation"].(string)
+		found, _ := r.asJSON(0, "search object.builder "+printed)["devices"].([]any)
+		if len(found) != 1 || !strings.Contains(printed, name) {
+			t.Errorf("%q of a device named %q finds %d", printed, name, len(found))
+		}
+		out, _ := r.run(0, "set-weight object.builder "+printed+" 2")
+		r.want("set-weight", out, printed+" has weight 2, had 1")
+	}
+	if found, _ := r.asJSON(0, "search object.builder /sd_x_y")["devices"].([]any); len(found) != 3 {
+		t.Errorf("/sd_x_y finds %d devices, want those named sd, sd_x and sd_x_y", len(found))
+	}
+}
+
 // What is damaged is found: here a partition with two replicas on one device, as rings
 // of other tools may have.
 func TestRingValidate(t *testing.T) {
