@@ -43,8 +43,8 @@ func grown(fsys whole.FS) (err error) {
 	return f.SaveWithRing(r, faultsRing)
 }
 
-// disk is a file system with a builder and its ring on it, durable.
-func disk(t *testing.T) *vfs.Mem {
+// durable is a file system with a builder and its ring on it, durable.
+func durable(t *testing.T) *vfs.Mem {
 	t.Helper()
 	mem := vfs.NewMem()
 	b := build(t, 4, 3, grid(1, 2, 2, 1))
@@ -76,7 +76,7 @@ func contents(t *testing.T, fsys whole.FS) saved {
 // one. A builder that was replaced is among the backups. And whoever then does the same
 // again ends where nothing had gone wrong.
 func TestFaultsOfASave(t *testing.T) {
-	mem := disk(t)
+	mem := durable(t)
 	old := contents(t, vfswhole.New(mem))
 	if err := grown(vfswhole.New(mem)); err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestFaultsOfASave(t *testing.T) {
 	seen := map[saved]bool{}
 	for n, fired := 0, true; fired; n++ {
 		for _, gone := range []bool{false, true} {
-			mem := disk(t)
+			mem := durable(t)
 			options := []vfs.FaultOption(nil)
 			if gone {
 				options = append(options, vfs.FaultForever())
@@ -184,7 +184,7 @@ func TestSaveAgainAfterAnUnsyncedOne(t *testing.T) {
 	unsynced := 0
 	for n, fired := 0, true; fired; n++ {
 		for part := range uint64(8) { // of what the call that fails does all the same
-			mem := disk(t)
+			mem := durable(t)
 			faulty := vfs.FailAt(mem, n, vfs.FaultSeed(part))
 			f, err := OpenOn(vfswhole.New(faulty), faultsFile)
 			if err != nil {
@@ -220,7 +220,7 @@ func TestSaveAgainAfterAnUnsyncedOne(t *testing.T) {
 
 // A ring that is written is one that its own file is read as.
 func TestSaveWithRing(t *testing.T) {
-	fsys := vfswhole.New(disk(t))
+	fsys := vfswhole.New(durable(t))
 	if err := grown(fsys); err != nil {
 		t.Fatal(err)
 	}
