@@ -51,7 +51,7 @@ size of a disk in GB is a good one. Partitions are given to it by the next rebal
 		flags: func(c *cobra.Command) {
 			f.add(c, "the device's")
 			c.Flags().Float64Var(&f.d.Weight, "weight", 0, "the device's `WEIGHT`")
-			negative(c)
+			negative(c, "weight ")
 		},
 		run: func(c *cobra.Command, args []string) (answer, error) {
 			a := &changed{}
@@ -176,7 +176,7 @@ and stays in the ring.`,
 		args: cobra.MinimumNArgs(2),
 		flags: func(c *cobra.Command) {
 			f.add(c)
-			negative(c)
+			negative(c, "weight ")
 		},
 		run: func(c *cobra.Command, args []string) (answer, error) {
 			requests, err := f.requests(c, args[1:], "and a WEIGHT")

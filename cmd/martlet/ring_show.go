@@ -44,13 +44,6 @@ type shown struct {
 	all   time.Time
 }
 
-// ringState is the ring file beside a builder.
-type ringState struct {
-	Path    string `json:"path"`
-	Version int64  `json:"version"`
-	State   string `json:"state"` // current, behind, newer, another (of the same version), missing or damaged
-}
-
 // deviceView is how a device stands.
 type deviceView struct {
 	deviceInfo
@@ -101,9 +94,12 @@ func (a *shown) of(path string, b *builder.Builder, now time.Time) (builder.Stat
 	if a.Locked > 0 {
 		a.NextInSec, a.AllInSec = int64(a.next.Sub(now).Seconds()), int64(a.all.Sub(now).Seconds())
 	}
-	r, err := b.Ring()
-	a.Balanced = err == nil
-	a.Ring = stateOf(ringFile(path), b)
+	r, err := ownRing(b)
+	if err != nil {
+		return builder.Stats{}, err
+	}
+	a.Balanced = r != nil
+	a.Ring = lookAt(ringFile(path)).stands(b, r)
 	stats, err := b.Stats()
 	if errors.Is(err, builder.ErrTooFew) {
 		a.note("note: %v", err)
@@ -150,38 +146,6 @@ func bare(b *builder.Builder, r *ring.Ring) builder.Stats {
 		s.Devices = append(s.Devices, builder.DeviceStats{Device: d, Removed: true, Held: held[d.ID]})
 	}
 	return s
-}
-
-// stateOf says how the ring file of a builder compares to it.
-func stateOf(path string, b *builder.Builder) ringState {
-	s := ringState{Path: path}
-	r, err := loadRing(path)
-	behind, _ := compareRing(path, b)
-	switch {
-	case err != nil && firstBytes(path) == "":
-		s.State = "missing"
-	case err != nil:
-		s.State = "damaged"
-	default:
-		s.Version = r.Version()
-		switch {
-		case s.Version > b.Version():
-			s.State = "newer"
-		case s.Version == b.Version() && !same(r, b):
-			s.State = "another"
-		case behind:
-			s.State = "behind"
-		default:
-			s.State = "current"
-		}
-	}
-	return s
-}
-
-// same reports whether a ring is what a builder has.
-func same(r *ring.Ring, b *builder.Builder) bool {
-	own, err := b.Ring()
-	return err == nil && sameRing(r, own)
 }
 
 // inTree orders devices as a tree has them.
