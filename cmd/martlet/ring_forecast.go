@@ -182,7 +182,8 @@ func stepsOf(steps []forecast.Step) []planStep {
 }
 
 // dryRunAnswer tells what a rebalance would do, or a plan of several.
-func (f *rebalanceFlags) dryRunAnswer(ctx context.Context, path string, steps bool, now time.Time) (answer, error) {
+func (f *rebalanceFlags) dryRunAnswer(ctx context.Context, running *progress, path string, steps bool, now time.Time) (answer, error) {
+	running.say("%s: reading", path)
 	b, err := load(path)
 	if err != nil {
 		return nil, err
@@ -196,10 +197,11 @@ func (f *rebalanceFlags) dryRunAnswer(ctx context.Context, path string, steps bo
 		return nil, err
 	}
 	if steps {
+		running.say("%s: planning", path)
 		return f.planned(path, b, before, o, now)
 	}
 	a := &dryRun{DryRun: true, flags: &f.dry, sizes: o}
-	a.Builder, a.Version = path, b.Version()
+	a.Builder, a.Version, a.running = path, b.Version(), running
 	result, after, err := a.try(b, before, f.seed, now)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -207,6 +209,7 @@ func (f *rebalanceFlags) dryRunAnswer(ctx context.Context, path string, steps bo
 	if a.Change, err = forecast.Compare(before, after, o); err != nil {
 		return nil, err
 	}
+	running.say("%s: looking what follows", path)
 	rest, err := forecast.Rest(b, result, forecast.PlanOptions{Options: o, Seed: f.seed, Now: now})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)

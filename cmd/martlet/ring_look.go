@@ -125,6 +125,8 @@ type listed struct {
 	said
 	Builder string       `json:"builder"`
 	Devices []deviceView `json:"devices"`
+
+	target func(n int) string // for people
 }
 
 func (a *listed) text(p *page) {
@@ -133,7 +135,7 @@ func (a *listed) text(p *page) {
 		d := &a.Devices[i]
 		rows = append(rows, []cell{
 			right(fmt.Sprint(d.ID)), right(fmt.Sprint(d.Region)), right(fmt.Sprint(d.Zone)), left(d.Addr()), left(d.ReplicationAddr()), left(d.Name),
-			right(short(d.Weight, 2)), right(number(d.Partitions)), right(number(d.Target)), right(signed(d.Balance)),
+			right(short(d.Weight, 2)), right(number(d.Partitions)), right(a.target(d.Target)), right(signed(d.Balance)),
 			left(strings.Join(d.Flags, ", ")).in(yellow), left(d.Meta).in(dim),
 		})
 	}
@@ -164,7 +166,7 @@ Host names are taken behind a dash: z1-storage7.example. The exit status is 2 wh
 			if _, err := all.of(args[0], b, time.Now()); err != nil {
 				return nil, err
 			}
-			a := &listed{said: all.said, Builder: args[0], Devices: []deviceView{}}
+			a := &listed{said: all.said, Builder: args[0], Devices: []deviceView{}, target: all.target}
 			for _, d := range all.Devices {
 				if slices.Contains(found, d.ID) {
 					a.Devices = append(a.Devices, d)

@@ -31,6 +31,8 @@ one replica moves in a rebalance, and none within min_part_hours of the last; wh
 assigned at once. What waits is moved by later ones: when the data has followed, rebalance again, until nothing
 waits.
 
+The last line says what is saved, or "nothing saved", where the exit status is 1 for either: "saved" in JSON.
+
 Where partitions have all their replicas on devices that are removed, nothing is done without --force.
 
 A rebalance that changes balance and dispersion by less than 1, while no device has changed, is not worth
@@ -48,14 +50,16 @@ over K rebalances. Equal builders and seeds give equal rings, so that what a dry
 			f.dry.add(c)
 		},
 		run: func(c *cobra.Command, args []string) (answer, error) {
+			running := newProgress(c.ErrOrStderr())
+			defer running.end()
 			if !f.dryRun {
 				if name := f.dry.given(c); name != "" || c.Flags().Changed("steps") {
 					return nil, fmt.Errorf("--%s is for --dry-run", orSteps(name))
 				}
-				a := &balanced{}
+				a := &balanced{running: running}
 				return a, a.rebalance(args[0], &f, time.Now())
 			}
-			return f.dryRunAnswer(c.Context(), args[0], c.Flags().Changed("steps"), time.Now())
+			return f.dryRunAnswer(c.Context(), running, args[0], c.Flags().Changed("steps"), time.Now())
 		},
 	}
 }
@@ -98,19 +102,22 @@ type balanced struct {
 	Overload         float64   `json:"overload"`
 	RequiredOverload float64   `json:"required_overload"`
 
-	total int
-	hours int
-	quiet bool // there is nothing to tell but the warnings
+	total   int
+	hours   int
+	quiet   bool // there is nothing to tell but the warnings
+	running *progress
 }
 
 // rebalance does it, under the builder's lock.
 func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err error) {
+	a.running.say("%s: reading", path)
 	b, err := builder.Open(path)
 	if err != nil {
 		return explain(path, err)
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	was, there := b.Version(), lookAt(ringFile(path))
+	a.Builder, a.Version = path, was // until it is saved
 	asItWas, err := ownRing(b.Builder)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -120,7 +127,6 @@ func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	a.Builder, a.Version = path, was // until it is saved
 	if a.KeepNone > 0 && !f.force {
 		return fmt.Errorf("%s: nothing was moved: %s. Where they still work, they can be emptied by a weight of 0 instead of being removed "+
 			"(the builder as it was before that is in %s beside it); --force does it", path, a.keepNone(), builder.BackupDir)
@@ -151,6 +157,7 @@ func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err
 		a.warn("nothing to do: every device has what it should, and %s is up to date", there.path)
 		return nil
 	}
+	a.running.say("%s: saving", path)
 	if err := saveWithRing(b, own, there, f.force); err != nil {
 		return err
 	}
@@ -169,6 +176,7 @@ func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err
 // try rebalances a builder, which had a ring or nil, and notes what that did. It
 // returns the ring that it has now.
 func (a *balanced) try(b *builder.Builder, was *ring.Ring, seed uint64, now time.Time) (result builder.Result, own *ring.Ring, err error) {
+	a.running.say("%s: looking what has to move", a.Builder)
 	before, err := b.Stats()
 	if err != nil {
 		return result, nil, err
@@ -177,9 +185,11 @@ func (a *balanced) try(b *builder.Builder, was *ring.Ring, seed uint64, now time
 		a.Before = &standing{before.Balance, before.Dispersion}
 	}
 	a.KeepNone, a.KeepOne = keeps(b, was)
+	a.running.say("%s: placing %s", a.Builder, some(b.Total(), "replica"))
 	if result, err = b.Rebalance(builder.Options{Seed: seed, Now: now}); err != nil {
 		return result, nil, err
 	}
+	a.running.say("%s: looking what has moved", a.Builder)
 	if own, err = b.Ring(); err != nil {
 		return result, nil, err
 	}
@@ -313,6 +323,7 @@ func (a *balanced) waits() string {
 
 func (a *balanced) text(p *page) {
 	if a.quiet {
+		p.printf("%s\n", a.end())
 		return
 	}
 	p.printf("%s: %s\n", a.Builder, a.did("moved", "assigned", "gone"))
@@ -328,7 +339,18 @@ func (a *balanced) text(p *page) {
 	if a.Waiting > 0 {
 		p.printf("%s: rebalance again when what moved has arrived\n", a.waits())
 	}
-	p.printf("saved version %d, wrote %s\n", a.Version, a.Ring)
+	p.printf("%s\n", a.end())
+}
+
+// end is the last line: what is saved, or that nothing is.
+func (a *balanced) end() string {
+	switch {
+	case a.Saved:
+		return fmt.Sprintf("saved version %d, wrote %s", a.Version, a.Ring)
+	case a.Ring != "":
+		return fmt.Sprintf("nothing saved, wrote %s: version %d", a.Ring, a.Version)
+	}
+	return "nothing saved"
 }
 
 // did says what moved, or would move.

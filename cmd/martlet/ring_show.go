@@ -39,9 +39,10 @@ type shown struct {
 	Nodes            int          `json:"nodes"`
 	Devices          []deviceView `json:"devices"`
 
-	level string
-	next  time.Time
-	all   time.Time
+	level   string
+	aimless bool // too few devices: there are no targets
+	next    time.Time
+	all     time.Time
 }
 
 // deviceView is how a device stands.
@@ -102,8 +103,12 @@ func (a *shown) of(path string, b *builder.Builder, now time.Time) (builder.Stat
 	a.Ring = lookAt(ringFile(path)).stands(b, r)
 	stats, err := b.Stats()
 	if errors.Is(err, builder.ErrTooFew) {
-		a.note("note: %v", err)
-		stats, err = bare(b, r), nil
+		if stats = bare(b, r); len(stats.Devices) > 0 {
+			a.warn("%s: %v: no device has a target, and nothing can be rebalanced", path, err)
+		} else {
+			a.note("note: %s has no devices yet", path)
+		}
+		a.aimless, err = true, nil
 	}
 	if err != nil {
 		return stats, err
@@ -310,8 +315,16 @@ func (a *shown) tierRow(name string, devices []deviceView) []cell {
 	}
 	return []cell{
 		left(name).in(bold), right(""), right(""), left(""), right(short(weight, 2)).in(bold),
-		right(number(held)).in(bold), right(number(target)).in(bold), right(balance).in(bold), left(""), left(""),
+		right(number(held)).in(bold), right(a.target(target)).in(bold), right(balance).in(bold), left(""), left(""),
 	}
+}
+
+// target is a number of partitions that are to be somewhere.
+func (a *shown) target(n int) string {
+	if a.aimless {
+		return "-"
+	}
+	return number(n)
 }
 
 func (a *shown) deviceRow(name string, d *deviceView) []cell {
@@ -325,7 +338,7 @@ func (a *shown) deviceRow(name string, d *deviceView) []cell {
 	}
 	return []cell{
 		left(name + d.Name), right(fmt.Sprint(d.ID)), right(fmt.Sprint(d.Port)), left(replication), right(short(d.Weight, 2)),
-		right(number(d.Partitions)), right(number(d.Target)), right(balance),
+		right(number(d.Partitions)), right(a.target(d.Target)), right(balance),
 		left(strings.Join(d.Flags, ", ")).in(yellow), left(d.Meta).in(dim),
 	}
 }

@@ -457,8 +457,9 @@ func TestRingFileIsBroughtUpToDate(t *testing.T) {
 		}
 		r.run(0, "set-overload a.builder 1%")
 		before := r.files()[filepath.Join(r.dir, "a.builder")]
-		_, stderr := r.run(exitWarning, "rebalance a.builder")
+		out, stderr := r.run(exitWarning, "rebalance a.builder")
 		r.want("little", stderr, "nothing was saved: ", "a.ring.gz was behind, and is version ")
+		r.want("little", out, "nothing saved, wrote a.ring.gz: version ")
 		r.run(0, "diff a.ring.gz a.builder")
 		if r.files()[filepath.Join(r.dir, "a.builder")] != before {
 			t.Error("the builder was saved")
@@ -477,7 +478,7 @@ func TestRingRebalanceForLittle(t *testing.T) {
 	r.untouched("little", func() {
 		out, stderr := r.run(exitWarning, "rebalance a.builder")
 		r.want("little", stderr, "nothing was saved: ", " would move, for a balance of ", "--force does it")
-		if out != "" {
+		if out != "nothing saved\n" {
 			t.Errorf("little: %s", out)
 		}
 		_, stderr = r.run(exitWarning, "rebalance a.builder --dry-run")
@@ -485,6 +486,67 @@ func TestRingRebalanceForLittle(t *testing.T) {
 	})
 	out, _ := r.run(0, "rebalance a.builder --force")
 	r.want("forced", out, "saved version", "dispersion 0.33 → 0.0")
+}
+
+// An exit status of 1 is of a rebalance that was saved with a warning, and of one that
+// was not: what is printed tells them apart.
+func TestRingRebalanceTellsWhatIsSaved(t *testing.T) {
+	for name, tt := range map[string]struct {
+		before []string
+		last   string
+		saved  bool
+		ring   any
+	}{
+		"saved, with a warning": {nil, "saved version 7, wrote a.ring.gz", true, "a.ring.gz"},
+		"nothing to do":         {[]string{"rebalance a.builder"}, "nothing saved", false, nil},
+		"little":                {[]string{"rebalance a.builder", "set-overload a.builder 1%"}, "nothing saved", false, nil},
+	} {
+		for _, flag := range []string{"", " --json"} {
+			t.Run(name+flag, func(t *testing.T) {
+				r := newBench(t)
+				r.run(0, "create a.builder --part-power 10 --replicas 3 --min-part-hours 0")
+				r.run(0, "add a.builder r1z1-10.0.0.1:1/a 100 r1z1-10.0.0.1:1/b 100 r1z2-10.0.0.2:1/a 100 r1z2-10.0.0.2:1/b 100 r1z3-10.0.0.3:1/a 99 r1z3-10.0.0.3:1/b 98")
+				for _, line := range tt.before {
+					var out, errs bytes.Buffer
+					if code := run(append([]string{"ring"}, strings.Fields(line)...), &out, &errs); code == exitError {
+						t.Fatalf("%s: %s", line, errs.String())
+					}
+				}
+				if flag != "" {
+					a := r.asJSON(exitWarning, "rebalance a.builder")
+					if warnings, _ := a["warnings"].([]any); a["saved"] != tt.saved || a["ring"] != tt.ring || len(warnings) == 0 {
+						t.Errorf("saved %v, ring %v, warnings %v", a["saved"], a["ring"], warnings)
+					}
+					return
+				}
+				out, stderr := r.run(exitWarning, "rebalance a.builder")
+				if lines := strings.Split(strings.TrimSpace(out), "\n"); lines[len(lines)-1] != tt.last || stderr == "" {
+					t.Errorf("the last line is %q, want %q, and on the standard error %q", lines[len(lines)-1], tt.last, stderr)
+				}
+			})
+		}
+	}
+}
+
+// With fewer devices than replicas nobody has a target: that is said, and no 0 shown.
+func TestRingTooFewDevices(t *testing.T) {
+	r := newBench(t)
+	r.run(0, "create a.builder --part-power 6 --replicas 3 --min-part-hours 0")
+	_, stderr := r.run(0, "show a.builder")
+	r.want("no devices", stderr, "note: a.builder has no devices yet")
+	r.run(0, "add a.builder r1z1-10.0.0.1:1/a 100 r1z1-10.0.0.1:1/b 100")
+	for _, verb := range []string{"show a.builder", "search a.builder r1"} {
+		out, stderr := r.run(exitWarning, verb)
+		r.want(verb, stderr, "a.builder: too few devices: 3 replicas need 3 devices with weight, there are 2: no device has a target")
+		if n := strings.Count(out, " -"); n < 2 {
+			t.Errorf("%s: no dashes in the place of targets\n%s", verb, out)
+		}
+	}
+	if w, _ := r.asJSON(exitWarning, "show a.builder")["warnings"].([]any); len(w) != 1 {
+		t.Errorf("warnings %v", w)
+	}
+	r.run(0, "add a.builder r1z1-10.0.0.1:1/c 100")
+	r.run(0, "show a.builder")
 }
 
 // A ring that another builder made, and is newer, is not replaced.
