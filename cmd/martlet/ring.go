@@ -221,7 +221,7 @@ func firstBytes(path string) string {
 
 // loadRing reads a ring file; or the ring of a builder file, where it is one.
 func loadRing(path string) (*ring.Ring, error) {
-	if strings.HasPrefix(firstBytes(path), "{") {
+	if head := firstBytes(path); strings.HasPrefix(head, "{") || head != gzipMagic && strings.HasSuffix(path, ".builder") {
 		b, err := load(path)
 		if err != nil {
 			return nil, err

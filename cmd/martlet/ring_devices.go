@@ -60,7 +60,9 @@ size of a disk in GB is a good one. Partitions are given to it by the next rebal
 				return nil, err
 			}
 			for i := range devices {
-				if err := writable(&devices[i].Name, &devices[i].Meta); err != nil {
+				if err := writable(notation.Search{
+					IP: &devices[i].IP, ReplicationIP: &devices[i].ReplicationIP, Name: &devices[i].Name, Meta: &devices[i].Meta,
+				}); err != nil {
 					return nil, err
 				}
 			}
@@ -240,7 +242,7 @@ writes a ring that has them without moving anything.`,
 				return nil, err
 			}
 			for _, info := range infos {
-				if err := writable(info.Name, info.Meta); err != nil {
+				if err := writable(info); err != nil {
 					return nil, err
 				}
 			}

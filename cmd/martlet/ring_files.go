@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -139,6 +140,8 @@ func (a *setting) from(ringPath, path string, f *freshFlags) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%s: there is no such ring file", ringPath)
+	case err != nil && strings.HasPrefix(firstBytes(ringPath), "{"):
+		return fmt.Errorf("%s: it is no ring file, and looks like a builder, of which none has to be made", ringPath)
 	case err != nil:
 		return err
 	}

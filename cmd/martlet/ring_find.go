@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,8 +78,18 @@ func pick[T any](given bool, value *T, into **T) {
 }
 
 // writable refuses what could not be written in the notation and read back: Swift's takes
-// what is behind the first _ for the text, and neither has control characters in it.
-func writable(name, meta *string) error {
+// what is behind the first _ for the text, and neither has control characters in it. And
+// addresses that are not of one machine.
+func writable(s notation.Search) error {
+	for _, host := range []*string{s.IP, s.ReplicationIP} {
+		if host == nil {
+			continue
+		}
+		if a, err := netip.ParseAddr(*host); err == nil && (a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})) {
+			return fmt.Errorf("the address %s is not one of a machine, that others could reach", a)
+		}
+	}
+	name, meta := s.Name, s.Meta
 	if name != nil {
 		if strings.Contains(*name, "_") {
 			return fmt.Errorf("the device name %q has a \"_\" in it, behind which the text about a device begins: it would be read as another name", *name)

@@ -161,6 +161,12 @@ func (f *freshFlags) add(c *cobra.Command, hours int) {
 
 // make makes the file of a new builder, where there is none.
 func (a *setting) make(path string, b *builder.Builder, f *freshFlags) error {
+	switch {
+	case path == "":
+		return errors.New("the builder file has no name")
+	case strings.HasSuffix(path, ".gz"):
+		return fmt.Errorf("%s: is the name of a ring file; that of a builder ends in .builder", path)
+	}
 	more, err := overload(f.over)
 	if err != nil {
 		return err

@@ -192,6 +192,7 @@ func TestRingRefuses(t *testing.T) {
 	}
 	for name, content := range map[string]string{
 		"notes.txt":       "by hand",
+		"nothing.builder": "",
 		"newer.builder":   strings.Replace(string(text), `"format_version": 2`, `"format_version": 99`, 1),
 		"damaged.builder": strings.Replace(string(text), `"weight": 100`, `"weight": 900`, 1),
 		"short.builder":   string(text[:len(text)/2]),
@@ -210,7 +211,7 @@ func TestRingRefuses(t *testing.T) {
 		"create, replicas":             {"create new.builder --part-power 8 --replicas 0.5 --min-part-hours 1", "0.5 replicas are not within 1 and"},
 		"create, hours":                {"create new.builder --part-power 8 --replicas 3 --min-part-hours -1", "min_part_hours -1 is not within"},
 		"create, overload":             {"create new.builder --part-power 8 --replicas 3 --min-part-hours 1 --overload much", `overload "much" is not a number`},
-		"create, no folder":            {"create none/new.builder --part-power 8 --replicas 3 --min-part-hours 1", "no such file or directory"},
+		"create, no folder":            {"create none/new.builder --part-power 8 --replicas 3 --min-part-hours 1", "write none/new.builder: no such file or directory"},
 		"add, no file":                 {"add none.builder " + sdx + " 1", "none.builder: there is no such file; `martlet ring create` makes one"},
 		"add, ring file":               {"add object.ring.gz " + sdx + " 1", "object.ring.gz: it is a ring file, not a builder"},
 		"add, of Swift":                {"add swift.builder " + sdx + " 1", "swift.builder: it is a builder file of Swift"},
@@ -220,6 +221,16 @@ func TestRingRefuses(t *testing.T) {
 		"add, no weight":               {"add object.builder " + sdx, "each DEVICE needs a WEIGHT"},
 		"add, nothing":                 {"add object.builder", "each DEVICE needs a WEIGHT"},
 		"add, second is wrong":         {"add object.builder " + sdx + " 1 r1z1-10.0.0.300:6200/sdy 1", `the address "10.0.0.300" is neither an IP address nor a host name`},
+		"add, any address":             {"add object.builder r1z1-0.0.0.0:6200/sdx 1", "the address 0.0.0.0 is not one of a machine"},
+		"add, any address behind R":    {"add object.builder r1z1-10.0.0.1:6200R[::]:1/sdx 1", "the address :: is not one of a machine"},
+		"add, multicast":               {"add object.builder --zone 1 --ip 224.0.0.1 --port 6200 --weight 1 --device sdx", "the address 224.0.0.1 is not one of a machine"},
+		"set-info, broadcast":          {"set-info object.builder d0 255.255.255.255:6200", "the address 255.255.255.255 is not one of a machine"},
+		"set-info, flag":               {"set-info object.builder d0 --change-replication-ip ::", "the address :: is not one of a machine"},
+		"create, name of a ring":       {"create new.ring.gz --part-power 8 --replicas 3 --min-part-hours 1", "new.ring.gz: is the name of a ring file"},
+		"import, name of a ring":       {"import object.ring.gz new.ring.gz", "new.ring.gz: is the name of a ring file"},
+		"import, a builder":            {"import object.builder new.builder", "object.builder: it is no ring file, and looks like a builder"},
+		"diff, empty builder":          {"diff object.ring.gz nothing.builder", "nothing.builder: damaged builder file"},
+		"write-ring, no folder":        {"write-ring object.builder none/x.ring.gz", "write none/x.ring.gz: no such file or directory"},
 		"add, second weight":           {"add object.builder " + sdx + " 1 r1z1-10.0.0.3:6200/sdy lots", `r1z1-10.0.0.3:6200/sdy: weight "lots" is not a number`},
 		"add, negative weight":         {"add object.builder " + sdx + " -5", "weight -5 is negative"},
 		"add, negative behind --":      {"add object.builder -- " + sdx + " -5", "weight -5 is negative"},
@@ -315,6 +326,7 @@ func TestRingRefusesTexts(t *testing.T) {
 		more []string
 		want string
 	}{
+		"create, no name":        {"create --part-power 8 --replicas 3 --min-part-hours 1", []string{""}, "the builder file has no name"},
 		"add, name with _":       {flags, []string{"--device", "sd_x"}, `device name "sd_x" has a "_" in it`},
 		"set-info, name with _":  {"set-info object.builder d0", []string{"--change-device", "sd_x"}, `device name "sd_x" has a "_" in it`},
 		"add, name":              {flags, []string{"--device", "sd\nx"}, `device name "sd\nx" has a control character, '\n', at byte 2`},

@@ -95,6 +95,9 @@ func put(fsys FS, path string, old File, write func(io.Writer) error, name func(
 	dir, base := filepath.Split(path)
 	dir = filepath.Clean(dir)
 	f, err := fsys.Temp(dir, base, old)
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		return nil, &fs.PathError{Op: "write", Path: path, Err: pe.Err} // the file that is meant
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"martlet/internal/vfs"
@@ -44,8 +45,9 @@ func TestReplace(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o644 {
 		t.Errorf("mode %v, %v; want 0644", info.Mode(), err)
 	}
-	if err := whole.Replace(whole.OS, filepath.Join(dir, "none", "file"), giving("x", nil)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("into a folder that isn't there: %v", err)
+	none := filepath.Join(dir, "none", "file")
+	if err := whole.Replace(whole.OS, none, giving("x", nil)); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), none+":") {
+		t.Errorf("into a folder that isn't there: %v, want an error about %s", err, none)
 	}
 }
 
