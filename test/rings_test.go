@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -229,6 +230,80 @@ func TestADiskIsReplaced(t *testing.T) {
 			t.Errorf("%s ended", p.name)
 		}
 	}
+}
+
+// Rings may have host names: with nothing else in them a cluster serves and replicates.
+// Every node is on the one name that all machines have, at ports of its own.
+func TestRingsOfHostNames(t *testing.T) {
+	c := newCluster(t, "--part-power", "6")
+	c.onlyPassesOnDemand(t)
+	free := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return port
+	}
+	for n := 1; n <= c.nodes; n++ {
+		path := c.file(fmt.Sprintf("storage%d.toml", n))
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		replace := []string{
+			fmt.Sprintf("address = %q", fmt.Sprintf("%s.1.%d", c.network, n)), `address = "127.0.0.1"`,
+			fmt.Sprintf("address = %q", fmt.Sprintf("%s.2.%d", c.network, n)), `address = "127.0.0.1"`,
+		}
+		ports := map[string]string{}
+		for _, old := range []string{"6200", "6201", "6202", "6203"} {
+			ports[old] = free()
+			replace = append(replace, "port = "+old, "port = "+ports[old])
+		}
+		if err := os.WriteFile(path, []byte(strings.NewReplacer(replace...).Replace(string(text))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for kind, port := range map[string]string{"account": "6202", "container": "6201", "object": "6200"} {
+			b := c.file("rings/" + kind + ".builder")
+			for _, words := range []string{
+				fmt.Sprintf("set-info --yes -- %s %s.1.%d -localhost:%sRlocalhost:%s", b, c.network, n, ports[port], ports["6203"]),
+				"write-ring " + b,
+			} {
+				if code, stdout, stderr := martlet(t, append([]string{"ring"}, strings.Fields(words)...)...); code != 0 {
+					t.Fatalf("ring %s: exit status %d\n%s%s", words, code, stdout, stderr)
+				}
+			}
+		}
+	}
+	c.start(t)
+	tok := token(t, c.url())
+	as(t, tok, http.MethodPut, c.url()+"/v1/AUTH_test/papers", nil, http.StatusCreated)
+	want := map[string]string{}
+	write := func(when string) {
+		t.Helper()
+		for i := range 40 {
+			object, text := fmt.Sprint(when, i), strings.Repeat(fmt.Sprint(when, i, " "), 100)
+			want[object] = text
+			as(t, tok, http.MethodPut, c.url()+"/v1/AUTH_test/papers/"+object, strings.NewReader(text), http.StatusCreated)
+		}
+	}
+	write("all")
+	c.storage[1].signal(t, os.Kill)
+	c.storage[1].wait(t, 10*time.Second)
+	write("without")
+	c.startStorage(t, 1)
+	c.awaitAll(t)
+	c.replicate(t)
+	for hash, at := range c.held(t, "objects") {
+		if len(at) != 3 {
+			t.Errorf("%s is on %v, want three devices", hash, at)
+		}
+	}
+	c.readable(t, tok, want)
 }
 
 // broken takes a disk away from a running node, with all that is on it.
