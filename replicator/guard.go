@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 
+	"martlet/internal/hosts"
 	"martlet/ring"
 )
 
@@ -35,7 +36,7 @@ const maxOverlap = 1 << 10
 // all that the call's partition covers. self is the node's address for replication.
 // Once it has said so, no drop that began under an earlier ring is still under way
 // there, and none will be made.
-func (g *Guard) Primary(c *Call, self string, current func() *ring.Ring) bool {
+func (g *Guard) Primary(c *Call, self hosts.Self, current func() *ring.Ring) bool {
 	r := current()
 	first, last := rangeOf(c.Partition, c.PartPower)
 	from, to := r.Partition(first), r.Partition(last)

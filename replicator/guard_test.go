@@ -2,9 +2,11 @@ package replicator
 
 import (
 	"errors"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 
+	"martlet/internal/hosts"
 	"martlet/ring"
 )
 
@@ -39,7 +41,7 @@ func TestGuardPrimary(t *testing.T) {
 	} {
 		var g Guard
 		c := &Call{Device: tt.device, Partition: tt.partition, PartPower: tt.power}
-		if got := g.Primary(c, tt.self, func() *ring.Ring { return tt.ring }); got != tt.want {
+		if got := g.Primary(c, hosts.At(netip.MustParseAddrPort(tt.self), nil), func() *ring.Ring { return tt.ring }); got != tt.want {
 			t.Errorf("%s: a primary is %v, want %v", what, got, tt.want)
 		}
 	}
@@ -53,7 +55,7 @@ func TestGuardDrop(t *testing.T) {
 	now.Store(before)
 	var g Guard
 	call := &Call{Device: "d0", PartPower: 1}
-	primary := func() bool { return g.Primary(call, "127.0.0.1:1", now.Load) }
+	primary := func() bool { return g.Primary(call, hosts.At(netip.MustParseAddrPort("127.0.0.1:1"), nil), now.Load) }
 	if primary() {
 		t.Error("it is a primary of what is another's")
 	}
@@ -72,7 +74,7 @@ func TestGuardDrop(t *testing.T) {
 			said <- ok && dropped.Load()
 		}()
 		<-begun
-		if other := (&Call{Device: "d1", PartPower: 1}); g.Primary(other, "127.0.0.1:2", func() *ring.Ring { return before }) != true {
+		if other := (&Call{Device: "d1", PartPower: 1}); g.Primary(other, hosts.At(netip.MustParseAddrPort("127.0.0.1:2"), nil), func() *ring.Ring { return before }) != true {
 			t.Error("another device is no primary of its own")
 		}
 		select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 
+	"martlet/internal/hosts"
 	"martlet/internal/name"
 	"martlet/ring"
 )
@@ -50,7 +51,7 @@ func (r *Replicator) Held(ctx context.Context) []DeviceHeld {
 
 // Count counts in h the partitions of what is yielded, in order of hash. device and
 // self are as of Others.
-func (h *Held) Count(ctx context.Context, hashes iter.Seq2[name.Hash, error], r *ring.Ring, device, self string) error {
+func (h *Held) Count(ctx context.Context, hashes iter.Seq2[name.Hash, error], r *ring.Ring, device string, self hosts.Self) error {
 	first, last := true, ring.Partition(0)
 	for hash, err := range hashes {
 		if err == nil {

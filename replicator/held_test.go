@@ -3,8 +3,10 @@ package replicator
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 
+	"martlet/internal/hosts"
 	"martlet/internal/name"
 )
 
@@ -34,19 +36,20 @@ func TestCountHeld(t *testing.T) {
 			}
 		}
 	}
+	self := hosts.At(netip.MustParseAddrPort("127.0.0.1:2"), nil)
 	// Device d1 at port 2 is a primary of partitions 1 and 3.
 	var h Held
-	if err := h.Count(t.Context(), hashes(nil, 0x00, 0x3f, 0x40, 0x41, 0x80, 0xc0), r, "d1", "127.0.0.1:2"); err != nil || h.Partitions != 4 || h.Handoffs != 2 {
+	if err := h.Count(t.Context(), hashes(nil, 0x00, 0x3f, 0x40, 0x41, 0x80, 0xc0), r, "d1", self); err != nil || h.Partitions != 4 || h.Handoffs != 2 {
 		t.Errorf("got %+v, %v; want 4 partitions, 2 of them handoffs", h, err)
 	}
 	broken := errors.New("broken")
 	h = Held{}
-	if err := h.Count(t.Context(), hashes(broken, 0x00), r, "d1", "127.0.0.1:2"); !errors.Is(err, broken) || h.Partitions != 1 {
+	if err := h.Count(t.Context(), hashes(broken, 0x00), r, "d1", self); !errors.Is(err, broken) || h.Partitions != 1 {
 		t.Errorf("got %+v, %v", h, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := h.Count(ctx, hashes(nil, 0x00), r, "d1", "127.0.0.1:2"); !errors.Is(err, context.Canceled) {
+	if err := h.Count(ctx, hashes(nil, 0x00), r, "d1", self); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the end: %v", err)
 	}
 }

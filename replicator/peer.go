@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"martlet/internal/backend"
+	"martlet/internal/hosts"
 	"martlet/internal/replwire"
 	"martlet/ring"
 )
@@ -22,11 +23,11 @@ type Peer struct {
 // Others returns the primaries of a partition other than the device of a node,
 // whose replication address is self, and whether that device is none of them: then
 // it is a handoff.
-func Others(r *ring.Ring, p ring.Partition, device, self string) (others []*Peer, handoff bool) {
+func Others(r *ring.Ring, p ring.Partition, device string, self hosts.Self) (others []*Peer, handoff bool) {
 	var room [8]*ring.Device
 	handoff = true
 	for _, d := range r.AppendPrimaries(room[:0], p) {
-		if d.Name == device && d.ReplicationAddr() == self {
+		if d.Name == device && self.Is(d.ReplicationIP, d.ReplicationPort) {
 			handoff = false
 			continue
 		}
@@ -46,7 +47,7 @@ func (p *Peer) String() string {
 // Why an answer is not taken for a peer's.
 var (
 	errNameless = errors.New("the answer does not say whose it is")
-	errSelf     = errors.New("this is the device itself: its address in the ring is not replication.address")
+	errSelf     = errors.New("this is the device itself: its address in the ring is not replication.address, nor a name that is known to lead there")
 	errAnother  = errors.New("another process answers there now")
 )
 

@@ -2,10 +2,12 @@ package replicator
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"martlet/internal/backend"
+	"martlet/internal/hosts"
 	"martlet/internal/replwire"
 	"martlet/ring"
 )
@@ -38,7 +40,7 @@ func TestOthers(t *testing.T) {
 		"a handoff for all":        {0, "d3", "127.0.0.1:4", true, "[127.0.0.1:1/d0 127.0.0.1:2/d1]"},
 		"its name at another node": {0, "d0", "127.0.0.1:9", true, "[127.0.0.1:1/d0 127.0.0.1:2/d1]"},
 	} {
-		others, handoff := Others(r, tt.p, tt.device, tt.self)
+		others, handoff := Others(r, tt.p, tt.device, hosts.At(netip.MustParseAddrPort(tt.self), nil))
 		if fmt.Sprint(others) != tt.others || handoff != tt.handoff {
 			t.Errorf("%s: %v, handoff %v, want %s, %v", what, others, handoff, tt.others, tt.handoff)
 		}

@@ -121,7 +121,7 @@ func (d *Device) Validate() error {
 	case d.ReplicationPort < 0 || d.ReplicationPort > 65535:
 		return bad("replication_port", d.ReplicationPort)
 	case !validName(d.Name):
-		return bad("device name", strconv.Quote(d.Name))
+		return bad("device name", strconv.Quote(d.Name)+", which is no name for a folder without spaces")
 	case math.IsNaN(d.Weight) || math.IsInf(d.Weight, 0) || d.Weight < 0:
 		return bad("weight", d.Weight)
 	}

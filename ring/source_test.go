@@ -2,7 +2,6 @@ package ring
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -120,42 +119,5 @@ func TestOpenRefuses(t *testing.T) {
 		if s, err := Open(path); err == nil {
 			t.Errorf("%s: opened as %v", name, s.Ring())
 		}
-	}
-}
-
-func TestWriteFile(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "file")
-	write := func(text string, err error) func(io.Writer) error {
-		return func(w io.Writer) error {
-			if _, err := io.WriteString(w, text); err != nil {
-				return err
-			}
-			return err
-		}
-	}
-	broken := errors.New("broken")
-	for _, step := range []struct {
-		text string
-		err  error
-		want string
-	}{{"one", nil, "one"}, {"two", broken, "one"}, {"three", nil, "three"}} {
-		if err := WriteFile(path, write(step.text, step.err)); !errors.Is(err, step.err) {
-			t.Fatalf("writing %q: %v, want %v", step.text, err, step.err)
-		}
-		got, err := os.ReadFile(path)
-		if err != nil || string(got) != step.want {
-			t.Errorf("after writing %q: %q, %v; want %q", step.text, got, err, step.want)
-		}
-	}
-	list, err := os.ReadDir(dir)
-	if err != nil || len(list) != 1 {
-		t.Errorf("left in the folder: %v, %v; want the file alone", list, err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode() != 0o644 {
-		t.Errorf("mode %v, %v; want 0644", info.Mode(), err)
-	}
-	if err := WriteFile(filepath.Join(dir, "none", "file"), write("x", nil)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("into a folder that isn't there: %v", err)
 	}
 }

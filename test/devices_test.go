@@ -37,9 +37,15 @@ func (c *cluster) quickly(t *testing.T) {
 // up polls until node 1 says of its device d1 whether it can be used.
 func (c *cluster) up(t *testing.T, want bool) {
 	t.Helper()
-	line := fmt.Sprintf("\nmartlet_device_up{device=\"d1\"} %d\n", map[bool]int{true: 1}[want])
-	poll(t, 20*time.Second, fmt.Sprintf("device d1 is up: %v", want), func() error {
-		a := do(t, request(t, "GET", "http://"+c.network+".1.1:6209/metrics", nil))
+	c.isUp(t, 1, "d1", want)
+}
+
+// isUp polls until a node says of a device whether it can be used.
+func (c *cluster) isUp(t *testing.T, node int, device string, want bool) {
+	t.Helper()
+	line := fmt.Sprintf("\nmartlet_device_up{device=%q} %d\n", device, map[bool]int{true: 1}[want])
+	poll(t, 20*time.Second, fmt.Sprintf("device %s of node %d is up: %v", device, node, want), func() error {
+		a := do(t, request(t, "GET", fmt.Sprintf("http://%s.1.%d:6209/metrics", c.network, node), nil))
 		if !strings.Contains(string(a.body), line) {
 			return errors.New("/metrics says otherwise")
 		}

@@ -2,10 +2,12 @@ package test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,16 +54,22 @@ func (c *cluster) ringed(t *testing.T, words string) (objects string) {
 }
 
 // settled waits until every process has the rings that are there, has each node make
-// passes, and wants everything where the rings say and all of it readable.
-func (c *cluster) settled(t *testing.T, what, tok string, want map[string]string) {
+// passes over its devices but those that are given, as "2/d2", and wants everything where
+// the rings say and all of it readable.
+func (c *cluster) settled(t *testing.T, what, tok string, want map[string]string, but ...string) {
 	t.Helper()
 	places := map[string]string{"objects": "object.ring.gz", "containers": "container.ring.gz", "accounts": "account.ring.gz"}
 	poll(t, time.Minute, what, func() error {
 		for n := 1; n <= c.nodes; n++ {
 			// It may fail while some have the rings already that others have not.
-			p := start(t, "replicate", "--once", "--json", "--config", c.file(fmt.Sprintf("storage%d.toml", n)))
-			if code := p.wait(t, time.Minute); code != 0 {
-				return fmt.Errorf("node %d: exit status %d", n, code)
+			for _, device := range []string{"d1", "d2"} {
+				if slices.Contains(but, fmt.Sprintf("%d/%s", n, device)) {
+					continue
+				}
+				p := start(t, "replicate", "--once", "--json", "--device", device, "--config", c.file(fmt.Sprintf("storage%d.toml", n)))
+				if code := p.wait(t, time.Minute); code != 0 {
+					return fmt.Errorf("node %d, %s: exit status %d", n, device, code)
+				}
 			}
 		}
 		for kind, file := range places {
@@ -149,6 +157,174 @@ func TestRingsOfARunningCluster(t *testing.T) {
 	c.ringed(t, "rebalance %s")
 	c.readable(t, tok, want)
 	c.settled(t, "three nodes", tok, want)
+}
+
+// A disk dies, as docs/operations.md has it under "Replacing a disk": what was on it is
+// copied from the others, while there is no new one and when there is. Nothing is lost,
+// and all of it can be read all the time.
+func TestADiskIsReplaced(t *testing.T) {
+	c := newCluster(t, "--part-power", "6")
+	c.onlyPassesOnDemand(t)
+	c.quickRings(t)
+	c.quickly(t)
+	c.start(t)
+	tok := token(t, c.url())
+	as(t, tok, http.MethodPut, c.url()+"/v1/AUTH_test/papers", nil, http.StatusCreated)
+	want := map[string]string{}
+	write := func(when string, n int) {
+		t.Helper()
+		for i := range n {
+			object, text := fmt.Sprint(when, i), strings.Repeat(fmt.Sprint(when, i, " "), 500)
+			want[object] = text
+			as(t, tok, http.MethodPut, c.url()+"/v1/AUTH_test/papers/"+object, strings.NewReader(text), http.StatusCreated)
+		}
+	}
+	write("before", 80)
+	c.settled(t, "at first", tok, want)
+
+	// One of its size, under its name, is at hand: no ring has to change.
+	c.broken(t, 3, "d1")
+	write("without", 10)
+	c.readable(t, tok, want)
+	c.renewed(t, 3, "d1")
+	c.settled(t, "another disk in its place", tok, want)
+
+	// There is none: the disk is taken out of the rings.
+	c.broken(t, 2, "d2")
+	write("broken", 10)
+	c.readable(t, tok, want)
+	c.ringed(t, "remove %s %n.1.2/d2")
+	c.ringed(t, "rebalance %s")
+	c.readable(t, tok, want)
+	c.settled(t, "without the disk", tok, want, "2/d2")
+	write("fewer", 10)
+
+	// It comes.
+	c.renewed(t, 2, "d2")
+	c.ringed(t, "add %s r1z2-%n.1.2:%dR%n.2.2:6203/d2 100")
+	c.ringed(t, "pretend-min-part-hours-passed %s")
+	c.ringed(t, "rebalance %s")
+	c.readable(t, tok, want)
+	c.settled(t, "with the new disk", tok, want)
+	for _, file := range []string{"object.ring.gz", "container.ring.gz", "account.ring.gz"} {
+		r, err := ring.Load(c.file("rings/" + file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held := 0
+		for _, row := range r.Rows() {
+			for _, id := range row {
+				for d := range r.Devices() {
+					if d.ID == int(id) && d.IP == c.network+".1.2" && d.Name == "d2" {
+						held++
+					}
+				}
+			}
+		}
+		if held != 3*64/8 {
+			t.Errorf("%s: the new disk has %d replicas of partitions, want %d", file, held, 3*64/8)
+		}
+	}
+	for _, p := range c.storage {
+		if p.ended() {
+			t.Errorf("%s ended", p.name)
+		}
+	}
+}
+
+// Rings may have host names: with nothing else in them a cluster serves and replicates.
+// Every node is on the one name that all machines have, at ports of its own.
+func TestRingsOfHostNames(t *testing.T) {
+	c := newCluster(t, "--part-power", "6")
+	c.onlyPassesOnDemand(t)
+	free := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return port
+	}
+	for n := 1; n <= c.nodes; n++ {
+		path := c.file(fmt.Sprintf("storage%d.toml", n))
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		replace := []string{
+			fmt.Sprintf("address = %q", fmt.Sprintf("%s.1.%d", c.network, n)), `address = "127.0.0.1"`,
+			fmt.Sprintf("address = %q", fmt.Sprintf("%s.2.%d", c.network, n)), `address = "127.0.0.1"`,
+		}
+		ports := map[string]string{}
+		for _, old := range []string{"6200", "6201", "6202", "6203"} {
+			ports[old] = free()
+			replace = append(replace, "port = "+old, "port = "+ports[old])
+		}
+		if err := os.WriteFile(path, []byte(strings.NewReplacer(replace...).Replace(string(text))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for kind, port := range map[string]string{"account": "6202", "container": "6201", "object": "6200"} {
+			b := c.file("rings/" + kind + ".builder")
+			for _, words := range []string{
+				fmt.Sprintf("set-info --yes -- %s %s.1.%d -localhost:%sRlocalhost:%s", b, c.network, n, ports[port], ports["6203"]),
+				"write-ring " + b,
+			} {
+				if code, stdout, stderr := martlet(t, append([]string{"ring"}, strings.Fields(words)...)...); code != 0 {
+					t.Fatalf("ring %s: exit status %d\n%s%s", words, code, stdout, stderr)
+				}
+			}
+		}
+	}
+	c.start(t)
+	tok := token(t, c.url())
+	as(t, tok, http.MethodPut, c.url()+"/v1/AUTH_test/papers", nil, http.StatusCreated)
+	want := map[string]string{}
+	write := func(when string) {
+		t.Helper()
+		for i := range 40 {
+			object, text := fmt.Sprint(when, i), strings.Repeat(fmt.Sprint(when, i, " "), 100)
+			want[object] = text
+			as(t, tok, http.MethodPut, c.url()+"/v1/AUTH_test/papers/"+object, strings.NewReader(text), http.StatusCreated)
+		}
+	}
+	write("all")
+	c.storage[1].signal(t, os.Kill)
+	c.storage[1].wait(t, 10*time.Second)
+	write("without")
+	c.startStorage(t, 1)
+	c.awaitAll(t)
+	c.replicate(t)
+	for hash, at := range c.held(t, "objects") {
+		if len(at) != 3 {
+			t.Errorf("%s is on %v, want three devices", hash, at)
+		}
+	}
+	c.readable(t, tok, want)
+}
+
+// broken takes a disk away from a running node, with all that is on it.
+func (c *cluster) broken(t *testing.T, node int, device string) {
+	t.Helper()
+	folder := filepath.Join(c.dir, fmt.Sprint("storage", node), device)
+	poll(t, 20*time.Second, "the disk is empty", func() error { return os.RemoveAll(folder) }) // the node may be writing
+	c.isUp(t, node, device, false)
+}
+
+// renewed puts an empty disk in its place.
+func (c *cluster) renewed(t *testing.T, node int, device string) {
+	t.Helper()
+	if err := os.Mkdir(filepath.Join(c.dir, fmt.Sprint("storage", node), device), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := martlet(t, "device", "init", "--config", c.file(fmt.Sprintf("storage%d.toml", node)), "--device", device)
+	if code != 0 {
+		t.Fatalf("device init: exit status %d\n%s%s", code, stdout, stderr)
+	}
+	c.isUp(t, node, device, true)
 }
 
 // refusesPartPower has something written while a node is away, and the part power not

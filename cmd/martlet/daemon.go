@@ -29,7 +29,7 @@ func newStorage() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return serve(ctx, c.Log, func(o node.Options) (daemon, error) { return node.OpenStorage(c, o) })
+		return serve(ctx, c.Log, func(o node.Options) (daemon, error) { return node.OpenStorage(c, o) }) //nolint:contextcheck // what waits in it has a limit of its own
 	})
 }
 

@@ -163,11 +163,6 @@ func tell(c *cobra.Command, a answer, asJSON bool) error {
 	return nil
 }
 
-// ringFile is where the ring of a builder file is: beside it.
-func ringFile(builderPath string) string {
-	return strings.TrimSuffix(builderPath, ".builder") + ".ring.gz"
-}
-
 // load reads a builder file to look at it.
 func load(path string) (*builder.Builder, error) {
 	b, err := builder.Load(path)
@@ -199,7 +194,7 @@ func explain(path string, err error) error {
 		return fmt.Errorf("%w; nothing was changed", err)
 	case errors.Is(err, builder.ErrDamaged):
 		switch head := firstBytes(path); {
-		case strings.HasPrefix(head, "\x1f\x8b"):
+		case head == gzipMagic:
 			return fmt.Errorf("%s: it is a ring file, not a builder; `martlet ring import` makes a builder of it", path)
 		case strings.HasPrefix(head, "\x80"):
 			return fmt.Errorf("%s: it is a builder file of Swift; `martlet ring import` makes a builder from its ring file", path)
@@ -208,6 +203,11 @@ func explain(path string, err error) error {
 	return err
 }
 
+// gzipMagic is what ring files begin with.
+const gzipMagic = "\x1f\x8b"
+
+// firstBytes are the first two of a file; fewer where it has not as many or can't be
+// read.
 func firstBytes(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -221,7 +221,7 @@ func firstBytes(path string) string {
 
 // loadRing reads a ring file; or the ring of a builder file, where it is one.
 func loadRing(path string) (*ring.Ring, error) {
-	if strings.HasPrefix(firstBytes(path), "{") {
+	if head := firstBytes(path); strings.HasPrefix(head, "{") || head != gzipMagic && strings.HasSuffix(path, ".builder") {
 		b, err := load(path)
 		if err != nil {
 			return nil, err

@@ -51,7 +51,7 @@ size of a disk in GB is a good one. Partitions are given to it by the next rebal
 		flags: func(c *cobra.Command) {
 			f.add(c, "the device's")
 			c.Flags().Float64Var(&f.d.Weight, "weight", 0, "the device's `WEIGHT`")
-			negative(c)
+			negative(c, "weight ")
 		},
 		run: func(c *cobra.Command, args []string) (answer, error) {
 			a := &changed{}
@@ -60,7 +60,9 @@ size of a disk in GB is a good one. Partitions are given to it by the next rebal
 				return nil, err
 			}
 			for i := range devices {
-				if err := writable(&devices[i].Name, &devices[i].Meta); err != nil {
+				if err := writable(notation.Search{
+					IP: &devices[i].IP, ReplicationIP: &devices[i].ReplicationIP, Name: &devices[i].Name, Meta: &devices[i].Meta,
+				}); err != nil {
 					return nil, err
 				}
 			}
@@ -176,7 +178,7 @@ and stays in the ring.`,
 		args: cobra.MinimumNArgs(2),
 		flags: func(c *cobra.Command) {
 			f.add(c)
-			negative(c)
+			negative(c, "weight ")
 		},
 		run: func(c *cobra.Command, args []string) (answer, error) {
 			requests, err := f.requests(c, args[1:], "and a WEIGHT")
@@ -240,7 +242,7 @@ writes a ring that has them without moving anything.`,
 				return nil, err
 			}
 			for _, info := range infos {
-				if err := writable(info.Name, info.Meta); err != nil {
+				if err := writable(info); err != nil {
 					return nil, err
 				}
 			}

@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,11 +78,21 @@ func pick[T any](given bool, value *T, into **T) {
 }
 
 // writable refuses what could not be written in the notation and read back: Swift's takes
-// what is behind the first _ for the text, and neither has control characters in it.
-func writable(name, meta *string) error {
+// what is behind the first _ for the text, and neither has control characters in it. And
+// addresses that are not of one machine.
+func writable(s notation.Search) error {
+	for _, host := range []*string{s.IP, s.ReplicationIP} {
+		if host == nil {
+			continue
+		}
+		if a, err := netip.ParseAddr(*host); err == nil && (a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})) {
+			return fmt.Errorf("the address %s is not one of a machine, that others could reach", a)
+		}
+	}
+	name, meta := s.Name, s.Meta
 	if name != nil {
 		if strings.Contains(*name, "_") {
-			return fmt.Errorf("the device name %q has a \"_\" in it, behind which the text about a device begins: it could not be looked for", *name)
+			return fmt.Errorf("the device name %q has a \"_\" in it, behind which the text about a device begins: it would be read as another name", *name)
 		}
 		if at := control(*name); at >= 0 {
 			return fmt.Errorf("the device name %q has a control character, %q, at byte %d", *name, (*name)[at], at)
@@ -153,12 +165,10 @@ func (f *finder) requests(c *cobra.Command, args []string, value string) ([]requ
 
 // devices finds what a search is for: one device, or, with --yes, several.
 func (f *finder) devices(b *builder.Builder, r request) ([]ring.Device, error) {
-	found := match(b, r.search)
+	found := match(b.Devices(), r.search)
 	if len(found) == 0 {
-		for d := range b.Removed() {
-			if r.search.Match(&d) {
-				return nil, fmt.Errorf("%s is removed already, and goes with the next rebalance", notation.FormatID(&d))
-			}
+		for _, d := range match(b.Removed(), r.search) {
+			return nil, fmt.Errorf("%s is removed already, and goes with the next rebalance", notation.FormatID(&d))
 		}
 		return nil, fmt.Errorf("no device matches %s", r.name)
 	}
@@ -172,9 +182,9 @@ func (f *finder) devices(b *builder.Builder, r request) ([]ring.Device, error) {
 	return found, nil
 }
 
-func match(b *builder.Builder, s notation.Search) []ring.Device {
+func match(devices iter.Seq[ring.Device], s notation.Search) []ring.Device {
 	var found []ring.Device
-	for d := range b.Devices() {
+	for d := range devices {
 		if s.Match(&d) {
 			found = append(found, d)
 		}
@@ -198,13 +208,14 @@ func weight(text string) (float64, error) {
 	return w, nil
 }
 
-// negative turns what is said of a number that looks like a flag, as -1 does.
-func negative(c *cobra.Command) {
+// negative turns what is said of a number that looks like a flag, as -1 does. what is
+// said in front of it.
+func negative(c *cobra.Command, what string) {
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		words := strings.Fields(err.Error())
 		if last := words[len(words)-1]; strings.HasPrefix(err.Error(), "unknown shorthand flag") && len(last) > 1 {
-			if _, isNumber := strconv.ParseFloat(last, 64); isNumber == nil {
-				return usage(fmt.Errorf("weight %s is negative", last))
+			if _, notNumber := strconv.ParseFloat(last, 64); notNumber == nil {
+				return usage(fmt.Errorf("%s%s is negative", what, last))
 			}
 		}
 		return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))

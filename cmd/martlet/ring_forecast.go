@@ -182,15 +182,13 @@ func stepsOf(steps []forecast.Step) []planStep {
 }
 
 // dryRunAnswer tells what a rebalance would do, or a plan of several.
-func (f *rebalanceFlags) dryRunAnswer(ctx context.Context, path string, steps bool, now time.Time) (answer, error) {
+func (f *rebalanceFlags) dryRunAnswer(ctx context.Context, running *progress, path string, steps bool, now time.Time) (answer, error) {
+	running.say("%s: reading", path)
 	b, err := load(path)
 	if err != nil {
 		return nil, err
 	}
-	before, err := b.Ring()
-	if errors.Is(err, builder.ErrNotBalanced) {
-		before, err = nil, nil
-	}
+	before, err := ownRing(b)
 	if err != nil {
 		return nil, err
 	}
@@ -199,34 +197,31 @@ func (f *rebalanceFlags) dryRunAnswer(ctx context.Context, path string, steps bo
 		return nil, err
 	}
 	if steps {
-		return f.planned(path, b, o, now)
+		running.say("%s: planning", path)
+		return f.planned(path, b, before, o, now)
 	}
 	a := &dryRun{DryRun: true, flags: &f.dry, sizes: o}
-	a.Builder, a.Version = path, b.Version()
-	plan, err := forecast.Plan(b, forecast.PlanOptions{Options: o, Seed: f.seed, Now: now})
+	a.Builder, a.Version, a.running = path, b.Version(), running
+	result, after, err := a.try(b, before, f.seed, now)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	a.Rebalances, a.Then = len(plan), stepsOf(plan[1:])
-	result, err := a.try(b, f.seed, now)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	after, err := b.Ring()
-	if err != nil {
-		return nil, err
 	}
 	if a.Change, err = forecast.Compare(before, after, o); err != nil {
 		return nil, err
 	}
+	running.say("%s: looking what follows", path)
+	rest, err := forecast.Rest(b, result, forecast.PlanOptions{Options: o, Seed: f.seed, Now: now})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	a.Rebalances, a.Then = 1+len(rest), stepsOf(rest)
 	if a.KeepNone > 0 {
 		a.warn("%s; rebalance does it only with --force", a.keepNone())
 	}
 	a.warnOfOne()
-	_, devicesChanged := compareRing(ringFile(path), b)
 	switch {
 	case result.Changed():
-		if !devicesChanged && a.unasked(result) && !reshapedRing(ringFile(path), b) && a.little() {
+		if a.little(result, lookAt(ringFile(path)), b, after) {
 			a.warn("that is little: rebalance would save it only with --force")
 		}
 		a.judge()
@@ -455,7 +450,7 @@ type planned struct {
 	sizes forecast.Options
 }
 
-func (f *rebalanceFlags) planned(path string, b *builder.Builder, o forecast.Options, now time.Time) (answer, error) {
+func (f *rebalanceFlags) planned(path string, b *builder.Builder, r *ring.Ring, o forecast.Options, now time.Time) (answer, error) {
 	if f.steps < 1 || f.steps > forecast.MaxSteps {
 		return nil, fmt.Errorf("--steps %d is not within 1 and %d", f.steps, forecast.MaxSteps)
 	}
@@ -469,7 +464,7 @@ func (f *rebalanceFlags) planned(path string, b *builder.Builder, o forecast.Opt
 	for _, d := range a.fresh {
 		a.Fresh = append(a.Fresh, d.ID)
 	}
-	if none, _ := keeps(b); none > 0 {
+	if none, _ := keeps(b, r); none > 0 {
 		a.warn("%s; rebalance does it only with --force", (&balanced{KeepNone: none}).keepNone())
 	}
 	steps, err := forecast.Plan(b, forecast.PlanOptions{Options: o, Steps: f.steps, Seed: f.seed, Now: now})

@@ -107,7 +107,7 @@ func (a *verdict) check(b *builder.Builder) ([]string, error) {
 	if target != b.Total() {
 		problems = append(problems, fmt.Sprintf("the targets of the devices add up to %d, there are %d replicas", target, b.Total()))
 	}
-	switch s := stateOf(ringFile(a.Builder), b); s.State {
+	switch s := lookAt(ringFile(a.Builder)).stands(b, r); s.State {
 	case "damaged", "newer":
 		problems = append(problems, fmt.Sprintf("%s is %s", s.Path, s.State))
 	case "another":
@@ -125,6 +125,8 @@ type listed struct {
 	said
 	Builder string       `json:"builder"`
 	Devices []deviceView `json:"devices"`
+
+	target func(n int) string // for people
 }
 
 func (a *listed) text(p *page) {
@@ -133,7 +135,7 @@ func (a *listed) text(p *page) {
 		d := &a.Devices[i]
 		rows = append(rows, []cell{
 			right(fmt.Sprint(d.ID)), right(fmt.Sprint(d.Region)), right(fmt.Sprint(d.Zone)), left(d.Addr()), left(d.ReplicationAddr()), left(d.Name),
-			right(short(d.Weight, 2)), right(number(d.Partitions)), right(number(d.Target)), right(signed(d.Balance)),
+			right(short(d.Weight, 2)), right(number(d.Partitions)), right(a.target(d.Target)), right(signed(d.Balance)),
 			left(strings.Join(d.Flags, ", ")).in(yellow), left(d.Meta).in(dim),
 		})
 	}
@@ -156,11 +158,7 @@ Host names are taken behind a dash: z1-storage7.example. The exit status is 2 wh
 		args:  cobra.MinimumNArgs(1),
 		flags: f.flags.addSearch,
 		run: func(c *cobra.Command, args []string) (answer, error) {
-			b, err := load(args[0])
-			if err != nil {
-				return nil, err
-			}
-			found, err := f.all(c, args[1:], b)
+			b, found, err := f.all(c, args)
 			if err != nil {
 				return nil, err
 			}
@@ -168,7 +166,7 @@ Host names are taken behind a dash: z1-storage7.example. The exit status is 2 wh
 			if _, err := all.of(args[0], b, time.Now()); err != nil {
 				return nil, err
 			}
-			a := &listed{Builder: args[0], Devices: []deviceView{}}
+			a := &listed{said: all.said, Builder: args[0], Devices: []deviceView{}, target: all.target}
 			for _, d := range all.Devices {
 				if slices.Contains(found, d.ID) {
 					a.Devices = append(a.Devices, d)
@@ -179,28 +177,31 @@ Host names are taken behind a dash: z1-storage7.example. The exit status is 2 wh
 	}
 }
 
-// all finds every device that any of the searches is for; those removed, too, as they
-// hold what they held until a rebalance.
-func (f *finder) all(c *cobra.Command, args []string, b *builder.Builder) (ids []int, err error) {
-	requests, err := f.requests(c, args, "")
+// all finds every device of the builder at the first of the arguments that any of the
+// searches behind it is for; those removed, too, as they hold what they held until a
+// rebalance.
+func (f *finder) all(c *cobra.Command, args []string) (b *builder.Builder, ids []int, err error) {
+	if b, err = load(args[0]); err != nil {
+		return nil, nil, err
+	}
+	requests, err := f.requests(c, args[1:], "")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, r := range requests {
 		before := len(ids)
-		for _, d := range match(b, r.search) {
+		for _, d := range match(b.Devices(), r.search) {
 			ids = append(ids, d.ID)
 		}
-		for d := range b.Removed() {
-			if r.search.Match(&d) {
-				ids = append(ids, d.ID)
-			}
+		for _, d := range match(b.Removed(), r.search) {
+			ids = append(ids, d.ID)
 		}
 		if len(ids) == before {
-			return nil, fmt.Errorf("no device matches %s", r.name)
+			return nil, nil, fmt.Errorf("no device matches %s", r.name)
 		}
 	}
-	return ids, nil
+	slices.Sort(ids)
+	return b, slices.Compact(ids), nil
 }
 
 // partitions are those on devices that were searched for.
@@ -234,11 +235,7 @@ with them.`,
 		args:  cobra.MinimumNArgs(1),
 		flags: f.flags.addSearch,
 		run: func(c *cobra.Command, args []string) (answer, error) {
-			b, err := load(args[0])
-			if err != nil {
-				return nil, err
-			}
-			ids, err := f.all(c, args[1:], b)
+			b, ids, err := f.all(c, args)
 			if err != nil {
 				return nil, err
 			}
@@ -246,8 +243,6 @@ with them.`,
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", args[0], err)
 			}
-			slices.Sort(ids)
-			ids = slices.Compact(ids)
 			a := &partitions{Builder: args[0], Devices: len(ids), Partitions: []partition{}}
 			counts := make([]int, r.Partitions())
 			for _, row := range r.Rows() {

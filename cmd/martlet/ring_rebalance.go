@@ -31,6 +31,8 @@ one replica moves in a rebalance, and none within min_part_hours of the last; wh
 assigned at once. What waits is moved by later ones: when the data has followed, rebalance again, until nothing
 waits.
 
+The last line says what is saved, or "nothing saved", where the exit status is 1 for either: "saved" in JSON.
+
 Where partitions have all their replicas on devices that are removed, nothing is done without --force.
 
 A rebalance that changes balance and dispersion by less than 1, while no device has changed, is not worth
@@ -48,14 +50,16 @@ over K rebalances. Equal builders and seeds give equal rings, so that what a dry
 			f.dry.add(c)
 		},
 		run: func(c *cobra.Command, args []string) (answer, error) {
+			running := newProgress(c.ErrOrStderr())
+			defer running.end()
 			if !f.dryRun {
 				if name := f.dry.given(c); name != "" || c.Flags().Changed("steps") {
 					return nil, fmt.Errorf("--%s is for --dry-run", orSteps(name))
 				}
-				a := &balanced{}
+				a := &balanced{running: running}
 				return a, a.rebalance(args[0], &f, time.Now())
 			}
-			return f.dryRunAnswer(c.Context(), args[0], c.Flags().Changed("steps"), time.Now())
+			return f.dryRunAnswer(c.Context(), running, args[0], c.Flags().Changed("steps"), time.Now())
 		},
 	}
 }
@@ -98,66 +102,66 @@ type balanced struct {
 	Overload         float64   `json:"overload"`
 	RequiredOverload float64   `json:"required_overload"`
 
-	total int
-	hours int
-	quiet bool // there is nothing to tell but the warnings
+	total   int
+	hours   int
+	quiet   bool // there is nothing to tell but the warnings
+	running *progress
 }
 
 // rebalance does it, under the builder's lock.
 func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err error) {
+	a.running.say("%s: reading", path)
 	b, err := builder.Open(path)
 	if err != nil {
 		return explain(path, err)
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	was := b.Version()
-	to := ringFile(path)
-	stale, _ := compareRing(to, b.Builder) // before anything is moved
-	asItWas, err := b.Ring()
-	if err != nil && !errors.Is(err, builder.ErrNotBalanced) {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	result, err := a.try(b.Builder, f.seed, now)
+	was, there := b.Version(), lookAt(ringFile(path))
+	a.Builder, a.Version = path, was // until it is saved
+	asItWas, err := ownRing(b.Builder)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	a.Builder, a.Version = path, was // until it is saved
+	stale := there.behind(b.Builder, asItWas) // before anything is moved
+	result, own, err := a.try(b.Builder, asItWas, f.seed, now)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	if a.KeepNone > 0 && !f.force {
 		return fmt.Errorf("%s: nothing was moved: %s. Where they still work, they can be emptied by a weight of 0 instead of being removed "+
 			"(the builder as it was before that is in %s beside it); --force does it", path, a.keepNone(), builder.BackupDir)
 	}
-	behind, devicesChanged := compareRing(to, b.Builder)
 	changed := result.Changed() || b.Version() != was // by moves, or as rows have come or gone
-	little := changed && !devicesChanged && a.unasked(result) && !reshapedRing(to, b.Builder) && a.little()
 	switch {
 	case f.force:
-	case little:
+	case changed && a.little(result, there, b.Builder, own):
 		a.quiet = true
 		a.warn("nothing was saved: %s would move, for a balance of %s instead of %s and a dispersion of %s instead of %s; --force does it",
 			some(a.Moved, "replica"), fixed(a.After.Balance), fixed(a.Before.Balance), fixed(a.After.Dispersion), fixed(a.Before.Dispersion))
 		if !stale || asItWas == nil {
 			return nil
 		}
-		if err := mayWriteRing(to, asItWas, false); err != nil {
+		if err := there.mayBecome(asItWas, false); err != nil {
 			return err
 		}
-		a.Ring = to
-		a.warn("%s was behind, and is version %d of the builder now", to, was)
-		return asItWas.Save(to)
-	case changed || behind:
+		a.Ring = there.path
+		a.warn("%s was behind, and is version %d of the builder now", there.path, was)
+		return asItWas.Save(there.path)
+	case changed || there.behind(b.Builder, own):
 	case a.Waiting > 0:
 		a.quiet = true
 		a.warn("nothing can move yet: %s", a.waits())
 		return nil
 	default:
 		a.quiet = true
-		a.warn("nothing to do: every device has what it should, and %s is up to date", to)
+		a.warn("nothing to do: every device has what it should, and %s is up to date", there.path)
 		return nil
 	}
-	if err := saveBoth(b, to, f.force); err != nil {
+	a.running.say("%s: saving", path)
+	if err := saveWithRing(b, own, there, f.force); err != nil {
 		return err
 	}
-	a.Saved, a.Version, a.Ring = true, b.Version(), to
+	a.Saved, a.Version, a.Ring = true, b.Version(), there.path
 	if a.KeepNone > 0 {
 		a.warn("%s", a.keepNone())
 	}
@@ -169,23 +173,29 @@ func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err
 	return nil
 }
 
-// try rebalances a builder, and notes what that did.
-func (a *balanced) try(b *builder.Builder, seed uint64, now time.Time) (builder.Result, error) {
+// try rebalances a builder, which had a ring or nil, and notes what that did. It
+// returns the ring that it has now.
+func (a *balanced) try(b *builder.Builder, was *ring.Ring, seed uint64, now time.Time) (result builder.Result, own *ring.Ring, err error) {
+	a.running.say("%s: looking what has to move", a.Builder)
 	before, err := b.Stats()
 	if err != nil {
-		return builder.Result{}, err
+		return result, nil, err
 	}
-	if _, err := b.Ring(); err == nil {
+	if was != nil {
 		a.Before = &standing{before.Balance, before.Dispersion}
 	}
-	a.KeepNone, a.KeepOne = keeps(b)
-	result, err := b.Rebalance(builder.Options{Seed: seed, Now: now})
-	if err != nil {
-		return result, err
+	a.KeepNone, a.KeepOne = keeps(b, was)
+	a.running.say("%s: placing %s", a.Builder, some(b.Total(), "replica"))
+	if result, err = b.Rebalance(builder.Options{Seed: seed, Now: now}); err != nil {
+		return result, nil, err
+	}
+	a.running.say("%s: looking what has moved", a.Builder)
+	if own, err = b.Ring(); err != nil {
+		return result, nil, err
 	}
 	after, err := b.Stats()
 	if err != nil {
-		return result, err
+		return result, nil, err
 	}
 	a.After = standing{after.Balance, after.Dispersion}
 	a.Overload, a.RequiredOverload = b.Overload(), after.RequiredOverload
@@ -195,18 +205,17 @@ func (a *balanced) try(b *builder.Builder, seed uint64, now time.Time) (builder.
 	if _, next, all := b.LockedUntil(now); !next.IsZero() {
 		a.NextInSec, a.AllInSec = int64(math.Ceil(next.Sub(now).Seconds())), int64(math.Ceil(all.Sub(now).Seconds()))
 	}
-	return result, nil
+	return result, own, nil
 }
 
 // keeps counts the partitions of which devices that are removed have all replicas, and
-// those of which they have two or more, and one is left.
-func keeps(b *builder.Builder) (none, one int) {
+// those of which they have two or more, and one is left. r is the builder's ring.
+func keeps(b *builder.Builder, r *ring.Ring) (none, one int) {
 	removed := map[uint32]bool{}
 	for d := range b.Removed() {
 		removed[uint32(d.ID)] = true
 	}
-	r, err := b.Ring()
-	if err != nil || len(removed) == 0 {
+	if r == nil || len(removed) == 0 {
 		return 0, 0 // nothing is anywhere, or all of it stays
 	}
 	rows := r.Rows()
@@ -253,13 +262,14 @@ func (a *balanced) warnOfOne() {
 		some(a.KeepOne, "partition"), verb)
 }
 
-// unasked reports whether nothing was moved that has to be.
-func (a *balanced) unasked(r builder.Result) bool { return r.Assigned == 0 && len(r.Removed) == 0 }
-
-// little reports whether moving changes neither balance nor dispersion by 1. A device
-// that is to be emptied has the greatest balance until it is: that is no standstill.
-func (a *balanced) little() bool {
-	if a.Before == nil || a.Before.Balance == builder.MaxBalance && a.After.Balance == builder.MaxBalance {
+// little reports whether a rebalance that nobody asked for, by a change of devices or of
+// the ring's shape, changes neither balance nor dispersion by 1. A device that is to be
+// emptied has the greatest balance until it is: that is no standstill.
+func (a *balanced) little(r builder.Result, there *beside, b *builder.Builder, own *ring.Ring) bool {
+	switch {
+	case r.Assigned > 0 || len(r.Removed) > 0 || there.otherDevices(b, own) || there.reshaped(own):
+		return false
+	case a.Before == nil || a.Before.Balance == builder.MaxBalance && a.After.Balance == builder.MaxBalance:
 		return false
 	}
 	return math.Abs(a.Before.Balance-a.After.Balance) < 1 && math.Abs(a.Before.Dispersion-a.After.Dispersion) < 1
@@ -313,6 +323,7 @@ func (a *balanced) waits() string {
 
 func (a *balanced) text(p *page) {
 	if a.quiet {
+		p.printf("%s\n", a.end())
 		return
 	}
 	p.printf("%s: %s\n", a.Builder, a.did("moved", "assigned", "gone"))
@@ -328,7 +339,18 @@ func (a *balanced) text(p *page) {
 	if a.Waiting > 0 {
 		p.printf("%s: rebalance again when what moved has arrived\n", a.waits())
 	}
-	p.printf("saved version %d, wrote %s\n", a.Version, a.Ring)
+	p.printf("%s\n", a.end())
+}
+
+// end is the last line: what is saved, or that nothing is.
+func (a *balanced) end() string {
+	switch {
+	case a.Saved:
+		return fmt.Sprintf("saved version %d, wrote %s", a.Version, a.Ring)
+	case a.Ring != "":
+		return fmt.Sprintf("nothing saved, wrote %s: version %d", a.Ring, a.Version)
+	}
+	return "nothing saved"
 }
 
 // did says what moved, or would move.
@@ -354,29 +376,4 @@ func (a *balanced) did(moved, assigned, gone string) string {
 		parts = append(parts, some(n, "device")+" "+gone)
 	}
 	return strings.Join(parts, ", ")
-}
-
-// compareRing reports whether a ring file is not what a builder would write, but for the
-// version, and whether it has other devices.
-func compareRing(path string, b *builder.Builder) (behind, devices bool) {
-	file, err := ring.Load(path)
-	if err != nil {
-		return true, true
-	}
-	own, err := b.Ring()
-	if err != nil {
-		return true, true
-	}
-	devices = !sameDevices(file, own)
-	for range b.Removed() {
-		devices = true // in both, but not for long
-	}
-	return devices || !sameRing(file, own), devices
-}
-
-// reshapedRing reports whether a ring file has another number of partitions or replicas
-// than the builder.
-func reshapedRing(path string, b *builder.Builder) bool {
-	file, err := ring.Load(path)
-	return err != nil || file.PartPower() != b.PartPower() || file.Replicas() != b.Replicas()
 }

@@ -88,7 +88,7 @@ func settingVerb(use, short, long string, set func(b *builder.File, text string)
 	return verb{
 		use: use, short: short, long: long,
 		args:  cobra.ExactArgs(2),
-		flags: negativeSetting,
+		flags: func(c *cobra.Command) { negative(c, "") },
 		run: func(_ *cobra.Command, args []string) (answer, error) {
 			a := &setting{}
 			return a, change(args[0], func(b *builder.File) (err error) {
@@ -100,17 +100,6 @@ func settingVerb(use, short, long string, set func(b *builder.File, text string)
 			})
 		},
 	}
-}
-
-// negativeSetting lets a negative number be refused for what it is.
-func negativeSetting(c *cobra.Command) {
-	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		words := strings.Fields(err.Error())
-		if _, notNumber := strconv.ParseFloat(words[len(words)-1], 64); notNumber == nil {
-			return usage(fmt.Errorf("%s is negative", words[len(words)-1]))
-		}
-		return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
-	})
 }
 
 // overload reads 0.1 or 10%.
@@ -127,9 +116,9 @@ func overload(text string) (float64, error) {
 }
 
 func createVerb() verb {
-	var power, hours int
+	var power int
 	var replicas float64
-	var over string
+	var f freshFlags
 	return verb{
 		use:   "create BUILDER --part-power N --replicas R --min-part-hours H [--overload O]",
 		short: "Make a builder file with no devices",
@@ -140,8 +129,7 @@ replica has moved is left alone for H hours. A file that is there already is not
 		flags: func(c *cobra.Command) {
 			c.Flags().IntVar(&power, "part-power", 0, "the ring has 2^`N` partitions")
 			c.Flags().Float64Var(&replicas, "replicas", 0, "`R` replicas of each partition")
-			c.Flags().IntVar(&hours, "min-part-hours", 0, "a partition that has moved is left alone for `H` hours")
-			c.Flags().StringVar(&over, "overload", "0", "by which part a device may hold more for the sake of spread, as 0.1 or 10%")
+			f.add(c, 0)
 		},
 		run: func(c *cobra.Command, args []string) (answer, error) {
 			for _, name := range []string{"part-power", "replicas", "min-part-hours"} {
@@ -149,37 +137,47 @@ replica has moved is left alone for H hours. A file that is there already is not
 					return nil, fmt.Errorf("--%s is missing; see %s --help", name, c.CommandPath())
 				}
 			}
-			more, err := overload(over)
+			b, err := builder.New(power, replicas, f.hours)
 			if err != nil {
 				return nil, err
 			}
 			a := &setting{}
-			return a, a.create(args[0], power, replicas, hours, more)
+			a.line = fmt.Sprintf("made, with %s of %s replicas and no devices", some(b.Partitions(), "partition"), short(b.Replicas(), 6))
+			return a, a.make(args[0], b, &f)
 		},
 	}
 }
 
-func (a *setting) create(path string, power int, replicas float64, hours int, overload float64) error {
-	b, err := builder.New(power, replicas, hours)
+// freshFlags are those of verbs that make a builder.
+type freshFlags struct {
+	hours int
+	over  string
+}
+
+func (f *freshFlags) add(c *cobra.Command, hours int) {
+	c.Flags().IntVar(&f.hours, "min-part-hours", hours, "a partition that has moved is left alone for `H` hours")
+	c.Flags().StringVar(&f.over, "overload", "0", "by which part a device may hold more for the sake of spread, as 0.1 or 10%")
+}
+
+// make makes the file of a new builder, where there is none.
+func (a *setting) make(path string, b *builder.Builder, f *freshFlags) error {
+	switch {
+	case path == "":
+		return errors.New("the builder file has no name")
+	case strings.HasSuffix(path, ".gz"):
+		return fmt.Errorf("%s: is the name of a ring file; that of a builder ends in .builder", path)
+	}
+	more, err := overload(f.over)
 	if err != nil {
 		return err
 	}
-	if overload != 0 {
-		if err := b.SetOverload(overload); err != nil {
+	if more != 0 {
+		if err := b.SetOverload(more); err != nil {
 			return err
 		}
 	}
-	if err := createFile(path, b); err != nil {
-		return err
-	}
 	a.of(path, b)
-	a.line = fmt.Sprintf("made, with %s of %s replicas and no devices", some(b.Partitions(), "partition"), short(b.Replicas(), 6))
-	return nil
-}
-
-// createFile makes a builder file where there is none.
-func createFile(path string, b *builder.Builder) error {
-	err := builder.Create(path, b)
+	err = builder.Create(path, b)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s: is there already, and was not touched", path)
 	}

@@ -39,16 +39,10 @@ type shown struct {
 	Nodes            int          `json:"nodes"`
 	Devices          []deviceView `json:"devices"`
 
-	level string
-	next  time.Time
-	all   time.Time
-}
-
-// ringState is the ring file beside a builder.
-type ringState struct {
-	Path    string `json:"path"`
-	Version int64  `json:"version"`
-	State   string `json:"state"` // current, behind, newer, another (of the same version), missing or damaged
+	level   string
+	aimless bool // too few devices: there are no targets
+	next    time.Time
+	all     time.Time
 }
 
 // deviceView is how a device stands.
@@ -101,13 +95,20 @@ func (a *shown) of(path string, b *builder.Builder, now time.Time) (builder.Stat
 	if a.Locked > 0 {
 		a.NextInSec, a.AllInSec = int64(a.next.Sub(now).Seconds()), int64(a.all.Sub(now).Seconds())
 	}
-	r, err := b.Ring()
-	a.Balanced = err == nil
-	a.Ring = stateOf(ringFile(path), b)
+	r, err := ownRing(b)
+	if err != nil {
+		return builder.Stats{}, err
+	}
+	a.Balanced = r != nil
+	a.Ring = lookAt(ringFile(path)).stands(b, r)
 	stats, err := b.Stats()
 	if errors.Is(err, builder.ErrTooFew) {
-		a.note("note: %v", err)
-		stats, err = bare(b, r), nil
+		if stats = bare(b, r); len(stats.Devices) > 0 {
+			a.warn("%s: %v: no device has a target, and nothing can be rebalanced", path, err)
+		} else {
+			a.note("note: %s has no devices yet", path)
+		}
+		a.aimless, err = true, nil
 	}
 	if err != nil {
 		return stats, err
@@ -150,38 +151,6 @@ func bare(b *builder.Builder, r *ring.Ring) builder.Stats {
 		s.Devices = append(s.Devices, builder.DeviceStats{Device: d, Removed: true, Held: held[d.ID]})
 	}
 	return s
-}
-
-// stateOf says how the ring file of a builder compares to it.
-func stateOf(path string, b *builder.Builder) ringState {
-	s := ringState{Path: path}
-	r, err := loadRing(path)
-	behind, _ := compareRing(path, b)
-	switch {
-	case err != nil && firstBytes(path) == "":
-		s.State = "missing"
-	case err != nil:
-		s.State = "damaged"
-	default:
-		s.Version = r.Version()
-		switch {
-		case s.Version > b.Version():
-			s.State = "newer"
-		case s.Version == b.Version() && !same(r, b):
-			s.State = "another"
-		case behind:
-			s.State = "behind"
-		default:
-			s.State = "current"
-		}
-	}
-	return s
-}
-
-// same reports whether a ring is what a builder has.
-func same(r *ring.Ring, b *builder.Builder) bool {
-	own, err := b.Ring()
-	return err == nil && sameRing(r, own)
 }
 
 // inTree orders devices as a tree has them.
@@ -346,8 +315,16 @@ func (a *shown) tierRow(name string, devices []deviceView) []cell {
 	}
 	return []cell{
 		left(name).in(bold), right(""), right(""), left(""), right(short(weight, 2)).in(bold),
-		right(number(held)).in(bold), right(number(target)).in(bold), right(balance).in(bold), left(""), left(""),
+		right(number(held)).in(bold), right(a.target(target)).in(bold), right(balance).in(bold), left(""), left(""),
 	}
+}
+
+// target is a number of partitions that are to be somewhere.
+func (a *shown) target(n int) string {
+	if a.aimless {
+		return "-"
+	}
+	return number(n)
 }
 
 func (a *shown) deviceRow(name string, d *deviceView) []cell {
@@ -361,7 +338,7 @@ func (a *shown) deviceRow(name string, d *deviceView) []cell {
 	}
 	return []cell{
 		left(name + d.Name), right(fmt.Sprint(d.ID)), right(fmt.Sprint(d.Port)), left(replication), right(short(d.Weight, 2)),
-		right(number(d.Partitions)), right(number(d.Target)), right(balance),
+		right(number(d.Partitions)), right(a.target(d.Target)), right(balance),
 		left(strings.Join(d.Flags, ", ")).in(yellow), left(d.Meta).in(dim),
 	}
 }

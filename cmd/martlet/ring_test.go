@@ -192,6 +192,7 @@ func TestRingRefuses(t *testing.T) {
 	}
 	for name, content := range map[string]string{
 		"notes.txt":       "by hand",
+		"nothing.builder": "",
 		"newer.builder":   strings.Replace(string(text), `"format_version": 2`, `"format_version": 99`, 1),
 		"damaged.builder": strings.Replace(string(text), `"weight": 100`, `"weight": 900`, 1),
 		"short.builder":   string(text[:len(text)/2]),
@@ -210,7 +211,7 @@ func TestRingRefuses(t *testing.T) {
 		"create, replicas":             {"create new.builder --part-power 8 --replicas 0.5 --min-part-hours 1", "0.5 replicas are not within 1 and"},
 		"create, hours":                {"create new.builder --part-power 8 --replicas 3 --min-part-hours -1", "min_part_hours -1 is not within"},
 		"create, overload":             {"create new.builder --part-power 8 --replicas 3 --min-part-hours 1 --overload much", `overload "much" is not a number`},
-		"create, no folder":            {"create none/new.builder --part-power 8 --replicas 3 --min-part-hours 1", "no such file or directory"},
+		"create, no folder":            {"create none/new.builder --part-power 8 --replicas 3 --min-part-hours 1", "write none/new.builder: no such file or directory"},
 		"add, no file":                 {"add none.builder " + sdx + " 1", "none.builder: there is no such file; `martlet ring create` makes one"},
 		"add, ring file":               {"add object.ring.gz " + sdx + " 1", "object.ring.gz: it is a ring file, not a builder"},
 		"add, of Swift":                {"add swift.builder " + sdx + " 1", "swift.builder: it is a builder file of Swift"},
@@ -220,6 +221,16 @@ func TestRingRefuses(t *testing.T) {
 		"add, no weight":               {"add object.builder " + sdx, "each DEVICE needs a WEIGHT"},
 		"add, nothing":                 {"add object.builder", "each DEVICE needs a WEIGHT"},
 		"add, second is wrong":         {"add object.builder " + sdx + " 1 r1z1-10.0.0.300:6200/sdy 1", `the address "10.0.0.300" is neither an IP address nor a host name`},
+		"add, any address":             {"add object.builder r1z1-0.0.0.0:6200/sdx 1", "the address 0.0.0.0 is not one of a machine"},
+		"add, any address behind R":    {"add object.builder r1z1-10.0.0.1:6200R[::]:1/sdx 1", "the address :: is not one of a machine"},
+		"add, multicast":               {"add object.builder --zone 1 --ip 224.0.0.1 --port 6200 --weight 1 --device sdx", "the address 224.0.0.1 is not one of a machine"},
+		"set-info, broadcast":          {"set-info object.builder d0 255.255.255.255:6200", "the address 255.255.255.255 is not one of a machine"},
+		"set-info, flag":               {"set-info object.builder d0 --change-replication-ip ::", "the address :: is not one of a machine"},
+		"create, name of a ring":       {"create new.ring.gz --part-power 8 --replicas 3 --min-part-hours 1", "new.ring.gz: is the name of a ring file"},
+		"import, name of a ring":       {"import object.ring.gz new.ring.gz", "new.ring.gz: is the name of a ring file"},
+		"import, a builder":            {"import object.builder new.builder", "object.builder: it is no ring file, and looks like a builder"},
+		"diff, empty builder":          {"diff object.ring.gz nothing.builder", "nothing.builder: damaged builder file"},
+		"write-ring, no folder":        {"write-ring object.builder none/x.ring.gz", "write none/x.ring.gz: no such file or directory"},
 		"add, second weight":           {"add object.builder " + sdx + " 1 r1z1-10.0.0.3:6200/sdy lots", `r1z1-10.0.0.3:6200/sdy: weight "lots" is not a number`},
 		"add, negative weight":         {"add object.builder " + sdx + " -5", "weight -5 is negative"},
 		"add, negative behind --":      {"add object.builder -- " + sdx + " -5", "weight -5 is negative"},
@@ -315,6 +326,7 @@ func TestRingRefusesTexts(t *testing.T) {
 		more []string
 		want string
 	}{
+		"create, no name":        {"create --part-power 8 --replicas 3 --min-part-hours 1", []string{""}, "the builder file has no name"},
 		"add, name with _":       {flags, []string{"--device", "sd_x"}, `device name "sd_x" has a "_" in it`},
 		"set-info, name with _":  {"set-info object.builder d0", []string{"--change-device", "sd_x"}, `device name "sd_x" has a "_" in it`},
 		"add, name":              {flags, []string{"--device", "sd\nx"}, `device name "sd\nx" has a control character, '\n', at byte 2`},
@@ -457,8 +469,9 @@ func TestRingFileIsBroughtUpToDate(t *testing.T) {
 		}
 		r.run(0, "set-overload a.builder 1%")
 		before := r.files()[filepath.Join(r.dir, "a.builder")]
-		_, stderr := r.run(exitWarning, "rebalance a.builder")
+		out, stderr := r.run(exitWarning, "rebalance a.builder")
 		r.want("little", stderr, "nothing was saved: ", "a.ring.gz was behind, and is version ")
+		r.want("little", out, "nothing saved, wrote a.ring.gz: version ")
 		r.run(0, "diff a.ring.gz a.builder")
 		if r.files()[filepath.Join(r.dir, "a.builder")] != before {
 			t.Error("the builder was saved")
@@ -477,7 +490,7 @@ func TestRingRebalanceForLittle(t *testing.T) {
 	r.untouched("little", func() {
 		out, stderr := r.run(exitWarning, "rebalance a.builder")
 		r.want("little", stderr, "nothing was saved: ", " would move, for a balance of ", "--force does it")
-		if out != "" {
+		if out != "nothing saved\n" {
 			t.Errorf("little: %s", out)
 		}
 		_, stderr = r.run(exitWarning, "rebalance a.builder --dry-run")
@@ -485,6 +498,67 @@ func TestRingRebalanceForLittle(t *testing.T) {
 	})
 	out, _ := r.run(0, "rebalance a.builder --force")
 	r.want("forced", out, "saved version", "dispersion 0.33 → 0.0")
+}
+
+// An exit status of 1 is of a rebalance that was saved with a warning, and of one that
+// was not: what is printed tells them apart.
+func TestRingRebalanceTellsWhatIsSaved(t *testing.T) {
+	for name, tt := range map[string]struct {
+		before []string
+		last   string
+		saved  bool
+		ring   any
+	}{
+		"saved, with a warning": {nil, "saved version 7, wrote a.ring.gz", true, "a.ring.gz"},
+		"nothing to do":         {[]string{"rebalance a.builder"}, "nothing saved", false, nil},
+		"little":                {[]string{"rebalance a.builder", "set-overload a.builder 1%"}, "nothing saved", false, nil},
+	} {
+		for _, flag := range []string{"", " --json"} {
+			t.Run(name+flag, func(t *testing.T) {
+				r := newBench(t)
+				r.run(0, "create a.builder --part-power 10 --replicas 3 --min-part-hours 0")
+				r.run(0, "add a.builder r1z1-10.0.0.1:1/a 100 r1z1-10.0.0.1:1/b 100 r1z2-10.0.0.2:1/a 100 r1z2-10.0.0.2:1/b 100 r1z3-10.0.0.3:1/a 99 r1z3-10.0.0.3:1/b 98")
+				for _, line := range tt.before {
+					var out, errs bytes.Buffer
+					if code := run(append([]string{"ring"}, strings.Fields(line)...), &out, &errs); code == exitError {
+						t.Fatalf("%s: %s", line, errs.String())
+					}
+				}
+				if flag != "" {
+					a := r.asJSON(exitWarning, "rebalance a.builder")
+					if warnings, _ := a["warnings"].([]any); a["saved"] != tt.saved || a["ring"] != tt.ring || len(warnings) == 0 {
+						t.Errorf("saved %v, ring %v, warnings %v", a["saved"], a["ring"], warnings)
+					}
+					return
+				}
+				out, stderr := r.run(exitWarning, "rebalance a.builder")
+				if lines := strings.Split(strings.TrimSpace(out), "\n"); lines[len(lines)-1] != tt.last || stderr == "" {
+					t.Errorf("the last line is %q, want %q, and on the standard error %q", lines[len(lines)-1], tt.last, stderr)
+				}
+			})
+		}
+	}
+}
+
+// With fewer devices than replicas nobody has a target: that is said, and no 0 shown.
+func TestRingTooFewDevices(t *testing.T) {
+	r := newBench(t)
+	r.run(0, "create a.builder --part-power 6 --replicas 3 --min-part-hours 0")
+	_, stderr := r.run(0, "show a.builder")
+	r.want("no devices", stderr, "note: a.builder has no devices yet")
+	r.run(0, "add a.builder r1z1-10.0.0.1:1/a 100 r1z1-10.0.0.1:1/b 100")
+	for _, verb := range []string{"show a.builder", "search a.builder r1"} {
+		out, stderr := r.run(exitWarning, verb)
+		r.want(verb, stderr, "a.builder: too few devices: 3 replicas need 3 devices with weight, there are 2: no device has a target")
+		if n := strings.Count(out, " -"); n < 2 {
+			t.Errorf("%s: no dashes in the place of targets\n%s", verb, out)
+		}
+	}
+	if w, _ := r.asJSON(exitWarning, "show a.builder")["warnings"].([]any); len(w) != 1 {
+		t.Errorf("warnings %v", w)
+	}
+	r.run(0, "add a.builder r1z1-10.0.0.1:1/c 100")
+	r.run(0, "show a.builder")
 }
 
 // A ring that another builder made, and is newer, is not replaced.
@@ -745,6 +819,35 @@ func TestRingDiffImportCompose(t *testing.T) {
 	r.want("compose", out, "wrote all.ring.gz: version ", "256 partitions, 5 replicas, 11 devices")
 	if got := r.ring("all.ring.gz").ReplicaCount(); got != 5 {
 		t.Errorf("%d replicas", got)
+	}
+}
+
+// A ring from elsewhere may have names that no device can be given here: what is printed
+// of each finds it.
+func TestRingFindsWhatItPrints(t *testing.T) {
+	r := newBench(t)
+	names := []string{"sd_x", "sd_x_y", "_", "sd"}
+	data := ring.Data{PartPower: 1, Rows: [][]uint32{{0, 1}, {2, 3}}}
+	for id, name := range names {
+		data.Devices = append(data.Devices, &ring.Device{ID: id, Region: 1, Zone: id, IP: "Storage-R1.Example", Port: 6200, Name: name, Weight: 1, Meta: "x_y"})
+	}
+	made, err := ring.New(data)
+	if err := errors.Join(err, made.Save("swift.ring.gz")); err != nil {
+		t.Fatal(err)
+	}
+	r.run(0, "import swift.ring.gz object.builder")
+	for id, name := range names {
+		devices, _ := r.asJSON(0, fmt.Sprintf("search object.builder d%d", id))["devices"].([]any)
+		printed, _ := devices[0].(map[string]any)["notation"].(string)
+		found, _ := r.asJSON(0, "search object.builder "+printed)["devices"].([]any)
+		if len(found) != 1 || !strings.Contains(printed, name) {
+			t.Errorf("%q of a device named %q finds %d", printed, name, len(found))
+		}
+		out, _ := r.run(0, "set-weight object.builder "+printed+" 2")
+		r.want("set-weight", out, printed+" has weight 2, had 1")
+	}
+	if found, _ := r.asJSON(0, "search object.builder /sd_x_y")["devices"].([]any); len(found) != 3 {
+		t.Errorf("/sd_x_y finds %d devices, want those named sd, sd_x and sd_x_y", len(found))
 	}
 }
 

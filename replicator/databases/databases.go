@@ -46,6 +46,7 @@ import (
 	"slices"
 
 	"martlet/internal/errs"
+	"martlet/internal/hosts"
 	"martlet/internal/name"
 	"martlet/internal/replwire"
 	"martlet/replicator"
@@ -98,7 +99,7 @@ func Defaults() Config { return Config{Concurrency: 4, Merges: 8} }
 type Deps struct {
 	Store  Store
 	Ring   func() *ring.Ring // the one in use
-	Self   string            // the replication address of this node, as the ring has it
+	Self   hosts.Self        // the replication address of this node, as the ring has it
 	NodeID string            // as the replicator's
 	Hasher interface{ Hash(name.Path) name.Hash }
 	Peers  replicator.Sender
@@ -134,7 +135,7 @@ func build(cfg Config, deps Deps, kind string, list byte) (*Databases, error) {
 	if cfg.Concurrency <= 0 || cfg.Merges <= 0 {
 		return nil, errs.E(op, errs.Invalid, "concurrency and merges must be positive")
 	}
-	if deps.Store == nil || deps.Ring == nil || deps.Self == "" || deps.NodeID == "" || deps.Hasher == nil || deps.Peers == nil {
+	if deps.Store == nil || deps.Ring == nil || deps.Self.IsZero() || deps.NodeID == "" || deps.Hasher == nil || deps.Peers == nil {
 		return nil, errs.E(op, errs.Invalid, "store, ring, address, node id, hasher and sender are needed")
 	}
 	if deps.Log == nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/direct"
 	"martlet/internal/errs"
+	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
 	"martlet/internal/metadb"
 	"martlet/internal/name"
@@ -183,7 +185,7 @@ func (f *fleet) open(n *node, l net.Listener) {
 			}
 			return f.ring
 		},
-		Self: n.addr, NodeID: id, Hasher: f.hasher, Peers: n.sender(f, client),
+		Self: hosts.At(netip.MustParseAddrPort(n.addr), nil), NodeID: id, Hasher: f.hasher, Peers: n.sender(f, client),
 	}
 	common.Store = n.accounts.Store().Replicas()
 	accounts, err := databases.Accounts(databases.Defaults(), common)

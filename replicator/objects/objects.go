@@ -44,6 +44,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
+	"martlet/internal/hosts"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
@@ -114,7 +115,7 @@ func Defaults() Config {
 type Deps struct {
 	Stores map[string]Store              // by device
 	Ring   func(policy.Index) *ring.Ring // the one in use; nil for a policy that the cluster does not have
-	Self   string                        // the replication address of this node, as the rings have it
+	Self   hosts.Self                    // the replication address of this node, as the rings have it
 	NodeID string                        // as the replicator's
 	Hasher interface{ Hash(name.Path) name.Hash }
 	Merge  backend.Handler // the object server
@@ -139,7 +140,7 @@ func New(cfg Config, deps Deps) (*Objects, error) {
 	if cfg.Concurrency <= 0 || cfg.ReclaimAge <= 0 {
 		return nil, errs.E(op, errs.Invalid, "concurrency and reclaim age must be positive")
 	}
-	if deps.Ring == nil || deps.Self == "" || deps.NodeID == "" || deps.Hasher == nil || deps.Merge == nil || deps.Peers == nil {
+	if deps.Ring == nil || deps.Self.IsZero() || deps.NodeID == "" || deps.Hasher == nil || deps.Merge == nil || deps.Peers == nil {
 		return nil, errs.E(op, errs.Invalid, "rings, address, node id, hasher, object server and sender are needed")
 	}
 	if deps.Now == nil {

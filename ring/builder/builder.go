@@ -25,7 +25,9 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"net/netip"
 	"slices"
+	"strings"
 
 	"martlet/ring"
 )
@@ -105,7 +107,8 @@ func New(partPower int, replicas float64, minPartHours int) (*Builder, error) {
 
 // FromRing makes a builder that goes on from a ring whose own was lost. What a ring
 // does not tell is as in a new builder: the overload is 0, and every partition may
-// move. The error wraps ErrSetting.
+// move. A ring that has one disk as two devices is refused, as both would be one place
+// for two replicas. The error wraps ErrSetting or ErrDevice.
 func FromRing(r *ring.Ring, minPartHours int) (*Builder, error) {
 	b := &Builder{partPower: r.PartPower(), version: r.Version(), rows: r.Rows()}
 	b.rowCount, b.last = len(b.rows), len(b.rows[len(b.rows)-1])
@@ -121,6 +124,9 @@ func FromRing(r *ring.Ring, minPartHours int) (*Builder, error) {
 		if w := d.Weight; w != 0 {
 			b.devices[d.ID].Weight = min(max(w, MinWeight), MaxWeight)
 		}
+	}
+	if err := b.checkDisks(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDevice, err)
 	}
 	return b, nil
 }
@@ -240,9 +246,40 @@ func (b *Builder) check(dev *ring.Device) error {
 		return err
 	}
 	for _, m := range b.devices {
-		if m != nil && !m.Removed && m.ID != dev.ID && m.IP == dev.IP && m.Port == dev.Port && m.Name == dev.Name {
+		if m != nil && !m.Removed && m.ID != dev.ID && m.Name == dev.Name && m.Port == dev.Port && diskOf(&m.Device) == diskOf(dev) {
 			return fmt.Errorf("%w: %s/%s is there already, as device %d", ErrDevice, dev.Addr(), dev.Name, m.ID)
 		}
+	}
+	return nil
+}
+
+// disk is what makes two devices one: a place and a name.
+type disk struct {
+	host string
+	port int
+	name string
+}
+
+func diskOf(d *ring.Device) disk {
+	host := strings.ToLower(strings.Trim(d.IP, "[]"))
+	if a, err := netip.ParseAddr(host); err == nil {
+		host = a.String() // an IPv6 address can be written in many ways
+	}
+	return disk{host, d.Port, d.Name}
+}
+
+// checkDisks finds devices that are one disk, those that are to go left out.
+func (b *Builder) checkDisks() error {
+	ids := map[disk]int{}
+	for id, m := range b.devices {
+		if m == nil || m.Removed {
+			continue
+		}
+		at := diskOf(&m.Device)
+		if other, ok := ids[at]; ok {
+			return fmt.Errorf("devices %d and %d are one disk: ip %q, port %d, device %q", other, id, m.IP, m.Port, m.Name)
+		}
+		ids[at] = id
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"martlet/ring"
@@ -420,5 +421,20 @@ func BenchmarkRebalance(b *testing.B) {
 				rebalance(b, less, 1)
 			}
 		})
+	}
+}
+
+// A ring from elsewhere may have one disk twice: it makes no builder.
+func TestFromRingRefuses(t *testing.T) {
+	data := ring.Data{PartPower: 1, Rows: [][]uint32{{0, 1}}}
+	for id, ip := range []string{"FE80:0::1", "fe80::1"} {
+		data.Devices = append(data.Devices, &ring.Device{ID: id, IP: ip, Port: 6200, Name: "a", Weight: 1})
+	}
+	r, err := ring.New(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := FromRing(r, 1); !errors.Is(err, ErrDevice) || !strings.Contains(err.Error(), "devices 0 and 1 are one disk") {
+		t.Errorf("%v, %v", b, err)
 	}
 }

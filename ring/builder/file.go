@@ -217,8 +217,11 @@ func (b *Builder) checkDevices() error {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 		if err := checkWeight(m.Weight); err != nil {
-			return fmt.Errorf("%w: %w", ErrDamaged, err)
+			return fmt.Errorf("%w: device %d: %w", ErrDamaged, id, err)
 		}
+	}
+	if err := b.checkDisks(); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return nil
 }

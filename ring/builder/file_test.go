@@ -89,31 +89,39 @@ func TestReadRefuses(t *testing.T) {
 	rebalance(t, b, 1)
 	good := string(written(t, b))
 	dev := `{"id":0,"region":0,"zone":0,"ip":"10.0.0.1","port":6200,"device":"a","weight":1}`
+	second := strings.Replace(dev, `"id":0`, `"id":2`, 1)
+	removed := strings.Replace(second, `{`, `{"removed":true,`, 1)
+	if _, err := Read(bytes.NewReader(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`,null,`+removed+`]}`))); err != nil {
+		t.Errorf("a disk whose device was removed, and which was added again: %v", err)
+	}
 	for name, tt := range map[string]struct {
 		file string
 		want error
 		says string
 	}{
-		"empty":            {"", ErrDamaged, "EOF"},
-		"cut":              {good[:len(good)/2], ErrDamaged, "EOF"},
-		"more after it":    {good + "{}", ErrDamaged, "follows its end"},
-		"edited":           {strings.Replace(good, `"weight": 100`, `"weight": 101`, 1), ErrDamaged, "checksum"},
-		"another format":   {strings.Replace(good, fileFormat, "x", 1), ErrDamaged, `format is "x"`},
-		"later format":     {strings.Replace(good, `"format_version": 2`, `"format_version": 3`, 1), ErrNewer, "format_version is 3, this one reads up to 2"},
-		"unknown key":      {string(sealed(t, `{"part_power":1,"replicas":1,"colour":0.1}`)), ErrDamaged, "colour"},
-		"replicas":         {string(sealed(t, `{"part_power":1,"replicas":0.5}`)), ErrDamaged, "0.5 replicas"},
-		"overload":         {string(sealed(t, `{"part_power":1,"replicas":1,"overload":-1}`)), ErrDamaged, "overload -1"},
-		"min_part_hours":   {string(sealed(t, `{"part_power":1,"replicas":1,"min_part_hours":-1}`)), ErrDamaged, "min_part_hours -1"},
-		"moved":            {string(sealed(t, `{"part_power":1,"replicas":1,"moved":"AAAAAA=="}`)), ErrDamaged, "moved has 1 of 2"},
-		"part power":       {string(sealed(t, `{"part_power":40,"replicas":1}`)), ErrDamaged, "part power 40"},
-		"version":          {string(sealed(t, `{"part_power":1,"replicas":1,"version":-1}`)), ErrDamaged, "version -1"},
-		"id not its place": {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[null,`+dev+`]}`)), ErrDamaged, "place 1"},
-		"device":           {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+strings.Replace(dev, "6200", "0", 1)+`]}`)), ring.ErrInvalid, "port 0"},
-		"weight":           {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+strings.Replace(dev, `"weight":1`, `"weight":1e300`, 1)+`]}`)), ErrDevice, "weight"},
-		"row not base64":   {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["?"]}`)), ErrDamaged, "row 0"},
-		"row short":        {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["AAA="]}`)), ErrDamaged, "row 0: 2 bytes"},
-		"row too short":    {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["AAAAAA=="]}`)), ring.ErrInvalid, "row 0 has 1 of 2"},
-		"row on nothing":   {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["AAAAAAEAAAA="]}`)), ring.ErrInvalid, "device 1"},
+		"empty":             {"", ErrDamaged, "EOF"},
+		"cut":               {good[:len(good)/2], ErrDamaged, "EOF"},
+		"more after it":     {good + "{}", ErrDamaged, "follows its end"},
+		"edited":            {strings.Replace(good, `"weight": 100`, `"weight": 101`, 1), ErrDamaged, "checksum"},
+		"another format":    {strings.Replace(good, fileFormat, "x", 1), ErrDamaged, `format is "x"`},
+		"later format":      {strings.Replace(good, `"format_version": 2`, `"format_version": 3`, 1), ErrNewer, "format_version is 3, this one reads up to 2"},
+		"unknown key":       {string(sealed(t, `{"part_power":1,"replicas":1,"colour":0.1}`)), ErrDamaged, "colour"},
+		"replicas":          {string(sealed(t, `{"part_power":1,"replicas":0.5}`)), ErrDamaged, "0.5 replicas"},
+		"overload":          {string(sealed(t, `{"part_power":1,"replicas":1,"overload":-1}`)), ErrDamaged, "overload -1"},
+		"min_part_hours":    {string(sealed(t, `{"part_power":1,"replicas":1,"min_part_hours":-1}`)), ErrDamaged, "min_part_hours -1"},
+		"moved":             {string(sealed(t, `{"part_power":1,"replicas":1,"moved":"AAAAAA=="}`)), ErrDamaged, "moved has 1 of 2"},
+		"part power":        {string(sealed(t, `{"part_power":40,"replicas":1}`)), ErrDamaged, "part power 40"},
+		"version":           {string(sealed(t, `{"part_power":1,"replicas":1,"version":-1}`)), ErrDamaged, "version -1"},
+		"id not its place":  {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[null,`+dev+`]}`)), ErrDamaged, "place 1"},
+		"device":            {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+strings.Replace(dev, "6200", "0", 1)+`]}`)), ring.ErrInvalid, "port 0"},
+		"weight":            {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+strings.Replace(dev, `"weight":1`, `"weight":1e300`, 1)+`]}`)), ErrDevice, "weight"},
+		"weight's device":   {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+strings.Replace(dev, `"weight":1`, `"weight":1e300`, 1)+`]}`)), ErrDamaged, "device 0: "},
+		"two of one disk":   {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`,null,`+second+`]}`)), ErrDamaged, `devices 0 and 2 are one disk: ip "10.0.0.1", port 6200, device "a"`},
+		"of one disk, IPv6": {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+strings.Replace(dev, "10.0.0.1", "fe80::1", 1)+`,null,`+strings.Replace(second, "10.0.0.1", "FE80:0::1", 1)+`]}`)), ErrDamaged, "are one disk"},
+		"row not base64":    {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["?"]}`)), ErrDamaged, "row 0"},
+		"row short":         {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["AAA="]}`)), ErrDamaged, "row 0: 2 bytes"},
+		"row too short":     {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["AAAAAA=="]}`)), ring.ErrInvalid, "row 0 has 1 of 2"},
+		"row on nothing":    {string(sealed(t, `{"part_power":1,"replicas":1,"devices":[`+dev+`],"rows":["AAAAAAEAAAA="]}`)), ring.ErrInvalid, "device 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Read(strings.NewReader(tt.file))

@@ -64,7 +64,7 @@ func Compose(builders []*Builder) (*ring.Ring, error) {
 	var data ring.Data
 	data.PartPower = builders[0].partPower
 	regions := map[int]int{}
-	disks := map[string]int{}
+	disks := map[disk]int{}
 	for n, b := range builders {
 		switch {
 		case b.rows == nil:
@@ -84,11 +84,10 @@ func Compose(builders []*Builder) (*ring.Ring, error) {
 				return nil, bad("region %d is in components %d and %d", m.Region, other+1, n+1)
 			}
 			regions[m.Region] = n
-			disk := m.Addr() + "/" + m.Name
-			if other, ok := disks[disk]; ok && other != n {
-				return nil, bad("%s is in components %d and %d", disk, other+1, n+1)
+			if other, ok := disks[diskOf(&m.Device)]; ok && other != n {
+				return nil, bad("%s/%s is in components %d and %d", m.Addr(), m.Name, other+1, n+1)
 			}
-			disks[disk] = n
+			disks[diskOf(&m.Device)] = n
 			own := m.Device
 			own.ID = len(data.Devices)
 			data.Devices = append(data.Devices, &own)

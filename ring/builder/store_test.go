@@ -8,7 +8,7 @@ import (
 	"reflect"
 	"testing"
 
-	"martlet/ring"
+	"martlet/ring/whole"
 )
 
 // created is a builder file of a small cluster, at a path in a folder of its own.
@@ -145,7 +145,7 @@ func TestConflict(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := build(t, 4, 2, grid(1, 1, 2, 1))
-	if err := ring.WriteFile(path, other.Write); err != nil {
+	if err := whole.Replace(whole.OS, path, other.Write); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Save(); !errors.Is(err, ErrConflict) {

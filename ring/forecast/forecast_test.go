@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -286,6 +288,36 @@ func TestPlanAddsUp(t *testing.T) {
 				holds[d.ID] = d.After
 			}
 			first = false
+		}
+	})
+}
+
+// The rest of a plan is what it says after the first rebalance.
+func TestRest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := drawBuilder(t)
+		if _, err := b.Rebalance(builder.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		change(t, b, 0)
+		now := time.Unix(2e9, 0)
+		steps, err := Plan(b, PlanOptions{Seed: 7, Now: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := b.Rebalance(builder.Options{Seed: 7, Now: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		version := b.Version()
+		rest, err := Rest(b, result, PlanOptions{Seed: 7, Now: now})
+		if err != nil || len(rest) != len(steps)-1 || b.Version() != version {
+			t.Fatalf("%d steps, %v, want %d; the builder has version %d, had %d", len(rest), err, len(steps)-1, b.Version(), version)
+		}
+		for n := range rest {
+			if !reflect.DeepEqual(rest[n], steps[n+1]) {
+				t.Fatalf("step %d is %+v, want %+v", n, rest[n], steps[n+1])
+			}
 		}
 	})
 }

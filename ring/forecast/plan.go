@@ -71,10 +71,24 @@ func Plan(b *builder.Builder, o PlanOptions) ([]Step, error) {
 	if o.Steps < 0 || o.Steps > MaxSteps {
 		return nil, fmt.Errorf("%w: %d steps are not within 0 and %d", ErrOptions, o.Steps, MaxSteps)
 	}
-	b = b.Clone()
+	return from(1, b.Clone(), o)
+}
+
+// Rest says what the rebalances after one that was made of the builder, with this result,
+// would do until nothing waits any more, as Plan does for all of them.
+func Rest(b *builder.Builder, r builder.Result, o PlanOptions) ([]Step, error) {
+	if r.Waiting == 0 {
+		return nil, nil
+	}
+	o.Steps = 0
+	return from(2, b.Clone(), o)
+}
+
+// from makes the steps of a plan, the first of which has a number.
+func from(first int, b *builder.Builder, o PlanOptions) ([]Step, error) {
 	fresh := Fresh(b)
 	var steps []Step
-	for n := 1; n <= o.Steps+MaxSteps; n++ {
+	for n := first; n <= o.Steps+MaxSteps; n++ {
 		var weights []Weight
 		if o.Steps > 1 && n <= o.Steps {
 			weights = part(fresh, n, o.Steps)

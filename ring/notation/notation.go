@@ -11,13 +11,17 @@
 // IPv6 addresses are in brackets. Beyond Swift's, host names may stand for addresses:
 // in a search only behind the dash, as they could not be told from the other parts.
 //
-// The package promises that a device that it writes is read back as it was. It leaves
-// to others whether a ring can have the device (ring.Device.Validate).
+// The package promises that a device that it reads is written so that it is read back as
+// it was; and that what FormatID writes finds the device, and no other, whatever ring the
+// device is from. A name with a _ in it is written as it is, and can only be looked for:
+// in a device to add the first _ ends the name. It leaves to others whether a ring can
+// have a device (ring.Device.Validate).
 package notation
 
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -73,20 +77,46 @@ func Device(text string) (d ring.Device, defaulted bool, err error) {
 // Format writes a device as Device reads it, with the replication address where it is
 // another.
 func Format(d *ring.Device) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "r%dz%d-%s", d.Region, d.Zone, d.Addr())
+	text := fmt.Sprintf("r%dz%d-%s", d.Region, d.Zone, address(d.Addr()))
 	if d.ReplicationAddr() != d.Addr() {
-		b.WriteString("R" + d.ReplicationAddr())
+		text += "R" + address(d.ReplicationAddr())
 	}
-	b.WriteString("/" + d.Name)
-	if d.Meta != "" {
-		b.WriteString("_" + d.Meta)
-	}
-	return b.String()
+	return text + describe(d)
 }
 
-// FormatID writes a device with its id in front, as a search for just that one.
-func FormatID(d *ring.Device) string { return fmt.Sprintf("d%d%s", d.ID, Format(d)) }
+// describe writes the name of a device, and the text about it.
+func describe(d *ring.Device) string {
+	if d.Meta == "" {
+		return "/" + d.Name
+	}
+	return "/" + d.Name + "_" + d.Meta
+}
+
+// address writes an address and port with the address in the form of Host: rings may
+// have others, of which an R in a name would be taken for the replication address.
+func address(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	form, err := Host(host)
+	if err != nil {
+		return addr
+	}
+	return net.JoinHostPort(form, port)
+}
+
+// FormatID writes a device with its id in front, as a search for just that one. What
+// can't be read in a search, such as an address that is none, is left out.
+func FormatID(d *ring.Device) string {
+	id, place := fmt.Sprintf("d%d", d.ID), fmt.Sprintf("r%dz%d", d.Region, d.Zone)
+	for _, text := range []string{id + Format(d), id + place + describe(d), id + place} {
+		if f, err := ParseSearch(text); err == nil && f.Match(d) {
+			return text
+		}
+	}
+	return id
+}
 
 // Host brings an address to one form: IPv6 without brackets, in lower case and as short
 // as it can be; host names in lower case.
@@ -133,13 +163,21 @@ type Search struct {
 	Name             *string
 	Weight           *float64
 	Meta             *string // a part of the device's
+
+	// described is what is behind the slash of a text with a _ in it. Rings may have
+	// names with one, too: which of them ends the name is for the device to say.
+	described *string
 }
 
 // ParseSearch reads a search, which has at least one part.
 func ParseSearch(text string) (Search, error) {
-	s := scanner{text: text, rest: text}
+	s := scanner{text: text, rest: text, search: true}
 	f := Search{ID: s.optional('d')}
 	s.parts(&f)
+	if f.Name != nil && f.Meta != nil {
+		described := *f.Name + "_" + *f.Meta
+		f.described = &described
+	}
 	if s.err == nil && f == (Search{}) {
 		s.fail("it has no part of d<id>r<region>z<zone>-<ip>:<port>R<ip>:<port>/<device>_<meta>")
 	}
@@ -177,7 +215,20 @@ func (f *Search) Match(d *ring.Device) bool {
 	}
 	return is(f.ID, d.ID) && is(f.Region, d.Region) && is(f.Zone, d.Zone) &&
 		host(f.IP, d.IP) && is(f.Port, d.Port) && host(f.ReplicationIP, rip) && is(f.ReplicationPort, rport) &&
-		is(f.Name, d.Name) && is(f.Weight, d.Weight) && (f.Meta == nil || strings.Contains(d.Meta, *f.Meta))
+		is(f.Weight, d.Weight) && f.describes(d)
+}
+
+// describes reports whether the name of a device, and the text about it, are what is
+// looked for.
+func (f *Search) describes(d *ring.Device) bool {
+	if f.described != nil {
+		if rest, ok := strings.CutPrefix(*f.described, d.Name); ok {
+			meta, ok := strings.CutPrefix(rest, "_")
+			return rest == "" || ok && strings.Contains(d.Meta, meta)
+		}
+		return false
+	}
+	return is(f.Name, d.Name) && (f.Meta == nil || strings.Contains(d.Meta, *f.Meta))
 }
 
 func is[T comparable](want *T, got T) bool { return want == nil || *want == got }
@@ -215,6 +266,7 @@ func put[T any](from *T, to *T) {
 // scanner reads a text from its beginning, and keeps the first thing that is wrong.
 type scanner struct {
 	text, rest string
+	search     bool // of devices that are there
 	err        error
 }
 
@@ -341,7 +393,7 @@ func (s *scanner) parts(f *Search) {
 	if s.prefix("/") {
 		n := s.until('_')
 		f.Name = &n
-		if n == "" {
+		if n == "" && (!s.search || s.rest == "") { // rings may have names that begin with a _
 			s.fail("the device has no name")
 		}
 	}

@@ -3,8 +3,10 @@ package notation
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"martlet/ring"
 )
@@ -61,14 +63,17 @@ func TestSearch(t *testing.T) {
 		{ID: 1, Region: 1, Zone: 2, IP: "10.0.0.2", Port: 6200, Name: "sdc1"},
 		{ID: 12, Region: 2, Zone: 1, IP: "FE80:0::1", Port: 6201, Name: "sdb1"},
 		{ID: 3, Region: 2, Zone: 11, IP: "host.example", Port: 6200, Name: "d1"},
+		{ID: 6, Region: 9, Zone: 9, IP: "10.9.0.6", Port: 1, Name: "sdd", Meta: "a blue one"},
+		{ID: 7, Region: 9, Zone: 9, IP: "10.9.0.7", Port: 1, Name: "sdd_b", Meta: "blue"},
 	}
 	for text, want := range map[string]string{
-		"d1": "[1]", "d12": "[12]", "d7": "[]", "r1": "[0 1]", "z1": "[0 12]", "r2z11": "[3]", "d0r1": "[0]", "d0r2": "[]",
+		"d1": "[1]", "d12": "[12]", "d8": "[]", "r1": "[0 1]", "z1": "[0 12]", "r2z11": "[3]", "d0r1": "[0]", "d0r2": "[]",
 		"10.0.0.1": "[0]", "-10.0.0.1": "[0]", "z1-10.0.0.1": "[0]", "z2-10.0.0.1": "[]", "z1:6201": "[12]", ":6200": "[0 1 3]",
 		"[fe80::1]": "[12]", "z1-[FE80::0:1]:6201": "[12]", "-host.example:6200": "[3]", "r2-HOST.example": "[3]",
 		"R10.1.0.1": "[0]", "R:6300": "[0]", "R10.0.0.2": "[1]", "R:6200": "[1 3]", "10.0.0.1R10.1.0.1:6300": "[0]", "R[fe80::1]:6201": "[12]",
-		"/sdb1": "[0 12]", "r1/sdb1": "[0]", "_shiny": "[0]", "/sdb1_new": "[0]", "_": "[0 1 12 3]", "/d1": "[3]",
+		"/sdb1": "[0 12]", "r1/sdb1": "[0]", "_shiny": "[0]", "/sdb1_new": "[0]", "_": "[0 1 12 3 6 7]", "/d1": "[3]",
 		"d0r1z1-10.0.0.1:6200R10.1.0.1:6300/sdb1_shiny and new": "[0]",
+		"/sdd_b": "[6 7]", "/sdd_b_blue": "[7]", "/sdd": "[6]", "/sdd_": "[6]", "/sdd_b_": "[7]", "d7/sdd_b": "[7]", "/sdd_bl": "[6]",
 	} {
 		f, err := ParseSearch(text)
 		got := []int{}
@@ -89,6 +94,51 @@ func TestSearch(t *testing.T) {
 	}
 }
 
+// TestFormatIDFinds: whatever a ring may hold, the search that is printed for a device
+// finds it and nothing else.
+func TestFormatIDFinds(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	dice := rand.New(rand.NewPCG(seed, 1))
+	pick := func(of []string, most int) (text string) {
+		for range 1 + dice.IntN(most) {
+			text += of[dice.IntN(len(of))]
+		}
+		return text
+	}
+	hosts := []string{"10.0.0.1", "10.1.0.1", "fe80::1", "FE80:0::1", "[::2]", "fe80::1%eth0", "storage7.example", "Storage-R1.Example", "bad_host", "a..b", "300.1.1.1", "[", "R", "-"}
+	parts := []string{"s", "d", "_", "_", "R", "z1", "-", ":", "é", "%", "[", "]", "\\", "d1", "."}
+	texts := append([]string{" ", "/", "\x1b", "\n"}, parts...)
+	device := func(id int) ring.Device {
+		d := ring.Device{ID: id, Region: dice.IntN(3), Zone: dice.IntN(3), IP: hosts[dice.IntN(len(hosts))], Port: 1 + dice.IntN(3), Name: pick(parts, 4)}
+		if dice.IntN(2) == 0 {
+			d.ReplicationIP, d.ReplicationPort = hosts[dice.IntN(len(hosts))], dice.IntN(3)
+		}
+		if dice.IntN(2) == 0 {
+			d.Meta = pick(texts, 5)
+		}
+		return d
+	}
+	tried := 0
+	for tried < 20000 {
+		d := device(dice.IntN(30))
+		if d.Validate() != nil {
+			continue
+		}
+		tried++
+		text := FormatID(&d)
+		f, err := ParseSearch(text)
+		if err != nil || !f.Match(&d) {
+			t.Fatalf("seed %d: %q does not find %+v: %v", seed, text, d, err)
+		}
+		if f.Name == nil {
+			t.Errorf("seed %d: %q has no name, of %+v", seed, text, d)
+		}
+		if other := device(d.ID + 1); f.Match(&other) {
+			t.Fatalf("seed %d: %q finds %+v, too", seed, text, other)
+		}
+	}
+}
+
 func TestSearchRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "it has no part", "d": "no number", "dx": "no number", "x": "\"x\" is no part", "z1r1": "\"r1\" is no part",
@@ -98,6 +148,9 @@ func TestSearchRefused(t *testing.T) {
 		if f, err := ParseSearch(text); !errors.Is(err, ErrSyntax) || !strings.Contains(fmt.Sprint(err), want) || !f.Empty() {
 			t.Errorf("%q: %+v, %v, want %q", text, f, err, want)
 		}
+	}
+	if _, err := ParseInfo("/_x"); !errors.Is(err, ErrSyntax) {
+		t.Errorf("no name among what is to be changed: %v", err)
 	}
 	if _, err := ParseInfo("d1:6200"); !errors.Is(err, ErrSyntax) {
 		t.Errorf("an id among what is to be changed: %v", err)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/device"
 	"martlet/internal/direct"
+	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
 	"martlet/internal/name"
 	"martlet/internal/policy"
@@ -56,6 +58,7 @@ type fleet struct {
 	data   ring.Data // that the ring was made of
 	hasher name.Hasher
 	client *direct.Client
+	names  *hosts.Names // nil where the ring has none
 }
 
 const power = 4
@@ -135,7 +138,7 @@ func (f *fleet) open(fs vfs.FS, address, self string) *small {
 	}
 	id := replicator.NewNodeID()
 	kind, err := objects.New(objects.Defaults(), objects.Deps{
-		Stores: map[string]objects.Store{"d": objectStore{n.store}}, Self: self, NodeID: id, Hasher: f.hasher, Merge: n.server, Peers: f.client, Now: clock,
+		Stores: map[string]objects.Store{"d": objectStore{n.store}}, Self: hosts.At(netip.MustParseAddrPort(self), f.names), NodeID: id, Hasher: f.hasher, Merge: n.server, Peers: f.client, Now: clock,
 		Ring: func(i policy.Index) *ring.Ring {
 			if i != 0 {
 				return nil

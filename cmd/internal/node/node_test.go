@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"martlet/cmd/internal/config"
+	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
 	"martlet/internal/policy"
 	"martlet/ring"
@@ -191,7 +193,7 @@ func TestCompare(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		p := &process{log: slog.New(slog.NewTextHandler(&out, nil))}
-		p.compare("object", r, tt.address, tt.devices)
+		p.compare("object", r, hosts.At(netip.MustParseAddrPort(tt.address), nil), tt.devices)
 		if got := strings.Count(out.String(), "level=WARN"); got != len(tt.warns) {
 			t.Errorf("%s: %d warnings, want %d:\n%s", name, got, len(tt.warns), out.String())
 		}

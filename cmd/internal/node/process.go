@@ -21,6 +21,7 @@ import (
 
 	"martlet/cmd/internal/config"
 	"martlet/internal/daemon"
+	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
 	"martlet/internal/policy"
 	"martlet/ring"
@@ -32,6 +33,7 @@ type Options struct {
 	Registry prometheus.Registerer
 	Gatherer prometheus.Gatherer // of the admin address; nil leaves /metrics out there
 	Version  string              // for /info
+	Lookup   hosts.Lookup        // of host names in rings; nil for the machine's
 }
 
 // process is what both kinds of process are made of, in the order of their end.
@@ -182,8 +184,8 @@ func (r rings) named(yield func(string, *ring.Source) bool) {
 	}
 }
 
-// reload has the process look for newer rings.
-func (p *process) reload(r rings, every time.Duration) {
+// reload has the process look for newer rings, and do something after each look.
+func (p *process) reload(r rings, every time.Duration, after ...daemon.Pass) {
 	p.every("ring reload", every, func(ctx context.Context) error {
 		var all []error
 		for name, s := range r.named {
@@ -195,22 +197,36 @@ func (p *process) reload(r rings, every time.Duration) {
 				p.log.LogAttrs(ctx, slog.LevelInfo, "new ring in use", slog.String("ring", name), slog.Int64("version", s.Ring().Version()))
 			}
 		}
+		for _, f := range after {
+			all = append(all, f(ctx))
+		}
 		return errors.Join(all...)
 	})
 }
 
+// hosts yields what the rings have in the place of addresses.
+func (r rings) hosts(yield func(string) bool) {
+	for _, s := range r.named {
+		for d := range s.Ring().Devices() {
+			if !yield(d.ReplicationIP) || !yield(d.IP) {
+				return
+			}
+		}
+	}
+}
+
 // compare logs where a ring and the devices of a node disagree: either is what an
 // operator may have forgotten, and neither keeps the node from serving the rest.
-func (p *process) compare(ringName string, r *ring.Ring, address string, devices []string) {
+func (p *process) compare(ringName string, r *ring.Ring, self hosts.Self, devices []string) {
 	placed := map[string]bool{}
 	for d := range r.Devices() {
-		if d.Addr() == address {
+		if self.Is(d.IP, d.Port) {
 			placed[d.Name] = true
 		}
 	}
 	warn := func(text, device string) {
 		p.log.LogAttrs(context.Background(), slog.LevelWarn, text,
-			slog.String("ring", ringName), slog.String("address", address), slog.String("device", device))
+			slog.String("ring", ringName), slog.String("address", self.String()), slog.String("device", device))
 	}
 	for _, name := range devices {
 		if !placed[name] {

@@ -16,6 +16,7 @@ import (
 
 	"martlet/internal/direct"
 	"martlet/internal/errs"
+	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
 	"martlet/internal/metadb"
 	"martlet/internal/policy"
@@ -63,7 +64,7 @@ func (r *replication) objects(p parts, stores object.Stores, server *object.Serv
 		neutral[device] = objectStore{store.Engine}
 	}
 	kind, err := objects.New(cfg, objects.Deps{
-		Stores: neutral, Self: at(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
+		Stores: neutral, Self: p.self(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
 		Ring: func(i policy.Index) *ring.Ring {
 			if source := p.rings.objects[i]; source != nil {
 				return source.Ring()
@@ -86,7 +87,7 @@ func (r *replication) databases(
 	cfg := databases.Defaults()
 	cfg.Concurrency = p.c.Replicator.Concurrency
 	kind, err := build(cfg, databases.Deps{
-		Store: store.Replicas(), Ring: source.Ring, Self: at(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
+		Store: store.Replicas(), Ring: source.Ring, Self: p.self(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
 		Hasher: p.hasher, Peers: r.client, Pace: r.pace, Log: p.o.Log,
 	})
 	if err != nil {
@@ -101,7 +102,7 @@ func (s *Storage) openReplication(p parts) error {
 	if !p.c.Replication.Enabled {
 		return nil
 	}
-	known := &peers{rings: p.rings, keep: p.c.Replicator.ReclaimAge.D()}
+	known := &peers{rings: p.rings, names: p.names, keep: p.c.Replicator.ReclaimAge.D()}
 	for _, text := range p.c.Replication.Peers {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
@@ -142,11 +143,13 @@ func (s *Storage) Replicate(ctx context.Context, device string) (replicator.Repo
 // the rings has still to bring what it holds to where that belongs now.
 type peers struct {
 	rings rings
+	names *hosts.Names
 	more  []netip.Prefix
 	keep  time.Duration // how long an address is good after it has left the rings
 
 	mu    sync.Mutex
 	seen  map[string]*ring.Ring    // mu; the generations that addrs is of
+	turn  int                      // mu; of names, likewise
 	addrs map[netip.Addr]time.Time // mu; when it left the rings, zero while it is in one
 }
 
@@ -157,7 +160,9 @@ func (p *peers) known(a netip.Addr) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !maps.Equal(now, p.seen) {
+	turn := p.names.Turn()
+	if !maps.Equal(now, p.seen) || turn != p.turn {
+		p.turn = turn
 		p.learn(now)
 	}
 	left, ok := p.addrs[a]
@@ -171,8 +176,8 @@ func (p *peers) learn(all map[string]*ring.Ring) {
 	for _, r := range all {
 		for d := range r.Devices() {
 			for _, text := range []string{d.ReplicationIP, d.IP} {
-				if a, err := netip.ParseAddr(text); err == nil {
-					addrs[a.Unmap()] = time.Time{}
+				for _, a := range p.names.Addrs(text) {
+					addrs[a] = time.Time{}
 				}
 			}
 		}

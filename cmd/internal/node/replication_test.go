@@ -23,6 +23,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/device"
 	"martlet/internal/errs"
+	"martlet/internal/hosts"
 	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
@@ -37,7 +38,7 @@ func TestObjectsMeet(t *testing.T) {
 	fields := func(v string) backend.Header { return backend.Header{{Name: "X-Object-Meta-K", Value: v}} }
 	base := timestamp.Now().Add(-time.Hour)
 	f := newFleet(t, 5, 3, inMemory)
-	all := f.open(vfs.NewMem(), "reference", "reference")
+	all := f.open(vfs.NewMem(), "reference", "127.0.0.1:1")
 	names := []string{"x", "y"}
 	rapid.Check(t, func(rt *rapid.T) {
 		defer f.forget(slices.Concat(f.nodes, []*small{all}), names) // one fleet serves all
@@ -315,6 +316,43 @@ func TestSelfIsNoPeer(t *testing.T) {
 	}
 	if s := f.state(confused, "o"); s.Kind != engine.Live {
 		t.Errorf("it dropped its own copy: %+v", s)
+	}
+}
+
+// Rings may have host names in the place of addresses: a node finds its own devices
+// under them, and brings the others what they lack.
+func TestHostNames(t *testing.T) {
+	f := newFleet(t, 4, 3, onDisk)
+	for _, d := range f.data.Devices {
+		d.IP = "localhost"
+	}
+	f.ring = f.ringOf(0, 1, 2)
+	f.names = hosts.NewNames(hosts.System)
+	for i, old := range f.nodes {
+		n := f.open(vfs.OS, old.address, old.address)
+		old.serve(n.serving()) // the ring's address leads to it
+		f.nodes[i] = n
+	}
+	primary, handoff := f.nodes[0], f.nodes[3]
+	f.write(primary, "PUT", "o", timestamp.Now(), nil, "body", false)
+	f.write(handoff, "PUT", "p", timestamp.Now(), nil, "body", false)
+
+	// Before its name is known, none of them is what the ring says: nothing is lost.
+	if c := f.pass(primary, handoff); c.Failed == 0 || c.Dropped != 0 {
+		t.Errorf("names that are not known: %+v", c)
+	}
+	if err := f.names.Learn(t.Context(), slices.Values([]string{"localhost"})); err != nil {
+		t.Fatal(err)
+	}
+	if c := f.pass(primary, handoff); c.Failed != 0 || c.Dropped != 1 {
+		t.Errorf("%+v, want no failure and the handoff's copy dropped", c)
+	}
+	for i, n := range f.nodes {
+		for _, object := range []string{"o", "p"} {
+			if s := f.state(n, object); s.Kind == engine.Live != (i < 3) {
+				t.Errorf("node %d has of %s %+v", i, object, s)
+			}
+		}
 	}
 }
 

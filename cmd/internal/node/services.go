@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"net/netip"
 	"time"
 
 	"martlet/account"
@@ -11,6 +13,7 @@ import (
 	"martlet/internal/dbserver"
 	"martlet/internal/device"
 	"martlet/internal/direct"
+	"martlet/internal/hosts"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/object"
@@ -26,6 +29,9 @@ import (
 // objectMemory bounds the buffers of all requests for objects on a node, in bytes.
 const objectMemory = 128 << 20
 
+// lookupTimeout bounds how long all host names of the rings are looked up.
+const lookupTimeout = 10 * time.Second
+
 // sweepEvery is how often what writers have left behind is looked for.
 const sweepEvery = time.Hour
 
@@ -37,6 +43,7 @@ type parts struct {
 	devices  *device.Set
 	hasher   name.Hasher
 	rings    rings
+	names    *hosts.Names   // that rings have in the place of addresses
 	client   *direct.Client // to other nodes, over the storage network
 
 	replication *replication  // nil where it is switched off
@@ -55,7 +62,19 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 	if p.rings, err = openRings(c.Rings.Folder, p.policies); err != nil {
 		return err
 	}
-	s.reload(p.rings, c.Rings.CheckEvery.D())
+	p.names = hosts.NewNames(o.Lookup)
+	if o.Lookup == nil {
+		p.names = hosts.NewNames(hosts.System)
+	}
+	learn := func(ctx context.Context) error {
+		ctx, stop := context.WithTimeout(ctx, lookupTimeout)
+		defer stop()
+		return p.names.Learn(ctx, p.rings.hosts)
+	}
+	if err := learn(context.Background()); err != nil {
+		o.Log.LogAttrs(context.Background(), slog.LevelWarn, "host names in the rings that are not known", slog.Any("err", err)) // it is tried again
+	}
+	s.reload(p.rings, c.Rings.CheckEvery.D(), learn)
 	if p.devices, err = s.devices(c, p.hasher, o); err != nil {
 		return err
 	}
@@ -72,6 +91,15 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 		}
 	}
 	return s.admin(c.Admin, o.Gatherer, s.operations)
+}
+
+// self is the node's own address of some kind, as rings have it.
+func (p parts) self(address string, port int) hosts.Self {
+	ip, err := netip.ParseAddr(address)
+	if err != nil { // the configuration has been checked
+		return hosts.Self{}
+	}
+	return hosts.At(netip.AddrPortFrom(ip, uint16(port)), p.names)
 }
 
 // databases is what the account and the container server have in common.
@@ -98,7 +126,7 @@ func (s *Storage) openAccount(p parts) error {
 			return err
 		}
 	}
-	s.compare("account", p.rings.account.Ring(), at(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
+	s.compare("account", p.rings.account.Ring(), p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, server}})
 }
 
@@ -123,7 +151,7 @@ func (s *Storage) openContainer(p parts) error {
 	if p.c.Stats.Enabled {
 		s.every("stats", p.c.Stats.Interval.D(), stats.New(server, p.accountPlace, p.client, p.c.Server.NodeTimeout.D()).Pass)
 	}
-	s.compare("container", p.rings.container.Ring(), at(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
+	s.compare("container", p.rings.container.Ring(), p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, server}})
 }
 
@@ -172,7 +200,7 @@ func (s *Storage) openObject(p parts) error {
 		return errors.Join(all...)
 	})
 	for i, source := range p.rings.objects {
-		s.compare("object"+i.Suffix(), source.Ring(), at(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
+		s.compare("object"+i.Suffix(), source.Ring(), p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	}
 	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, server}})
 }
