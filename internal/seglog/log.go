@@ -89,6 +89,9 @@ type ticket struct {
 // ErrClosed is wrapped by errors of a log that was closed.
 var ErrClosed = errors.New("log is closed")
 
+// ID is the identity of the log: random, and of no meaning before its first record.
+func (l *Log) ID() ID { return l.id }
+
 // Open opens the log in a folder, or makes one. What a crash has left at its end is
 // cut; damage, of which Scan tells, is not its concern. The error is of the kind of
 // what the file system said, or errs.Corrupt if a segment is of another log.
@@ -198,17 +201,85 @@ func (l *Log) cut(s *segment) error {
 // log then, as far as anybody who asks it can see.
 func (l *Log) Append(r *Record, apply func(Position)) (Position, error) {
 	const op errs.Op = "seglog.append"
-	if r.Kind > MaxKind || len(r.Head) > MaxHead || len(r.Body) > MaxBody {
-		return Position{}, errs.E(op, errs.Invalid, fmt.Errorf("kind %d, head of %d bytes, body of %d", r.Kind, len(r.Head), len(r.Body)))
-	}
-	t := &ticket{front: r.seal(), body: r.Body, size: Size(len(r.Head), len(r.Body)), urgent: r.Urgent, apply: apply}
-	if t.size > (l.cfg.SegmentSize-firstRecord)/4 {
-		return Position{}, errs.E(op, errs.Invalid, fmt.Errorf("a record of %d bytes is too large for segments of %d", t.size, l.cfg.SegmentSize))
+	t, err := l.ticket(op, r, apply)
+	if err != nil {
+		return Position{}, err
 	}
 	if err := l.do(t); err != nil {
 		return Position{}, errs.E(op, errs.Subject(l.dir.path), kindOf(err), err)
 	}
 	return t.at, nil
+}
+
+// An Item is one of the records that are appended together.
+type Item struct {
+	Record Record
+	Apply  func(Position) // as in Append; nil for none
+}
+
+// AppendAll appends records in their order, with nobody else's between them unless
+// they are more than one batch takes; it shares syncs as if each were appended by
+// somebody of his own. It returns when the last of them is on stable storage, or
+// the first error there is: then some of them may be in the log, and Apply has been
+// called for exactly those. It is what Append says otherwise.
+func (l *Log) AppendAll(items []Item) error {
+	const op errs.Op = "seglog.append"
+	tickets := make([]*ticket, len(items))
+	for i := range items {
+		t, err := l.ticket(op, &items[i].Record, items[i].Apply)
+		if err != nil {
+			return err
+		}
+		tickets[i] = t
+	}
+	if err := l.doAll(tickets); err != nil {
+		return errs.E(op, errs.Subject(l.dir.path), kindOf(err), err)
+	}
+	return nil
+}
+
+// ticket checks a record and makes what stands for it.
+func (l *Log) ticket(op errs.Op, r *Record, apply func(Position)) (*ticket, error) {
+	if r.Kind > MaxKind || len(r.Head) > MaxHead || len(r.Body) > MaxBody {
+		return nil, errs.E(op, errs.Invalid, fmt.Errorf("kind %d, head of %d bytes, body of %d", r.Kind, len(r.Head), len(r.Body)))
+	}
+	size := Size(len(r.Head), len(r.Body))
+	if size > (l.cfg.SegmentSize-firstRecord)/4 {
+		return nil, errs.E(op, errs.Invalid, fmt.Errorf("a record of %d bytes is too large for segments of %d", size, l.cfg.SegmentSize))
+	}
+	return &ticket{front: r.seal(), body: r.Body, size: size, urgent: r.Urgent, apply: apply}, nil
+}
+
+// doAll has tickets written.
+func (l *Log) doAll(tickets []*ticket) error {
+	if len(tickets) == 0 {
+		return nil
+	}
+	for _, t := range tickets {
+		t.turn = make(chan bool, 1)
+	}
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return errs.E(errs.Unavailable, ErrClosed)
+	}
+	l.waiting = append(l.waiting, tickets...)
+	if lead := !l.writing; lead {
+		l.lead(nil)
+	} else {
+		l.mu.Unlock()
+	}
+	var first error
+	for _, t := range tickets {
+		if mine := <-t.turn; mine {
+			l.mu.Lock()
+			l.lead(nil)
+		}
+		if first == nil {
+			first = t.err
+		}
+	}
+	return first
 }
 
 // do has a ticket written: by somebody who writes already, or by the caller.
@@ -227,6 +298,14 @@ func (l *Log) do(t *ticket) error {
 		}
 		l.mu.Lock()
 	}
+	l.lead(t)
+	return t.err
+}
+
+// lead writes one batch, which begins with the ticket that has waited longest, and
+// wakes all whose tickets are in it but the caller's own. It needs mu, and gives it
+// back.
+func (l *Log) lead(own *ticket) {
 	l.writing = true
 	batch := l.take()
 	l.mu.Unlock()
@@ -238,14 +317,13 @@ func (l *Log) do(t *ticket) error {
 	}
 	l.mu.Unlock()
 	for _, other := range batch {
-		if other != t && other.turn != nil {
+		if other != own && other.turn != nil {
 			close(other.turn)
 		}
 	}
 	if fault != nil && l.cfg.Fault != nil {
 		l.cfg.Fault(fault.segment, fault.end, fault.err)
 	}
-	return t.err
 }
 
 // maxRecords is how many records one batch has at most: what one call can write.

@@ -41,6 +41,53 @@ func (l *Log) Read(at Position, size int64, buf []byte) (r Record, into []byte, 
 	return r, buf, nil
 }
 
+// frontGuess is how many bytes of a record are read for its head: nearly all heads
+// are shorter.
+const frontGuess = 1024
+
+// Head is Read without the body, which is not looked at: only its length is returned.
+// It is one read of the file for all but very long heads.
+func (l *Log) Head(at Position, size int64, buf []byte) (r Record, body int64, into []byte, err error) {
+	const op errs.Op = "seglog.head"
+	fail := func(kind errs.Kind, err error) (Record, int64, []byte, error) {
+		return Record{}, 0, buf, errs.E(op, errs.Subject(at.String()), kind, err)
+	}
+	s, end := l.segment(at.Segment)
+	if s == nil {
+		return fail(errs.NotFound, errors.New("there is no such segment"))
+	}
+	if at.Offset < firstRecord || size < fixedSize || size > Size(MaxHead, MaxBody) || at.Offset+size > end {
+		return fail(errs.Corrupt, fmt.Errorf("%d bytes are not in a segment of %d", size, end))
+	}
+	for want := min(size, frontGuess); ; {
+		if int64(cap(buf)) < want {
+			buf = make([]byte, want)
+		}
+		buf = buf[:want]
+		if n, err := s.file.ReadAt(buf, at.Offset); err != nil && (err != io.EOF || int64(n) < want) {
+			if errors.Is(err, fs.ErrClosed) {
+				return fail(errs.NotFound, err)
+			}
+			return fail(kindOf(err), err)
+		}
+		f, err := parseFixed(buf, at.Segment)
+		if err != nil {
+			return fail(errs.Corrupt, err)
+		}
+		if f.size() != size {
+			return fail(errs.Corrupt, recordError(fmt.Sprintf("it has %d bytes, not %d", f.size(), size)))
+		}
+		if f.before() > want {
+			want = f.before()
+			continue
+		}
+		if checksum(buf[fixedSize:f.before()]) != f.content {
+			return fail(errs.Corrupt, recordError("the checksum of its head does not fit"))
+		}
+		return Record{Kind: f.kind, Key: f.key, Head: buf[fixedSize : fixedSize+f.head]}, f.body, buf, nil
+	}
+}
+
 // parse reads a whole record of a segment.
 func parse(b []byte, segment uint64) (r Record, err error) {
 	f, err := parseFixed(b, segment)

@@ -1,6 +1,7 @@
 package seglog
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -67,6 +68,25 @@ func (l *Log) Segments() []uint64 {
 	}
 	slices.Sort(numbers)
 	return numbers
+}
+
+// A Segment is one file of the log.
+type Segment struct {
+	Number uint64
+	Size   int64 // bytes, up to the end of the last record
+	Sealed bool  // nothing is appended to it any more
+}
+
+// Stat returns the segments that there are, in order.
+func (l *Log) Stat() []Segment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := make([]Segment, 0, len(l.segments))
+	for n, s := range l.segments {
+		list = append(list, Segment{n, s.end, s.sealed})
+	}
+	slices.SortFunc(list, func(a, b Segment) int { return cmp.Compare(a.Number, b.Number) })
+	return list
 }
 
 // segment returns a segment and where it ends now; nil if there is none.
