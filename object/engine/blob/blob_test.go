@@ -141,7 +141,7 @@ func roundTrip(t *testing.T, fs vfs.FS, dir string, n int64, text int, size int6
 		t.Errorf("%d bytes differ from the %d written", len(all), n)
 	}
 	length, err := f.Size()
-	if want := PageSize + n + layoutOf(len(h.appendText(nil)), n).footer; err != nil || length != want {
+	if want := PageSize + n + layoutOf(len(h.AppendText(nil)), n).footer; err != nil || length != want {
 		t.Errorf("file has %d bytes, %v, want %d", length, err, want)
 	}
 }

@@ -114,8 +114,8 @@ func layoutOf(text int, length int64) layout {
 	return l
 }
 
-// appendText appends the text of a header.
-func (h *Header) appendText(b []byte) []byte {
+// AppendText appends the text of a header, as the package's comment describes it.
+func (h *Header) AppendText(b []byte) []byte {
 	for _, s := range []string{h.Name.Account, h.Name.Container, h.Name.Object, h.ContentType} {
 		b = appendString(b, s)
 	}
@@ -177,8 +177,9 @@ func (c *cutter) fields() backend.Header {
 	return h
 }
 
-// parseText fills in what the text says.
-func (h *Header) parseText(text []byte) error {
+// ParseText fills in what a text says that AppendText wrote. The error wraps
+// ErrCorrupt.
+func (h *Header) ParseText(text []byte) error {
 	c := cutter{s: string(text)}
 	h.Name = name.Path{Account: c.text(), Container: c.text(), Object: c.text()}
 	h.ContentType = c.text()

@@ -217,7 +217,7 @@ func (w *Writer) Seal(h Header) error {
 	}
 	w.sums.finish()
 	h.Length, h.CRC = w.sums.length, w.sums.whole
-	text := h.appendText(make([]byte, 0, 512))
+	text := h.AppendText(make([]byte, 0, 512))
 	if len(text) > MaxText {
 		w.err = fmt.Errorf("%w: %d bytes of text", ErrTooMuch, len(text))
 		return w.err
@@ -318,7 +318,7 @@ func (w *Writer) release() error {
 // whole and on stable storage when Put returns it without an error, and has no
 // name.
 func Put(fs vfs.FS, dir string, h Header) (vfs.File, error) {
-	text := h.appendText(make([]byte, 0, 512))
+	text := h.AppendText(make([]byte, 0, 512))
 	if len(text) > MaxText {
 		return nil, fmt.Errorf("%w: %d bytes of text", ErrTooMuch, len(text))
 	}
