@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 
 	"martlet/internal/errs"
 )
@@ -86,6 +87,32 @@ func (l *Log) Head(at Position, size int64, buf []byte) (r Record, body int64, i
 		}
 		return Record{Kind: f.kind, Key: f.key, Head: buf[fixedSize : fixedSize+f.head]}, f.body, buf, nil
 	}
+}
+
+// Forget has what is in memory of a segment dropped, so that it is read from the disk.
+func (l *Log) Forget(n uint64) {
+	s, _ := l.segment(n)
+	if s == nil {
+		return
+	}
+	if err := s.file.DropCache(0, 0); err != nil {
+		l.cfg.Log.Debug("page cache was not dropped", slog.Any("err", err)) // it is advice
+	}
+}
+
+// Raw returns the bytes of a record as they are, damaged or not, for who wants to look
+// at them: fewer than size where the disk gives no more.
+func (l *Log) Raw(at Position, size int64) ([]byte, error) {
+	s, end := l.segment(at.Segment)
+	if s == nil || at.Offset < 0 || size < 0 || size > Size(MaxHead, MaxBody) {
+		return nil, errs.E(errs.Op("seglog.raw"), errs.Subject(at.String()), errs.NotFound, "there is no such place")
+	}
+	b := make([]byte, max(0, min(size, end-at.Offset)))
+	n, err := s.file.ReadAt(b, at.Offset)
+	if err == io.EOF {
+		err = nil
+	}
+	return b[:n], err
 }
 
 // parse reads a whole record of a segment.

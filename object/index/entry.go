@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 
+	"martlet/internal/seglog"
 	"martlet/internal/timestamp"
 )
 
@@ -28,6 +29,11 @@ type Place struct {
 	Segment uint64
 	Offset  int64 // not negative
 	Size    int64 // bytes of the record, not negative
+}
+
+// Position is where the record begins.
+func (p Place) Position() seglog.Position {
+	return seglog.Position{Segment: p.Segment, Offset: p.Offset}
 }
 
 // IsZero reports whether there is no such record.
