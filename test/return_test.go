@@ -13,28 +13,76 @@ import (
 	"time"
 
 	"martlet/internal/name"
+	"martlet/internal/vfs"
+	"martlet/object/engine"
 	"martlet/ring"
 )
 
 // held returns what the cluster's devices hold of a kind ("objects", "accounts",
-// "containers"): for each hash the devices, as "storageN/dM", with the files'
-// endings where a kind has several.
+// "containers"): for each hash the devices, as "storageN/dM".
 func (c *cluster) held(t *testing.T, kind string) map[name.Hash][]string {
 	t.Helper()
-	file := regexp.MustCompile(`/storage(\d+)/(d\d+)/` + kind + `/.*?([0-9a-f]{32})\.(data|meta|db)$`)
 	all := map[name.Hash][]string{}
+	if kind == "objects" {
+		var devices []string
+		for n := 1; n <= c.nodes; n++ {
+			of, err := filepath.Glob(fmt.Sprintf("%s/storage%d/d*", c.dir, n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			devices = append(devices, of...)
+		}
+		for _, folder := range devices {
+			device := filepath.Base(filepath.Dir(folder)) + "/" + filepath.Base(folder)
+			for _, h := range objectsOn(t, folder) {
+				all[h] = append(all[h], device)
+			}
+		}
+		return all
+	}
+	file := regexp.MustCompile(`/(storage\d+/d\d+)/` + kind + `/.*?([0-9a-f]{32})\.db$`)
 	for _, path := range c.files(t) {
 		m := file.FindStringSubmatch(filepath.ToSlash(path))
 		if m == nil {
 			continue
 		}
-		h, err := name.ParseHash(m[3])
+		h, err := name.ParseHash(m[2])
 		if err != nil {
 			t.Fatal(err)
 		}
-		all[h] = append(all[h], fmt.Sprintf("storage%s/%s.%s", m[1], m[2], m[4]))
+		all[h] = append(all[h], m[1])
 	}
 	return all
+}
+
+// objectsOn returns the names that a device holds. A process has it in use, and may remove
+// files while they are being opened.
+func objectsOn(t *testing.T, folder string) (list []name.Hash) {
+	t.Helper()
+	last := name.Hash{}
+	for i := range last {
+		last[i] = 0xff
+	}
+	var err error
+	for range 5 {
+		cfg := engine.Defaults()
+		cfg.FS = vfs.ReadOnly(vfs.OS)
+		e := engine.New(folder, cfg)
+		list, err = nil, nil
+		var entry engine.Entry
+		for entry, err = range e.Walk(t.Context(), 0, name.Hash{}, last) {
+			if err != nil {
+				break
+			}
+			list = append(list, entry.Hash)
+		}
+		_ = e.Close() // it has nothing to write
+		if err == nil {
+			return list
+		}
+	}
+	t.Fatal(err)
+	return nil
 }
 
 // displaced compares what devices hold with what the ring says, node by node, and
@@ -53,14 +101,7 @@ func (c *cluster) displaced(t *testing.T, kind, ringFile string) error {
 			want = append(want, "storage"+d.IP[strings.LastIndex(d.IP, ".")+1:]+"/"+d.Name)
 		}
 		slices.Sort(want)
-		var got []string
-		for _, f := range at {
-			device, ending, _ := strings.Cut(f, ".")
-			if ending != "meta" {
-				got = append(got, device)
-			}
-		}
-		slices.Sort(got)
+		got := slices.Sorted(slices.Values(at))
 		if !slices.Equal(got, want) {
 			wrong = append(wrong, fmt.Sprintf("%s is on %v, not %v", h, got, want))
 		}

@@ -19,8 +19,8 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
-	"martlet/object/durable"
 	"martlet/object/engine/blob"
+	"martlet/object/index"
 )
 
 var (
@@ -39,7 +39,7 @@ func ts(n int64) timestamp.T {
 
 func newEngine(fs vfs.FS, root string) *Engine {
 	cfg := Defaults()
-	cfg.FS, cfg.Buffers = fs, testBufs
+	cfg.FS, cfg.Buffers, cfg.SegmentSize, cfg.Depth = fs, testBufs, 1<<20, 12
 	return New(root, cfg)
 }
 
@@ -199,7 +199,7 @@ func leftovers(t testing.TB, fs vfs.FS, dir string) {
 		t.Fatal(err)
 	}
 	for _, entry := range list {
-		if strings.HasPrefix(entry.Name, ".") {
+		if strings.HasPrefix(entry.Name, ".") && !strings.HasPrefix(entry.Name, ".spare-") {
 			t.Errorf("%s was left in %s", entry.Name, dir)
 		}
 		if entry.Dir {
@@ -212,7 +212,7 @@ func TestReserve(t *testing.T) {
 	fs := vfs.NewMem()
 	fs.SetCapacity(10 << 20)
 	cfg := Defaults()
-	cfg.FS, cfg.Buffers, cfg.Reserve = fs, testBufs, 0.5
+	cfg.FS, cfg.Buffers, cfg.Reserve, cfg.SegmentSize, cfg.Depth = fs, testBufs, 0.5, 1<<16, 12
 	e := New("/", cfg)
 	if err := put(e, at(1), ts(1), make([]byte, 4<<20), "a", Terms{}); err != nil {
 		t.Fatalf("below the reserve: %v", err)
@@ -237,13 +237,23 @@ func TestErrorsOfTheDisk(t *testing.T) {
 	for no, want := range map[syscall.Errno]errs.Kind{
 		syscall.EIO: errs.BadDevice, syscall.EROFS: errs.BadDevice, syscall.ENOSPC: errs.NoSpace, syscall.EDQUOT: errs.NoSpace,
 	} {
+		failed := 0
 		for n, fired := 0, true; fired; n++ {
 			faulty := vfs.FailAt(vfs.NewMem(), n, vfs.FaultError(no))
 			e := newEngine(faulty, "/")
 			err := put(e, at(1), ts(1), []byte("x"), "a", Terms{})
-			if fired = faulty.Fired(); fired && !errs.Is(err, want) {
+			if fired = faulty.Fired(); fired && err != nil && !errs.Is(err, want) {
 				t.Errorf("%v at call %d: %v, want kind %v", no, n, err, want)
 			}
+			if _, body, getErr := get(e, at(1)); fired && err == nil && (getErr != nil || string(body) != "x") {
+				t.Errorf("%v at call %d was none of the write's, but it reads %q, %v", no, n, body, getErr)
+			}
+			if err != nil {
+				failed++
+			}
+		}
+		if failed < 15 {
+			t.Errorf("%v: only %d calls were the write's", no, failed)
 		}
 	}
 }
@@ -302,32 +312,36 @@ func TestWalk(t *testing.T) {
 	})
 }
 
+// Sweep removes the files that no record names, and nothing else.
 func TestSweep(t *testing.T) {
 	forEachFS(t, func(t *testing.T, fs vfs.FS, root string) {
 		e := newEngine(fs, root)
-		if err := put(e, at(1), ts(1), []byte("x"), "a", Terms{}); err != nil {
+		large := bytes.Repeat([]byte("x"), 300_000)
+		if err := put(e, at(1), ts(1), large, "x", Terms{}); err != nil {
 			t.Fatal(err)
 		}
-		dir := e.now().folder(at(1))
-		for _, left := range []string{durable.NewPrefix + at(1).Hash.String() + extData, vfs.TempPrefix + "0123"} {
+		dir := root + blobFolder + "/01"
+		orphan := fmt.Sprintf("%s/%s-0-%016x", dir, at(1).Hash, 77)
+		for _, left := range []string{orphan, dir + "/" + vfs.TempPrefix + "0123", dir + "/keep"} {
 			f, err := blob.Put(fs, dir, blob.Header{Kind: blob.Tombstone})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := errors.Join(fs.Link(f, dir+"/"+left), f.Close()); err != nil {
+			if err := errors.Join(fs.Link(f, left), f.Close()); err != nil {
 				t.Fatal(err)
 			}
 		}
 		e = newEngine(fs, root)
-		if err := put(e, at(1), ts(2), []byte("y"), "a", Terms{}); err != nil {
-			t.Fatalf("overwriting beside a leftover: %v", err)
-		}
 		if err := e.Sweep(ctx); err != nil {
 			t.Fatal(err)
 		}
 		leftovers(t, fs, root)
-		if _, got, err := get(e, at(1)); err != nil || string(got) != "y" {
-			t.Errorf("after the sweep: %q, %v", got, err)
+		list, err := fs.ReadDir(dir)
+		if err != nil || len(list) != 2 {
+			t.Errorf("there are %v, %v, want the object and what is not ours", list, err)
+		}
+		if _, got, err := get(e, at(1)); err != nil || !bytes.Equal(got, large) {
+			t.Errorf("after the sweep: %d bytes, %v", len(got), err)
 		}
 	})
 }
@@ -455,33 +469,61 @@ func flip(t *testing.T, fs vfs.FS, file string, off int64) {
 	}
 }
 
+// where returns the file and the offset at which a part of a name is, of the data's bytes
+// those that have a file of their own.
+func where(t testing.TB, e *Engine, l Location, p part) (string, int64) {
+	t.Helper()
+	d, err := e.now().open(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := d.get(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := [...]index.Place{entry.Data, entry.Meta, entry.Mark}[p]
+	if p == partData && entry.Blob {
+		h, err := d.head(l, p, place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.blobPath(l, h.File), 0
+	}
+	return fmt.Sprintf("%s/log/%016x.seg", d.root, place.Segment), place.Offset
+}
+
 func TestQuarantine(t *testing.T) {
-	data := bytes.Repeat([]byte("x"), 500_000)
 	for what, tt := range map[string]struct {
-		ext string
-		off int64
+		size int
+		part part
+		off  int64
 	}{
-		"first block":  {extData, blob.PageSize + 10},
-		"last block":   {extData, blob.PageSize + 499_999},
-		"text":         {extData, 200},
-		"fixed header": {extData, 40},
-		"metadata":     {extMeta, 200},
-		"times of it":  {extMeta, 70},
+		"first block":  {500_000, partData, blob.PageSize + 10},
+		"last block":   {500_000, partData, blob.PageSize + 499_999},
+		"text":         {500_000, partData, 200},
+		"fixed header": {500_000, partData, 40},
+		"body":         {50_000, partData, 49_000},
+		"head":         {50_000, partData, 130},
+		"record":       {50_000, partData, 40},
+		"metadata":     {50_000, partMeta, 120},
+		"times of it":  {500_000, partMeta, 70},
 	} {
 		t.Run(what, func(t *testing.T) {
 			forEachFS(t, func(t *testing.T, fs vfs.FS, root string) {
+				data := bytes.Repeat([]byte("x"), tt.size)
 				e := newEngine(fs, root)
 				l := at(7)
 				if err := errors.Join(put(e, l, ts(10), data, "one", Terms{}), post(e, l, 20, 20, "two", Terms{})); err != nil {
 					t.Fatal(err)
 				}
-				flip(t, fs, e.now().file(l, tt.ext), tt.off)
+				file, at := where(t, e, l, tt.part)
+				flip(t, fs, file, at+tt.off)
 				_, got, err := get(e, l)
 				if !errs.Is(err, errs.Corrupt) {
 					t.Fatalf("read %d bytes, %v, want Corrupt", len(got), err)
 				}
 				for range 2 { // remembered, and across a restart
-					if s, _, err := get(e, l); !errs.Is(err, errs.Corrupt) || s.Kind != Lost {
+					if s, _, err := get(e, l); !errs.Is(err, errs.Corrupt) || s.Kind != Lost || s.Name != path3(l) {
 						t.Fatalf("afterwards: %s, %v, want Corrupt", show(s), err)
 					}
 					e = newEngine(fs, root)
@@ -493,21 +535,24 @@ func TestQuarantine(t *testing.T) {
 				if err := post(e, l, 90, 0, "x", Terms{}); !errs.Is(err, errs.Corrupt) {
 					t.Errorf("update of a lost object: %v, want Corrupt", err)
 				}
-				if tt.ext == extData && what != "fixed header" {
+				if tt.part == partData {
 					if err := put(e, l, ts(9), data, "old", Terms{Merge: true}); !errs.Is(err, errs.Stale) {
 						t.Errorf("an older version from a peer: %v, want Stale", err)
 					}
 				}
 				// What a peer has repairs it.
-				if err := put(e, l, ts(10), data, "one", Terms{Merge: true}); tt.ext == extData && err != nil {
+				if err := put(e, l, ts(10), data, "one", Terms{Merge: true}); tt.part == partData && err != nil {
 					t.Fatalf("repair of the data: %v", err)
 				}
-				if err := post(e, l, 20, 20, "two", Terms{Merge: true}); tt.ext == extMeta && err != nil {
+				if err := post(e, l, 20, 20, "two", Terms{Merge: true}); tt.part == partMeta && err != nil {
 					t.Fatalf("repair of the metadata: %v", err)
 				}
-				s, got, err := get(e, l)
-				if err != nil || !bytes.Equal(got, data) || s.Meta.Get("X-Object-Meta-M") != "two" || s.ContentType != "type/two" {
-					t.Fatalf("after the repair: %s, %d bytes, %v", show(s), len(got), err)
+				for range 2 {
+					s, got, err := get(e, l)
+					if err != nil || !bytes.Equal(got, data) || s.Meta.Get("X-Object-Meta-M") != "two" || s.ContentType != "type/two" {
+						t.Fatalf("after the repair: %s, %d bytes, %v", show(s), len(got), err)
+					}
+					e = newEngine(fs, root)
 				}
 				leftovers(t, fs, root)
 			})
@@ -519,18 +564,24 @@ func TestQuarantine(t *testing.T) {
 func TestMisplacedFile(t *testing.T) {
 	fs := vfs.NewMem()
 	e := newEngine(fs, "/")
-	if err := put(e, at(1), ts(1), []byte("x"), "a", Terms{}); err != nil {
-		t.Fatal(err)
-	}
 	other := at(1)
 	other.Hash[15] = 1
-	if err := fs.Rename(e.now().file(at(1), extData), e.now().file(other, extData)); err != nil {
+	for _, l := range []Location{at(1), other} {
+		if err := put(e, l, ts(1), bytes.Repeat(l.Hash[:1], 300_000), "a", Terms{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	from, _ := where(t, e, at(1), partData)
+	to, _ := where(t, e, other, partData)
+	if err := fs.Rename(from, to); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := get(e, other); !errs.Is(err, errs.Corrupt) {
-		t.Errorf("read of a misplaced file: %v, want Corrupt", err)
+	for _, l := range []Location{at(1), other} {
+		if _, _, err := get(e, l); !errs.Is(err, errs.Corrupt) {
+			t.Errorf("read of a file that is misplaced or gone: %v, want Corrupt", err)
+		}
 	}
-	if list, err := fs.ReadDir(path.Join("/quarantined/objects")); err != nil || len(list) != 2 {
+	if list, err := fs.ReadDir(path.Join("/quarantined/objects")); err != nil || len(list) != 3 {
 		t.Errorf("quarantine has %v, %v", list, err)
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"iter"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 	"martlet/object/durable"
+	"martlet/object/engine/blob"
 )
 
 // An Engine is the store of one device. It is safe for concurrent use. A call
@@ -23,24 +25,119 @@ type Engine struct {
 
 	mu    sync.Mutex
 	disks map[string]*store // the latest of each disk that was attached; guarded by mu
+	disk  string            // which of them is; guarded by mu
 }
 
 func (e *Engine) now() *store { return e.current.Load() }
 
-// Follow is told what has become of the device: see device.Device.Follow. What was
-// known of its folders is forgotten. What is in doubt since a sync failed is so of
-// one disk, until that is mounted anew.
+// New returns the store in the folder of a device. It does nothing to the disk before it
+// is needed.
+func New(root string, cfg Config) *Engine {
+	if cfg.Buffers == nil {
+		cfg.Buffers = blob.NewBuffers(defaultBuffers)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{disks: map[string]*store{}}
+	e.replace(newStore(root, cfg, durable.New(cfg.FS), nil), "")
+	return e
+}
+
+// replace makes a store the one that is worked with. It needs mu, once there is one.
+func (e *Engine) replace(s *store, disk string) {
+	s.reopen = e.reopen
+	e.disk, e.disks[disk] = disk, s
+	e.current.Store(s)
+}
+
+// Follow is told what has become of the device: see device.Device.Follow. The store of
+// before is closed, and the new one opened when it is first needed. What is in doubt
+// since a sync failed is so of one disk, until that is mounted anew.
 func (e *Engine) Follow(c device.Change) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.now()
-	s := &store{cfg: now.cfg, root: now.root, began: time.Now(), locks: new([256]sync.Mutex), names: durable.New(c.FS)}
-	s.cfg.FS = c.FS
-	if old := e.disks[c.Disk]; old != nil && !c.Fresh {
-		s.locks, s.names = old.locks, old.names.Over(c.FS) // calls may be under way there
+	go now.close(toTheEnd, false) //nolint:errcheck // calls that fail say so
+	names, before := durable.New(c.FS), e.disks[c.Disk]
+	if before != nil && !c.Fresh {
+		names = before.names.Over(c.FS) // calls may be under way there
 	}
-	e.disks[c.Disk] = s
-	e.current.Store(s)
+	cfg := now.cfg
+	cfg.FS = c.FS
+	e.replace(newStore(now.root, cfg, names, before), c.Disk)
+}
+
+// reopen has a store whose index has failed replaced by another one over the same disk.
+func (e *Engine) reopen(s *store, rebuild bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.now() != s {
+		return
+	}
+	next := newStore(s.root, s.cfg, s.names, s)
+	next.fresh = rebuild
+	go s.close(toTheEnd, false) //nolint:errcheck // calls that fail say so
+	e.replace(next, e.disk)
+}
+
+// Close writes the index and closes what is open. Calls fail afterwards.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.now().close(toTheEnd, true)
+}
+
+// Keep writes the index now and then, as what is in memory grows, until ctx ends. Where
+// nobody does that writers do, and wait for it.
+func (e *Engine) Keep(ctx context.Context) error {
+	for {
+		s := e.now()
+		err := s.Keep(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // that is how it ends
+		case err == nil && e.now() != s:
+			continue // another disk is attached, or the same one anew
+		}
+		timer := time.NewTimer(keepAgain)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+	}
+}
+
+// keepAgain is how long Keep waits after a failure, or for a disk.
+const keepAgain = time.Second
+
+// Checkpoint writes the index: what was written before it was called need not be replayed
+// after a crash.
+func (e *Engine) Checkpoint(ctx context.Context) error {
+	s := e.now()
+	d, err := s.open(ctx)
+	if err == nil {
+		err = d.checkpoint(ctx)
+	}
+	return s.wrap("engine.checkpoint", Location{}, err)
+}
+
+// Compact gives the room back that dead records take: what is in force of segments that
+// are mostly dead is written again, and the segments are removed. Tombstones, and metadata
+// whose data never came, are forgotten where all they say is before the horizon. It is one
+// pass, and may run beside requests; pace holds it back. What it does is complete at
+// every moment: a crash, or an error, costs repeating some of it.
+func (e *Engine) Compact(ctx context.Context, horizon timestamp.T, pace Pace) error {
+	return e.now().Compact(ctx, horizon, pace)
+}
+
+// Scrub reads everything that is in force from the disk, and puts what is damaged into
+// quarantine. It is one pass; pace holds it back. Nil says that all was read, not that
+// all was whole: Config.Lost is told what was not.
+func (e *Engine) Scrub(ctx context.Context, pace Pace) error {
+	return e.now().Scrub(ctx, pace)
 }
 
 // Usage says how full the device is.
@@ -113,7 +210,7 @@ func (e *Engine) Quarantine(ctx context.Context, at Location, s State, why error
 
 // Policies returns the policies that have had an object here, in order.
 func (e *Engine) Policies() ([]policy.Index, error) {
-	return e.now().Policies()
+	return e.now().Policies(toTheEnd)
 }
 
 // Walk yields the names of a policy whose hashes are from `from` to `to`, both

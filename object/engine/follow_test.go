@@ -23,7 +23,8 @@ func TestFollowKeepsDoubt(t *testing.T) {
 	e := newEngine(vfs.Absent, "/d1")
 	e.Follow(device.Change{FS: mem, Disk: "first", Fresh: true})
 	l := at(1)
-	if err := del(e, l, 10, Terms{}); err != nil {
+	large := make([]byte, 300_000) // it has a file of its own
+	if err := put(e, l, ts(10), large, "a", Terms{}); err != nil {
 		t.Fatal(err)
 	}
 	before := e.now().names.Over(vfs.FailAt(mem, 0)) // of a call that is under way
@@ -44,53 +45,57 @@ func TestFollowKeepsDoubt(t *testing.T) {
 	} {
 		if step.change.FS != nil {
 			e.Follow(step.change)
-		} else if err := before.Sync(e.now().folder(l)); err == nil {
+		} else if err := before.Sync(e.now().blobDir(l)); err == nil {
 			t.Fatal("the sync did not fail")
 		}
 		stamp++
-		err := del(e, l, stamp, Terms{})
+		err := put(e, l, ts(stamp), large, "a", Terms{})
 		if (err == nil) != step.ok || err != nil && !errs.Is(err, errs.BadDevice) {
 			t.Errorf("%s: %v, want success: %v", step.what, err, step.ok)
 		}
 	}
 }
 
-// Who is told that something newer is there relies on it: a name that a killed
-// process did not come to sync is synced first.
+// Who is told that something newer is there relies on it, also where what is there was
+// left by a process that was killed at any moment.
 func TestStaleIsDurable(t *testing.T) {
 	for what, write := range map[string]func(e *Engine) error{
 		"tombstone": func(e *Engine) error { return del(e, at(1), 10, Terms{}) },
 		"data":      func(e *Engine) error { return put(e, at(1), ts(10), []byte("x"), "a", Terms{}) },
+		"large":     func(e *Engine) error { return put(e, at(1), ts(10), make([]byte, 300_000), "a", Terms{}) },
 		"metadata":  func(e *Engine) error { return post(e, at(1), 10, 0, "b", Terms{Merge: true}) },
 	} {
-		mem := vfs.NewMem()
-		if err := errors.Join(mem.Mkdir("/d1"), mem.SyncDir("/")); err != nil {
-			t.Fatal(err)
-		}
-		if err := put(newEngine(mem, "/d1"), at(1), ts(1), []byte("old"), "a", Terms{}); err != nil {
-			t.Fatal(err)
-		}
-		killed := newEngine(unsynced{mem}, "/d1")
-		if err := write(killed); err != nil {
-			t.Fatal(err)
-		}
-		if err := write(newEngine(mem, "/d1")); !errs.Is(err, errs.Stale) {
-			t.Fatalf("%s: written again: %v, want stale", what, err)
-		}
-		for seed := range uint64(30) {
-			s, err := newEngine(mem.AfterCrash(seed), "/d1").Stat(ctx, at(1))
-			if err != nil || s.Newest() != ts(10) {
-				t.Fatalf("%s, seed %d: after a crash there is %s, %v", what, seed, show(s), err)
+		stale := 0
+		for n, fired := 0, true; fired; n++ {
+			mem := vfs.NewMem()
+			if err := errors.Join(mem.Mkdir("/d1"), mem.SyncDir("/")); err != nil {
+				t.Fatal(err)
 			}
+			if err := put(newEngine(mem, "/d1"), at(1), ts(1), []byte("old"), "a", Terms{}); err != nil {
+				t.Fatal(err)
+			}
+			killed := vfs.FailAt(mem, n, vfs.FaultForever())
+			_ = write(newEngine(killed, "/d1")) // it may have come to its end or not
+			fired = killed.Fired()
+			err := write(newEngine(mem, "/d1"))
+			if err != nil && !errs.Is(err, errs.Stale) {
+				t.Fatalf("%s, killed at call %d: written again: %v", what, n, err)
+			}
+			if err != nil {
+				stale++
+			}
+			for seed := range uint64(30) {
+				s, err := newEngine(mem.AfterCrash(seed), "/d1").Stat(ctx, at(1))
+				if err != nil || s.Newest() != ts(10) {
+					t.Fatalf("%s, killed at call %d, seed %d: after a crash there is %s, %v", what, n, seed, show(s), err)
+				}
+			}
+		}
+		if stale == 0 {
+			t.Errorf("%s: nothing was left by any that was killed", what)
 		}
 	}
 }
-
-// unsynced is a file system whose directories are never synced, as with a process
-// that is killed before it does.
-type unsynced struct{ vfs.FS }
-
-func (unsynced) SyncDir(string) error { return nil }
 
 // An engine that is pinned stays with the disk that was attached, and fails when
 // that is detached.
@@ -100,7 +105,7 @@ func TestPinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := New(folder, Config{FS: root})
+	e := newEngine(root, folder)
 	pinned := e.Pinned()
 	if err := del(pinned, at(1), 10, Terms{}); err != nil {
 		t.Fatal(err)

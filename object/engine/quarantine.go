@@ -4,120 +4,168 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"math/rand/v2"
 	"path"
 
 	"martlet/internal/errs"
+	"martlet/internal/name"
 	"martlet/internal/timestamp"
 	"martlet/object/engine/blob"
+	"martlet/object/engine/record"
+	"martlet/object/index"
 )
 
 // Quarantine is Engine.Quarantine.
-func (e *store) Quarantine(ctx context.Context, at Location, s State, why error) error {
+func (s *store) Quarantine(ctx context.Context, at Location, state State, why error) error {
 	const op errs.Op = "engine.quarantine"
-	if err := ctx.Err(); err != nil {
-		return errs.E(op, errs.Aborted, err)
-	}
-	h := blob.Header{Kind: blob.Data, Hash: at.Hash, Time: s.Time, MD5: s.MD5, Length: s.Length, CRC: s.CRC, Name: s.Name}
-	return e.wrap(op, at, e.quarantine(at, &damaged{extData, h, why}))
-}
-
-// quarantine isolates a damaged file that was met without holding the lock.
-func (e *store) quarantine(at Location, bad *damaged) error {
-	defer e.lock(at.Hash).Unlock()
-	now, err := e.header(at, bad.ext)
-	var same *damaged
-	switch {
-	case errors.As(err, &same):
-		bad.header = same.header
-	case err != nil:
-		return err
-	case now.Kind != bad.header.Kind, now.Time != bad.header.Time, now.MD5 != bad.header.MD5, now.CRC != bad.header.CRC:
-		return nil // something else is there now
-	}
-	return e.isolate(at, bad)
-}
-
-// isolate moves a damaged file away. The mark that it was lost is durable before
-// the file leaves its name, so that no crash makes a lost object an absent one.
-// The caller holds the lock.
-func (e *store) isolate(at Location, bad *damaged) error {
-	e.cfg.Log.Error("damaged file goes to quarantine", "device", e.root, "object", at.String(), "part", bad.ext, "err", bad.err)
-	into, err := e.quarantineDir(at)
+	d, err := s.openFor(ctx, op, at)
 	if err != nil {
 		return err
 	}
-	newest := timestamp.Max(bad.header.Time, timestamp.Max(bad.header.MetaTime, bad.header.ContentTypeTime))
-	to := fmt.Sprintf("%s/%s.%s.%08x%s", into, at.Hash, newest, rand.Uint32(), bad.ext)
-	if err := e.writeReason(to+".reason", bad); err != nil {
+	defer d.lock(at.Hash).Unlock()
+	e, p, err := d.loadLocked(at)
+	if err != nil {
+		return s.wrap(op, at, err)
+	}
+	if e.Kind != index.Data && e.Kind != index.Tombstone || p.data.Time != state.Time || p.data.MD5 != state.MD5 || p.data.CRC != state.CRC {
+		return nil // something else is there now
+	}
+	bad := &damaged{part: partData, place: e.Data, err: why}
+	if e.Blob {
+		h, err := d.head(at, partData, e.Data)
+		if err != nil {
+			return s.wrap(op, at, err)
+		}
+		bad.file = h.File
+	}
+	return s.wrap(op, at, d.isolate(at, &e, bad))
+}
+
+// quarantine isolates what was found damaged without holding the lock, if it is still
+// what is in force.
+func (d *disk) quarantine(at Location, bad *damaged) error {
+	defer d.lock(at.Hash).Unlock()
+	e, err := d.get(at)
+	if err != nil {
 		return err
 	}
-	if bad.ext == extData {
-		err = e.isolateData(at, bad, to)
-	} else {
-		err = e.isolateSmall(at, bad, to)
+	same := false
+	switch bad.part {
+	case partData:
+		same = e.Data == bad.place
+		if e.Blob && bad.file != 0 && !same { // its record may have moved
+			h, err := d.head(at, partData, e.Data)
+			if err != nil {
+				return err
+			}
+			same, bad.place = h.File == bad.file, e.Data
+		}
+	case partMeta:
+		same = e.Meta == bad.place
+	case partMark:
+		same = e.Mark == bad.place
+	}
+	if !same {
+		return nil
+	}
+	return d.isolate(at, &e, bad)
+}
+
+// isolate keeps what is damaged aside, and has the name say that it is lost. The record of
+// that is durable before a file leaves its name, so that no crash makes a lost object an
+// absent one. The caller holds the lock, and e is what the index says.
+func (d *disk) isolate(at Location, e *index.Entry, bad *damaged) error {
+	d.cfg.Log.Error("damaged data goes to quarantine", slog.String("device", d.root),
+		slog.String("object", at.String()), slog.String("part", bad.part.String()), slog.Any("err", bad.err))
+	h := record.Head{Kind: record.Quarantine, Policy: at.Policy, Lost: record.LostData, Reason: bad.err.Error()}
+	if bad.part == partMeta {
+		h.Lost = record.LostMeta
+	}
+	if e.Kind == index.Lost {
+		h.Lost |= record.LostData
+	}
+	if e.MetaLost {
+		h.Lost |= record.LostMeta
+	}
+	h.Object = blob.Header{Time: e.Times.Data, ContentTypeTime: e.Times.ContentType, MetaTime: e.Times.Meta}
+	h.Object.Name = d.nameOf(at, e)
+	into, err := d.keepAside(at, e, bad, &h)
+	if err != nil {
+		return err
+	}
+	h.Alone = alone(e, &h)
+	if err := d.append(at, e, &h, nil, true); err != nil {
+		return err
+	}
+	if bad.file != 0 {
+		err = d.moveAside(at, bad, into)
+	}
+	if d.cfg.Lost != nil {
+		d.cfg.Lost(at)
 	}
 	return err
 }
 
-// isolateData marks the data as lost and moves its file.
-func (e *store) isolateData(at Location, bad *damaged, to string) error {
-	old, err := e.header(at, extLost)
-	var worse *damaged
-	if err != nil && !errors.As(err, &worse) {
-		return err
+// nameOf returns the name that any record in force still says, as far as one can be read.
+func (d *disk) nameOf(at Location, e *index.Entry) name.Path {
+	for _, from := range [...]struct {
+		part  part
+		place index.Place
+	}{{partData, e.Data}, {partMeta, e.Meta}, {partMark, e.Mark}} {
+		if from.place.IsZero() {
+			continue
+		}
+		if h, err := d.head(at, from.part, from.place); err == nil {
+			return h.Object.Name
+		}
 	}
-	mark := blob.Header{Kind: blob.Lost, Hash: at.Hash, Time: timestamp.Max(bad.header.Time, old.Time), Name: bad.header.Name}
-	if err := e.mark(at, extLost, old.Kind != 0 || worse != nil, mark); err != nil {
-		return err
-	}
-	if err := e.cfg.FS.Rename(e.file(at, bad.ext), to); err != nil {
-		return err
-	}
-	return errors.Join(e.names.Sync(path.Dir(to)), e.names.Sync(e.folder(at)))
+	return name.Path{}
 }
 
-// isolateSmall copies a file that has no data and puts a mark in its place.
-func (e *store) isolateSmall(at Location, bad *damaged, to string) error {
-	if err := e.copySmall(e.file(at, bad.ext), to); err != nil {
-		return err
+// keepAside writes into the quarantine why something is there, and what can be read of a
+// damaged record. It returns the path that the damaged data has there, or will have.
+func (d *disk) keepAside(at Location, e *index.Entry, bad *damaged, h *record.Head) (string, error) {
+	top := d.root + "/quarantined"
+	dir := top + "/objects" + at.Policy.Suffix()
+	if err := d.names.FolderOnce(top, d.root); err != nil {
+		return "", err
 	}
-	h := bad.header
-	return e.mark(at, bad.ext, true, blob.Header{
-		Kind: blob.Lost, Hash: at.Hash, Name: h.Name,
-		Time: h.Time, MetaTime: h.MetaTime, ContentTypeTime: h.ContentTypeTime,
-	})
+	if err := d.names.FolderOnce(dir, top); err != nil {
+		return "", err
+	}
+	newest := timestamp.Max(e.Times.Data, timestamp.Max(e.Times.ContentType, e.Times.Meta))
+	to := fmt.Sprintf("%s/%s.%s.%08x.%s", dir, at.Hash, newest, rand.Uint32(), bad.part)
+	text := fmt.Sprintf("reason: %v\nname: %s\ntime: %s\nrecord: %s, %d bytes\n",
+		bad.err, h.Object.Name.Quoted(), newest, bad.place.Position(), bad.place.Size)
+	if err := d.writeFile(to+".reason", []byte(text)); err != nil {
+		return "", err
+	}
+	if bad.file != 0 {
+		return to, nil
+	}
+	raw, err := d.log.Raw(bad.place.Position(), bad.place.Size)
+	if err != nil || len(raw) == 0 {
+		return to, nil //nolint:nilerr // the reason says where it was
+	}
+	return to, d.writeFile(to, raw)
 }
 
-func (e *store) mark(at Location, ext string, taken bool, h blob.Header) error {
-	f, link, err := e.put(at, h)
+// moveAside moves a damaged file into the quarantine.
+func (d *disk) moveAside(at Location, bad *damaged, to string) error {
+	err := d.cfg.FS.Rename(d.blobPath(at, bad.file), to)
+	if notThere(err) {
+		return nil // that is what was wrong with it
+	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(e.place(at, ext, taken, link), f.Close())
-}
-
-// quarantineDir makes the directory for damaged files, durably.
-func (e *store) quarantineDir(at Location) (string, error) {
-	top := e.root + "/quarantined"
-	dir := top + "/objects" + at.Policy.Suffix()
-	if err := e.names.Folder(top, e.root); err != nil {
-		return "", err
-	}
-	return dir, e.names.Folder(dir, top)
-}
-
-// writeReason keeps beside a damaged file what is wrong with it.
-func (e *store) writeReason(file string, bad *damaged) error {
-	text := fmt.Sprintf("reason: %v\nname: %s\ntime: %s\n", bad.err, bad.header.Name.Quoted(), bad.header.Time)
-	return e.writeFile(file, []byte(text))
+	return errors.Join(d.names.Sync(path.Dir(to)), d.names.Sync(d.blobDir(at)))
 }
 
 // writeFile makes a small file durable.
-func (e *store) writeFile(file string, content []byte) error {
-	dir := path.Dir(file)
-	f, err := e.cfg.FS.CreateUnnamed(dir)
+func (d *disk) writeFile(file string, content []byte) error {
+	f, err := d.cfg.FS.CreateUnnamed(path.Dir(file))
 	if err != nil {
 		return err
 	}
@@ -125,35 +173,10 @@ func (e *store) writeFile(file string, content []byte) error {
 		err = f.Sync()
 	}
 	if err == nil {
-		err = e.cfg.FS.Link(f, file)
+		err = d.cfg.FS.Link(f, file)
 	}
 	if err == nil {
-		err = e.names.Sync(dir)
+		err = d.names.Sync(path.Dir(file))
 	}
 	return errors.Join(err, f.Close())
-}
-
-// copySmall copies the front of a file, which is all of one without data.
-func (e *store) copySmall(from, to string) error {
-	f, err := e.cfg.FS.Open(from)
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, blob.PageSize+blob.MaxText)
-	n, err := f.ReadAt(buf, 0)
-	if closeErr := f.Close(); err == nil || errors.Is(err, io.EOF) {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return e.writeFile(to, buf[:n])
-}
-
-// eofOr leaves io.EOF as it is and gives other errors their kind.
-func eofOr(err error, e *store, at Location) error {
-	if err == io.EOF {
-		return err
-	}
-	return e.wrap("engine.read", at, err)
 }

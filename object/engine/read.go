@@ -4,202 +4,360 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
+	"sync"
 
 	"martlet/internal/errs"
+	"martlet/internal/seglog"
 	"martlet/internal/vfs"
 	"martlet/object/engine/blob"
+	"martlet/object/engine/record"
+	"martlet/object/index"
 )
 
-// damaged is the error of a part whose file is not whole.
+// part is a record that a state is made of.
+type part uint8
+
+const (
+	partData part = iota // data or tombstone
+	partMeta
+	partMark
+)
+
+// String is how the files of the part's quarantine end.
+func (p part) String() string { return [...]string{"data", "meta", "mark"}[p] }
+
+// damaged is the error of a part that is not whole.
 type damaged struct {
-	ext    string
-	header blob.Header // what can be read of it
-	err    error
+	part  part
+	place index.Place
+	file  uint64 // of a blob whose file it is
+	err   error
 }
 
-func (d *damaged) Error() string { return d.ext + ": " + d.err.Error() }
+func (d *damaged) Error() string { return d.part.String() + ": " + d.err.Error() }
 func (d *damaged) Unwrap() error { return d.err }
 
-// header reads one part. One that is not there is the zero Header.
-func (e *store) header(at Location, ext string) (blob.Header, error) {
-	f, err := e.cfg.FS.Open(e.file(at, ext))
-	if errors.Is(err, fs.ErrNotExist) {
-		return blob.Header{}, nil
+// errMoved says that a record is not where it was: compaction has moved it meanwhile.
+var errMoved = errors.New("the record was moved")
+
+// heads are buffers for the fronts of records.
+var heads = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }}
+
+// get returns the entry of a name.
+func (d *disk) get(at Location) (index.Entry, error) {
+	e, err := d.index.Get(at.key())
+	if errs.Is(err, errs.Corrupt) || errors.Is(err, index.ErrBroken) {
+		err = d.indexFailed(err)
 	}
-	if err != nil {
-		return blob.Header{}, err
-	}
-	h, err := blob.ReadHeader(f)
-	if err = checkHeader(at, ext, &h, err); err != nil {
-		return h, errors.Join(err, f.Close())
-	}
-	return h, f.Close()
+	return e, err
 }
 
-// checkHeader sees to it that a file is what its name says.
-func checkHeader(at Location, ext string, h *blob.Header, err error) error {
+func (l Location) key() index.Key { return index.Key{Policy: l.Policy, Hash: l.Hash} }
+
+// head reads what the record of a part says.
+func (d *disk) head(at Location, p part, place index.Place) (h record.Head, err error) {
+	buf := heads.Get().(*[]byte)
+	defer heads.Put(buf)
+	r, body, into, err := d.log.Head(place.Position(), place.Size, *buf)
+	*buf = into
 	if err == nil {
-		fits := h.Kind == blob.Lost && ext != extData
-		switch ext {
-		case extData:
-			fits = h.Kind == blob.Data || h.Kind == blob.Tombstone
-		case extMeta:
-			fits = fits || h.Kind == blob.Meta
-		}
-		if h.Hash == at.Hash && fits {
-			return nil
-		}
-		err = fmt.Errorf("%w: it belongs under another name", blob.ErrCorrupt)
-		*h = blob.Header{}
+		h, err = parse(at, p, &r, body)
 	}
-	if errors.Is(err, blob.ErrCorrupt) {
-		return &damaged{ext, *h, err}
+	return h, wrongPart(p, place, err)
+}
+
+// wrongPart says of an error of the log which part it is of.
+func wrongPart(p part, place index.Place, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errs.Is(err, errs.NotFound):
+		return errMoved
+	case errs.Is(err, errs.Corrupt):
+		return &damaged{part: p, place: place, err: err}
 	}
 	return err
 }
 
-// load reads the parts of a name. The metadata comes first: data removes the
-// metadata that it supersedes, so that old metadata is never seen beside data
-// which replaced what it was for.
-func (e *store) load(at Location) (p parts, err error) {
-	if p.meta, err = e.header(at, extMeta); err != nil {
-		return p, err
+// parse reads the head of a record and sees to it that it is what the index says.
+func parse(at Location, p part, r *seglog.Record, body int64) (record.Head, error) {
+	h, err := record.Parse(r.Kind, r.Head)
+	if err != nil {
+		return h, err
 	}
-	// Between a look for the data and one for the mark both can change once.
-	for range 2 {
-		if p.data, err = e.header(at, extData); err != nil || p.data.Kind != 0 {
-			return p, err
-		}
-		if p.lost, err = e.header(at, extLost); err != nil || p.lost.Kind != 0 {
-			return p, err
-		}
+	fits := false
+	switch p {
+	case partData:
+		fits = h.Kind == record.Data && body == h.Object.Length || (h.Kind == record.Blob || h.Kind == record.Tombstone) && body == 0
+	case partMeta:
+		fits = h.Kind == record.Meta
+	case partMark:
+		fits = h.Kind == record.Quarantine
 	}
-	return p, nil
+	if !fits || r.Key != at.Hash || h.Policy != at.Policy {
+		return h, errs.E(errs.Corrupt, errors.New("it is the record of something else"))
+	}
+	h.Object.Hash = at.Hash
+	switch h.Kind {
+	case record.Data, record.Blob:
+		h.Object.Kind = blob.Data
+	case record.Tombstone:
+		h.Object.Kind = blob.Tombstone
+	case record.Meta:
+		h.Object.Kind = blob.Meta
+	}
+	return h, nil
 }
 
-// loadLocked reads all parts for a writer who holds the lock. What is damaged
-// goes to quarantine.
-func (e *store) loadLocked(at Location) (p parts, err error) {
-	for range 4 { // at most one damaged file of each name
-		err = e.loadAll(at, &p)
+// load reads what an entry stands for.
+func (d *disk) load(at Location, e *index.Entry) (p parts, err error) {
+	switch e.Kind {
+	case index.Absent, index.Gone:
+		return p, nil
+	case index.Data, index.Tombstone:
+		h, err := d.head(at, partData, e.Data)
+		if err != nil {
+			return p, err
+		}
+		p.data = h.Object
+	}
+	return p, d.loadRest(at, e, &p)
+}
+
+// loadRest reads all but the data.
+func (d *disk) loadRest(at Location, e *index.Entry, p *parts) error {
+	if !e.Meta.IsZero() {
+		h, err := d.head(at, partMeta, e.Meta)
+		if err != nil {
+			return err
+		}
+		p.meta = h.Object
+	}
+	if e.Mark.IsZero() {
+		return nil
+	}
+	var mark record.Head
+	h, err := d.head(at, partMark, e.Mark)
+	var bad *damaged
+	switch {
+	case err == nil:
+		mark = h
+	case !errors.As(err, &bad):
+		return err
+	}
+	// All that a damaged mark takes away with it is the name.
+	if e.Kind == index.Lost {
+		p.lost = blob.Header{Kind: blob.Lost, Hash: at.Hash, Time: e.Times.Data, Name: mark.Object.Name}
+	}
+	if e.MetaLost {
+		p.meta = blob.Header{
+			Kind: blob.Lost, Hash: at.Hash, MetaTime: e.Times.Meta, ContentTypeTime: e.Times.ContentType, Name: mark.Object.Name,
+		}
+	}
+	return nil
+}
+
+// loadLocked reads what there is for a writer who holds the lock. What is damaged goes to
+// quarantine.
+func (d *disk) loadLocked(at Location) (e index.Entry, p parts, err error) {
+	for range 4 { // at most one damaged record of each part
+		if e, err = d.get(at); err != nil {
+			return e, p, err
+		}
+		p, err = d.load(at, &e)
 		var bad *damaged
 		if !errors.As(err, &bad) {
-			return p, err
+			return e, p, err
 		}
-		if err := e.isolate(at, bad); err != nil {
-			return p, err
+		if err := d.isolate(at, &e, bad); err != nil {
+			return e, p, err
 		}
 	}
-	return p, err
+	return e, p, err
 }
 
-func (e *store) loadAll(at Location, p *parts) (err error) {
-	if p.meta, err = e.header(at, extMeta); err != nil {
-		return err
-	}
-	if p.data, err = e.header(at, extData); err != nil {
-		return err
-	}
-	p.lost, err = e.header(at, extLost)
-	return err
-}
+// tries is how often a reader looks again where a record has moved, before it takes that
+// for an error.
+const tries = 100
 
 // Stat is Engine.Stat.
-func (e *store) Stat(ctx context.Context, at Location) (State, error) {
+func (s *store) Stat(ctx context.Context, at Location) (State, error) {
 	const op errs.Op = "engine.stat"
-	for {
-		if err := ctx.Err(); err != nil {
-			return State{}, errs.E(op, errs.Aborted, err)
+	d, err := s.open(ctx)
+	if err != nil {
+		return State{}, s.wrap(op, at, err)
+	}
+	for range tries {
+		var e index.Entry
+		if e, err = d.get(at); err != nil {
+			return State{}, s.wrap(op, at, err)
 		}
-		p, err := e.load(at)
-		if err == nil {
+		var p parts
+		if p, err = d.load(at, &e); err == nil {
 			return p.state(), nil
 		}
-		var bad *damaged
-		if !errors.As(err, &bad) {
-			return State{}, e.wrap(op, at, err)
+		if err = d.again(at, err); err != nil {
+			break
 		}
-		if err := e.quarantine(at, bad); err != nil {
-			return State{}, e.wrap(op, at, errs.E(errs.Corrupt, errors.Join(bad, err)))
+		if ctx.Err() != nil {
+			return State{}, errs.E(op, errs.Aborted, context.Cause(ctx))
 		}
+		err = errMoved
 	}
+	return State{}, s.wrap(op, at, err)
+}
+
+// again deals with an error of reading what an entry stands for: nil says to look again.
+func (d *disk) again(at Location, err error) error {
+	var bad *damaged
+	switch {
+	case errors.Is(err, errMoved):
+		return nil
+	case errors.As(err, &bad):
+		if err := d.quarantine(at, bad); err != nil {
+			return errs.E(errs.Corrupt, errors.Join(bad, err))
+		}
+		return nil
+	}
+	return err
 }
 
 // A Reader reads the data of one version, also after it was superseded. It must
 // be closed, and is not safe for concurrent use.
 type Reader struct {
-	engine  *store
-	at      Location
-	file    vfs.File
-	blob    *blob.Reader
-	header  blob.Header
-	state   State
-	dropped int64 // up to where the page cache has been told to forget
+	disk   *disk
+	at     Location
+	entry  index.Entry
+	header blob.Header
+	state  State
+
+	// One of a record has been read as a whole, and checked.
+	mem  *[]byte
+	body []byte
+
+	file     vfs.File
+	blobFile uint64 // in the file's name
+	blob     *blob.Reader
+	dropped  int64 // up to where the page cache has been told to forget
 }
 
 // Open is Engine.Open.
-func (e *store) Open(ctx context.Context, at Location) (*Reader, error) {
+func (s *store) Open(ctx context.Context, at Location) (*Reader, error) {
 	const op errs.Op = "engine.open"
-	for {
-		r, err := e.open(ctx, at)
+	d, err := s.open(ctx)
+	if err != nil {
+		return nil, s.wrap(op, at, err)
+	}
+	for range tries {
+		e, err := d.get(at)
+		if err != nil {
+			return nil, s.wrap(op, at, err)
+		}
+		if e.Kind != index.Data || e.MetaLost {
+			if err := d.nothing(ctx, at); err != nil {
+				return nil, err
+			}
+			continue // an object has come meanwhile
+		}
+		r, err := d.openReader(ctx, at, &e)
 		if err == nil {
 			return r, nil
 		}
-		if err := ctx.Err(); err != nil {
-			return nil, errs.E(op, errs.Aborted, err)
+		if err = d.again(at, err); err != nil {
+			return nil, s.wrap(op, at, err)
 		}
-		var bad *damaged
-		if errors.As(err, &bad) {
-			if err := e.quarantine(at, bad); err != nil {
-				return nil, e.wrap(op, at, errs.E(errs.Corrupt, errors.Join(bad, err)))
-			}
-			continue
+		if ctx.Err() != nil {
+			return nil, errs.E(op, errs.Aborted, context.Cause(ctx))
 		}
-		if !errors.Is(err, errNoData) {
-			return nil, e.wrap(op, at, err)
-		}
-		s, err := e.Stat(ctx, at)
-		switch {
-		case err != nil:
-			return nil, err
-		case s.Kind == Lost:
-			return nil, refuse(op, at, errs.Corrupt, s)
-		case s.Kind != Live:
-			return nil, refuse(op, at, errs.NotFound, s)
-		}
-		// An object has come meanwhile: look again.
 	}
+	return nil, s.wrap(op, at, errMoved)
 }
 
-var errNoData = errors.New("no data to read")
+// nothing is the error for a name of which no data can be read; nil if there is some now.
+func (d *disk) nothing(ctx context.Context, at Location) error {
+	const op errs.Op = "engine.open"
+	s, err := d.Stat(ctx, at)
+	switch {
+	case err != nil:
+		return err
+	case s.Kind == Lost:
+		return refuse(op, at, errs.Corrupt, s)
+	case s.Kind == Live:
+		return nil
+	}
+	return refuse(op, at, errs.NotFound, s)
+}
 
-// open opens the data file if that is all it takes.
-func (e *store) open(ctx context.Context, at Location) (*Reader, error) {
-	meta, err := e.header(at, extMeta) // before the data: see load
-	if err != nil {
-		return nil, err
+func (d *disk) openReader(ctx context.Context, at Location, e *index.Entry) (*Reader, error) {
+	r := &Reader{disk: d, at: at, entry: *e}
+	var err error
+	if e.Blob {
+		err = r.openBlob(ctx)
+	} else {
+		err = r.openRecord(ctx)
 	}
-	f, err := e.cfg.FS.Open(e.file(at, extData))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errNoData
-	}
-	if err != nil {
-		return nil, err
-	}
-	r, h, err := blob.Open(ctx, f, e.cfg.Buffers)
-	if err = checkHeader(at, extData, &h, err); err == nil {
-		p := parts{data: h, meta: meta}
-		s := p.state()
-		if s.Kind == Live {
-			return &Reader{engine: e, at: at, file: f, blob: r, header: h, state: s}, nil
+	if err == nil {
+		p := parts{data: r.header}
+		if err = d.loadRest(at, e, &p); err == nil {
+			r.state = p.state()
+			return r, nil
 		}
-		err = errNoData
 	}
-	if r != nil {
-		r.Close()
+	return nil, errors.Join(err, r.give())
+}
+
+// openRecord reads a record with its body, in one read.
+func (r *Reader) openRecord(ctx context.Context) (err error) {
+	d, place := r.disk, r.entry.Data
+	if r.mem, err = d.cfg.Buffers.Take(ctx); err != nil {
+		return err
 	}
-	return nil, errors.Join(err, f.Close())
+	rec, _, err := d.log.Read(place.Position(), place.Size, (*r.mem)[:0])
+	if err == nil {
+		var h record.Head
+		h, err = parse(r.at, partData, &rec, int64(len(rec.Body)))
+		r.header, r.body = h.Object, rec.Body
+	}
+	return wrongPart(partData, place, err)
+}
+
+// openBlob opens the file that a record names.
+func (r *Reader) openBlob(ctx context.Context) error {
+	d := r.disk
+	h, err := d.head(r.at, partData, r.entry.Data)
+	if err != nil {
+		return err
+	}
+	r.header, r.blobFile = h.Object, h.File
+	if r.file, err = d.cfg.FS.Open(d.blobPath(r.at, h.File)); err != nil {
+		if notThere(err) && d.current(r.at, &r.entry) {
+			return r.damagedFile(fmt.Errorf("the file of the data is gone: %w", err))
+		} else if notThere(err) {
+			return errMoved
+		}
+		return err
+	}
+	var bh blob.Header
+	r.blob, bh, err = blob.Open(ctx, r.file, d.cfg.Buffers)
+	if err == nil && (bh.Kind != blob.Data || bh.Hash != r.at.Hash || bh.Time != h.Object.Time || bh.MD5 != h.Object.MD5 ||
+		bh.Length != h.Object.Length || bh.CRC != h.Object.CRC) {
+		err = fmt.Errorf("%w: it is the data of another version", blob.ErrCorrupt)
+	}
+	if errors.Is(err, blob.ErrCorrupt) {
+		return r.damagedFile(err)
+	}
+	return err
+}
+
+func (r *Reader) damagedFile(err error) *damaged {
+	return &damaged{part: partData, place: r.entry.Data, file: r.blobFile, err: err}
+}
+
+// current reports whether a name still has the data that an entry says.
+func (d *disk) current(at Location, e *index.Entry) bool {
+	now, err := d.get(at)
+	return err == nil && now.Data == e.Data
 }
 
 // State returns what was under the name when it was opened.
@@ -217,18 +375,30 @@ func (r *Reader) Version() Version {
 // errs.Corrupt means that the bytes there are damaged; the version is then in
 // quarantine.
 func (r *Reader) View(off, n int64) ([]byte, error) {
+	if r.blob == nil {
+		if off < 0 || n <= 0 {
+			return nil, fmt.Errorf("a view of %d bytes from %d", n, off)
+		}
+		if off >= int64(len(r.body)) {
+			return nil, io.EOF
+		}
+		return r.body[off:min(off+n, int64(len(r.body)))], nil
+	}
 	b, err := r.blob.View(off, n)
 	if err == nil {
 		r.forget(off)
 		return b, nil
 	}
 	if errors.Is(err, blob.ErrCorrupt) {
-		if qErr := r.engine.quarantine(r.at, &damaged{extData, r.header, err}); qErr != nil {
+		if qErr := r.disk.quarantine(r.at, r.damagedFile(err)); qErr != nil {
 			err = fmt.Errorf("%w; and it could not be put into quarantine: %w", err, qErr)
 		}
 		return nil, errs.E(errs.Op("engine.read"), errs.Subject(r.at.String()), errs.Corrupt, err)
 	}
-	return nil, eofOr(err, r.engine, r.at)
+	if err == io.EOF {
+		return nil, err
+	}
+	return nil, r.disk.wrap("engine.read", r.at, err)
 }
 
 // forgetEvery is how many bytes are read between two words to the page cache.
@@ -237,7 +407,7 @@ const forgetEvery = 8 << 20
 // forget tells the page cache that what came before off is not needed, where the
 // object is one that it should not keep.
 func (r *Reader) forget(off int64) {
-	if r.state.Length <= r.engine.cfg.KeepCache || off-r.dropped < forgetEvery {
+	if r.state.Length <= r.disk.cfg.KeepCache || off-r.dropped < forgetEvery {
 		return
 	}
 	_ = r.file.DropCache(blob.PageSize+r.dropped, off-r.dropped) // advice: nothing depends on it
@@ -246,14 +416,26 @@ func (r *Reader) forget(off int64) {
 
 // Close gives back what the reader holds. It may be called again.
 func (r *Reader) Close() error {
+	if r.file != nil && r.state.Length > r.disk.cfg.KeepCache {
+		_ = r.file.DropCache(0, 0) // advice: nothing depends on it
+	}
+	return r.disk.wrap("engine.read", r.at, r.give())
+}
+
+func (r *Reader) give() error {
+	if r.mem != nil {
+		r.disk.cfg.Buffers.Give(r.mem)
+		r.mem, r.body = nil, nil
+	}
+	if r.blob != nil {
+		r.blob.Close()
+		r.blob = nil
+		r.body = nil
+	}
 	if r.file == nil {
 		return nil
 	}
-	if r.state.Length > r.engine.cfg.KeepCache {
-		_ = r.file.DropCache(0, 0) // advice: nothing depends on it
-	}
-	r.blob.Close()
 	f := r.file
 	r.file = nil
-	return r.engine.wrap("engine.read", r.at, f.Close())
+	return f.Close()
 }

@@ -7,8 +7,10 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
 	"martlet/object/engine/blob"
+	"martlet/object/index"
 )
 
 // Kind says what is under a name.
@@ -75,7 +77,7 @@ func refuse(op errs.Op, at Location, kind errs.Kind, s State) error {
 	return errs.E(op, errs.Subject(at.String()), kind, &StateError{s})
 }
 
-// parts is what the files of one name say. The Kind of one that is not there
+// parts is what the records of one name say. The Kind of one that is not there
 // is 0.
 type parts struct {
 	data blob.Header // data or tombstone
@@ -126,6 +128,15 @@ func (p *parts) state() State {
 		s.MetaTime, s.Meta = p.meta.MetaTime, p.meta.Meta
 	}
 	return s
+}
+
+// tieOf returns what tells a state from others with the same times (index.Tie).
+func tieOf(s *State) uint64 {
+	if s.Kind == Lost || s.MetaLost {
+		return 0
+	}
+	return index.Tie(s.MD5, s.Length, s.CRC, replwire.Sum(s.System), replwire.Sum(s.Meta),
+		replwire.Sum(backend.Header{{Value: s.ContentType}}))
 }
 
 // compareData orders data and tombstones of one name: the greater one stays.

@@ -104,6 +104,10 @@ port = {{.AccountPort}}
 address = {{text .ReplicationAddress}}
 port = {{.ReplicationPort}}
 
+# Two segments are reserved on each device.
+[store]
+segment_size = "16MiB"
+
 # A pass looks at everything that is stored: it is worth a minute's wait.
 [replicator]
 interval = "1m"

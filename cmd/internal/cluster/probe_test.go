@@ -23,6 +23,7 @@ import (
 	"martlet/internal/direct"
 	"martlet/internal/name"
 	"martlet/internal/timestamp"
+	"martlet/internal/vfs"
 	"martlet/object/engine"
 	"martlet/replicator"
 	"martlet/ring"
@@ -255,15 +256,15 @@ func nodeAt(place string) (n int) {
 	return n
 }
 
-// copies returns what each device has of an object, looked up in its folder.
+// copies returns what each device has of an object, looked up in its folder: a node has
+// it in use, so what is seen is what a crash at this moment would leave.
 func (p *probe) copies(object string) map[string]engine.State {
 	p.t.Helper()
 	all := map[string]engine.State{}
 	at := engine.Location{Hash: p.hasher.Hash(path(object))}
 	for i, c := range p.configs {
 		for _, d := range c.Server.Devices {
-			e := engine.New(filepath.Join(c.Server.Root, d), engine.Defaults())
-			s, err := e.Stat(p.t.Context(), at)
+			s, err := look(p.t.Context(), filepath.Join(c.Server.Root, d), at)
 			if err != nil {
 				p.t.Fatal(err)
 			}
@@ -273,6 +274,20 @@ func (p *probe) copies(object string) map[string]engine.State {
 		}
 	}
 	return all
+}
+
+// look returns what is stored on a device that somebody else may have in use, who may
+// remove files while they are being opened.
+func look(ctx context.Context, root string, at engine.Location) (s engine.State, err error) {
+	for range 5 {
+		cfg := engine.Defaults()
+		cfg.FS = vfs.ReadOnly(vfs.OS)
+		e := engine.New(root, cfg)
+		if s, err = e.Stat(ctx, at); err == nil {
+			break
+		}
+	}
+	return s, err
 }
 
 // exactly checks that an object's copies are at these places and no others, and
@@ -343,8 +358,10 @@ func (p *probe) empty(place string) {
 	n := nodeAt(place)
 	_, dev, _ := strings.Cut(place, "/")
 	p.stop(n)
-	if err := os.RemoveAll(filepath.Join(p.configs[n-1].Server.Root, dev, "objects")); err != nil {
-		p.t.Fatal(err)
+	for _, what := range []string{"log", "index", "blobs"} {
+		if err := os.RemoveAll(filepath.Join(p.configs[n-1].Server.Root, dev, what)); err != nil {
+			p.t.Fatal(err)
+		}
 	}
 	p.start(n)
 }

@@ -12,6 +12,7 @@ import (
 	"martlet/internal/conf"
 	"martlet/internal/name"
 	"martlet/internal/policy"
+	"martlet/object/engine/blob"
 	"martlet/proxy/auth"
 )
 
@@ -49,6 +50,7 @@ func (c *Storage) Check() error {
 	k.least("limits.max_meta_overall_size", c.Limits.MaxMetaOverallSize, 1)
 	places := c.services(k)
 	k.positive("object.container_update_timeout", c.Object.ContainerUpdateTimeout)
+	c.Store.check(k)
 	c.Replication.check(k)
 	c.Replicator.check(k)
 	k.positive("updater.interval", c.Updater.Interval)
@@ -109,6 +111,25 @@ func (c *StorageServer) check(k *checker) {
 	k.positive("storage.device_check_interval", c.DeviceCheckInterval)
 	k.positive("storage.clock_skew", c.ClockSkew)
 	k.least("storage.open_databases", c.OpenDatabases, 1)
+}
+
+// Of segments, in bytes: four records of the largest kind fit into the smallest.
+const (
+	minSegment = 4 << 20
+	maxSegment = 16 << 30
+)
+
+func (c *Store) check(k *checker) {
+	if c.Threshold < 0 || c.Threshold > blob.SmallMax {
+		k.fail("store.threshold", int64(c.Threshold), "must be from 0 to %d", blob.SmallMax)
+	}
+	if c.SegmentSize < minSegment || c.SegmentSize > maxSegment {
+		k.fail("store.segment_size", int64(c.SegmentSize), "must be from %d to %d", minSegment, maxSegment)
+	}
+	k.positive("store.compaction.interval", c.Compaction.Interval)
+	k.least("store.compaction.bytes_per_second", int(c.Compaction.BytesPerSecond), 0)
+	k.positive("store.scrub.interval", c.Scrub.Interval)
+	k.least("store.scrub.bytes_per_second", int(c.Scrub.BytesPerSecond), 0)
 }
 
 func (c *Replication) check(k *checker) {

@@ -12,6 +12,7 @@ import (
 
 	"martlet/internal/conf"
 	"martlet/internal/metadb"
+	"martlet/object/engine"
 	"martlet/proxy"
 	"martlet/proxy/auth"
 	"martlet/proxy/limits"
@@ -100,6 +101,7 @@ type Storage struct {
 	Server      StorageServer `toml:"storage"`
 	Limits      StorageLimits `toml:"limits"`
 	Object      Object        `toml:"object"`
+	Store       Store         `toml:"store"`
 	Container   Service       `toml:"container"`
 	Account     Service       `toml:"account"`
 	Replication Replication   `toml:"replication"`
@@ -148,6 +150,22 @@ type Object struct {
 	// ContainerUpdateTimeout bounds how long an answer waits for the listing;
 	// what is late then is queued.
 	ContainerUpdateTimeout conf.Duration `toml:"container_update_timeout"`
+}
+
+// Store is how objects are kept on the devices.
+type Store struct {
+	Threshold    conf.Size `toml:"threshold"`     // up to that size data is kept in the log; what is larger has a file of its own
+	SegmentSize  conf.Size `toml:"segment_size"`  // of the log; less where a device is small
+	ZeroSegments bool      `toml:"zero_segments"` // segments are filled with zeros before they are used
+
+	Compaction Pace `toml:"compaction"` // of what is mostly dead
+	Scrub      Pace `toml:"scrub"`      // reading everything, to find what is damaged
+}
+
+// Pace is background work that is held back.
+type Pace struct {
+	Loop
+	BytesPerSecond conf.Size `toml:"bytes_per_second"` // of each device; 0 is no limit
 }
 
 // Replication is the node's place on the replication network.
@@ -203,8 +221,13 @@ func DefaultStorage() *Storage {
 			ClientTimeout: seconds(60), NodeTimeout: seconds(3), ConnTimeout: seconds(.5), DrainTimeout: seconds(30),
 			DeviceCheckInterval: seconds(5), ClockSkew: seconds(60), OpenDatabases: metadb.DefaultOpen,
 		},
-		Limits:      StorageLimits{MaxMetaCount: limits.Defaults().MaxMetaCount, MaxMetaOverallSize: limits.Defaults().MaxMetaOverallSize},
-		Object:      Object{Service: Service{Enabled: true, Port: 6200}, ContainerUpdateTimeout: seconds(1)},
+		Limits: StorageLimits{MaxMetaCount: limits.Defaults().MaxMetaCount, MaxMetaOverallSize: limits.Defaults().MaxMetaOverallSize},
+		Object: Object{Service: Service{Enabled: true, Port: 6200}, ContainerUpdateTimeout: seconds(1)},
+		Store: Store{
+			Threshold: conf.Size(engine.Defaults().Threshold), SegmentSize: conf.Size(engine.Defaults().SegmentSize),
+			Compaction: Pace{Loop{Enabled: true, Interval: seconds(60)}, 50 << 20},
+			Scrub:      Pace{Loop{Enabled: true, Interval: seconds(7 * 24 * 3600)}, 20 << 20},
+		},
 		Container:   Service{Enabled: true, Port: 6201},
 		Account:     Service{Enabled: true, Port: 6202},
 		Replication: Replication{Enabled: true, Port: 6203},

@@ -129,7 +129,7 @@ func (f *fleet) open(fs vfs.FS, address, self string) *small {
 		f.t.Fatal(err)
 	}
 	cfg := engine.Defaults()
-	cfg.FS, cfg.Reserve = fs, 0
+	cfg.FS, cfg.Reserve, cfg.SegmentSize, cfg.Depth = fs, 0, 4<<20, 12
 	stores := object.OpenStores(devices, cfg)
 	n.store = stores["d"].Engine
 	clock := func() time.Time { return n.now }

@@ -647,12 +647,16 @@ func TestBadPushes(t *testing.T) {
 // is whole.
 func TestDamaged(t *testing.T) {
 	f := newFleet(t, 4, 3, onDisk)
-	body := strings.Repeat("x", 100_000)
+	body := strings.Repeat("x", 300_000)
 	ts := timestamp.Now()
 	damage := func(n *small, object string) {
 		t.Helper()
 		h := f.at(object).Hash.String()
-		file := filepath.Join(n.root, "objects", h[:3], h+".data")
+		files, err := filepath.Glob(filepath.Join(n.root, "blobs", h[:2], h+"-0-*"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("files of %s: %v, %v", object, files, err)
+		}
+		file := files[0]
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -16,10 +16,12 @@ import (
 	"martlet/internal/hosts"
 	"martlet/internal/name"
 	"martlet/internal/policy"
+	"martlet/internal/timestamp"
 	"martlet/object"
 	"martlet/object/engine"
 	"martlet/object/engine/blob"
 	"martlet/object/pending"
+	"martlet/replicator"
 	"martlet/replicator/databases"
 	"martlet/replicator/stats"
 	"martlet/replicator/updater"
@@ -161,7 +163,14 @@ func (s *Storage) openContainer(p parts) error {
 func (s *Storage) openObject(p parts) error {
 	cfg := engine.Defaults()
 	cfg.Buffers, cfg.Log = blob.NewBuffers(objectMemory), p.o.Log
+	cfg.Threshold, cfg.SegmentSize, cfg.Zero = int64(p.c.Store.Threshold), int64(p.c.Store.SegmentSize), p.c.Store.ZeroSegments
 	stores := object.OpenStores(p.devices, cfg)
+	for d := range p.devices.All() {
+		e := stores[d.Name()].Engine
+		s.atEnd(e.Close)
+		s.beside("index of "+d.Name(), e.Keep)
+		s.keepStore(p, d, e)
+	}
 	if p.c.Updater.Enabled {
 		queues := make([]*pending.Queue, 0, len(stores))
 		for d := range p.devices.All() {
@@ -203,6 +212,26 @@ func (s *Storage) openObject(p parts) error {
 		s.compare("object"+i.Suffix(), source.Ring(), p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	}
 	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, server}})
+}
+
+// keepStore has the store of a device compacted and scrubbed.
+func (s *Storage) keepStore(p parts, d *device.Device, e *engine.Engine) {
+	work := func(what string, c config.Pace, pass func(context.Context, engine.Pace) error) {
+		if !c.Enabled {
+			return
+		}
+		pace := replicator.NewPace(int64(c.BytesPerSecond), 0)
+		s.every(what+" of "+d.Name(), c.Interval.D(), func(ctx context.Context) error {
+			if d.Check() == nil {
+				return pass(ctx, pace.Wait)
+			}
+			return nil // whoever watches the device tells of it
+		})
+	}
+	work("compaction", p.c.Store.Compaction, func(ctx context.Context, pace engine.Pace) error {
+		return e.Compact(ctx, timestamp.Now().Add(-p.c.Replicator.ReclaimAge.D()), pace)
+	})
+	work("scrub", p.c.Store.Scrub, e.Scrub)
 }
 
 // primaries are the partition of a path, and the devices that should hold it.

@@ -36,6 +36,14 @@ func NewBuffers(limit int64) *Buffers {
 	}
 }
 
+// Take returns a buffer of SmallMax bytes and some room beside, of any content. It waits
+// for one where all are in use, and fails with errs.Unavailable where none comes back in
+// time.
+func (b *Buffers) Take(ctx context.Context) (*[]byte, error) { return b.small.take(ctx) }
+
+// Give gives back what Take returned.
+func (b *Buffers) Give(buf *[]byte) { b.small.give(buf) }
+
 // patience is how long a request waits for memory before it is turned away.
 const patience = 5 * time.Second
 

@@ -1,0 +1,393 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/seglog"
+	"martlet/internal/timestamp"
+	"martlet/object/engine/record"
+	"martlet/object/index"
+)
+
+// Pace is asked before each piece of work in the background, with its bytes, and returns
+// when that may begin, or an error when it is to end. Nil holds nothing back.
+type Pace func(ctx context.Context, bytes int64) error
+
+func (p Pace) wait(ctx context.Context, bytes int64) error {
+	if p == nil {
+		return context.Cause(ctx)
+	}
+	return p(ctx, bytes)
+}
+
+// A piece is what is compacted with one sync, its keys locked meanwhile.
+const (
+	pieceRecords = 256
+	pieceBytes   = 2 << 20
+)
+
+// worth is the share of a segment that must be dead so that it is compacted; where the
+// device has come to its reserve, scarce.
+const (
+	worth  = 0.5
+	scarce = 0.05
+)
+
+// Compact is Engine.Compact.
+func (s *store) Compact(ctx context.Context, horizon timestamp.T, pace Pace) error {
+	const op errs.Op = "engine.compact"
+	d, err := s.openFor(ctx, op, Location{})
+	if err != nil {
+		return err
+	}
+	d.compacting.Lock()
+	defer d.compacting.Unlock()
+	var done []uint64 // those that were begun in this pass: what is appended now is not worth it
+	for {
+		n, ok := d.choose(done)
+		if !ok {
+			return nil
+		}
+		done = append(done, n)
+		if err := d.compactSegment(ctx, n, horizon, pace); err != nil {
+			return s.wrap(op, Location{}, err)
+		}
+	}
+}
+
+// choose returns the segment that is compacted next: one that was begun, so that there is
+// never more than one, or the one that has the most dead.
+func (d *disk) choose(except []uint64) (best uint64, ok bool) {
+	want := worth
+	if d.reserve(0) != nil {
+		want = scarce
+	}
+	least := 1.0
+	for _, s := range d.log.Stat() {
+		if !s.Sealed || slices.Contains(except, s.Number) {
+			continue
+		}
+		u := d.usage.get(s.Number)
+		if u.done > 0 {
+			return s.Number, true
+		}
+		if live := float64(u.live) / float64(s.Size); live <= 1-want && live < least {
+			best, least, ok = s.Number, live, true
+		}
+	}
+	return best, ok
+}
+
+// compactSegment appends again what of a segment is in force, and removes it. It is gone
+// only after a checkpoint of the index that needs nothing of it; until then a crash finds
+// everything, and goes on where it was.
+func (d *disk) compactSegment(ctx context.Context, segment uint64, horizon timestamp.T, pace Pace) error {
+	for from := d.usage.get(segment).done; from < allDone; {
+		p := piece{disk: d, segment: segment, from: from, horizon: horizon}
+		if err := p.gather(ctx, pace); err != nil {
+			return err
+		}
+		if err := p.move(); err != nil {
+			return err
+		}
+		d.due()
+		from = p.to
+		if p.last {
+			break
+		}
+	}
+	return d.retire(ctx, segment)
+}
+
+// retire removes a segment that is compacted as a whole.
+func (d *disk) retire(ctx context.Context, segment uint64) error {
+	if err := d.checkpoint(ctx); err != nil {
+		return err
+	}
+	if err := d.log.Remove(segment); err != nil && !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	d.usage.forget(segment)
+	d.cfg.Log.Debug("segment was compacted", slog.String("device", d.root), slog.Uint64("segment", segment))
+	return nil
+}
+
+// piece is a part of a segment that is compacted at once.
+type piece struct {
+	*disk
+	segment  uint64
+	from, to int64
+	last     bool
+	horizon  timestamp.T
+
+	records []found
+	now     map[index.Key]index.Entry // what the index says, while the locks are held
+	items   []seglog.Item
+}
+
+// found is a record of the piece.
+type found struct {
+	at   seglog.Position
+	size int64
+	key  index.Key
+	kind record.Kind
+}
+
+// gather finds what the piece is, and waits until it may be worked on.
+func (p *piece) gather(ctx context.Context, pace Pace) error {
+	bytes := int64(0)
+	p.to, p.last = p.from, true
+	for e, err := range p.log.Scan(seglog.Position{Segment: p.segment, Offset: p.from}) {
+		if err != nil {
+			return err
+		}
+		if e.At.Segment != p.segment {
+			break
+		}
+		if len(p.records) == pieceRecords || bytes >= pieceBytes {
+			p.last = false
+			break
+		}
+		if e.Damage {
+			if err := p.quarantineRegion(ctx, e.At, e.To); err != nil {
+				return err
+			}
+			p.to = e.To.Offset
+			continue
+		}
+		h, err := record.Parse(e.Kind, e.Head)
+		if err != nil {
+			return errs.E(errs.BadDevice, errs.Subject(e.At.String()), err) // of a later version
+		}
+		p.records = append(p.records, found{e.At, e.Size(), index.Key{Policy: h.Policy, Hash: name.Hash(e.Key)}, h.Kind})
+		bytes += e.Size()
+		p.to = e.At.Offset + e.Size()
+	}
+	return pace.wait(ctx, bytes)
+}
+
+// move appends what is in force, and the record that the piece is done, with one sync if
+// they fit into a batch. All names in the piece are locked.
+func (p *piece) move() error {
+	defer p.lockAll()()
+	if p.suspect.Load() > 0 {
+		return errs.E(errs.BadDevice, "writing has failed, and what was written before is being looked at")
+	}
+	p.now = map[index.Key]index.Entry{}
+	will := map[index.Key]index.Entry{} // what entries will be, but for where they are
+	for _, f := range p.records {
+		if f.kind == record.Compacted {
+			continue
+		}
+		e, ok := will[f.key]
+		if !ok {
+			var err error
+			if e, err = p.get(Location{f.key.Policy, f.key.Hash}); err != nil {
+				return err
+			}
+			p.now[f.key] = e
+		}
+		if inForce(&e, f.at) && !p.forgettable(&e) {
+			if err := p.copy(&f, &e); err != nil {
+				return err
+			}
+			e = p.now[f.key] // it may have gone to quarantine
+			if ok {
+				e.Dead = will[f.key].Dead
+			}
+			will[f.key] = e
+			continue
+		}
+		will[f.key] = compacted(&e, f.at)
+	}
+	h := record.Head{Kind: record.Compacted, Segment: p.segment, From: p.from, To: p.to, Last: p.last}
+	head, err := h.Append(nil)
+	if err != nil {
+		return err
+	}
+	p.items = append(p.items, seglog.Item{
+		Record: seglog.Record{Kind: byte(record.Compacted), Head: head, Urgent: true},
+		Apply: func(at seglog.Position) {
+			list, _ := changes(p.records, func(k index.Key) (index.Entry, error) { return p.now[k], nil })
+			p.applyCompacted(at, &h, list)
+		},
+	})
+	return p.log.AppendAll(p.items)
+}
+
+// inForce reports whether a record is one of those that an entry is made of.
+func inForce(e *index.Entry, at seglog.Position) bool {
+	return is(e.Data, at) || is(e.Meta, at) || is(e.Mark, at)
+}
+
+// forgettable reports whether nothing is lost with the one record that an entry is made
+// of: no earlier one is left that it hides, and what it says is past the horizon, or
+// only that something was dropped.
+func (p *piece) forgettable(e *index.Entry) bool {
+	if e.Dead > 0 || places(e) != 1 || e.MetaLost {
+		return false
+	}
+	switch e.Kind {
+	case index.Gone:
+		return true
+	case index.Tombstone, index.Waiting:
+		return timestamp.Max(e.Times.Data, timestamp.Max(e.Times.ContentType, e.Times.Meta)).Before(p.horizon)
+	}
+	return false
+}
+
+// lockAll locks all names of the piece. Nobody else waits for a lock while holding one.
+func (p *piece) lockAll() (unlock func()) {
+	all := make([]int, 0, len(p.records))
+	for _, f := range p.records {
+		all = append(all, shard(f.key.Hash))
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	held := make([]*sync.Mutex, len(all))
+	for i, n := range all {
+		held[i] = &p.locks[n]
+		held[i].Lock()
+	}
+	return func() {
+		for _, l := range held {
+			l.Unlock()
+		}
+	}
+}
+
+// copy has a record in force appended again, with the rest of the piece. What is damaged
+// goes to quarantine instead.
+func (p *piece) copy(f *found, e *index.Entry) error {
+	at := Location{f.key.Policy, f.key.Hash}
+	var h record.Head
+	var body []byte
+	switch {
+	case is(e.Mark, f.at):
+		h = p.markOf(at, e)
+	case e.Kind == index.Gone:
+		h = record.Head{Kind: record.Purge}
+		h.Object.Time, h.Object.ContentTypeTime, h.Object.MetaTime = e.Times.Data, e.Times.ContentType, e.Times.Meta
+	default:
+		part, place := partData, e.Data
+		if is(e.Meta, f.at) {
+			part, place = partMeta, e.Meta
+		}
+		r, _, err := p.log.Read(place.Position(), place.Size, nil)
+		if err == nil {
+			h, err = parse(at, part, &r, int64(len(r.Body)))
+			body = r.Body
+		}
+		var bad *damaged
+		if errors.As(wrongPart(part, place, err), &bad) {
+			return p.isolateNow(at, f.key, bad)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	h.Policy, h.Tie, h.Alone = at.Policy, e.Tie, places(e) == 1
+	head, err := h.Append(nil)
+	if err != nil {
+		return err
+	}
+	p.items = append(p.items, seglog.Item{
+		Record: seglog.Record{Kind: byte(h.Kind), Key: at.Hash, Head: head, Body: body, Urgent: true},
+		Apply: func(to seglog.Position) {
+			old := p.now[f.key]
+			now := after(&old, &h, index.Place{Segment: to.Segment, Offset: to.Offset, Size: seglog.Size(len(head), len(body))})
+			p.apply(to, f.key, &old, &now)
+			p.now[f.key] = now
+		},
+	})
+	return nil
+}
+
+// isolateNow puts something into quarantine in the middle of a piece.
+func (p *piece) isolateNow(at Location, key index.Key, bad *damaged) error {
+	e := p.now[key]
+	if err := p.isolate(at, &e, bad); err != nil {
+		return err
+	}
+	now, err := p.get(at)
+	p.now[key] = now
+	return err
+}
+
+// markOf is the mark of a quarantine written anew, from what the index says.
+func (d *disk) markOf(at Location, e *index.Entry) record.Head {
+	h := record.Head{Kind: record.Quarantine, Reason: "moved by compaction"}
+	if old, err := d.head(at, partMark, e.Mark); err == nil {
+		h.Reason, h.Object.Name = old.Reason, old.Object.Name
+	}
+	if e.Kind == index.Lost {
+		h.Lost |= record.LostData
+	}
+	if e.MetaLost {
+		h.Lost |= record.LostMeta
+	}
+	h.Object.Time, h.Object.ContentTypeTime, h.Object.MetaTime = e.Times.Data, e.Times.ContentType, e.Times.Meta
+	return h
+}
+
+// changes returns what becomes of entries when records go with their segment.
+func changes(records []found, get func(index.Key) (index.Entry, error)) ([]index.Change, error) {
+	at := map[index.Key]int{}
+	var list []index.Change
+	for _, f := range records {
+		if f.kind == record.Compacted {
+			continue
+		}
+		i, ok := at[f.key]
+		if !ok {
+			e, err := get(f.key)
+			if err != nil {
+				return nil, err
+			}
+			i = len(list)
+			at[f.key] = i
+			list = append(list, index.Change{Key: f.key, Old: e, New: e})
+		}
+		list[i].New = compacted(&list[i].New, f.at)
+	}
+	return list, nil
+}
+
+// compactedPart returns what a record of kind Compacted changed, when it is replayed: from
+// the part of the segment that it is of, if that is still there.
+func (d *disk) compactedPart(h *record.Head) ([]index.Change, error) {
+	var records []found
+	for e, err := range d.log.Scan(seglog.Position{Segment: h.Segment, Offset: h.From}) {
+		if err != nil {
+			return nil, err
+		}
+		if e.At.Segment != h.Segment || e.At.Offset >= h.To {
+			break
+		}
+		if e.Damage {
+			continue
+		}
+		r, err := record.Parse(e.Kind, e.Head)
+		if err != nil {
+			return nil, errs.E(errs.BadDevice, err)
+		}
+		records = append(records, found{e.At, e.Size(), index.Key{Policy: r.Policy, Hash: name.Hash(e.Key)}, r.Kind})
+	}
+	return changes(records, d.index.Get)
+}
+
+// applyCompacted tells the index of a record of kind Compacted.
+func (d *disk) applyCompacted(at seglog.Position, h *record.Head, list []index.Change) {
+	d.index.ApplyWith(at, func() {
+		for i := range list {
+			d.usage.moved(&list[i].Old, &list[i].New)
+		}
+		d.usage.compacted(h.Segment, h.To, h.Last)
+	}, list...)
+}

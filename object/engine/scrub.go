@@ -1,0 +1,138 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/seglog"
+	"martlet/object/engine/record"
+	"martlet/object/index"
+)
+
+// Scrub is Engine.Scrub.
+func (s *store) Scrub(ctx context.Context, pace Pace) error {
+	const op errs.Op = "engine.scrub"
+	d, err := s.openFor(ctx, op, Location{})
+	if err != nil {
+		return err
+	}
+	for _, segment := range d.log.Segments() {
+		if err := d.verify(ctx, segment, pace); err != nil {
+			return s.wrap(op, Location{}, err)
+		}
+	}
+	policies, err := s.Policies(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range policies {
+		for item, err := range d.index.Range(p, name.Hash{}, lastHash()) {
+			if err != nil {
+				return s.wrap(op, Location{}, err)
+			}
+			if !item.Entry.Blob {
+				continue
+			}
+			if err := d.verifyBlob(ctx, Location{p, item.Key.Hash}, pace); err != nil {
+				return s.wrap(op, Location{p, item.Key.Hash}, err)
+			}
+		}
+	}
+	return nil
+}
+
+func lastHash() (h name.Hash) {
+	for i := range h {
+		h[i] = 0xff
+	}
+	return h
+}
+
+// verifyRecord reads a record if it is in force.
+func (d *disk) verifyRecord(e *seglog.Entry, buf []byte) ([]byte, error) {
+	h, err := record.Parse(e.Kind, e.Head)
+	if err != nil || h.Kind == record.Compacted {
+		return buf, nil //nolint:nilerr // what can't be parsed is of a later version: not damage
+	}
+	at := Location{h.Policy, name.Hash(e.Key)}
+	entry, err := d.get(at)
+	if err != nil || !inForce(&entry, e.At) {
+		return buf, err
+	}
+	place := index.Place{Segment: e.At.Segment, Offset: e.At.Offset, Size: e.Size()}
+	_, buf, err = d.log.Read(e.At, e.Size(), buf)
+	p := partData
+	switch {
+	case is(entry.Meta, e.At):
+		p = partMeta
+	case is(entry.Mark, e.At):
+		p = partMark
+	}
+	var bad *damaged
+	if err = wrongPart(p, place, err); errors.As(err, &bad) {
+		return buf, d.quarantine(at, bad)
+	}
+	if errors.Is(err, errMoved) {
+		err = nil
+	}
+	return buf, err
+}
+
+// verifyBlob reads all of the data of a name, which puts it into quarantine if it is
+// damaged.
+func (d *disk) verifyBlob(ctx context.Context, at Location, pace Pace) error {
+	r, err := d.Open(ctx, at)
+	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Corrupt) {
+		return nil // it is gone, or lost: the store knows
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close() //nolint:errcheck // it was only read
+	for off := int64(0); ; {
+		b, err := r.View(off, 1<<20)
+		if err == io.EOF || errs.Is(err, errs.Corrupt) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		off += int64(len(b))
+		if err := pace.wait(ctx, int64(len(b))); err != nil {
+			return err
+		}
+	}
+}
+
+// quarantineRegion puts into quarantine what of the index points into a part of the log
+// that can't be read.
+func (d *disk) quarantineRegion(ctx context.Context, from, to seglog.Position) error {
+	inside := func(p index.Place) bool {
+		at := p.Position()
+		return !p.IsZero() && !at.Less(from) && at.Less(to)
+	}
+	why := errs.E(errs.Corrupt, "the log is damaged from "+from.String()+" to "+to.String())
+	for _, set := range d.index.Sets() {
+		for item, err := range d.index.Range(set.Policy, name.Hash{}, lastHash()) {
+			if err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			for p, place := range [...]index.Place{item.Entry.Data, item.Entry.Meta, item.Entry.Mark} {
+				if !inside(place) || item.Entry.Kind == index.Gone {
+					continue
+				}
+				at := Location{set.Policy, item.Key.Hash}
+				if err := d.quarantine(at, &damaged{part: part(p), place: place, err: why}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}

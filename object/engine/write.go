@@ -1,0 +1,517 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/seglog"
+	"martlet/internal/timestamp"
+	"martlet/object/engine/blob"
+	"martlet/object/engine/record"
+	"martlet/object/index"
+)
+
+// Terms say under which terms a write is taken.
+type Terms struct {
+	// Check, where not nil, is asked with the state that the write would replace,
+	// while nothing else can change it. Its error is returned as it is, and
+	// nothing is written. It must not call the engine.
+	Check func(State) error
+
+	// Merge says that the write comes from another replica: it is joined with
+	// what is there, whatever the order. Without it a write must be newer than
+	// what it replaces, and there must be an object to update.
+	Merge bool
+}
+
+// Version is what Commit is told of the data it keeps.
+type Version struct {
+	Time        timestamp.T
+	Name        name.Path
+	MD5         [16]byte
+	ContentType string
+	System      backend.Header // fields that stay as long as the data
+	Meta        backend.Header // fields that an update replaces
+}
+
+// Outcome is what a write has done: the state of the name before it and after.
+// With an error only Before says anything, where it was known.
+type Outcome struct {
+	Before, After State
+}
+
+// change is what a writer works with who holds the lock of a name.
+type change struct {
+	*disk
+	op  errs.Op
+	at  Location
+	old index.Entry
+	p   parts
+	o   Outcome
+}
+
+// begin looks at what there is, and asks the writer's own condition.
+func (d *disk) begin(op errs.Op, at Location, terms Terms) (c change, err error) {
+	c = change{disk: d, op: op, at: at}
+	if d.suspect.Load() > 0 {
+		return c, errs.E(op, errs.BadDevice, "writing has failed, and what was written before is being looked at")
+	}
+	if c.old, c.p, err = d.loadLocked(at); err != nil {
+		return c, err
+	}
+	c.o.Before = c.p.state()
+	if terms.Check != nil {
+		err = terms.Check(c.o.Before)
+	}
+	return c, err
+}
+
+// put makes a record of the change durable, and the index knows it when it returns nil.
+// The parts are those that the record leaves.
+func (c *change) put(h *record.Head, body []byte, urgent bool) error {
+	h.Policy = c.at.Policy
+	h.Alone = alone(&c.old, h)
+	after := c.p.state()
+	h.Tie = tieOf(&after)
+	if err := c.append(c.at, &c.old, h, body, urgent); err != nil {
+		return err
+	}
+	c.o.After = after
+	return nil
+}
+
+// append appends a record of a name whose entry is old, and tells the index. It needs the
+// name's lock.
+func (d *disk) append(at Location, old *index.Entry, h *record.Head, body []byte, urgent bool) error {
+	head, err := h.Append(make([]byte, 0, 256))
+	if err != nil {
+		return err
+	}
+	r := seglog.Record{Kind: byte(h.Kind), Key: at.Hash, Head: head, Body: body, Urgent: urgent}
+	_, err = d.log.Append(&r, d.applier(at, old, h, seglog.Size(len(head), len(body))))
+	if err == nil {
+		d.due()
+	}
+	return err
+}
+
+// applier returns what tells the index of a record once it is in the log.
+func (d *disk) applier(at Location, old *index.Entry, h *record.Head, size int64) func(seglog.Position) {
+	return func(p seglog.Position) {
+		now := after(old, h, index.Place{Segment: p.Segment, Offset: p.Offset, Size: size})
+		d.apply(p, at.key(), old, &now)
+	}
+}
+
+// replace puts data or a tombstone in its place if it wins: write appends its record.
+func (c *change) replace(h *blob.Header, terms Terms, write func() error) error {
+	stale := !c.o.Before.Time.Before(h.Time)
+	if terms.Merge {
+		stale = c.p.data.Kind != 0 && compareData(h, &c.p.data) <= 0 || c.p.dataLost() && h.Time.Before(c.p.lost.Time)
+	}
+	if stale {
+		return refuse(c.op, c.at, errs.Stale, c.o.Before)
+	}
+	superseded, err := c.blobOf(c.at, &c.old)
+	if err != nil {
+		return err
+	}
+	c.p.data, c.p.lost = *h, blob.Header{}
+	if !timestamp.Max(c.p.meta.MetaTime, c.p.meta.ContentTypeTime).After(h.Time) {
+		c.p.meta = blob.Header{}
+	}
+	if err := write(); err != nil {
+		return err
+	}
+	c.unlink(superseded)
+	return nil
+}
+
+// A Writer takes the data of one object. Nobody sees it before Commit. It must
+// be closed, and is not safe for concurrent use.
+type Writer struct {
+	disk  *disk
+	at    Location
+	size  int64 // as announced, -1 where it was not
+	limit int64 // up to which data stays in memory
+
+	mem *[]byte // data that is gathered; nil where blob has it
+	sum gathered
+
+	blob *blob.Writer
+	file uint64
+	ctx  context.Context // of Create: a file may have to be begun later
+	err  error
+}
+
+// Create is Engine.Create.
+func (s *store) Create(ctx context.Context, at Location, size int64) (*Writer, error) {
+	const op errs.Op = "engine.create"
+	d, err := s.open(ctx)
+	if err != nil {
+		return nil, s.wrap(op, at, err)
+	}
+	if err := s.reserve(max(size, 0)); err != nil {
+		return nil, s.wrap(op, at, err)
+	}
+	w := &Writer{disk: d, at: at, size: size, limit: d.threshold, ctx: ctx}
+	if size > blob.MaxLength {
+		return nil, s.wrap(op, at, fmt.Errorf("%w: %d bytes", blob.ErrTooMuch, size))
+	}
+	if size > w.limit {
+		err = w.beginBlob()
+	} else {
+		w.mem, err = s.cfg.Buffers.Take(ctx)
+	}
+	if err != nil {
+		return nil, s.wrap(op, at, err)
+	}
+	return w, nil
+}
+
+// reserve returns an error of kind errs.NoSpace if size bytes more would leave
+// less than the reserve.
+func (s *store) reserve(size int64) error {
+	if s.cfg.Reserve <= 0 {
+		return nil
+	}
+	u, err := s.cfg.FS.Usage(s.root)
+	if err != nil {
+		return err
+	}
+	if float64(u.Available-size) < s.cfg.Reserve*float64(u.Total) {
+		return errs.E(errs.NoSpace, "what is left is the device's reserve")
+	}
+	return nil
+}
+
+// beginBlob begins a file, with what is gathered so far.
+func (w *Writer) beginBlob() error {
+	d := w.disk
+	dir := d.blobDir(w.at)
+	err := d.names.FolderOnce(d.root+blobFolder, d.root)
+	if err == nil {
+		err = d.names.FolderOnce(dir, d.root+blobFolder)
+	}
+	if err == nil {
+		w.file = rand.Uint64()
+		w.blob, err = blob.Create(w.ctx, d.cfg.FS, dir, w.size, d.cfg.Buffers)
+	}
+	if err != nil || w.mem == nil {
+		return err
+	}
+	_, err = w.blob.Write((*w.mem)[:w.sum.length])
+	d.cfg.Buffers.Give(w.mem)
+	w.mem = nil
+	return err
+}
+
+// Write appends data.
+func (w *Writer) Write(p []byte) (int, error) {
+	done := 0
+	for w.mem != nil && done < len(p) && w.err == nil {
+		n := copy((*w.mem)[w.sum.length:w.limit], p[done:])
+		if n == 0 {
+			w.overflow()
+			break
+		}
+		w.gather(n)
+		done += n
+	}
+	if w.err == nil && w.mem == nil && done < len(p) {
+		var n int
+		n, w.err = w.blob.Write(p[done:])
+		done += n
+	}
+	return done, w.disk.wrap("engine.write", w.at, w.err)
+}
+
+// gather counts n bytes that were put into memory.
+func (w *Writer) gather(n int) {
+	from := w.sum.length
+	w.sum.add((*w.mem)[from : from+int64(n)])
+	if w.size >= 0 && w.sum.length > w.size {
+		w.err = fmt.Errorf("%w: more than %d bytes", blob.ErrTooMuch, w.size)
+	}
+}
+
+// overflow turns to a file: what is in memory is as much as a record takes.
+func (w *Writer) overflow() {
+	if w.size >= 0 && w.sum.length >= w.size {
+		w.err = fmt.Errorf("%w: more than %d bytes", blob.ErrTooMuch, w.size)
+		return
+	}
+	w.err = w.beginBlob()
+}
+
+// looks is how many bytes come between two looks at the room on the device.
+const looks = 256 << 20
+
+// ReadFrom appends all that r has, straight into the buffer that goes to disk.
+// An error of r is a *blob.ReadError of no kind but that of its cause.
+func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
+	var total int64
+	if w.mem != nil {
+		n, ended := w.gatherFrom(r)
+		if total = n; ended || w.err != nil {
+			return total, w.disk.wrap("engine.write", w.at, w.err)
+		}
+	}
+	for w.err == nil {
+		part := io.LimitedReader{R: r, N: looks}
+		var n int64
+		n, w.err = w.blob.ReadFrom(&part)
+		total += n
+		if w.err != nil || part.N > 0 {
+			break
+		}
+		w.err = w.disk.reserve(0)
+	}
+	return total, w.disk.wrap("engine.write", w.at, w.err)
+}
+
+// gatherFrom reads into memory until r ends or there is no room. Room for one byte more
+// tells the one from the other.
+func (w *Writer) gatherFrom(r io.Reader) (total int64, ended bool) {
+	for idle := 0; w.err == nil; {
+		n, err := r.Read((*w.mem)[w.sum.length : w.limit+1])
+		total += int64(n)
+		w.gather(n)
+		switch {
+		case w.err != nil:
+			return total, true
+		case w.sum.length > w.limit:
+			w.overflow()
+			ended = err == io.EOF
+			if err != nil && !ended && w.err == nil {
+				w.err = &blob.ReadError{Err: err}
+			}
+			return total, ended
+		case err == io.EOF:
+			return total, true
+		case err != nil:
+			w.err = &blob.ReadError{Err: err}
+		case n > 0:
+			idle = 0
+		default:
+			if idle++; idle > 100 {
+				w.err = &blob.ReadError{Err: io.ErrNoProgress}
+			}
+		}
+	}
+	return total, true
+}
+
+// Length returns how many bytes were written.
+func (w *Writer) Length() int64 {
+	if w.blob != nil {
+		return w.blob.Length()
+	}
+	return w.sum.length
+}
+
+// CRC returns the CRC32C of what was written.
+func (w *Writer) CRC() uint32 {
+	if w.blob != nil {
+		return w.blob.CRC()
+	}
+	return w.sum.crc
+}
+
+// Commit makes the data the newest version of its name. The error is of kind errs.Stale,
+// with a *StateError, where what is there is not older.
+//
+// When it returns nil the record of the version has been synced, data and all, or, where
+// the data has a file of its own, that file, then the folder that holds its name, then
+// the record: the object survives any crash, and the loss of the index. When it returns
+// an error the name has the old version or, where a sync failed, perhaps the new one,
+// whole.
+func (w *Writer) Commit(v Version, terms Terms) (Outcome, error) {
+	const op errs.Op = "engine.commit"
+	if w.err == nil && w.size >= 0 && w.size != w.Length() {
+		w.err = fmt.Errorf("%d bytes of %d: %w", w.Length(), w.size, io.ErrUnexpectedEOF)
+	}
+	if w.err != nil {
+		return Outcome{}, w.disk.wrap(op, w.at, w.err)
+	}
+	h := blob.Header{
+		Kind: blob.Data, Hash: w.at.Hash, Time: v.Time, MD5: v.MD5, Length: w.Length(), CRC: w.CRC(),
+		Name: v.Name, ContentType: v.ContentType, System: v.System, Meta: v.Meta,
+	}
+	if w.blob != nil {
+		if err := w.blob.Seal(h); err != nil {
+			return Outcome{}, w.disk.wrap(op, w.at, err)
+		}
+	}
+	o, err := w.commit(op, &h, terms)
+	return o, w.disk.wrap(op, w.at, err)
+}
+
+func (w *Writer) commit(op errs.Op, h *blob.Header, terms Terms) (Outcome, error) {
+	d := w.disk
+	defer d.lock(w.at.Hash).Unlock()
+	c, err := d.begin(op, w.at, terms)
+	if err != nil {
+		return c.o, err
+	}
+	err = c.replace(h, terms, func() error {
+		if w.blob == nil {
+			return c.put(&record.Head{Kind: record.Data, Object: *h}, (*w.mem)[:w.sum.length], false)
+		}
+		path := d.blobPath(w.at, w.file)
+		if err := d.names.Place(d.blobDir(w.at), d.blobName(w.at, w.file), false, w.blob.Link); err != nil {
+			return err
+		}
+		err := c.put(&record.Head{Kind: record.Blob, File: w.file, Object: *h}, nil, false)
+		switch {
+		case errs.Is(err, errs.BadDevice): // the record may be on the disk, and be there after a crash
+			d.undecided.Store(path, true)
+		case err != nil:
+			d.unlink(path)
+		}
+		return err
+	})
+	return c.o, err
+}
+
+// Close gives back what the writer holds. Data that was not committed is gone.
+func (w *Writer) Close() error {
+	if w.err == nil {
+		w.err = errs.E(errs.Op("engine.write"), "closed")
+	}
+	if w.mem != nil {
+		w.disk.cfg.Buffers.Give(w.mem)
+		w.mem = nil
+	}
+	if w.blob == nil {
+		return nil
+	}
+	return w.disk.wrap("engine.write", w.at, w.blob.Close())
+}
+
+// Delete is Engine.Delete.
+func (s *store) Delete(ctx context.Context, at Location, path name.Path, ts timestamp.T, terms Terms) (Outcome, error) {
+	const op errs.Op = "engine.delete"
+	d, err := s.openFor(ctx, op, at)
+	if err != nil {
+		return Outcome{}, err
+	}
+	defer d.lock(at.Hash).Unlock()
+	c, err := d.begin(op, at, terms)
+	if err == nil {
+		h := blob.Header{Kind: blob.Tombstone, Hash: at.Hash, Time: ts, Name: path}
+		err = c.replace(&h, terms, func() error {
+			return c.put(&record.Head{Kind: record.Tombstone, Object: h}, nil, true)
+		})
+	}
+	return c.o, s.wrap(op, at, err)
+}
+
+// openFor is open for a call that was not given up yet.
+func (s *store) openFor(ctx context.Context, op errs.Op, at Location) (*disk, error) {
+	if ctx.Err() != nil {
+		return nil, errs.E(op, errs.Aborted, context.Cause(ctx))
+	}
+	d, err := s.open(ctx)
+	return d, s.wrap(op, at, err)
+}
+
+// Change is new metadata, a new content type, or both; the time of what is not
+// given is zero.
+type Change struct {
+	Name            name.Path
+	MetaTime        timestamp.T
+	Meta            backend.Header
+	ContentTypeTime timestamp.T
+	ContentType     string
+}
+
+// Update is Engine.Update.
+func (s *store) Update(ctx context.Context, at Location, u Change, terms Terms) (Outcome, error) {
+	const op errs.Op = "engine.update"
+	d, err := s.openFor(ctx, op, at)
+	if err != nil {
+		return Outcome{}, err
+	}
+	defer d.lock(at.Hash).Unlock()
+	c, err := d.begin(op, at, terms)
+	if err == nil {
+		err = c.update(u, terms)
+	}
+	return c.o, s.wrap(op, at, err)
+}
+
+func (c *change) update(u Change, terms Terms) error {
+	if !terms.Merge {
+		if err := updatable(c.op, c.at, c.o.Before, u); err != nil {
+			return err
+		}
+	}
+	h := blob.Header{
+		Kind: blob.Meta, Hash: c.at.Hash, Name: u.Name,
+		MetaTime: u.MetaTime, Meta: u.Meta, ContentTypeTime: u.ContentTypeTime, ContentType: u.ContentType,
+	}
+	old := c.p.meta
+	if old.Kind == blob.Lost {
+		if !repairs(&old, &h, c.p.data.Time) {
+			return refuse(c.op, c.at, errs.Corrupt, c.o.Before)
+		}
+		old = blob.Header{}
+	}
+	next, changed := joinMeta(&old, &h, c.p.data.Time)
+	if !changed {
+		return refuse(c.op, c.at, errs.Stale, c.o.Before)
+	}
+	next.Hash, next.Name = c.at.Hash, u.Name
+	c.p.meta = next
+	return c.put(&record.Head{Kind: record.Meta, Object: next}, nil, true)
+}
+
+// updatable returns why a client's update can't be taken.
+func updatable(op errs.Op, at Location, s State, c Change) error {
+	switch {
+	case s.Kind == Lost:
+		return refuse(op, at, errs.Corrupt, s)
+	case s.Kind != Live:
+		return refuse(op, at, errs.NotFound, s)
+	case !s.Newest().Before(c.MetaTime):
+		return refuse(op, at, errs.Stale, s)
+	}
+	return nil
+}
+
+// Drop is Engine.Drop.
+func (s *store) Drop(ctx context.Context, at Location, still func(*State) bool) (bool, error) {
+	const op errs.Op = "engine.drop"
+	d, err := s.openFor(ctx, op, at)
+	if err != nil {
+		return false, err
+	}
+	defer d.lock(at.Hash).Unlock()
+	c, err := d.begin(op, at, Terms{})
+	if err != nil {
+		return false, s.wrap(op, at, err)
+	}
+	now := c.o.Before
+	if now.Kind == Absent && now.Newest().IsZero() || !still(&now) {
+		return false, nil
+	}
+	dropped, err := d.blobOf(at, &c.old)
+	if err != nil {
+		return false, s.wrap(op, at, err)
+	}
+	c.p = parts{}
+	err = c.put(&record.Head{Kind: record.Purge, Object: blob.Header{
+		Time: now.Time, ContentTypeTime: now.ContentTypeTime, MetaTime: now.MetaTime,
+	}}, nil, true)
+	if err != nil {
+		return false, s.wrap(op, at, err)
+	}
+	d.unlink(dropped)
+	return true, nil
+}
