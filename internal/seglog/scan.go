@@ -89,6 +89,14 @@ func (l *Log) Stat() []Segment {
 	return list
 }
 
+// IsSealed reports whether there is a segment of that number to which nothing is appended.
+func (l *Log) IsSealed(n uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.segments[n]
+	return s != nil && s.sealed
+}
+
 // segment returns a segment and where it ends now; nil if there is none.
 func (l *Log) segment(n uint64) (*segment, int64) {
 	l.mu.Lock()

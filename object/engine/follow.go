@@ -58,6 +58,7 @@ func (e *Engine) Follow(c device.Change) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.now()
+	now.gone.Store(true) // whatever is open can still be written to, and nobody may
 	go now.close(toTheEnd, false) //nolint:errcheck // calls that fail say so
 	names, before := durable.New(c.FS), e.disks[c.Disk]
 	if before != nil && !c.Fresh {
@@ -133,11 +134,14 @@ func (e *Engine) Compact(ctx context.Context, horizon timestamp.T, pace Pace) er
 	return e.now().Compact(ctx, horizon, pace)
 }
 
-// Scrub reads everything that is in force from the disk, and puts what is damaged into
-// quarantine. It is one pass; pace holds it back. Nil says that all was read, not that
-// all was whole: Config.Lost is told what was not.
-func (e *Engine) Scrub(ctx context.Context, pace Pace) error {
-	return e.now().Scrub(ctx, pace)
+// Scrub reads from the disk what is in force and was not read since a time, and puts what
+// is damaged into quarantine. What was read when is remembered, also if it does not come
+// to its end and across restarts, so that calls now and then, with a time as long ago as
+// the period within which everything is to be read, read everything within it. Pace
+// holds it back. Nil says that all was read, not that all was whole: Config.Lost is told
+// what was not.
+func (e *Engine) Scrub(ctx context.Context, before time.Time, pace Pace) error {
+	return e.now().Scrub(ctx, before, pace)
 }
 
 // Usage says how full the device is.

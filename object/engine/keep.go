@@ -85,6 +85,9 @@ func (s *store) Keep(ctx context.Context) error {
 		err := d.checkpoint(ctx)
 		d.keeping.Unlock()
 		if err != nil {
+			if ctx.Err() == nil {
+				d.cfg.Log.Error("index could not be written", slog.String("device", d.root), slog.Any("err", err))
+			}
 			return err
 		}
 	}

@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"slices"
+	"time"
 
 	"martlet/internal/errs"
 	"martlet/internal/name"
@@ -13,33 +16,68 @@ import (
 )
 
 // Scrub is Engine.Scrub.
-func (s *store) Scrub(ctx context.Context, pace Pace) error {
+func (s *store) Scrub(ctx context.Context, before time.Time, pace Pace) error {
 	const op errs.Op = "engine.scrub"
 	d, err := s.openFor(ctx, op, Location{})
 	if err != nil {
 		return err
 	}
-	for _, segment := range d.log.Segments() {
-		if err := d.verify(ctx, segment, pace); err != nil {
-			return s.wrap(op, Location{}, err)
+	if err := d.scrubLog(ctx, before, pace); err != nil {
+		return s.wrap(op, Location{}, err)
+	}
+	return s.wrap(op, Location{}, d.scrubBlobs(ctx, before, pace))
+}
+
+// scrubLog reads the segments that are due, those first that have waited longest.
+func (d *disk) scrubLog(ctx context.Context, before time.Time, pace Pace) error {
+	read := map[uint64]int64{}
+	var due []uint64
+	for _, s := range d.log.Stat() {
+		if read[s.Number] = d.usage.get(s.Number).read; read[s.Number] < before.Unix() {
+			due = append(due, s.Number)
 		}
 	}
-	policies, err := s.Policies(ctx)
-	if err != nil {
-		return err
+	slices.SortStableFunc(due, func(a, b uint64) int { return cmp.Compare(read[a], read[b]) })
+	for _, n := range due {
+		if err := d.verify(ctx, n, pace); err != nil {
+			return err
+		}
+		if d.log.IsSealed(n) {
+			d.usage.wasRead(n, time.Now()) // else more may come
+		}
 	}
-	for _, p := range policies {
-		for item, err := range d.index.Range(p, name.Hash{}, lastHash()) {
-			if err != nil {
-				return s.wrap(op, Location{}, err)
-			}
-			if !item.Entry.Blob {
-				continue
-			}
-			if err := d.verifyBlob(ctx, Location{p, item.Key.Hash}, pace); err != nil {
-				return s.wrap(op, Location{p, item.Key.Hash}, err)
+	return nil
+}
+
+// scrubBlobs reads the files of the folders that are due. Which file a name has is known
+// from the index, so that one that is missing is found as well.
+func (d *disk) scrubBlobs(ctx context.Context, before time.Time, pace Pace) error {
+	var due []int
+	for i := range blobFolders {
+		if d.usage.blobRead(i) < before.Unix() {
+			due = append(due, i)
+		}
+	}
+	slices.SortStableFunc(due, func(a, b int) int { return cmp.Compare(d.usage.blobRead(a), d.usage.blobRead(b)) })
+	for _, folder := range due {
+		from, to := index.Partition(8, uint32(folder))
+		for _, set := range d.index.Sets() {
+			for item, err := range d.index.Range(set.Policy, from, to) {
+				if err != nil {
+					return err
+				}
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				if !item.Entry.Blob {
+					continue
+				}
+				if err := d.verifyBlob(ctx, Location{set.Policy, item.Key.Hash}, pace); err != nil {
+					return err
+				}
 			}
 		}
+		d.usage.blobsWereRead(folder, time.Now())
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ type store struct {
 	reopen func(s *store, rebuild bool)
 
 	ready atomic.Pointer[disk]
+	gone  atomic.Bool // no call begins any more
 
 	mu      sync.Mutex
 	opening chan struct{} // mu; closed when an attempt has ended; nil while there is none
@@ -81,6 +82,9 @@ func (d *disk) lock(h name.Hash) *sync.Mutex {
 // open returns the open disk, opening it if it must: an attempt is made for all who
 // wait, and outlives them.
 func (s *store) open(ctx context.Context) (*disk, error) {
+	if s.gone.Load() {
+		return nil, errs.E(errs.BadDevice, errClosed)
+	}
 	if d := s.ready.Load(); d != nil {
 		return d, nil
 	}
@@ -122,10 +126,10 @@ func (s *store) attempt(done chan struct{}) {
 		<-before.closed
 	}
 	d, err := s.openDisk()
-	if err != nil && !errors.Is(err, vfs.ErrDetached) {
+	s.mu.Lock()
+	if err != nil && !errors.Is(err, vfs.ErrDetached) && (s.why == nil || s.why.Error() != err.Error()) {
 		s.cfg.Log.Error("store can't be opened", slog.String("device", s.root), slog.Any("err", err))
 	}
-	s.mu.Lock()
 	s.opening, s.why = nil, err
 	s.before = nil
 	closing := s.closing
@@ -144,6 +148,7 @@ func (s *store) attempt(done chan struct{}) {
 // close closes what is open; calls under way fail. A clean end has the index written, so
 // that the next start has nothing to replay.
 func (s *store) close(ctx context.Context, clean bool) error {
+	s.gone.Store(true)
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()

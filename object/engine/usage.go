@@ -7,23 +7,29 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"martlet/internal/errs"
 	"martlet/object/index"
 )
 
-// usage is how much of each segment is in force, and how far those that are compacted
-// are. It changes in the same moment as the index (index.ApplyWith), and a checkpoint of
-// the index holds it as it was then.
+// usage is how much of each segment is in force, how far those that are compacted are, and
+// when what was read last to find damage. It changes in the same moment as the index
+// (index.ApplyWith), and a checkpoint of the index holds it as it was then.
 type usage struct {
 	mu       sync.Mutex
 	segments map[uint64]*segmentUsage // mu
+	blobs    [blobFolders]int64       // mu; when the files of a folder were read, in seconds
 }
+
+// blobFolders is how many folders there are for files.
+const blobFolders = 256
 
 // segmentUsage is what is known of one segment.
 type segmentUsage struct {
 	live int64 // bytes of records in force
 	done int64 // up to that offset it has been compacted; allDone: as a whole
+	read int64 // when all of it was read, in seconds since 1970; 0 is never
 }
 
 // allDone says that nothing of a segment is needed any more once a checkpoint knows.
@@ -75,6 +81,27 @@ func (u *usage) get(segment uint64) segmentUsage {
 	return segmentUsage{}
 }
 
+// wasRead notes that a segment was read at a time.
+func (u *usage) wasRead(segment uint64, at time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.of(segment).read = at.Unix()
+}
+
+// blobRead returns when the files of a folder were read.
+func (u *usage) blobRead(folder int) int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.blobs[folder]
+}
+
+// blobsWereRead notes that the files of a folder were read at a time.
+func (u *usage) blobsWereRead(folder int, at time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.blobs[folder] = at.Unix()
+}
+
 // forget forgets a segment that is gone.
 func (u *usage) forget(segment uint64) {
 	u.mu.Lock()
@@ -82,8 +109,9 @@ func (u *usage) forget(segment uint64) {
 	delete(u.segments, segment)
 }
 
-// encode is index.Config.Extra: version 1, then for each segment in order number, bytes
-// in force and how far it is compacted, 8 bytes each, little endian.
+// encode is index.Config.Extra. Numbers are little endian, of 8 bytes: the version, 1; when
+// the files of each folder were read; then for each segment in order its number, the
+// bytes in force, how far it is compacted, and when it was read.
 func (u *usage) encode() []byte {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -92,17 +120,25 @@ func (u *usage) encode() []byte {
 		numbers = append(numbers, n)
 	}
 	slices.SortFunc(numbers, cmp.Compare)
-	b := []byte{usageFormat}
+	le := binary.LittleEndian
+	b := le.AppendUint64(make([]byte, 0, usageFront+segmentSize*len(numbers)), usageFormat)
+	for _, at := range u.blobs {
+		b = le.AppendUint64(b, uint64(at))
+	}
 	for _, n := range numbers {
 		s := u.segments[n]
-		b = binary.LittleEndian.AppendUint64(b, n)
-		b = binary.LittleEndian.AppendUint64(b, uint64(s.live))
-		b = binary.LittleEndian.AppendUint64(b, uint64(s.done))
+		for _, v := range [...]uint64{n, uint64(s.live), uint64(s.done), uint64(s.read)} {
+			b = le.AppendUint64(b, v)
+		}
 	}
 	return b
 }
 
-const usageFormat = 1
+const (
+	usageFormat = 1
+	usageFront  = 8 + 8*blobFolders
+	segmentSize = 4 * 8
+)
 
 // decode reads what encode wrote; nothing is that of an index that is empty.
 func (u *usage) decode(b []byte) error {
@@ -111,13 +147,15 @@ func (u *usage) decode(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	if b[0] != usageFormat || len(b)%24 != 1 {
+	le := binary.LittleEndian
+	if len(b) < usageFront || le.Uint64(b) != usageFormat || (len(b)-usageFront)%segmentSize != 0 {
 		return errs.E(errs.Op("engine.usage"), errs.Corrupt, errors.New("what the index keeps of segments can't be read"))
 	}
-	for b = b[1:]; len(b) > 0; b = b[24:] {
-		u.segments[binary.LittleEndian.Uint64(b)] = &segmentUsage{
-			live: int64(binary.LittleEndian.Uint64(b[8:])), done: int64(binary.LittleEndian.Uint64(b[16:])),
-		}
+	for i := range u.blobs {
+		u.blobs[i] = int64(le.Uint64(b[8+8*i:]))
+	}
+	for b = b[usageFront:]; len(b) > 0; b = b[segmentSize:] {
+		u.segments[le.Uint64(b)] = &segmentUsage{live: int64(le.Uint64(b[8:])), done: int64(le.Uint64(b[16:])), read: int64(le.Uint64(b[24:]))}
 	}
 	return nil
 }

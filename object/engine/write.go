@@ -58,6 +58,9 @@ type change struct {
 // begin looks at what there is, and asks the writer's own condition.
 func (d *disk) begin(op errs.Op, at Location, terms Terms) (c change, err error) {
 	c = change{disk: d, op: op, at: at}
+	if d.gone.Load() {
+		return c, errs.E(op, errs.BadDevice, errClosed)
+	}
 	if d.suspect.Load() > 0 {
 		return c, errs.E(op, errs.BadDevice, "writing has failed, and what was written before is being looked at")
 	}

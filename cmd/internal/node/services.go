@@ -37,6 +37,9 @@ const lookupTimeout = 10 * time.Second
 // sweepEvery is how often what writers have left behind is looked for.
 const sweepEvery = time.Hour
 
+// scrubEvery is how often is looked whether anything is due to be scrubbed, at most.
+const scrubEvery = time.Hour
+
 // parts is what the services of a node are made of.
 type parts struct {
 	c        *config.Storage
@@ -216,22 +219,25 @@ func (s *Storage) openObject(p parts) error {
 
 // keepStore has the store of a device compacted and scrubbed.
 func (s *Storage) keepStore(p parts, d *device.Device, e *engine.Engine) {
-	work := func(what string, c config.Pace, pass func(context.Context, engine.Pace) error) {
+	work := func(what string, c config.Pace, every time.Duration, pass func(context.Context, engine.Pace) error) {
 		if !c.Enabled {
 			return
 		}
 		pace := replicator.NewPace(int64(c.BytesPerSecond), 0)
-		s.every(what+" of "+d.Name(), c.Interval.D(), func(ctx context.Context) error {
+		s.every(what+" of "+d.Name(), every, func(ctx context.Context) error {
 			if d.Check() == nil {
 				return pass(ctx, pace.Wait)
 			}
 			return nil // whoever watches the device tells of it
 		})
 	}
-	work("compaction", p.c.Store.Compaction, func(ctx context.Context, pace engine.Pace) error {
+	compaction, scrub := p.c.Store.Compaction, p.c.Store.Scrub
+	work("compaction", compaction, compaction.Interval.D(), func(ctx context.Context, pace engine.Pace) error {
 		return e.Compact(ctx, timestamp.Now().Add(-p.c.Replicator.ReclaimAge.D()), pace)
 	})
-	work("scrub", p.c.Store.Scrub, e.Scrub)
+	work("scrub", scrub, min(scrub.Interval.D(), scrubEvery), func(ctx context.Context, pace engine.Pace) error {
+		return e.Scrub(ctx, time.Now().Add(-scrub.Interval.D()), pace)
+	})
 }
 
 // primaries are the partition of a path, and the devices that should hold it.
