@@ -162,19 +162,45 @@ func (c *cutter) text() string {
 	return s
 }
 
-func (c *cutter) fields() backend.Header {
+// count reads how many fields follow.
+func (c *cutter) count() int {
 	n := c.number()
 	if n > uint64(len(c.s))/2 { // each takes two bytes at least
 		c.bad, c.s = true, ""
+		return 0
 	}
-	if c.bad || n == 0 {
-		return nil
+	return int(n)
+}
+
+// lists reads two lists of fields into one piece of memory.
+func (c *cutter) lists() (a, b backend.Header) {
+	n := c.count()
+	behind := *c
+	for range 2 * n {
+		behind.text()
 	}
-	h := make(backend.Header, n)
-	for i := range h {
-		h[i].Name, h[i].Value = c.text(), c.text()
+	m := behind.count()
+	if behind.bad || n+m == 0 {
+		c.bad, c.s = behind.bad, behind.s
+		return nil, nil
 	}
-	return h
+	all := make(backend.Header, n+m)
+	for i := range all {
+		if i == n {
+			c.count()
+		}
+		all[i].Name, all[i].Value = c.text(), c.text()
+	}
+	if m == 0 {
+		c.count()
+	}
+	if n > 0 {
+		a = all[:n:n]
+	}
+	if m > 0 {
+		b = all[n:]
+	}
+	return a, b
 }
 
 // ParseText fills in what a text says that AppendText wrote. The error wraps
@@ -183,7 +209,7 @@ func (h *Header) ParseText(text []byte) error {
 	c := cutter{s: string(text)}
 	h.Name = name.Path{Account: c.text(), Container: c.text(), Object: c.text()}
 	h.ContentType = c.text()
-	h.System, h.Meta = c.fields(), c.fields()
+	h.System, h.Meta = c.lists()
 	if c.bad || c.s != "" {
 		return fmt.Errorf("%w: text of the header", ErrCorrupt)
 	}
