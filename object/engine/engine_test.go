@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -255,6 +256,23 @@ func TestErrorsOfTheDisk(t *testing.T) {
 		if failed < 15 {
 			t.Errorf("%v: only %d calls were the write's", no, failed)
 		}
+	}
+}
+
+// A device that nothing was written to has an index of no log, and needs none made again.
+func TestEmptyDeviceAgain(t *testing.T) {
+	fs := vfs.NewMem()
+	for range 3 {
+		e := newEngine(fs, "/")
+		if s, err := e.Stat(ctx, at(1)); err != nil || s.Kind != Absent {
+			t.Fatalf("%s, %v", show(s), err)
+		}
+		if err := errors.Join(e.Scrub(ctx, time.Now(), nil), e.Compact(ctx, ts(1), nil), e.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := fs.Stat("/index/manifest"); err == nil {
+		t.Error("the index has a manifest")
 	}
 }
 

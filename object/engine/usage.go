@@ -115,6 +115,9 @@ func (u *usage) forget(segment uint64) {
 func (u *usage) encode() []byte {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if len(u.segments) == 0 {
+		return nil // there is no log yet that a checkpoint could be of
+	}
 	numbers := make([]uint64, 0, len(u.segments))
 	for n := range u.segments {
 		numbers = append(numbers, n)
