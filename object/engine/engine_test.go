@@ -603,3 +603,36 @@ func TestMisplacedFile(t *testing.T) {
 		t.Errorf("quarantine has %v, %v", list, err)
 	}
 }
+
+// A segment that is gone although the index needs it is damage of what it held, and no
+// absence.
+func TestSegmentIsGone(t *testing.T) {
+	fs := vfs.NewMem()
+	e := newEngine(fs, "/")
+	if err := errors.Join(put(e, at(1), ts(1), []byte("x"), "a", Terms{}), e.Close()); err != nil {
+		t.Fatal(err)
+	}
+	e = newEngine(fs, "/")
+	if err := errors.Join(put(e, at(2), ts(1), []byte("y"), "a", Terms{}), e.Checkpoint(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	file, _ := where(t, e, at(1), partData)
+	e = newEngine(fs, "/")
+	if err := fs.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	for _, read := range []func() error{
+		func() error { return post(e, at(1), 5, 0, "b", Terms{}) },
+		func() error { _, _, err := get(newEngine(fs, "/"), at(1)); return err },
+	} {
+		if err := read(); !errs.Is(err, errs.Corrupt) {
+			t.Errorf("what was in it: %v, want Corrupt", err)
+		}
+	}
+	if s, err := e.Stat(ctx, at(1)); err != nil || s.Kind != Lost {
+		t.Errorf("afterwards: %s, %v, want lost", show(s), err)
+	}
+	if _, body, err := get(e, at(2)); err != nil || string(body) != "y" {
+		t.Errorf("what was elsewhere: %q, %v", body, err)
+	}
+}

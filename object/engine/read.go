@@ -41,6 +41,15 @@ func (d *damaged) Unwrap() error { return d.err }
 // errMoved says that a record is not where it was: compaction has moved it meanwhile.
 var errMoved = errors.New("the record was moved")
 
+// errGone is why a part is damaged whose segment is lost. It has no kind: that nothing is
+// found is no answer.
+var errGone = errors.New("the segment that it was in is gone")
+
+// moved is that of a part. Where the index still says the same, its segment is lost.
+type moved struct{ damaged }
+
+func (*moved) Is(err error) bool { return err == errMoved }
+
 // heads are buffers for the fronts of records.
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }}
 
@@ -73,7 +82,7 @@ func wrongPart(p part, place index.Place, err error) error {
 	case err == nil:
 		return nil
 	case errs.Is(err, errs.NotFound):
-		return errMoved
+		return &moved{damaged{part: p, place: place, err: errGone}}
 	case errs.Is(err, errs.Corrupt):
 		return &damaged{part: p, place: place, err: err}
 	}
@@ -167,7 +176,10 @@ func (d *disk) loadLocked(at Location) (e index.Entry, p parts, err error) {
 		}
 		p, err = d.load(at, &e)
 		var bad *damaged
-		if !errors.As(err, &bad) {
+		var gone *moved
+		if errors.As(err, &gone) { // nobody moves it who does not hold the lock
+			bad = &gone.damaged
+		} else if !errors.As(err, &bad) {
 			return e, p, err
 		}
 		if err := d.isolate(at, &e, bad); err != nil {
@@ -211,7 +223,17 @@ func (s *store) Stat(ctx context.Context, at Location) (State, error) {
 // again deals with an error of reading what an entry stands for: nil says to look again.
 func (d *disk) again(at Location, err error) error {
 	var bad *damaged
+	var from *moved
 	switch {
+	case errors.As(err, &from):
+		e, getErr := d.get(at)
+		if getErr != nil {
+			return getErr
+		}
+		if e.Data != from.place && e.Meta != from.place && e.Mark != from.place {
+			return nil
+		}
+		return d.again(at, &from.damaged)
 	case errors.Is(err, errMoved):
 		return nil
 	case errors.As(err, &bad):
