@@ -29,8 +29,9 @@ func setting(t *testing.T, name string, normal uint64) uint64 {
 }
 
 // newCrashBench starts a cluster on devices that may lose power, if disks is set,
-// and makes the clients.
-func newCrashBench(t *testing.T, daemon program, seed uint64, withDisks bool) (b *crashBench, disks []*disk) {
+// and makes the clients. With zero a sync of the log writes no metadata: then nothing but the
+// sync of a directory makes a name in it durable, while else one of the log does as well.
+func newCrashBench(t *testing.T, daemon program, seed uint64, withDisks, zero bool) (b *crashBench, disks []*disk) {
 	t.Helper()
 	c := &cluster{dir: filepath.Join(t.TempDir(), "cluster"), network: network(t), nodes: 4, daemon: daemon}
 	if withDisks {
@@ -48,6 +49,12 @@ func newCrashBench(t *testing.T, daemon program, seed uint64, withDisks bool) (b
 		fast := strings.Replace(string(text), "[updater]\ninterval = \"5s\"", "[updater]\ninterval = \"500ms\"", 1)
 		if fast == string(text) {
 			t.Fatalf("%s has no interval of the updater to change", name)
+		}
+		if zero {
+			text := fast
+			if fast = strings.Replace(text, "[store]\n", "[store]\nzero_segments = true\n", 1); fast == text {
+				t.Fatalf("%s says nothing of the store", name)
+			}
 		}
 		if err := os.WriteFile(name, []byte(fast), 0o600); err != nil {
 			t.Fatal(err)
@@ -233,7 +240,7 @@ func (b *crashBench) cut(ctx context.Context, disks []*disk, victims []int, writ
 func TestCrashKill(t *testing.T) {
 	seed, n := setting(t, "MARTLET_SEED", rand.Uint64()), int(setting(t, "MARTLET_KILLS", 40))
 	began := time.Now()
-	b, _ := newCrashBench(t, program{path: binary}, seed, false)
+	b, _ := newCrashBench(t, program{path: binary}, seed, false, seed%2 == 0)
 	did, err := b.kills(t, n, seed)
 	t.Logf("seed %d: %s; %s", seed, did, b.tally(began))
 	if err != nil {
@@ -245,7 +252,7 @@ func TestCrashKill(t *testing.T) {
 func TestCrashPowerCut(t *testing.T) {
 	seed, n := setting(t, "MARTLET_SEED", rand.Uint64()), int(setting(t, "MARTLET_CUTS", 20))
 	began := time.Now()
-	b, disks := newCrashBench(t, program{path: binary}, seed, true)
+	b, disks := newCrashBench(t, program{path: binary}, seed, true, seed%2 == 0)
 	did, err := b.cuts(t, disks, n, seed)
 	t.Logf("seed %d: %s; %s", seed, did, b.tally(began))
 	if err != nil {
@@ -261,12 +268,12 @@ func TestCrashIsNoticed(t *testing.T) {
 	if err := build(broken, "nosync"); err != nil {
 		t.Fatal(err)
 	}
-	for drop, run := range map[string]func(*testing.T, program, uint64) (string, error){
+	for drop, run := range map[string]func(*testing.T, program, uint64, bool) (string, error){
 		"file": noticeCut, "dir": noticeCut, "db": noticeCut, "order": noticeKill,
 	} {
 		t.Run(drop, func(t *testing.T) {
 			seed, began := setting(t, "MARTLET_SEED", rand.Uint64()), time.Now()
-			did, err := run(t, program{broken, []string{"MARTLET_DROP=" + drop}}, seed)
+			did, err := run(t, program{broken, []string{"MARTLET_DROP=" + drop}}, seed, drop == "dir")
 			if err == nil {
 				t.Fatalf("MARTLET_SEED=%d: broken on purpose, and not noticed: %s", seed, did)
 			}
@@ -275,12 +282,12 @@ func TestCrashIsNoticed(t *testing.T) {
 	}
 }
 
-func noticeCut(t *testing.T, daemon program, seed uint64) (string, error) {
-	b, disks := newCrashBench(t, daemon, seed, true)
+func noticeCut(t *testing.T, daemon program, seed uint64, zero bool) (string, error) {
+	b, disks := newCrashBench(t, daemon, seed, true, zero)
 	return b.cuts(t, disks, 20, seed)
 }
 
-func noticeKill(t *testing.T, daemon program, seed uint64) (string, error) {
-	b, _ := newCrashBench(t, daemon, seed, false)
+func noticeKill(t *testing.T, daemon program, seed uint64, zero bool) (string, error) {
+	b, _ := newCrashBench(t, daemon, seed, false, zero)
 	return b.kills(t, 60, seed)
 }

@@ -271,15 +271,18 @@ func (o osFS) statfs(name string, st *unix.Statfs_t) error {
 
 // linkFD names the unnamed file that fd has open.
 func (o osFS) linkFD(fd int, name string) error {
-	return o.at(name, func(dir int, name string) error {
-		err := unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, name, unix.AT_SYMLINK_FOLLOW)
-		if err != unix.ENOENT {
-			return err
-		}
-		// Either the directory of name is missing or /proc is. This way needs no
-		// /proc, though on older kernels a privilege; it says ENOENT in the first case.
-		return unix.Linkat(fd, "", dir, name, unix.AT_EMPTY_PATH)
-	})
+	return o.at(name, func(dir int, name string) error { return link(fd, dir, name) })
+}
+
+// linkNow gives an open file a name in a directory.
+func linkNow(fd, dir int, name string) error {
+	err := unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), dir, name, unix.AT_SYMLINK_FOLLOW)
+	if err != unix.ENOENT {
+		return err
+	}
+	// Either the directory of name is missing or /proc is. This way needs no
+	// /proc, though on older kernels a privilege; it says ENOENT in the first case.
+	return unix.Linkat(fd, "", dir, name, unix.AT_EMPTY_PATH)
 }
 
 // moveTemp gives a temporary file its name, replacing nothing.

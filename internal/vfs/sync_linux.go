@@ -12,3 +12,5 @@ func fdatasync(fd int) error { return unix.Fdatasync(fd) }
 func fsyncDir(fd int) error { return unix.Fsync(fd) }
 
 func rename(dir int, from, to string) error { return unix.Renameat(dir, from, dir, to) }
+
+func link(fd, dir int, name string) error { return linkNow(fd, dir, name) }

@@ -12,7 +12,7 @@ import (
 // A build with the tag nosync breaks a promise on purpose, so that the tests which
 // are to notice can be seen to notice. The environment says which one: with
 // MARTLET_DROP=file or dir the syncs of files or of directories do nothing, with
-// order a rename is done some time after it was said to be. MARTLET_DROP=db is for
+// order renames, and names of new files, come some time after they were said to be there. MARTLET_DROP=db is for
 // package metadb.
 var drop = os.Getenv("MARTLET_DROP")
 
@@ -30,7 +30,7 @@ func fsyncDir(fd int) error {
 	return unix.Fsync(fd)
 }
 
-// late is how long after its answer a rename is done.
+// late is how long after its answer a rename or a link is done.
 const late = 30 * time.Millisecond
 
 func rename(dir int, from, to string) error {
@@ -45,6 +45,29 @@ func rename(dir int, from, to string) error {
 	}
 	time.AfterFunc(late, func() {
 		_ = unix.Renameat(dir, from, dir, to) // nobody is left to be told
+		if dir != unix.AT_FDCWD {
+			_ = unix.Close(dir)
+		}
+	})
+	return nil
+}
+
+func link(fd, dir int, name string) error {
+	if drop != "order" {
+		return linkNow(fd, dir, name)
+	}
+	file, err := unix.Dup(fd)
+	if err != nil {
+		return err
+	}
+	if dir != unix.AT_FDCWD {
+		if dir, err = unix.Dup(dir); err != nil {
+			return err
+		}
+	}
+	time.AfterFunc(late, func() {
+		_ = linkNow(file, dir, name) // nobody is left to be told
+		_ = unix.Close(file)
 		if dir != unix.AT_FDCWD {
 			_ = unix.Close(dir)
 		}
