@@ -1,8 +1,8 @@
 """Has Swift's RingBuilder go through topologies: a line of JSON in for each, and a
-line of outcomes out, one for each of its changes."""
+line of outcomes out, one for each of its changes, with the ring that it came to."""
 
-import json, sys, time
-from swift.common.ring import RingBuilder
+import base64, json, os, sys, tempfile, time
+from swift.common.ring import RingBuilder, RingData
 
 def rows(b):
     return [list(r) for r in b._replica2part2dev] if b._replica2part2dev else []
@@ -19,9 +19,32 @@ def moved(before, after):
                     n += 1
     return n
 
+def start(t):
+    if not t.get('start'):
+        return RingBuilder(t['part_power'], t['replicas'], 1)
+    with tempfile.NamedTemporaryFile(suffix='.ring.gz') as f:
+        f.write(base64.b64decode(t['start']))
+        f.flush()
+        r = RingData.load(f.name)
+    b = RingBuilder(t['part_power'], r.replica_count, 1)
+    b.devs = [d and dict(d, parts=0, parts_wanted=0) for d in r.devs]
+    b._replica2part2dev = r._replica2part2dev_id
+    for row in rows(b):
+        for i in row:
+            b.devs[i]['parts'] += 1
+    b.set_overload(t['overload'])
+    return b
+
+def ring(b):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'object.ring.gz')
+        b.get_ring().save(path)
+        with open(path, 'rb') as f:
+            return base64.b64encode(f.read()).decode()
+
 for line in sys.stdin:
     t = json.loads(line)
-    b = RingBuilder(t['part_power'], t['replicas'], 1)
+    b = start(t)
     out = []
     for c in t['changes']:
         if c.get('replicas'):
@@ -49,5 +72,6 @@ for line in sys.stdin:
             o['rounds'] += 1
         o['balance'] = b.get_balance()
         o['dispersion'] = b.dispersion
+        o['ring'] = ring(b)
         out.append(o)
     print(json.dumps(out), flush=True)

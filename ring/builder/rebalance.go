@@ -68,12 +68,20 @@ func (b *Builder) Rebalance(o Options) (Result, error) {
 }
 
 // smallRing is up to how many partition-replicas several assignments are tried and
-// the one that moves least is taken. What chance costs is in proportion to the root of
-// the size: it counts where trying again costs nothing.
+// the one that moves least is taken, where there are too many devices to shorten it.
+// What chance costs is in proportion to the root of the size: it counts where trying
+// again costs nothing.
 const smallRing = 1 << 18
 
-// best returns the best of some assignments.
+// best returns the best of some assignments, or of small rings the best there is.
 func (b *Builder) best(o Options) (best *assignment, err error) {
+	if b.shortenable() {
+		a, err := b.assign(o, 0)
+		if err != nil {
+			return nil, err
+		}
+		return a, a.shorten(b)
+	}
 	least := 0
 	for try := range uint64(max(1, min(16, smallRing/b.total()))) {
 		a, err := b.assign(o, try)
@@ -93,14 +101,23 @@ func (b *Builder) best(o Options) (best *assignment, err error) {
 // moves counts the replicas that are to have another device than they have.
 func (a *assignment) moves(b *Builder) (n int) {
 	for p := range a.partitions {
-		wants := a.to[p*a.replicas : (p+1)*a.replicas]
-		for r := range a.replicas {
-			if p < b.partitionsOf(r) && !slices.Contains(wants, b.at(r, p)) {
+		wants := a.wants(b, p)
+		for r := range wants {
+			if !slices.Contains(wants, b.at(r, p)) {
 				n++
 			}
 		}
 	}
 	return n
+}
+
+// wants is where the replicas of a partition should be.
+func (a *assignment) wants(b *Builder, p int) []uint32 {
+	n := a.replicas
+	if p >= b.last {
+		n--
+	}
+	return a.to[p*a.replicas : p*a.replicas+n]
 }
 
 // note writes down which partitions have moved, and forgets what no min_part_hours

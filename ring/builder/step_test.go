@@ -148,8 +148,9 @@ func TestSteps(t *testing.T) {
 	})
 }
 
-// TestFewestMoves: over all the steps it takes, hardly more moves than must. It may
-// be less, when a step on the way makes another rounding the nearer one.
+// TestFewestMoves: over all the steps it takes, no more moves than must, but for one
+// or so when a step on the way makes another rounding the nearer one. It may be less
+// for the same reason.
 func TestFewestMoves(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		devices := drawDevices(t)
@@ -177,7 +178,7 @@ func TestFewestMoves(t *testing.T) {
 			t.Fatalf("LeastMoves says %d, and %d is enough", least, fewest)
 		}
 		moved := mustRebalance(t, b)
-		if limit := fewest + fewest/4 + 8; moved > limit {
+		if limit := fewest + fewest/20 + 1; moved > limit {
 			t.Fatalf("moved %d of %d, %d would have been enough", moved, b.total(), fewest)
 		}
 	})
