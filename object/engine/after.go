@@ -15,6 +15,13 @@ import (
 // the one that comes later in the log is in force. A record that is not Alone leaves
 // what others say of other parts: later metadata beside data, the mark of what is
 // lost beside both.
+//
+// Compaction moves one of the records of an entry behind the other, also the one that was
+// Alone. So when the log is read from its beginning, the first of them may come upon what
+// is dead long since, such as a later version that was dropped. What it makes of that
+// does not matter, as long as the second one makes of it what there was: so a time of
+// metadata counts only where it is not that of the data there, and metadata that can't
+// have been beside that data takes its place.
 func after(old *index.Entry, h *record.Head, at index.Place) index.Entry {
 	e := *old
 	if h.Alone || e.Kind == index.Gone {
@@ -30,21 +37,19 @@ func after(old *index.Entry, h *record.Head, at index.Place) index.Entry {
 		if h.Kind == record.Tombstone {
 			e.Kind = index.Tombstone
 		}
-		later := e.Times.Meta.After(o.Time) || e.Times.ContentType.After(o.Time)
-		if !later {
+		ctype, meta := own(e.Times.ContentType, e.Times.Data), own(e.Times.Meta, e.Times.Data)
+		if !ctype.After(o.Time) && !meta.After(o.Time) {
 			e.Dead += dead(e.Meta)
 			e.Meta, e.MetaLost = index.Place{}, false
 		}
 		if !e.MetaLost {
 			unmark(&e)
 		}
-		e.Times.Data = o.Time
-		e.Times.ContentType = timestamp.Max(o.Time, e.Times.ContentType)
-		e.Times.Meta = timestamp.Max(o.Time, e.Times.Meta)
-		if !later {
-			e.Times.ContentType, e.Times.Meta = o.Time, o.Time
-		}
+		e.Times = timestamp.Packed{Data: o.Time, ContentType: timestamp.Max(o.Time, ctype), Meta: timestamp.Max(o.Time, meta)}
 	case record.Meta:
+		if foreign(o.MetaTime, e.Times.Data) || foreign(o.ContentTypeTime, e.Times.Data) {
+			e = index.Entry{Dead: e.Dead + places(&e), Tie: h.Tie}
+		}
 		e.Dead += dead(e.Meta)
 		e.Meta, e.MetaLost = at, false
 		if e.Kind == index.Absent {
@@ -63,7 +68,6 @@ func after(old *index.Entry, h *record.Head, at index.Place) index.Entry {
 		if h.Lost&record.LostData != 0 {
 			e.Dead += dead(e.Data)
 			e.Kind, e.Data, e.Length, e.Blob = index.Lost, index.Place{}, 0, false
-			e.Times.Data = o.Time
 		}
 		if h.Lost&record.LostMeta != 0 {
 			e.Dead += dead(e.Meta)
@@ -72,11 +76,22 @@ func after(old *index.Entry, h *record.Head, at index.Place) index.Entry {
 		if e.Kind == index.Absent {
 			e.Kind = index.Waiting
 		}
-		e.Times.ContentType = timestamp.Max(e.Times.ContentType, o.ContentTypeTime)
-		e.Times.Meta = timestamp.Max(e.Times.Meta, o.MetaTime)
+		e.Times = timestamp.Packed{Data: o.Time, ContentType: o.ContentTypeTime, Meta: o.MetaTime}
 	}
 	return e
 }
+
+// own returns a time of an entry if it is that of later metadata, and not just the data's.
+func own(t, data timestamp.T) timestamp.T {
+	if t.After(data) {
+		return t
+	}
+	return timestamp.T{}
+}
+
+// foreign reports whether a time of metadata shows that it was never beside that data:
+// what is not later than the data is left out when the record is written.
+func foreign(t, data timestamp.T) bool { return !t.IsZero() && !t.After(data) }
 
 // unmark takes the mark of a quarantine away.
 func unmark(e *index.Entry) {

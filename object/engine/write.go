@@ -459,14 +459,15 @@ func (c *change) update(u Change, terms Terms) error {
 		Kind: blob.Meta, Hash: c.at.Hash, Name: u.Name,
 		MetaTime: u.MetaTime, Meta: u.Meta, ContentTypeTime: u.ContentTypeTime, ContentType: u.ContentType,
 	}
-	old := c.p.meta
+	// What is not later than data that was lost is of no use to its replacement.
+	old, since := c.p.meta, timestamp.Max(c.p.data.Time, c.p.lost.Time)
 	if old.Kind == blob.Lost {
-		if !repairs(&old, &h, c.p.data.Time) {
+		if !repairs(&old, &h, since) {
 			return refuse(c.op, c.at, errs.Corrupt, c.o.Before)
 		}
 		old = blob.Header{}
 	}
-	next, changed := joinMeta(&old, &h, c.p.data.Time)
+	next, changed := joinMeta(&old, &h, since)
 	if !changed {
 		return refuse(c.op, c.at, errs.Stale, c.o.Before)
 	}

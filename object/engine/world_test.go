@@ -1,0 +1,543 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/seglog"
+	"martlet/internal/timestamp"
+	"martlet/internal/vfs"
+	"martlet/object/engine/record"
+	"martlet/object/index"
+)
+
+// smallConfig has segments so small, and checkpoints so frequent, that a few hundred writes
+// meet everything that happens to a device in years.
+func smallConfig(fs vfs.FS) Config {
+	cfg := Defaults()
+	cfg.FS, cfg.Buffers, cfg.SegmentSize, cfg.Depth, cfg.Changes = fs, testBufs, 1<<16, 8, 7
+	return cfg
+}
+
+// largeBody is more than smallConfig keeps in the log.
+const largeBody = 9000
+
+// bodyOf is what is stored under a name at a time, so that whoever knows the time knows
+// the bytes. One in seven has a file of its own.
+func bodyOf(l Location, n int64) []byte {
+	r := rand.New(rand.NewPCG(uint64(n), uint64(l.Hash[0])<<8|uint64(l.Policy)))
+	size := r.IntN(5000)
+	if n%7 == 0 {
+		size = largeBody + r.IntN(5000)
+	}
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}
+
+// fact is what is so of one name, kept by the rules and nothing else: as the package's
+// comment has them, with times as numbers.
+type fact struct {
+	kind   Kind // Live, Deleted or Absent, of the data
+	time   int64
+	lost   bool  // data at that time was damaged
+	lostAt int64 //
+	mt, ct int64 // of metadata and content type that came later
+	noMeta bool  // they are damaged
+}
+
+// since is before which time metadata means nothing.
+func (f *fact) since() int64 { return max(f.time, f.lostAt) }
+
+func (f *fact) nothing() bool { return *f == fact{} }
+
+// newest is the time of anything that is known.
+func (f *fact) newest() int64 { return max(f.since(), f.mt, f.ct) }
+
+// put is a push of data or a tombstone, and reports whether it changes anything.
+func (f *fact) put(kind Kind, n int64) bool {
+	if f.lost && n < f.lostAt || f.kind != Absent && (n < f.time || n == f.time && kind <= f.kind) {
+		return false
+	}
+	f.kind, f.time, f.lost, f.lostAt = kind, n, false, 0
+	if max(f.mt, f.ct) <= n {
+		f.mt, f.ct, f.noMeta = 0, 0, false
+	}
+	return true
+}
+
+// post is a push of later metadata; the kind is Other where it is taken.
+func (f *fact) post(mt, ct int64) errs.Kind {
+	old := *f
+	if f.noMeta {
+		if f.mt > f.since() && mt < f.mt || f.ct > f.since() && ct < f.ct {
+			return errs.Corrupt
+		}
+		old.mt, old.ct = 0, 0
+	}
+	changed := false
+	if mt > f.since() && mt > old.mt {
+		old.mt, changed = mt, true
+	}
+	if ct > f.since() && ct > old.ct {
+		old.ct, changed = ct, true
+	}
+	if !changed {
+		return errs.Stale
+	}
+	if old.mt <= f.since() {
+		old.mt = 0
+	}
+	if old.ct <= f.since() {
+		old.ct = 0
+	}
+	old.noMeta = false
+	*f = old
+	return errs.Other
+}
+
+// state is what Stat says of it.
+func (f *fact) state(l Location) State {
+	since := ts(f.since())
+	s := State{Time: since, ContentTypeTime: since, MetaTime: since}
+	put := fmt.Sprint("p", f.time)
+	switch {
+	case f.lost:
+		s.Kind = Lost
+	case f.kind == Deleted:
+		s.Kind = Deleted
+	case f.kind == Live:
+		s.Kind = Live
+		body := bodyOf(l, f.time)
+		s.Length, s.MD5, s.ContentType = int64(len(body)), sum(body), "type/"+put
+		s.System = backend.Header{{Name: "X-Object-Sysmeta-S", Value: put}}
+		s.Meta = backend.Header{{Name: "X-Object-Meta-M", Value: put}}
+		if f.noMeta {
+			s.Kind = Lost
+		}
+	}
+	if f.ct > f.since() {
+		s.ContentTypeTime, s.ContentType = ts(f.ct), fmt.Sprint("type/m", f.ct)
+		if f.noMeta {
+			s.ContentType = ""
+		}
+	}
+	if f.mt > f.since() {
+		s.MetaTime, s.Meta = ts(f.mt), backend.Header{{Name: "X-Object-Meta-M", Value: fmt.Sprint("m", f.mt)}}
+		if f.noMeta {
+			s.Meta = nil
+		}
+	}
+	return s
+}
+
+// op is something that is done to a name.
+type op struct {
+	what   int
+	at     Location
+	n, m   int64
+	expect errs.Kind // what it is answered with
+}
+
+// What ops do.
+const (
+	opPut = iota
+	opDelete
+	opPost
+	opDrop
+	opLoseData
+	opLoseMeta
+	opKinds
+)
+
+func (o op) String() string {
+	return fmt.Sprintf("%s of %v/%x at %d,%d", [...]string{"put", "delete", "post", "drop", "loss of data", "loss of metadata"}[o.what], o.at.Policy, o.at.Hash[0], o.n, o.m)
+}
+
+// model says what an op makes of what is so, and of which kind its error is: Other for none.
+func (o *op) model(f fact) (fact, errs.Kind) {
+	switch o.what {
+	case opPut, opDelete:
+		kind := Live
+		if o.what == opDelete {
+			kind = Deleted
+		}
+		if !f.put(kind, o.n) {
+			return f, errs.Stale
+		}
+	case opPost:
+		return f, f.post(o.n, o.m)
+	case opDrop:
+		return fact{}, errs.Other
+	case opLoseData:
+		if f.kind != Absent {
+			f.kind, f.time, f.lost, f.lostAt = Absent, 0, true, f.time
+		}
+	case opLoseMeta:
+		if max(f.mt, f.ct) > 0 {
+			f.noMeta = true
+		}
+	}
+	return f, errs.Other
+}
+
+// do does it.
+func (o *op) do(e *Engine) error {
+	merge := Terms{Merge: true}
+	switch o.what {
+	case opPut:
+		return put(e, o.at, ts(o.n), bodyOf(o.at, o.n), fmt.Sprint("p", o.n), merge)
+	case opDelete:
+		return del(e, o.at, o.n, merge)
+	case opPost:
+		c := Change{Name: path3(o.at), MetaTime: ts(o.n), ContentTypeTime: ts(o.m)}
+		if o.n > 0 {
+			c.Meta = backend.Header{{Name: "X-Object-Meta-M", Value: fmt.Sprint("m", o.n)}}
+		}
+		if o.m > 0 {
+			c.ContentType = fmt.Sprint("type/m", o.m)
+		}
+		_, err := e.Update(ctx, o.at, c, merge)
+		return err
+	case opDrop:
+		_, err := e.Drop(ctx, o.at, func(*State) bool { return true })
+		return err
+	case opLoseData:
+		s, err := e.Stat(ctx, o.at)
+		if err != nil {
+			return err
+		}
+		return e.Quarantine(ctx, o.at, s, errors.New("said to be damaged"))
+	}
+	d, err := e.now().open(ctx)
+	if err != nil {
+		return err
+	}
+	entry, err := d.get(o.at)
+	if err != nil || entry.Meta.IsZero() {
+		return err
+	}
+	return d.wrap("engine.quarantine", o.at, d.quarantine(o.at, &damaged{part: partMeta, place: entry.Meta, err: errors.New("said to be damaged")}))
+}
+
+// world is a store, and what is so of it. Where something has failed it may be one of
+// several things.
+type world struct {
+	fs    *vfs.Mem
+	cfg   Config
+	e     *Engine
+	facts map[Location][]fact // not empty
+}
+
+const worldNames = 12
+
+func newWorld() *world {
+	w := &world{fs: vfs.NewMem(), facts: map[Location][]fact{}}
+	for i := range worldNames {
+		w.facts[worldName(i)] = []fact{{}}
+	}
+	w.open(w.fs)
+	return w
+}
+
+// worldName is one of the names of a world, in two policies, some of them of one hash.
+func worldName(i int) Location {
+	return Location{Policy: policy.Index(i % 2), Hash: name.Hash{byte(i / 3 * 40), 0x5a, 1, 15: byte(i)}}
+}
+
+// open opens the store as it is on the disk, without closing it: as after the process was
+// killed.
+func (w *world) open(through vfs.FS) {
+	w.cfg = smallConfig(through)
+	w.e = New("/", w.cfg)
+}
+
+// randomOp is one of those that happen.
+func randomOp(r *rand.Rand) op {
+	o := op{at: worldName(r.IntN(worldNames)), n: 1 + r.Int64N(60)}
+	switch x := r.IntN(100); {
+	case x < 45:
+		o.what = opPut
+	case x < 60:
+		o.what = opDelete
+	case x < 82:
+		o.what = opPost
+		switch r.IntN(3) {
+		case 0:
+			o.m = o.n
+		case 1:
+			o.m = 1 + r.Int64N(60)
+		case 2:
+			o.n, o.m = 0, o.n
+		}
+		if r.IntN(4) == 0 {
+			o.m = 0
+		}
+		if o.n == 0 && o.m == 0 {
+			o.n = 5
+		}
+	case x < 92:
+		o.what = opDrop
+	case x < 96:
+		o.what = opLoseData
+	default:
+		o.what = opLoseMeta
+	}
+	return o
+}
+
+// do does something, and sees to it that the answer is one that a state has which may be.
+// An error of the disk leaves it open what is so.
+func (w *world) do(o op) error {
+	err := o.do(w.e)
+	if errs.Is(err, errs.BadDevice) || errs.Is(err, errs.NoSpace) {
+		for _, f := range w.facts[o.at] {
+			if next, _ := o.model(f); !slices.Contains(w.facts[o.at], next) {
+				w.facts[o.at] = append(w.facts[o.at], next)
+			}
+		}
+		return nil
+	}
+	var next []fact
+	var want []errs.Kind
+	for _, f := range w.facts[o.at] {
+		now, kind := o.model(f)
+		want = append(want, kind)
+		if kind == errs.KindOf(err) && (err == nil) == (kind == errs.Other) && !slices.Contains(next, now) {
+			next = append(next, now)
+		}
+	}
+	if len(next) == 0 {
+		return fmt.Errorf("%v: %v, want kind %v, of %+v", o, err, want, w.facts[o.at])
+	}
+	w.facts[o.at] = next
+	return nil
+}
+
+// states compares all names with what is so. What is before the horizon may have been
+// forgotten, where it is a tombstone or metadata that waits.
+func (w *world) states(horizon int64) error {
+	for l, facts := range w.facts {
+		s, err := w.e.Stat(ctx, l)
+		if err != nil {
+			return fmt.Errorf("stat of %v: %w", l, err)
+		}
+		if s.Kind == Absent && s.Newest().IsZero() && slices.ContainsFunc(facts, func(f fact) bool {
+			return !f.lost && !f.noMeta && f.kind != Live && f.newest() < horizon
+		}) {
+			w.facts[l] = []fact{{}}
+			continue
+		}
+		i := slices.IndexFunc(facts, func(f fact) bool { return show(f.state(l)) == show(s) })
+		if i < 0 {
+			return fmt.Errorf("of %v there is %s, want one of %s", l, show(s), w.want(l))
+		}
+		// Two facts may look the same, such as where old metadata is beside later data.
+		w.facts[l] = slices.DeleteFunc(slices.Clone(facts), func(f fact) bool { return show(f.state(l)) != show(s) })
+		_, body, err := get(w.e, l)
+		switch f := facts[i]; {
+		case s.Kind == Live:
+			if err != nil || !bytes.Equal(body, bodyOf(l, f.time)) {
+				return fmt.Errorf("%v reads as %d bytes, %w", l, len(body), err)
+			}
+		case s.Kind == Lost && !errs.Is(err, errs.Corrupt), s.Kind != Lost && !errs.Is(err, errs.NotFound):
+			return fmt.Errorf("%v, of which there is %s, reads with %w", l, show(s), err)
+		}
+	}
+	return nil
+}
+
+func (w *world) want(l Location) string {
+	var all []string
+	for _, f := range w.facts[l] {
+		all = append(all, show(f.state(l)))
+	}
+	return strings.Join(all, " | ")
+}
+
+// view is all that an index says, and what is counted beside it.
+type view struct {
+	entries map[index.Key]index.Entry
+	live    map[uint64]int64
+	digests map[index.Set]index.Digest
+}
+
+// look returns what the index says, after seeing to it that it agrees with itself, with the
+// log and with the states.
+func look(e *Engine) (v view, err error) {
+	d, err := e.now().open(ctx)
+	if err != nil {
+		return v, err
+	}
+	if err := d.index.Check(ctx); err != nil {
+		return v, err
+	}
+	v = view{map[index.Key]index.Entry{}, map[uint64]int64{}, map[index.Set]index.Digest{}}
+	for _, p := range []policy.Index{0, 1} {
+		for item, err := range d.index.Range(p, name.Hash{}, lastHash()) {
+			if err != nil {
+				return v, err
+			}
+			v.entries[item.Key] = item.Entry
+		}
+		set := index.Set{Policy: p}
+		if v.digests[set], err = d.index.Digest(set, 0, 0); err != nil {
+			return v, err
+		}
+	}
+	records := map[index.Key]uint32{} // that the log has
+	inForce := map[index.Key]uint32{}
+	for entry, err := range d.log.Scan(seglog.Position{}) {
+		if err != nil {
+			return v, err
+		}
+		h, err := record.Parse(entry.Kind, entry.Head)
+		if err != nil {
+			return v, err
+		}
+		if h.Kind == record.Compacted {
+			continue
+		}
+		key := index.Key{Policy: h.Policy, Hash: name.Hash(entry.Key)}
+		is := v.entries[key]
+		compacted := entry.At.Offset < d.usage.get(entry.At.Segment).done
+		for _, p := range [...]index.Place{is.Data, is.Meta, is.Mark} {
+			if !p.IsZero() && p.Position() == entry.At {
+				inForce[key]++
+				v.live[entry.At.Segment] += entry.Size()
+				if compacted || p.Size != entry.Size() {
+					return v, fmt.Errorf("%v is %v, compacted %v, of %d bytes: %+v", h.Kind, key, compacted, entry.Size(), is)
+				}
+			}
+		}
+		if !compacted {
+			records[key]++
+		}
+	}
+	for key, is := range v.entries {
+		if inForce[key] != places(&is) || records[key] != places(&is)+is.Dead {
+			return v, fmt.Errorf("of %v the log has %d records, %d of them in force, and the index says %+v", key, records[key], inForce[key], is)
+		}
+		s, err := e.Stat(ctx, Location{key.Policy, key.Hash})
+		if err != nil {
+			return v, err
+		}
+		if is.Kind != index.Gone && (s.Packed() != is.Times || tieOf(&s) != is.Tie) {
+			return v, fmt.Errorf("the state of %v is %s, tie %x, and the index says %+v", key, show(s), tieOf(&s), is)
+		}
+	}
+	for key, n := range records {
+		if _, ok := v.entries[key]; !ok {
+			return v, fmt.Errorf("of %v the log has %d records, and the index nothing", key, n)
+		}
+	}
+	for _, s := range d.log.Stat() {
+		if got := d.usage.get(s.Number).live; got != v.live[s.Number] {
+			return v, fmt.Errorf("of segment %d %d bytes are said to be in force, and %d are", s.Number, got, v.live[s.Number])
+		}
+	}
+	return v, nil
+}
+
+// quiet reports whether no segment is half compacted, so that a rebuilt index says the same
+// of how much is dead.
+func quiet(e *Engine) bool {
+	d, err := e.now().open(ctx)
+	if err != nil {
+		return false
+	}
+	for _, s := range d.log.Stat() {
+		if d.usage.get(s.Number).done > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// rebuilt sees to it that the index made anew from a copy of the disk says what it does.
+func (w *world) rebuilt(seed uint64) error {
+	live, err := look(w.e)
+	if err != nil {
+		return err
+	}
+	other := &world{fs: w.fs.AfterCrash(seed), facts: maps.Clone(w.facts)}
+	if err := Rebuild("/", smallConfig(other.fs)); err != nil {
+		return err
+	}
+	other.open(other.fs)
+	again, err := look(other.e)
+	if err != nil {
+		return fmt.Errorf("rebuilt: %w", err)
+	}
+	if !quiet(w.e) {
+		return other.states(0)
+	}
+	for key, want := range live.entries {
+		if got := again.entries[key]; got != want {
+			return fmt.Errorf("rebuilt: %v is\n%+v, want\n%+v", key, got, want)
+		}
+	}
+	if len(again.entries) != len(live.entries) || !maps.Equal(again.digests, live.digests) {
+		return fmt.Errorf("rebuilt: %d entries, digests %v, want %d, %v", len(again.entries), again.digests, len(live.entries), live.digests)
+	}
+	return other.states(0)
+}
+
+// check is all of it.
+func (w *world) check(horizon int64, seed uint64) error {
+	if err := w.states(horizon); err != nil {
+		return err
+	}
+	return w.rebuilt(seed)
+}
+
+// compactSome compacts the sealed segments that are chosen, whatever they hold, after one
+// that was begun.
+func compactSome(ctx context.Context, e *Engine, horizon timestamp.T, chosen func() bool) error {
+	d, err := e.now().open(ctx)
+	if err != nil {
+		return err
+	}
+	d.compacting.Lock()
+	defer d.compacting.Unlock()
+	if n, ok := d.choose(nil); ok && d.usage.get(n).done > 0 {
+		if err := d.compactSegment(ctx, n, horizon, nil); err != nil {
+			return d.wrap("engine.compact", Location{}, err)
+		}
+	}
+	for _, s := range d.log.Stat() {
+		if s.Sealed && chosen() {
+			if err := d.compactSegment(ctx, s.Number, horizon, nil); err != nil {
+				return d.wrap("engine.compact", Location{}, err)
+			}
+		}
+	}
+	return nil
+}
+
+func always() bool { return true }
+
+func logBytes(t testing.TB, e *Engine) (n int64) {
+	t.Helper()
+	d, err := e.now().open(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range d.log.Stat() {
+		n += s.Size
+	}
+	return n
+}
