@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/device"
 	"martlet/internal/errs"
+	"martlet/object"
+	"martlet/object/engine"
 	"martlet/replicator"
 	"martlet/ring"
 )
@@ -22,6 +26,9 @@ const (
 	HeldPath = "/recon/held"
 	// UsagePath is where it says how full they are: a list of DeviceUsage.
 	UsagePath = "/recon/diskusage"
+	// StorePath is where an object server, and no other, says what its devices' stores are
+	// like: a list of DeviceStore.
+	StorePath = "/recon/store"
 )
 
 // HeldReport is what a node's devices hold, by the rings that the node has in use.
@@ -42,6 +49,16 @@ type DeviceUsage struct {
 	Avail   int64  `json:"avail"`
 }
 
+// DeviceStore is what the store of objects on a device is like.
+type DeviceStore struct {
+	Device string          `json:"device"`
+	Error  string          `json:"error,omitempty"` // why that is not known
+	Store  *engine.Summary `json:"store,omitempty"`
+}
+
+// storeWithin is how long a device may take to tell.
+const storeWithin = 10 * time.Second
+
 // recon answers what operators ask of a storage node on the storage network, and
 // leaves the rest to a server.
 type recon struct {
@@ -49,13 +66,14 @@ type recon struct {
 	devices *device.Set
 	rings   rings
 	walks   chan struct{} // of the node: who has put something in reads the names on its devices
+	stores  object.Stores // nil of a server that keeps no objects
 	server  backend.Handler
 }
 
 // Serve implements backend.Handler.
 func (r recon) Serve(ctx context.Context, req *backend.Request) (*backend.Response, error) {
-	tell := map[string]func(context.Context) (any, error){HeldPath: r.held, UsagePath: r.usage}[req.Path]
-	if tell == nil {
+	tell := map[string]func(context.Context) (any, error){HeldPath: r.held, UsagePath: r.usage, StorePath: r.store}[req.Path]
+	if tell == nil || req.Path == StorePath && r.stores == nil {
 		return r.server.Serve(ctx, req)
 	}
 	switch {
@@ -112,4 +130,40 @@ func (r recon) usage(context.Context) (any, error) {
 		all = append(all, one)
 	}
 	return all, nil
+}
+
+// store has all devices tell at once: one that hangs keeps none of the others.
+func (r recon) store(ctx context.Context) (any, error) {
+	ctx, stop := context.WithTimeoutCause(ctx, storeWithin, errors.New("it does not answer"))
+	defer stop()
+	var answers []chan DeviceStore
+	for d := range r.devices.All() {
+		answer := make(chan DeviceStore, 1)
+		answers = append(answers, answer)
+		go func() { answer <- storeOf(ctx, d, r.stores[d.Name()].Engine) }()
+	}
+	all := []DeviceStore{}
+	for d := range r.devices.All() {
+		select {
+		case one := <-answers[len(all)]:
+			all = append(all, one)
+		case <-ctx.Done():
+			all = append(all, DeviceStore{Device: d.Name(), Error: context.Cause(ctx).Error()})
+		}
+	}
+	return all, nil
+}
+
+func storeOf(ctx context.Context, d *device.Device, e *engine.Engine) DeviceStore {
+	one := DeviceStore{Device: d.Name()}
+	err := d.Check()
+	if err == nil {
+		var s engine.Summary
+		if s, err = e.Summary(ctx); err == nil {
+			one.Store = &s
+			return one
+		}
+	}
+	one.Error = err.Error()
+	return one
 }

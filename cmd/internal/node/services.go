@@ -132,7 +132,7 @@ func (s *Storage) openAccount(p parts) error {
 		}
 	}
 	s.compare("account", p.rings.account.Ring(), p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, server}})
+	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, nil, server}})
 }
 
 // openContainer opens the container server, and the work that tells accounts how
@@ -157,7 +157,7 @@ func (s *Storage) openContainer(p parts) error {
 		s.every("stats", p.c.Stats.Interval.D(), stats.New(server, p.accountPlace, p.client, p.c.Server.NodeTimeout.D()).Pass)
 	}
 	s.compare("container", p.rings.container.Ring(), p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, server}})
+	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server}})
 }
 
 // openObject opens the object server, and the updater that delivers what it has
@@ -214,7 +214,7 @@ func (s *Storage) openObject(p parts) error {
 	for i, source := range p.rings.objects {
 		s.compare("object"+i.Suffix(), source.Ring(), p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	}
-	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, server}})
+	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, stores, server}})
 }
 
 // keepStore has the store of a device compacted and scrubbed.
