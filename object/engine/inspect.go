@@ -86,7 +86,7 @@ func (e *Engine) Summary(ctx context.Context) (Summary, error) {
 		return Summary{}, err
 	}
 	sum, err := d.summary()
-	return sum, s.wrap(op, Location{}, err)
+	return sum, s.wrapAll(op, err)
 }
 
 func (d *disk) summary() (s Summary, err error) {
@@ -122,6 +122,14 @@ func (d *disk) summary() (s Summary, err error) {
 	u, err := d.cfg.FS.Usage(d.root)
 	s.Disk = DiskSummary{u.Total, u.Available}
 	return s, err
+}
+
+// wrapAll is wrap for what is no name's.
+func (s *store) wrapAll(op errs.Op, err error) error {
+	if err == nil {
+		return nil
+	}
+	return errs.E(op, errs.Subject(s.root), errs.KindOf(s.wrap(op, Location{}, err)), err)
 }
 
 // quarantined counts what is kept aside.
@@ -447,7 +455,7 @@ func Look(root string, cfg Config) (*View, error) {
 			break
 		}
 	}
-	return nil, s.wrap("engine.look", Location{}, err)
+	return nil, s.wrapAll("engine.look", err)
 }
 
 // leastDepth is that of digests which are not asked for.
@@ -492,7 +500,7 @@ func (s *store) openView() (*disk, error) {
 // Summary is Engine.Summary.
 func (v *View) Summary() (Summary, error) {
 	s, err := v.disk.summary()
-	return s, v.disk.wrap("engine.summary", Location{}, err)
+	return s, v.disk.wrapAll("engine.summary", err)
 }
 
 // Inspect is Engine.Inspect. The error wraps ErrNoIndex where the index is damaged.

@@ -12,8 +12,10 @@ import (
 	"testing"
 
 	"martlet/internal/errs"
+	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 	"martlet/object/engine/record"
+	"martlet/object/index"
 )
 
 // tell is an inspection in words: the entry, then each record.
@@ -370,5 +372,64 @@ func TestInspectGivenUp(t *testing.T) {
 	_, err := e.Inspect(ctx, at(1), How{All: true, Pace: func(context.Context, int64) error { return errs.E(errs.Aborted, "enough") }})
 	if !errs.Is(err, errs.Aborted) {
 		t.Errorf("it returned %v", err)
+	}
+}
+
+// Beside somebody who writes, checkpoints and compacts, looking finds what was there all the
+// time: whole, and wherever it is moved to.
+func TestLookBesideAWriter(t *testing.T) {
+	root := t.TempDir()
+	e := newEngine(vfs.OS, root)
+	defer e.Close()
+	large := make([]byte, 300_000)
+	for n, data := range [][]byte{[]byte("small"), large} {
+		if err := put(e, at(byte(n)), ts(1), data, "stays", Terms{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end, ended := make(chan struct{}), make(chan error)
+	go func() {
+		for n := int64(1); ; n++ {
+			select {
+			case <-end:
+				ended <- nil
+				return
+			default:
+			}
+			var err error
+			for i := range byte(8) {
+				err = errors.Join(err, put(e, at(10+i), ts(n), large[:100_000], "goes", Terms{}))
+			}
+			if n%2 == 0 {
+				err = errors.Join(err, e.Checkpoint(ctx), e.Compact(ctx, timestamp.T{}, nil))
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	for range 40 {
+		view, err := Look(root, Config{FS: vfs.OS})
+		if err != nil {
+			t.Errorf("Look: %v", err)
+			continue
+		}
+		for n := range byte(2) {
+			i, err := view.Inspect(ctx, at(n), How{All: n == 0})
+			if err != nil || i.Entry.Kind != index.Data || !i.Whole() || len(i.Damage) > 0 {
+				t.Errorf("%s, damage %v, %v", tell(&i), i.Damage, err)
+			}
+		}
+		if s, err := view.Summary(); err != nil || s.Policies[0].Objects < 2 || s.Log.Live < 400 || s.Log.Dead < 0 {
+			t.Errorf("%+v, %v", s, err)
+		}
+		if err := view.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	close(end)
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
