@@ -482,6 +482,9 @@ func (s *store) openView() (*disk, error) {
 	if err == nil {
 		err = d.usage.decode(d.index.Extra())
 	}
+	if last := d.end(); err == nil && d.index.Position() != (seglog.Position{}) && !d.index.Position().Less(last) {
+		err = errs.E(errs.Corrupt, "the index knows more than the log has, which ends at "+last.String())
+	}
 	if err == nil {
 		err = d.replay()
 	}

@@ -409,7 +409,7 @@ func TestLookBesideAWriter(t *testing.T) {
 			}
 		}
 	}()
-	for range 40 {
+	for range 20 {
 		view, err := Look(root, Config{FS: vfs.OS})
 		if err != nil {
 			t.Errorf("Look: %v", err)
@@ -431,5 +431,48 @@ func TestLookBesideAWriter(t *testing.T) {
 	close(end)
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// meanwhileFS does something before a file is opened.
+type meanwhileFS struct {
+	vfs.FS
+	do func(name string)
+}
+
+func (m meanwhileFS) Open(name string) (vfs.File, error) {
+	m.do(name)
+	return m.FS.Open(name)
+}
+
+// An index that was written after the log was looked at knows more than that; it is not
+// damaged. Who looks looks again, but not for ever.
+func TestLookAgain(t *testing.T) {
+	for writes, want := range map[int]error{1: nil, 100: ErrNoIndex} {
+		fs := vfs.NewMem()
+		e := newEngine(fs, "/")
+		if err := errors.Join(put(e, at(1), ts(1), nil, "a", Terms{}), e.Checkpoint(ctx)); err != nil {
+			t.Fatal(err)
+		}
+		done := 0
+		view, err := Look("/", Config{FS: meanwhileFS{fs, func(name string) {
+			if !strings.HasSuffix(name, "/manifest") || done == writes {
+				return
+			}
+			done++
+			if err := errors.Join(put(e, at(2), ts(int64(done)), nil, "a", Terms{}), e.Checkpoint(ctx)); err != nil {
+				t.Error(err)
+			}
+		}}})
+		if !errors.Is(err, want) || done == 0 {
+			t.Errorf("%d writes: %v, want %v", done, err, want)
+		}
+		if err != nil {
+			continue
+		}
+		if i, err := view.Inspect(ctx, at(2), How{}); err != nil || i.Entry.Kind != index.Data || !i.Whole() {
+			t.Errorf("%s, %v", tell(&i), err)
+		}
+		view.Close()
 	}
 }
