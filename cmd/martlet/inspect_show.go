@@ -306,7 +306,7 @@ func timeOf(h *record.Head) timestamp.T {
 func (p *page) record(r *engine.Found) {
 	p.printf("\n%s\n", p.paint(bold, r.Place.Position().String()))
 	row := func(title, format string, args ...any) {
-		p.printf("  %-17s %s\n", harmless(title), harmless(fmt.Sprintf(format, args...)))
+		p.printf("  %-19s %s\n", harmless(title), harmless(fmt.Sprintf(format, args...)))
 	}
 	if r.Err != nil {
 		row("not whole", "%v", r.Err)

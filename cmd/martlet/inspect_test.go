@@ -236,7 +236,7 @@ func TestInspectObject(t *testing.T) {
 		"nothing": {func(s *shelf) { s.with(func(e *engine.Engine) { s.put(e, "other", "1", "m") }) }, "", 0, []string{"state       nothing"}, "RECORD"},
 		"small": {
 			func(s *shelf) { s.with(func(e *engine.Engine) { s.put(e, "o", "1234567890", "calm") }) }, "", 0,
-			[]string{"AUTH_a/c/o\n", "object of 10 bytes, in the log", "MD5               e807f1fcf82d132f9bb018ca6738a19f", "X-Object-Meta-M   calm", "1700000000.00001  2023-11-14 22:13:20.00001 UTC"}, "dead",
+			[]string{"AUTH_a/c/o\n", "object of 10 bytes, in the log", "MD5                 e807f1fcf82d132f9bb018ca6738a19f", "X-Object-Meta-M     calm", "1700000000.00001  2023-11-14 22:13:20.00001 UTC"}, "dead",
 		},
 		"another policy": {
 			func(s *shelf) { s.with(func(e *engine.Engine) { s.put(e, "o", "1234567890", "calm") }) }, "--policy silver", 0,
