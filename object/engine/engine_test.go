@@ -636,3 +636,73 @@ func TestSegmentIsGone(t *testing.T) {
 		t.Errorf("what was elsewhere: %q, %v", body, err)
 	}
 }
+
+// The log ends before what the index knows: the names are lost, and not forgotten, and
+// what is written later is not taken for known already.
+func TestEndOfLogIsGone(t *testing.T) {
+	fs := vfs.NewMem()
+	e := newEngine(fs, "/")
+	for i := range byte(3) {
+		if err := put(e, at(1+i), ts(1), []byte("x"), "a", Terms{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Checkpoint(ctx); err != nil {
+		t.Fatal(err)
+	}
+	file, off := where(t, e, at(2), partData)
+	f, err := fs.OpenFile(file, syscall.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(off), f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		e = newEngine(fs, "/")
+		for l, want := range map[Location]Kind{at(1): Live, at(2): Lost, at(3): Lost} {
+			if s, err := e.Stat(ctx, l); err != nil || s.Kind != want || s.Time != ts(1) {
+				t.Errorf("%v: %s, %v, want kind %d", l, show(s), err, want)
+			}
+		}
+	}
+	if err := put(e, at(3), ts(1), []byte("x"), "a", Terms{Merge: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, body, err := get(newEngine(fs, "/"), at(3)); err != nil || string(body) != "x" {
+		t.Errorf("after the repair: %q, %v", body, err)
+	}
+	// As a whole segment it is not known what the log had.
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, segment := range e.now().logFiles(t, fs)[1:] {
+		if err := fs.Remove(segment); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e = newEngine(fs, "/")
+	if err := put(e, at(4), ts(1), []byte("y"), "a", Terms{}); err != nil {
+		t.Fatal(err)
+	}
+	for l, want := range map[Location]string{at(1): "x", at(4): "y"} {
+		if _, body, err := get(newEngine(fs, "/"), l); err != nil || string(body) != want {
+			t.Errorf("%v: %q, %v, want %q", l, body, err, want)
+		}
+	}
+}
+
+// logFiles are the segments of a store, in order.
+func (s *store) logFiles(t *testing.T, fs vfs.FS) (list []string) {
+	t.Helper()
+	entries, err := fs.ReadDir(s.root + logFolder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if strings.HasSuffix(entry.Name, ".seg") {
+			list = append(list, s.root+logFolder+"/"+entry.Name)
+		}
+	}
+	return list
+}

@@ -58,7 +58,7 @@ func (e *Engine) Follow(c device.Change) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.now()
-	now.gone.Store(true) // whatever is open can still be written to, and nobody may
+	now.gone.Store(true)          // whatever is open can still be written to, and nobody may
 	go now.close(toTheEnd, false) //nolint:errcheck // calls that fail say so
 	names, before := durable.New(c.FS), e.disks[c.Disk]
 	if before != nil && !c.Fresh {

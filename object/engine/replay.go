@@ -2,6 +2,7 @@ package engine
 
 import (
 	"log/slog"
+	"math"
 
 	"martlet/internal/errs"
 	"martlet/internal/name"
@@ -14,8 +15,12 @@ import (
 func (d *disk) replay() error {
 	const op errs.Op = "engine.replay"
 	from := d.index.Position()
-	if last := d.end(); last.Less(from) {
-		return errs.E(op, errs.Corrupt, "the index knows more than the log has: the log has lost records")
+	if end := d.end(); from != (seglog.Position{}) && !from.Less(end) {
+		if from.Segment > end.Segment {
+			return errs.E(op, errs.Corrupt, "the index knows of segments that the log has lost")
+		}
+		d.cfg.Log.Error("the log has lost its last records", slog.String("device", d.root), slog.String("from", end.String()))
+		return d.quarantineRegion(toTheEnd, end, seglog.Position{Segment: from.Segment, Offset: math.MaxInt64})
 	}
 	for e, err := range d.log.Scan(from) {
 		if err != nil {
