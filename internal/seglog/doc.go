@@ -73,7 +73,8 @@
 // # When writing fails
 //
 // After a write or a sync has failed, its batch fails as a whole, nothing of it is
-// ever taken for written, and the segment is left: the next batch goes into a new one.
+// ever taken for written, and the segment is left: the next batch goes into a new one,
+// once what may be left behind the end of that segment was cut off, durably.
 // A sync that failed is not tried again, since that would succeed without having
 // written. Whether what was synced before can still be read is for the user to find
 // out (Config.Fault tells him).

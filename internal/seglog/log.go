@@ -68,6 +68,7 @@ type Log struct {
 
 	// What follows belongs to whoever writes.
 	current *segment // what is appended to; nil before the first record and after a failure
+	left    *segment // where writing has failed, and which was not cut yet; nil if there is none
 	next    uint64   // number of the next segment
 	spares  []string // files that can become segments
 	iov     [][]byte
@@ -117,6 +118,11 @@ func (l *Log) open() error {
 	}
 	numbers, spares, err := l.dir.list()
 	if err != nil {
+		return err
+	}
+	// A segment that was removed, and is not there for this reader, must not be there after
+	// a crash.
+	if err := l.dir.fs.SyncDir(l.dir.path); err != nil {
 		return err
 	}
 	l.spares = spares
@@ -429,16 +435,37 @@ func (l *Log) writeInto(s *segment, batch []*ticket, size int64) *failure {
 	return nil
 }
 
-// leave gives a segment up after a failure: nothing is appended to it any more. What
-// is behind its end is cut if that can be, and else at the next start.
+// leave gives a segment up after a failure: nothing is appended to it any more.
 func (l *Log) leave(s *segment) {
 	l.mu.Lock()
 	s.sealed = true
 	l.mu.Unlock()
-	l.current = nil
-	if err := s.file.Truncate(s.end); err != nil {
+	l.current, l.left = nil, s
+	if err := l.cutLeft(); err != nil {
 		l.cfg.Log.Warn("segment was not cut after a failure", slog.Uint64("segment", s.number), slog.Any("err", err))
 	}
+}
+
+// cutLeft cuts off, durably, what a batch that failed may have left behind the end of its
+// segment: once there is a later segment, a crash must not bring back what whoever reads
+// the log has been told is not there. Where it fails it is tried again before the next
+// batch; the size changes each time, so that a sync has something to write.
+func (l *Log) cutLeft() error {
+	s := l.left
+	if s == nil {
+		return nil
+	}
+	err := s.file.Truncate(s.end + alignment)
+	if err == nil {
+		err = s.file.Truncate(s.end)
+	}
+	if err == nil {
+		err = s.file.Sync()
+	}
+	if err == nil {
+		l.left = nil
+	}
+	return err
 }
 
 func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

@@ -265,27 +265,32 @@ func TestCloseWhileAppending(t *testing.T) {
 
 // workload appends records until one fails, from one goroutine, with a restart in the
 // middle. It returns what was acknowledged, and how many were tried.
-func workload(fs vfs.FS) (acked []uint64, tried uint64) {
+func workload(fs vfs.FS) (acked, refused []uint64, tried uint64) {
 	for range 2 {
 		l, err := Open(config(fs))
 		if err != nil {
-			return acked, tried
+			return acked, refused, tried
 		}
+		var failed []uint64
 		for range 14 {
 			n := tried
 			tried++
-			if _, err := l.Append(record(n), nil); err == nil {
-				acked = append(acked, n)
+			if _, err := l.Append(record(n), nil); err != nil {
+				failed = append(failed, n)
+				continue
 			}
+			acked = append(acked, n)
+			refused, failed = append(refused, failed...), nil // what comes later shows that they are not there
 		}
 		_ = l.Close() // it may have failed, too
 	}
-	return acked, tried
+	return acked, refused, tried
 }
 
 // TestEveryCallFails: whatever call fails, once or for ever, and whatever a crash then
 // leaves of what was not synced: what was acknowledged is there, in order, and all
-// that is there was once appended.
+// that is there was once appended; and what has failed, and the log went on without it,
+// does not come back.
 func TestEveryCallFails(t *testing.T) {
 	for name, options := range map[string][]vfs.FaultOption{
 		"once": nil, "for ever": {vfs.FaultForever()}, "no room": {vfs.FaultError(syscall.ENOSPC)},
@@ -294,18 +299,18 @@ func TestEveryCallFails(t *testing.T) {
 			for n, fired := 0, true; fired; n++ {
 				mem := vfs.NewMem()
 				faulty := vfs.FailAt(mem, n, options...)
-				acked, tried := workload(faulty)
+				acked, refused, tried := workload(faulty)
 				fired = faulty.Fired()
 				for seed := range uint64(4) {
-					checkAfter(t, mem.AfterCrash(seed), acked, tried, fmt.Sprintf("call %d, seed %d", n, seed))
+					checkAfter(t, mem.AfterCrash(seed), acked, refused, tried, fmt.Sprintf("call %d, seed %d", n, seed))
 				}
-				checkAfter(t, mem, acked, tried, fmt.Sprintf("call %d, killed", n))
+				checkAfter(t, mem, acked, refused, tried, fmt.Sprintf("call %d, killed", n))
 			}
 		})
 	}
 }
 
-func checkAfter(t *testing.T, fs *vfs.Mem, acked []uint64, tried uint64, what string) {
+func checkAfter(t *testing.T, fs *vfs.Mem, acked, refused []uint64, tried uint64, what string) {
 	t.Helper()
 	l, err := Open(config(fs))
 	if err != nil {
@@ -315,6 +320,11 @@ func checkAfter(t *testing.T, fs *vfs.Mem, acked []uint64, tried uint64, what st
 	for _, n := range acked {
 		if _, ok := got[n]; !ok {
 			t.Fatalf("%s: record %d was acknowledged, and is not there", what, n)
+		}
+	}
+	for _, n := range refused {
+		if _, ok := got[n]; ok {
+			t.Fatalf("%s: record %d was refused, and came back behind others", what, n)
 		}
 	}
 	for n := range got {
@@ -358,9 +368,9 @@ func TestCrashAnywhere(t *testing.T) {
 	workload(calls)
 	for n := range calls.Calls() {
 		mem := vfs.NewMem()
-		acked, tried := workload(vfs.FailAt(mem, n, vfs.FaultForever()))
+		acked, refused, tried := workload(vfs.FailAt(mem, n, vfs.FaultForever()))
 		for seed := range uint64(5) {
-			checkAfter(t, mem.AfterCrash(seed*1000+uint64(n)), acked, tried, fmt.Sprintf("call %d, seed %d", n, seed))
+			checkAfter(t, mem.AfterCrash(seed*1000+uint64(n)), acked, refused, tried, fmt.Sprintf("call %d, seed %d", n, seed))
 		}
 	}
 }

@@ -19,6 +19,9 @@ func (l *Log) ensure(size int64, urgent bool) (*failure, error) {
 			return f, f.err
 		}
 	}
+	if err := l.cutLeft(); err != nil {
+		return nil, err
+	}
 	spare := l.spares[0]
 	s, err := l.dir.begin(spare, l.next, l.id)
 	// Whether it has the number or not, no other gets it.
