@@ -26,6 +26,7 @@ type Engine struct {
 	mu    sync.Mutex
 	disks map[string]*store // the latest of each disk that was attached; guarded by mu
 	disk  string            // which of them is; guarded by mu
+	ended bool              // Close was called; guarded by mu
 }
 
 func (e *Engine) now() *store { return e.current.Load() }
@@ -57,9 +58,12 @@ func (e *Engine) replace(s *store, disk string) {
 func (e *Engine) Follow(c device.Change) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.ended {
+		return
+	}
 	now := e.now()
-	now.gone.Store(true)          // whatever is open can still be written to, and nobody may
-	go now.close(toTheEnd, false) //nolint:errcheck // calls that fail say so
+	finish := now.shut()
+	go finish(toTheEnd, false) //nolint:errcheck // calls that fail say so
 	names, before := durable.New(c.FS), e.disks[c.Disk]
 	if before != nil && !c.Fresh {
 		names = before.names.Over(c.FS) // calls may be under way there
@@ -73,20 +77,23 @@ func (e *Engine) Follow(c device.Change) {
 func (e *Engine) reopen(s *store, rebuild bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.now() != s {
+	if e.ended || e.now() != s {
 		return
 	}
 	next := newStore(s.root, s.cfg, s.names, s)
 	next.fresh = rebuild
-	go s.close(toTheEnd, false) //nolint:errcheck // calls that fail say so
+	finish := s.shut()
+	go finish(toTheEnd, false) //nolint:errcheck // calls that fail say so
 	e.replace(next, e.disk)
 }
 
 // Close writes the index and closes what is open. Calls fail afterwards.
 func (e *Engine) Close() error {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.now().close(toTheEnd, true)
+	e.ended = true
+	s := e.now()
+	e.mu.Unlock() // writing the index may find that it has failed
+	return s.close(toTheEnd, true)
 }
 
 // Keep writes the index now and then, as what is in memory grows, until ctx ends. Where

@@ -145,35 +145,42 @@ func (s *store) attempt(done chan struct{}) {
 	}
 }
 
-// close closes what is open; calls under way fail. A clean end has the index written, so
-// that the next start has nothing to replay.
-func (s *store) close(ctx context.Context, clean bool) error {
+// close closes what is open. A clean end has the index written, so that the next start has
+// nothing to replay.
+func (s *store) close(ctx context.Context, clean bool) error { return s.shut()(ctx, clean) }
+
+// shut has calls refused that begin from now on; calls under way fail. What it returns
+// closes what is open, which may take long.
+func (s *store) shut() (finish func(ctx context.Context, clean bool) error) {
 	s.gone.Store(true)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closing {
-		s.mu.Unlock()
-		<-s.closed
-		return nil
+		return func(context.Context, bool) error {
+			<-s.closed
+			return nil
+		}
 	}
 	s.closing = true
-	d, opening, before := s.ready.Load(), s.opening, s.before
-	s.mu.Unlock()
-	if opening != nil {
-		<-opening // it closes what it opens
-		return nil
-	}
-	defer close(s.closed)
-	if d == nil {
-		if before != nil {
-			<-before.closed // who comes next has to wait for that one
+	d, opening, before := s.ready.Swap(nil), s.opening, s.before
+	return func(ctx context.Context, clean bool) error {
+		if opening != nil {
+			<-opening // it closes what it opens
+			return nil
 		}
-		return nil
+		defer close(s.closed)
+		if d == nil {
+			if before != nil {
+				<-before.closed // who comes next has to wait for that one
+			}
+			return nil
+		}
+		var err error
+		if clean {
+			err = d.checkpoint(ctx)
+		}
+		return errors.Join(err, d.release())
 	}
-	var err error
-	if clean {
-		err = d.checkpoint(ctx)
-	}
-	return errors.Join(err, d.release())
 }
 
 // release closes log and index. Nobody works with them afterwards.
@@ -181,7 +188,6 @@ func (d *disk) release() error {
 	err := d.log.Close()
 	d.work.Wait()
 	d.index.Close()
-	d.ready.Store(nil)
 	return err
 }
 

@@ -507,7 +507,7 @@ func (w *world) check(horizon int64, seed uint64) error {
 // compactSome compacts the sealed segments that are chosen, whatever they hold, after one
 // that was begun.
 func compactSome(ctx context.Context, e *Engine, horizon timestamp.T, chosen func() bool) error {
-	d, err := e.now().open(ctx)
+	d, err := e.now().openFor(ctx, "engine.compact", Location{})
 	if err != nil {
 		return err
 	}
