@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -88,6 +89,9 @@ func (d *disk) choose(except []uint64) (best uint64, ok bool) {
 // only after a checkpoint of the index that needs nothing of it; until then a crash finds
 // everything, and goes on where it was.
 func (d *disk) compactSegment(ctx context.Context, segment uint64, horizon timestamp.T, pace Pace) error {
+	if d.stays != nil {
+		return errs.E(errs.BadDevice, fmt.Errorf("a segment could not be removed before: %w", d.stays))
+	}
 	for from := d.usage.get(segment).done; from < allDone; {
 		p := piece{disk: d, segment: segment, from: from, horizon: horizon}
 		if err := p.gather(ctx, pace); err != nil {
@@ -111,6 +115,8 @@ func (d *disk) retire(ctx context.Context, segment uint64) error {
 		return err
 	}
 	if err := d.log.Remove(segment); err != nil && !errs.Is(err, errs.NotFound) {
+		// It may be back after a crash, so that what hides what it holds must stay.
+		d.stays = err
 		return err
 	}
 	d.usage.forget(segment)
@@ -179,32 +185,11 @@ func (p *piece) move() error {
 	if p.suspect.Load() > 0 {
 		return errs.E(errs.BadDevice, "writing has failed, and what was written before is being looked at")
 	}
-	p.now = map[index.Key]index.Entry{}
-	will := map[index.Key]index.Entry{} // what entries will be, but for where they are
-	for _, f := range p.records {
-		if f.kind == record.Compacted {
-			continue
+	for again := true; again; {
+		var err error
+		if again, err = p.collect(); err != nil {
+			return err
 		}
-		e, ok := will[f.key]
-		if !ok {
-			var err error
-			if e, err = p.get(Location{f.key.Policy, f.key.Hash}); err != nil {
-				return err
-			}
-			p.now[f.key] = e
-		}
-		if inForce(&e, f.at) && !p.forgettable(&e) {
-			if err := p.copy(&f, &e); err != nil {
-				return err
-			}
-			e = p.now[f.key] // it may have gone to quarantine
-			if ok {
-				e.Dead = will[f.key].Dead
-			}
-			will[f.key] = e
-			continue
-		}
-		will[f.key] = compacted(&e, f.at)
 	}
 	h := record.Head{Kind: record.Compacted, Segment: p.segment, From: p.from, To: p.to, Last: p.last}
 	head, err := h.Append(nil)
@@ -219,6 +204,39 @@ func (p *piece) move() error {
 		},
 	})
 	return p.log.AppendAll(p.items)
+}
+
+// collect prepares what is to be appended. Where something damaged went to quarantine
+// meanwhile, entries have changed, and it is to be done again.
+func (p *piece) collect() (again bool, err error) {
+	p.now, p.items = map[index.Key]index.Entry{}, nil
+	will := map[index.Key]index.Entry{} // what entries will be, but for where they are
+	for _, f := range p.records {
+		if f.kind == record.Compacted {
+			continue
+		}
+		e, ok := will[f.key]
+		if !ok {
+			if e, err = p.get(Location{f.key.Policy, f.key.Hash}); err != nil {
+				return false, err
+			}
+			p.now[f.key], will[f.key] = e, e
+		}
+		if !inForce(&e, f.at) || p.forgettable(&e) {
+			will[f.key] = compacted(&e, f.at)
+			continue
+		}
+		err := p.copy(&f, &e)
+		var bad *damaged
+		if errors.As(err, &bad) {
+			now := p.now[f.key]
+			return true, p.isolate(Location{f.key.Policy, f.key.Hash}, &now, bad)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // inForce reports whether a record is one of those that an entry is made of.
@@ -262,8 +280,8 @@ func (p *piece) lockAll() (unlock func()) {
 	}
 }
 
-// copy has a record in force appended again, with the rest of the piece. What is damaged
-// goes to quarantine instead.
+// copy has a record in force appended again, with the rest of the piece. The error is a
+// *damaged where it can't be.
 func (p *piece) copy(f *found, e *index.Entry) error {
 	at := Location{f.key.Policy, f.key.Hash}
 	var h record.Head
@@ -284,12 +302,8 @@ func (p *piece) copy(f *found, e *index.Entry) error {
 			h, err = parse(at, part, &r, int64(len(r.Body)))
 			body = r.Body
 		}
-		var bad *damaged
-		if errors.As(wrongPart(part, place, err), &bad) {
-			return p.isolateNow(at, f.key, bad)
-		}
 		if err != nil {
-			return err
+			return wrongPart(part, place, err)
 		}
 	}
 	h.Policy, h.Tie, h.Alone = at.Policy, e.Tie, places(e) == 1
@@ -307,17 +321,6 @@ func (p *piece) copy(f *found, e *index.Entry) error {
 		},
 	})
 	return nil
-}
-
-// isolateNow puts something into quarantine in the middle of a piece.
-func (p *piece) isolateNow(at Location, key index.Key, bad *damaged) error {
-	e := p.now[key]
-	if err := p.isolate(at, &e, bad); err != nil {
-		return err
-	}
-	now, err := p.get(at)
-	p.now[key] = now
-	return err
 }
 
 // markOf is the mark of a quarantine written anew, from what the index says.

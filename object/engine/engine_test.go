@@ -467,10 +467,10 @@ func TestConcurrentWriters(t *testing.T) {
 	}
 }
 
-// flip changes one byte of a file of the engine.
-func flip(t *testing.T, fs vfs.FS, file string, off int64) {
+// readByte returns one byte of a file.
+func readByte(t testing.TB, fs vfs.FS, file string, off int64) byte {
 	t.Helper()
-	f, err := fs.OpenFile(file, syscall.O_RDWR)
+	f, err := fs.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -478,7 +478,20 @@ func flip(t *testing.T, fs vfs.FS, file string, off int64) {
 	if _, err := f.ReadAt(b, off); err != nil {
 		t.Fatal(err)
 	}
-	b[0] ^= 0x55
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b[0]
+}
+
+// flip changes one byte of a file of the engine.
+func flip(t testing.TB, fs vfs.FS, file string, off int64) {
+	t.Helper()
+	b := []byte{readByte(t, fs, file, off) ^ 0x55}
+	f, err := fs.OpenFile(file, syscall.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := f.WriteAt(b, off); err != nil {
 		t.Fatal(err)
 	}

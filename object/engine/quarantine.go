@@ -78,14 +78,15 @@ func (d *disk) quarantine(at Location, bad *damaged) error {
 func (d *disk) isolate(at Location, e *index.Entry, bad *damaged) error {
 	d.cfg.Log.Error("damaged data goes to quarantine", slog.String("device", d.root),
 		slog.String("object", at.String()), slog.String("part", bad.part.String()), slog.Any("err", bad.err))
-	h := record.Head{Kind: record.Quarantine, Policy: at.Policy, Lost: record.LostData, Reason: bad.err.Error()}
-	if bad.part == partMeta {
-		h.Lost = record.LostMeta
+	if e.Kind == index.Gone { // it says that it was dropped, and nothing else
+		return d.append(at, e, &record.Head{Kind: record.Purge, Policy: at.Policy, Alone: true}, nil, true)
 	}
-	if e.Kind == index.Lost {
+	// A mark that is damaged is written anew.
+	h := record.Head{Kind: record.Quarantine, Policy: at.Policy, Reason: bad.err.Error()}
+	if e.Kind == index.Lost || bad.part == partData {
 		h.Lost |= record.LostData
 	}
-	if e.MetaLost {
+	if e.MetaLost || bad.part == partMeta {
 		h.Lost |= record.LostMeta
 	}
 	h.Object = blob.Header{Time: e.Times.Data, ContentTypeTime: e.Times.ContentType, MetaTime: e.Times.Meta}

@@ -153,22 +153,20 @@ func (d *disk) quarantineRegion(ctx context.Context, from, to seglog.Position) e
 		return !p.IsZero() && !at.Less(from) && at.Less(to)
 	}
 	why := errs.E(errs.Corrupt, "the log is damaged from "+from.String()+" to "+to.String())
-	for _, set := range d.index.Sets() {
-		for item, err := range d.index.Range(set.Policy, name.Hash{}, lastHash()) {
-			if err != nil {
+	for item, err := range d.index.All() {
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		for p, place := range [...]index.Place{item.Entry.Data, item.Entry.Meta, item.Entry.Mark} {
+			if !inside(place) {
+				continue
+			}
+			at := Location{item.Key.Policy, item.Key.Hash}
+			if err := d.quarantine(at, &damaged{part: part(p), place: place, err: why}); err != nil {
 				return err
-			}
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			for p, place := range [...]index.Place{item.Entry.Data, item.Entry.Meta, item.Entry.Mark} {
-				if !inside(place) || item.Entry.Kind == index.Gone {
-					continue
-				}
-				at := Location{set.Policy, item.Key.Hash}
-				if err := d.quarantine(at, &damaged{part: part(p), place: place, err: why}); err != nil {
-					return err
-				}
 			}
 		}
 	}

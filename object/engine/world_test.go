@@ -146,10 +146,9 @@ func (f *fact) state(l Location) State {
 
 // op is something that is done to a name.
 type op struct {
-	what   int
-	at     Location
-	n, m   int64
-	expect errs.Kind // what it is answered with
+	what int
+	at   Location
+	n, m int64
 }
 
 // What ops do.

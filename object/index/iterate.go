@@ -22,9 +22,16 @@ type Item struct {
 // what is applied meanwhile is not seen, and nothing waits for it. An error ends it; it
 // is of kind errs.Corrupt where the index is damaged.
 func (ix *Index) Range(p policy.Index, from, to name.Hash) iter.Seq2[Item, error] {
+	return ix.items(hashes(p, from, to))
+}
+
+// All yields what is there of all policies, also what is Gone, as Range does.
+func (ix *Index) All() iter.Seq2[Item, error] { return ix.items(everything()) }
+
+func (ix *Index) items(keys span) iter.Seq2[Item, error] {
 	const op errs.Op = "index.range"
 	return func(yield func(Item, error) bool) {
-		err := ix.each(hashes(p, from, to), nil, func(i Item) bool { return yield(i, nil) })
+		err := ix.each(keys, nil, func(i Item) bool { return yield(i, nil) })
 		if err != nil {
 			yield(Item{}, errs.E(op, errs.Subject(ix.cfg.Folder), kindOf(err), err))
 		}
