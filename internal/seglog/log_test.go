@@ -503,6 +503,45 @@ func TestKilledBeforeSync(t *testing.T) {
 	}
 }
 
+// TestGiveRoom: the spare goes, also while others append, and what is appended next makes
+// another one.
+func TestGiveRoom(t *testing.T) {
+	l := open(t, config(vfs.NewMem()))
+	var wg sync.WaitGroup
+	for i := range uint64(8) {
+		wg.Go(func() {
+			for j := range uint64(20) {
+				if _, err := l.Append(record(i*20+j), nil); err != nil {
+					t.Error(err)
+				}
+				if j%5 == i%5 {
+					if _, err := l.GiveRoom(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := found(t, l); len(got) != 160 {
+		t.Errorf("found %d records", len(got))
+	}
+	for want := len(l.spares) > 0; want; want = len(l.spares) > 0 {
+		if gave, err := l.GiveRoom(); !gave || err != nil {
+			t.Fatalf("gave %v, %v", gave, err)
+		}
+	}
+	if gave, err := l.GiveRoom(); gave || err != nil {
+		t.Errorf("gave %v, %v, of nothing", gave, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.GiveRoom(); !errors.Is(err, ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
 // TestFailedSync: the segment is left at once, and whoever cares is told where.
 func TestFailedSync(t *testing.T) {
 	fs := &failing{FS: vfs.NewMem()}
@@ -591,6 +630,15 @@ func TestFullDisk(t *testing.T) {
 		if _, err := l.Append(r, nil); err != nil {
 			t.Fatalf("urgent record %d: %v", urgent, err)
 		}
+	}
+	u, err := mem.Usage("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gave, err := l.GiveRoom()
+	after, _ := mem.Usage("/")
+	if err != nil || gave != (after.Available-u.Available >= 1<<16) || gave && after.Available-u.Available != 1<<16 {
+		t.Errorf("gave room: %v, %v; there were %d bytes, and are %d", gave, err, u.Available, after.Available)
 	}
 	if err := l.Remove(l.Segments()[0]); err != nil {
 		t.Fatal(err)

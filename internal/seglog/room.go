@@ -3,6 +3,9 @@ package seglog
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+
+	"martlet/internal/errs"
 )
 
 // ensure sees to it that there is a segment with room for that many bytes. A failure
@@ -74,4 +77,47 @@ func (l *Log) sealCurrent() *failure {
 		return &failure{s.number, s.end, err}
 	}
 	return nil
+}
+
+// GiveRoom gives the room of a spare back to the device, for who is about to remove
+// segments and needs some to do so. It reports whether there was one; what is appended
+// next makes another.
+func (l *Log) GiveRoom() (bool, error) {
+	const op errs.Op = "seglog.giveroom"
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return false, errs.E(op, errs.Unavailable, ErrClosed)
+	}
+	if l.writing {
+		t := &ticket{seal: true, turn: make(chan bool, 1)} // in nobody's batch
+		l.waiting = append(l.waiting, t)
+		l.mu.Unlock()
+		<-t.turn
+		l.mu.Lock()
+		l.waiting = slices.Clone(l.waiting[1:])
+	}
+	l.writing = true
+	l.mu.Unlock()
+	gave, err := l.giveSpare()
+	l.mu.Lock()
+	if l.writing = len(l.waiting) > 0; l.writing {
+		l.waiting[0].turn <- true
+	}
+	l.mu.Unlock()
+	if err != nil {
+		return gave, errs.E(op, errs.Subject(l.dir.path), kindOf(err), err)
+	}
+	return gave, nil
+}
+
+func (l *Log) giveSpare() (bool, error) {
+	if len(l.spares) == 0 {
+		return false, nil
+	}
+	if err := l.dir.fs.Remove(l.dir.file(l.spares[0])); err != nil {
+		return false, err
+	}
+	l.spares = l.spares[1:]
+	return true, l.dir.fs.SyncDir(l.dir.path)
 }

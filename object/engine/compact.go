@@ -111,7 +111,18 @@ func (d *disk) compactSegment(ctx context.Context, segment uint64, horizon times
 
 // retire removes a segment that is compacted as a whole.
 func (d *disk) retire(ctx context.Context, segment uint64) error {
-	if err := d.checkpoint(ctx); err != nil {
+	err := d.checkpoint(ctx)
+	if errs.Is(err, errs.NoSpace) {
+		// What is about to be removed is more than what is kept for such a case.
+		var gave bool
+		if gave, err = d.log.GiveRoom(); err == nil && !gave {
+			err = errs.E(errs.NoSpace, "there is no room for the index, nor a spare segment to give up for it")
+		}
+		if err == nil {
+			err = d.checkpoint(ctx)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if err := d.log.Remove(segment); err != nil && !errs.Is(err, errs.NotFound) {

@@ -18,7 +18,11 @@ var toTheEnd = context.Background()
 func (d *disk) checkpoint(ctx context.Context) error {
 	err := d.index.Checkpoint(ctx)
 	for more := true; more && err == nil; {
-		more, err = d.index.Merge(ctx)
+		if more, err = d.index.Merge(ctx); errs.Is(err, errs.NoSpace) {
+			// It can wait: all that was to be written is.
+			d.cfg.Log.Warn("index has no room to merge what it has", slog.String("device", d.root), slog.Any("err", err))
+			more, err = false, nil
+		}
 	}
 	if errors.Is(err, index.ErrBroken) || errs.Is(err, errs.Corrupt) {
 		return d.indexFailed(err)

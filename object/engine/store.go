@@ -58,7 +58,7 @@ type disk struct {
 	keeping sync.Mutex         // held by who checkpoints and merges
 
 	compacting sync.Mutex
-	stays      error // compacting; why a segment could not be removed
+	stays      error    // compacting; why a segment could not be removed
 	undecided  sync.Map // paths of blobs whose record may or may not be in the log
 }
 
