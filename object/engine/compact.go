@@ -12,6 +12,7 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/seglog"
 	"martlet/internal/timestamp"
+	"martlet/object/engine/blob"
 	"martlet/object/engine/record"
 	"martlet/object/index"
 )
@@ -316,6 +317,9 @@ func (p *piece) copy(f *found, e *index.Entry) error {
 		if err != nil {
 			return wrongPart(part, place, err)
 		}
+		if part == partMeta {
+			stripMeta(&h.Object, e.Times.Data)
+		}
 	}
 	h.Policy, h.Tie, h.Alone = at.Policy, e.Tie, places(e) == 1
 	head, err := h.Append(nil)
@@ -332,6 +336,17 @@ func (p *piece) copy(f *found, e *index.Entry) error {
 		},
 	})
 	return nil
+}
+
+// stripMeta takes away from metadata what data that came later has replaced: beside data
+// metadata says nothing that is not later (after).
+func stripMeta(h *blob.Header, data timestamp.T) {
+	if !h.MetaTime.After(data) {
+		h.MetaTime, h.Meta = timestamp.T{}, nil
+	}
+	if !h.ContentTypeTime.After(data) {
+		h.ContentTypeTime, h.ContentType = timestamp.T{}, ""
+	}
 }
 
 // markOf is the mark of a quarantine written anew, from what the index says.

@@ -74,6 +74,7 @@ func TestMovedBehindWhatIsLater(t *testing.T) {
 		"metadata that waited": {
 			[]op{do(opPut, 10, 0), do(opPost, 20, 20), do(opDrop, 0, 0), do(opPost, 7, 0), do(opPut, 5, 0)}, []uint64{3, 4},
 		},
+		"half of it is older": {[]op{do(opPost, 1, 2), do(opPut, 1, 0)}, []uint64{1}},
 		"lost metadata": {
 			[]op{do(opPut, 10, 0), do(opDrop, 0, 0), do(opPut, 5, 0), do(opPost, 7, 0), do(opLoseMeta, 0, 0)}, []uint64{2, 3},
 		},

@@ -221,13 +221,13 @@ func (o *op) do(e *Engine) error {
 		}
 		return e.Quarantine(ctx, o.at, s, errors.New("said to be damaged"))
 	}
-	d, err := e.now().open(ctx)
+	d, err := e.now().openFor(ctx, "engine.quarantine", o.at)
 	if err != nil {
 		return err
 	}
 	entry, err := d.get(o.at)
 	if err != nil || entry.Meta.IsZero() {
-		return err
+		return d.wrap("engine.quarantine", o.at, err)
 	}
 	return d.wrap("engine.quarantine", o.at, d.quarantine(o.at, &damaged{part: partMeta, place: entry.Meta, err: errors.New("said to be damaged")}))
 }
