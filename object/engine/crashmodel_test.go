@@ -78,6 +78,7 @@ func TestAgainstModelWithCrashes(t *testing.T) {
 			}
 			if w.cfg.FS != vfs.FS(w.fs) { // it may have failed: what is there is told after a restart
 				if rapid.Bool().Draw(t, "goes on") {
+					w.mayForget(horizon)
 					continue
 				}
 				w = w.copyOf(w.fs.AfterCrash(rapid.Uint64().Draw(t, "power cut")))

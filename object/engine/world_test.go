@@ -334,9 +334,8 @@ func (w *world) states(horizon int64) error {
 		if err != nil {
 			return fmt.Errorf("stat of %v: %w", l, err)
 		}
-		if s.Kind == Absent && s.Newest().IsZero() && slices.ContainsFunc(facts, func(f fact) bool {
-			return !f.lost && !f.noMeta && f.kind != Live && f.newest() < horizon
-		}) {
+		forgotten := s.Kind == Absent && s.Newest().IsZero()
+		if forgotten && slices.ContainsFunc(facts, func(f fact) bool { return f.forgettable(horizon) }) {
 			w.facts[l] = []fact{{}}
 			continue
 		}
@@ -357,6 +356,20 @@ func (w *world) states(horizon int64) error {
 		}
 	}
 	return nil
+}
+
+// forgettable reports whether compaction may forget it.
+func (f *fact) forgettable(horizon int64) bool {
+	return !f.lost && !f.noMeta && f.kind != Live && f.newest() < horizon
+}
+
+// mayForget says that compaction may have forgotten what it may.
+func (w *world) mayForget(horizon int64) {
+	for l, facts := range w.facts {
+		if slices.ContainsFunc(facts, func(f fact) bool { return f.forgettable(horizon) }) && !slices.Contains(facts, fact{}) {
+			w.facts[l] = append(slices.Clone(facts), fact{})
+		}
+	}
 }
 
 func (w *world) want(l Location) string {
