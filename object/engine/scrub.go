@@ -62,6 +62,12 @@ func (d *disk) scrubBlobs(ctx context.Context, before time.Time, pace Pace) erro
 	for _, folder := range due {
 		from, to := index.Partition(8, uint32(folder))
 		for _, set := range d.index.Sets() {
+			if sum, err := d.index.Digest(set, 8, uint32(folder)); err != nil || sum.Objects == 0 {
+				if err != nil {
+					return err
+				}
+				continue // nothing needs to be read to know that
+			}
 			for item, err := range d.index.Range(set.Policy, from, to) {
 				if err != nil {
 					return err
