@@ -62,8 +62,6 @@ type fact struct {
 // since is before which time metadata means nothing.
 func (f *fact) since() int64 { return max(f.time, f.lostAt) }
 
-func (f *fact) nothing() bool { return *f == fact{} }
-
 // newest is the time of anything that is known.
 func (f *fact) newest() int64 { return max(f.since(), f.mt, f.ct) }
 
@@ -320,7 +318,7 @@ func (w *world) do(o op) error {
 		}
 	}
 	if len(next) == 0 {
-		return fmt.Errorf("%v: %v, want kind %v, of %+v", o, err, want, w.facts[o.at])
+		return fmt.Errorf("%v: %w, want kind %v, of %+v", o, err, want, w.facts[o.at])
 	}
 	w.facts[o.at] = next
 	return nil
