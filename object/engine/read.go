@@ -177,6 +177,9 @@ func (d *disk) loadLocked(at Location) (e index.Entry, p parts, err error) {
 		p, err = d.load(at, &e)
 		var bad *damaged
 		var gone *moved
+		if errors.Is(err, errMoved) && d.gone.Load() {
+			return e, p, errs.E(errs.BadDevice, errClosed)
+		}
 		if errors.As(err, &gone) { // nobody moves it who does not hold the lock
 			bad = &gone.damaged
 		} else if !errors.As(err, &bad) {
@@ -225,6 +228,8 @@ func (d *disk) again(at Location, err error) error {
 	var bad *damaged
 	var from *moved
 	switch {
+	case errors.Is(err, errMoved) && d.gone.Load():
+		return errs.E(errs.BadDevice, errClosed) // a log that is closed has no segments
 	case errors.As(err, &from):
 		e, getErr := d.get(at)
 		if getErr != nil {
