@@ -125,7 +125,7 @@ func (s *store) wrap(op errs.Op, at Location, err error) error {
 	var read *blob.ReadError
 	switch {
 	case errors.As(err, &read):
-	case errors.Is(err, errClosed), errors.Is(err, seglog.ErrClosed), errors.Is(err, index.ErrClosed):
+	case errors.Is(err, errClosed), errors.Is(err, errMoved), errors.Is(err, seglog.ErrClosed), errors.Is(err, index.ErrClosed):
 		kind = errs.BadDevice
 	case kind != errs.Other:
 	case errors.Is(err, blob.ErrCorrupt):

@@ -38,7 +38,9 @@ type damaged struct {
 func (d *damaged) Error() string { return d.part.String() + ": " + d.err.Error() }
 func (d *damaged) Unwrap() error { return d.err }
 
-// errMoved says that a record is not where it was: compaction has moved it meanwhile.
+// errMoved says that a record is not where it was: compaction has moved it meanwhile. Who
+// holds the name's lock, or has looked again often enough, knows by it that the log is
+// closed, or has lost a segment.
 var errMoved = errors.New("the record was moved")
 
 // errGone is why a part is damaged whose segment is lost. It has no kind: that nothing is
