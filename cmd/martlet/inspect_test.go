@@ -392,7 +392,7 @@ func TestInspectRefuses(t *testing.T) {
 			if err := os.Mkdir(filepath.Join(s.folder, "objects"), 0o750); err != nil {
 				s.t.Fatal(err)
 			}
-		}, "device FOLDER", exitFailure, "objects was written by a version of before 0.5"},
+		}, "device FOLDER", exitFailure, "objects was written by an earlier version"},
 		"newer records": {
 			func(s *shelf) {
 				cfg := seglog.Defaults()

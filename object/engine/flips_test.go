@@ -1,3 +1,7 @@
+//go:build !race
+
+// One goroutine does all of it: the race detector has nothing to find, and takes minutes.
+
 package engine
 
 import (
@@ -10,28 +14,6 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/vfs"
 )
-
-// filesBelow returns the files of a folder and those below it, with their sizes.
-func filesBelow(t testing.TB, fs vfs.FS, dir string, into map[string]int64) map[string]int64 {
-	t.Helper()
-	list, err := fs.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range list {
-		name := path.Join(dir, e.Name)
-		if e.Dir {
-			filesBelow(t, fs, name, into)
-			continue
-		}
-		info, err := fs.Stat(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		into[name] = info.Size
-	}
-	return into
-}
 
 // Each byte of a store is damaged once. What is read is right, or said to be damaged; no
 // other name is touched; where it was the index, nothing is lost.

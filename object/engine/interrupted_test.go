@@ -1,117 +1,18 @@
+//go:build !race
+
+// One goroutine does all of it: the race detector has nothing to find, and takes minutes.
+
 package engine
 
 import (
 	"context"
 	"fmt"
-	"maps"
-	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
 	"martlet/internal/errs"
 	"martlet/internal/vfs"
 )
-
-// copyOf returns a world as it is on a disk.
-func (w *world) copyOf(disk *vfs.Mem) *world {
-	c := &world{fs: disk, facts: maps.Clone(w.facts)}
-	c.open(disk)
-	return c
-}
-
-// settled waits until what a failure has put in doubt has been looked at.
-func settled(e *Engine) {
-	if d := e.now().ready.Load(); d != nil {
-		d.work.Wait()
-	}
-}
-
-// goOn sees to it that a store that was interrupted goes on: all is there, and a whole pass
-// of everything changes nothing.
-func (w *world) goOn(seed uint64, horizon int64) error {
-	if err := w.states(horizon); err != nil {
-		return fmt.Errorf("opened again: %w", err)
-	}
-	if _, err := look(w.e); err != nil {
-		return fmt.Errorf("opened again: %w", err)
-	}
-	if err := w.e.Sweep(ctx); err != nil {
-		return err
-	}
-	if err := w.blobs(); err != nil {
-		return err
-	}
-	if err := compactSome(ctx, w.e, ts(horizon), always); err != nil {
-		return err
-	}
-	if err := w.check(horizon, seed); err != nil {
-		return fmt.Errorf("compacted: %w", err)
-	}
-	return nil
-}
-
-// blobs sees to it that there are exactly the files that records in force name.
-func (w *world) blobs() error {
-	d, err := w.e.now().open(ctx)
-	if err != nil {
-		return err
-	}
-	want := map[string]bool{}
-	for l := range w.facts {
-		e, err := d.get(l)
-		if err != nil {
-			return err
-		}
-		if path, err := d.blobOf(l, &e); err != nil {
-			return err
-		} else if path != "" {
-			want[path] = true
-		}
-	}
-	folders, err := d.list("/" + blobFolder)
-	if err != nil {
-		return err
-	}
-	for _, folder := range folders {
-		files, err := d.list("/" + blobFolder + "/" + folder.Name)
-		if err != nil {
-			return err
-		}
-		for _, f := range files {
-			path := "/" + blobFolder + "/" + folder.Name + "/" + f.Name
-			if !want[path] {
-				return fmt.Errorf("%s is an orphan, and was not swept", path)
-			}
-			delete(want, path)
-		}
-	}
-	if len(want) > 0 {
-		return fmt.Errorf("%v are gone", slices.Collect(maps.Keys(want)))
-	}
-	return nil
-}
-
-// aHistory is a store in which all has happened, as it is on the disk: some segments, some
-// of it in the index and some not, one segment compacted half.
-func aHistory(t testing.TB, seed uint64, ops int) *world {
-	t.Helper()
-	r := rand.New(rand.NewPCG(seed, 2))
-	w := newWorld()
-	w.cfg.Changes = 1000
-	for i := range ops {
-		if err := w.do(randomOp(r)); err != nil {
-			t.Fatal(err)
-		}
-		if i%(ops/4) == ops/8 {
-			w.seal(t)
-		}
-	}
-	return w
-}
-
-// whole is a seed of AfterCrash with which everything survives: a copy.
-const whole = 7
 
 // Every disk call of all that a store does fails once: no answer is wrong then, also of the
 // store that goes on, and after a power cut, and with an index made anew.

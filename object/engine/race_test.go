@@ -144,7 +144,7 @@ func TestBuffersComeBack(t *testing.T) {
 		cfg := smallConfig(faulty)
 		cfg.Buffers = blob.NewBuffers(0)
 		e := New("/", cfg)
-		for i, size := range []int{100, largeBody, 300_000, 2 << 20} {
+		for i, size := range []int{100, largeBody, 300_000} {
 			body := make([]byte, size)
 			for _, announced := range []int64{int64(size), -1} {
 				w, err := e.Create(ctx, at(byte(i)), announced)
@@ -176,7 +176,7 @@ func TestBuffersComeBack(t *testing.T) {
 		}
 		cfg.Buffers.Give(small)
 		// A large upload has all there is.
-		if w, err := blob.Create(short, vfs.NewMem(), "/", 2<<20, cfg.Buffers); err != nil {
+		if w, err := blob.Create(short, vfs.NewMem(), "/", 300_000, cfg.Buffers); err != nil {
 			t.Fatalf("fault %d: %v", n, err)
 		} else if err := w.Close(); err != nil {
 			t.Fatal(err)
