@@ -39,20 +39,8 @@ func (ix *Index) checkpointOnce(ctx context.Context) (again bool, err error) {
 	var added *run
 	if m.count > 0 {
 		added, err = ix.writeRun(int64(m.count), func(w *runWriter) error {
-			all := slotsOf{m, m.in(everything())}
-			for n := 0; ; n++ {
-				if n&0xfff == 0 {
-					if err := stopped(ctx); err != nil {
-						return err
-					}
-				}
-				r, more, _ := all.next() // it is in memory
-				if !more {
-					break
-				}
-				if err := w.add(&r); err != nil {
-					return err
-				}
+			if err := forAll(ctx, &slotsOf{m, m.in(everything())}, w.add); err != nil {
+				return err
 			}
 			if err := w.endEntries(); err != nil {
 				return err

@@ -263,19 +263,7 @@ func (ix *Index) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for n := 0; ; n++ {
-		if n&0xfff == 0 {
-			if err := stopped(ctx); err != nil {
-				return err
-			}
-		}
-		r, more, err := all.next()
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
+	err = forAll(ctx, all, func(r *record) error {
 		var e Entry
 		if err := e.parse(r.value); err != nil {
 			return damaged("%s: %w", r.key.hash(), err)
@@ -283,6 +271,10 @@ func (ix *Index) check(ctx context.Context) error {
 		if d := digestOf(&r.key, &e); !d.IsZero() {
 			got.add(r.key.set(), r.key.prefix(ix.cfg.Depth), d)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if !want.equal(got) {
 		return damaged("digests are not those of the entries")

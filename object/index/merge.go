@@ -76,6 +76,24 @@ func choose(entries []int64) int {
 	return n
 }
 
+// forAll does something with each record of a source, until ctx ends or it fails.
+func forAll(ctx context.Context, s source, do func(*record) error) error {
+	for n := 0; ; n++ {
+		if n&0xfff == 0 {
+			if err := stopped(ctx); err != nil {
+				return err
+			}
+		}
+		r, more, err := s.next()
+		if err != nil || !more {
+			return err
+		}
+		if err := do(&r); err != nil {
+			return err
+		}
+	}
+}
+
 // mergeRuns writes what some runs come to, the newest first. If nothing is older, what
 // was dropped is left out.
 func mergeRuns(ctx context.Context, w *runWriter, runs []*run, oldest bool) error {
@@ -88,25 +106,14 @@ func mergeRuns(ctx context.Context, w *runWriter, runs []*run, oldest bool) erro
 	if err != nil {
 		return err
 	}
-	for n := 0; ; n++ {
-		if n&0xfff == 0 {
-			if err := stopped(ctx); err != nil {
-				return err
-			}
-		}
-		r, more, err := all.next()
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
+	err = forAll(ctx, all, func(r *record) error {
 		if oldest && r.dropped() {
-			continue
+			return nil
 		}
-		if err := w.add(&r); err != nil {
-			return err
-		}
+		return w.add(r)
+	})
+	if err != nil {
+		return err
 	}
 	if err := w.endEntries(); err != nil {
 		return err
