@@ -65,7 +65,7 @@ func TestAgainstModelWithCrashes(t *testing.T) {
 				continue // to what meets it
 			case 10:
 				w.open(w.fs)
-				must("rebuild", Rebuild("/", w.cfg))
+				must("rebuild", withoutIndex(w.cfg))
 			default:
 				o := op{what: rapid.SampledFrom([]int{opPut, opPut, opPut, opDelete, opPost, opPost, opDrop, opLoseData, opLoseMeta}).Draw(t, "op")}
 				o.at = worldName(rapid.IntRange(0, worldNames-1).Draw(t, "name"))

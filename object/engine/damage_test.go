@@ -10,23 +10,7 @@ import (
 
 	"martlet/internal/errs"
 	"martlet/internal/vfs"
-	"martlet/object/index"
 )
-
-// placeOf returns a place of an entry, and the file it is in.
-func placeOf(t testing.TB, e *Engine, l Location, p part) (index.Place, string) {
-	t.Helper()
-	d, err := e.now().open(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	entry, err := d.get(l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	place := [...]index.Place{entry.Data, entry.Meta, entry.Mark}[p]
-	return place, fmt.Sprintf("/log/%016x.seg", place.Segment)
-}
 
 // flipPart damages a record: a byte of its first 56, which hides whose it is, or the last
 // one, which is of the body or of what fills it up.
@@ -90,7 +74,7 @@ func TestDamageOfOneRecord(t *testing.T) {
 				}
 				remade := func() error {
 					again := w.copyOf(w.fs.AfterCrash(whole))
-					return errors.Join(Rebuild("/", again.cfg), again.states(0))
+					return errors.Join(withoutIndex(again.cfg), again.states(0))
 				}
 				if err := remade(); err != nil {
 					t.Fatalf("%s, rebuilt: %v", what, err)
@@ -165,7 +149,7 @@ func TestSegmentThatStays(t *testing.T) {
 		}
 		for seed := range uint64(10) {
 			after := w.copyOf(w.fs.AfterCrash(seed))
-			if err := Rebuild("/", after.cfg); err != nil {
+			if err := withoutIndex(after.cfg); err != nil {
 				t.Fatal(err)
 			}
 			for range 2 {

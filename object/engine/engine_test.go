@@ -504,6 +504,23 @@ func flip(t testing.TB, fs vfs.FS, file string, off int64) {
 // those that have a file of their own.
 func where(t testing.TB, e *Engine, l Location, p part) (string, int64) {
 	t.Helper()
+	place, file := placeOf(t, e, l, p)
+	d := e.now().ready.Load()
+	if entry, err := d.get(l); err != nil {
+		t.Fatal(err)
+	} else if p == partData && entry.Blob {
+		h, err := d.head(l, p, place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.blobPath(l, h.File), 0
+	}
+	return file, place.Offset
+}
+
+// placeOf returns a place of an entry, and the file of the log that it is in.
+func placeOf(t testing.TB, e *Engine, l Location, p part) (index.Place, string) {
+	t.Helper()
 	d, err := e.now().open(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -513,14 +530,7 @@ func where(t testing.TB, e *Engine, l Location, p part) (string, int64) {
 		t.Fatal(err)
 	}
 	place := [...]index.Place{entry.Data, entry.Meta, entry.Mark}[p]
-	if p == partData && entry.Blob {
-		h, err := d.head(l, p, place)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d.blobPath(l, h.File), 0
-	}
-	return fmt.Sprintf("%s/log/%016x.seg", d.root, place.Segment), place.Offset
+	return place, fmt.Sprintf("%s/log/%016x.seg", d.root, place.Segment)
 }
 
 func TestQuarantine(t *testing.T) {

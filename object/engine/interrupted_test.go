@@ -65,7 +65,7 @@ func TestFaultAtEveryCallOfEverything(t *testing.T) {
 					seed += uint64(n) * 3
 					after := w.copyOf(disk.AfterCrash(seed))
 					if seed%2 == 0 {
-						if err := Rebuild("/", after.cfg); err != nil {
+						if err := withoutIndex(after.cfg); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -122,7 +122,7 @@ func (w *world) afterFault(seed uint64, horizon int64) error {
 	}
 	after := w.copyOf(w.fs.AfterCrash(seed))
 	if seed%2 == 1 {
-		if err := Rebuild("/", after.cfg); err != nil {
+		if err := withoutIndex(after.cfg); err != nil {
 			return err
 		}
 	}

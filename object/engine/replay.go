@@ -27,9 +27,7 @@ func (d *disk) replay() error {
 			return errs.E(op, err)
 		}
 		if e.Damage {
-			if err := d.damage(&e); err != nil {
-				return err
-			}
+			d.damage(&e)
 			continue
 		}
 		if !d.index.Applied().Less(e.At) {
@@ -89,8 +87,7 @@ func (d *disk) apply(at seglog.Position, key index.Key, old, now *index.Entry) {
 
 // damage is told of a part of the log that can't be read, behind what the index has: what
 // it held is not known. Peers know, and send it when they are next compared with.
-func (d *disk) damage(e *seglog.Entry) error {
+func (d *disk) damage(e *seglog.Entry) {
 	d.cfg.Log.Error("a part of the log is damaged; records in it are lost here until replication brings them back",
 		slog.String("device", d.root), slog.String("from", e.At.String()), slog.String("to", e.To.String()))
-	return nil
 }

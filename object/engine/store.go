@@ -312,12 +312,6 @@ func (d *disk) rebuild(why error) error {
 	return d.replay()
 }
 
-// Rebuild throws the index in the folder of a device away, so that it is made again from
-// the log when the device is opened next. Nobody may have it open.
-func Rebuild(root string, cfg Config) error {
-	return index.Remove(cfg.FS, root+indexFolder)
-}
-
 // notThere reports whether a file is not there, on a device that is.
 func notThere(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 

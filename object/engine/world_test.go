@@ -485,7 +485,7 @@ func (w *world) rebuilt(seed uint64) error {
 		return err
 	}
 	other := &world{fs: w.fs.AfterCrash(seed), facts: maps.Clone(w.facts)}
-	if err := Rebuild("/", smallConfig(other.fs)); err != nil {
+	if err := withoutIndex(smallConfig(other.fs)); err != nil {
 		return err
 	}
 	other.open(other.fs)
@@ -674,3 +674,7 @@ func aHistory(t testing.TB, seed uint64, ops int) *world {
 	}
 	return w
 }
+
+// withoutIndex throws the index of a device away: it is made again from the log when the
+// device is opened next.
+func withoutIndex(cfg Config) error { return index.Remove(cfg.FS, indexFolder) }

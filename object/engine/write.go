@@ -74,6 +74,16 @@ func (d *disk) begin(op errs.Op, at Location, terms Terms) (c change, err error)
 	return c, err
 }
 
+// change has something done about a name that nobody else changes meanwhile.
+func (d *disk) change(op errs.Op, at Location, terms Terms, do func(*change) error) (Outcome, error) {
+	defer d.lock(at.Hash).Unlock()
+	c, err := d.begin(op, at, terms)
+	if err == nil {
+		err = do(&c)
+	}
+	return c.o, d.wrap(op, at, err)
+}
+
 // put makes a record of the change durable, and the index knows it when it returns nil.
 // The parts are those that the record leaves.
 func (c *change) put(h *record.Head, body []byte, urgent bool) error {
@@ -351,35 +361,29 @@ func (w *Writer) Commit(v Version, terms Terms) (Outcome, error) {
 			return Outcome{}, w.disk.wrap(op, w.at, err)
 		}
 	}
-	o, err := w.commit(op, &h, terms)
-	return o, w.disk.wrap(op, w.at, err)
+	return w.disk.change(op, w.at, terms, func(c *change) error {
+		return c.replace(&h, terms, func() error { return w.put(c, &h) })
+	})
 }
 
-func (w *Writer) commit(op errs.Op, h *blob.Header, terms Terms) (Outcome, error) {
-	d := w.disk
-	defer d.lock(w.at.Hash).Unlock()
-	c, err := d.begin(op, w.at, terms)
-	if err != nil {
-		return c.o, err
+// put gives the data its place: in a record, or in a file that a record names.
+func (w *Writer) put(c *change, h *blob.Header) error {
+	if w.blob == nil {
+		return c.put(&record.Head{Kind: record.Data, Object: *h}, (*w.mem)[:w.sum.length], false)
 	}
-	err = c.replace(h, terms, func() error {
-		if w.blob == nil {
-			return c.put(&record.Head{Kind: record.Data, Object: *h}, (*w.mem)[:w.sum.length], false)
-		}
-		path := d.blobPath(w.at, w.file)
-		if err := d.names.Place(d.blobDir(w.at), d.blobName(w.at, w.file), false, w.blob.Link); err != nil {
-			return err
-		}
-		err := c.put(&record.Head{Kind: record.Blob, File: w.file, Object: *h}, nil, false)
-		switch {
-		case errs.Is(err, errs.BadDevice): // the record may be on the disk, and be there after a crash
-			d.undecided.Store(path, true)
-		case err != nil:
-			d.unlink(path)
-		}
+	d := w.disk
+	if err := d.names.Place(d.blobDir(w.at), d.blobName(w.at, w.file), false, w.blob.Link); err != nil {
 		return err
-	})
-	return c.o, err
+	}
+	err := c.put(&record.Head{Kind: record.Blob, File: w.file, Object: *h}, nil, false)
+	path := d.blobPath(w.at, w.file)
+	switch {
+	case errs.Is(err, errs.BadDevice): // the record may be on the disk, and be there after a crash
+		d.undecided.Store(path, true)
+	case err != nil:
+		d.unlink(path)
+	}
+	return err
 }
 
 // Close gives back what the writer holds. Data that was not committed is gone.
@@ -404,15 +408,12 @@ func (s *store) Delete(ctx context.Context, at Location, path name.Path, ts time
 	if err != nil {
 		return Outcome{}, err
 	}
-	defer d.lock(at.Hash).Unlock()
-	c, err := d.begin(op, at, terms)
-	if err == nil {
-		h := blob.Header{Kind: blob.Tombstone, Hash: at.Hash, Time: ts, Name: path}
-		err = c.replace(&h, terms, func() error {
+	h := blob.Header{Kind: blob.Tombstone, Hash: at.Hash, Time: ts, Name: path}
+	return d.change(op, at, terms, func(c *change) error {
+		return c.replace(&h, terms, func() error {
 			return c.put(&record.Head{Kind: record.Tombstone, Object: h}, nil, true)
 		})
-	}
-	return c.o, s.wrap(op, at, err)
+	})
 }
 
 // openFor is open for a call that was not given up yet.
@@ -441,12 +442,7 @@ func (s *store) Update(ctx context.Context, at Location, u Change, terms Terms) 
 	if err != nil {
 		return Outcome{}, err
 	}
-	defer d.lock(at.Hash).Unlock()
-	c, err := d.begin(op, at, terms)
-	if err == nil {
-		err = c.update(u, terms)
-	}
-	return c.o, s.wrap(op, at, err)
+	return d.change(op, at, terms, func(c *change) error { return c.update(u, terms) })
 }
 
 func (c *change) update(u Change, terms Terms) error {
@@ -496,26 +492,30 @@ func (s *store) Drop(ctx context.Context, at Location, still func(*State) bool) 
 	if err != nil {
 		return false, err
 	}
-	defer d.lock(at.Hash).Unlock()
-	c, err := d.begin(op, at, Terms{})
-	if err != nil {
-		return false, s.wrap(op, at, err)
-	}
+	dropped := false
+	_, err = d.change(op, at, Terms{}, func(c *change) (err error) {
+		dropped, err = c.drop(still)
+		return err
+	})
+	return dropped, err
+}
+
+func (c *change) drop(still func(*State) bool) (bool, error) {
 	now := c.o.Before
 	if now.Kind == Absent && now.Newest().IsZero() || !still(&now) {
 		return false, nil
 	}
-	dropped, err := d.blobOf(at, &c.old)
+	file, err := c.blobOf(c.at, &c.old)
 	if err != nil {
-		return false, s.wrap(op, at, err)
+		return false, err
 	}
 	c.p = parts{}
 	err = c.put(&record.Head{Kind: record.Purge, Object: blob.Header{
 		Time: now.Time, ContentTypeTime: now.ContentTypeTime, MetaTime: now.MetaTime,
 	}}, nil, true)
 	if err != nil {
-		return false, s.wrap(op, at, err)
+		return false, err
 	}
-	d.unlink(dropped)
+	c.unlink(file)
 	return true, nil
 }
