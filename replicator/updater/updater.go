@@ -87,11 +87,11 @@ func (u *Updater) Pass(ctx context.Context) error {
 	var (
 		workers    sync.WaitGroup
 		done, kept atomic.Int64
-		todo       = make(chan work)
+		handed     = make(chan work)
 	)
 	for range u.cfg.Concurrency {
 		workers.Go(func() {
-			for w := range todo {
+			for w := range handed {
 				if u.deliver(ctx, w) {
 					done.Add(1)
 				} else {
@@ -100,8 +100,8 @@ func (u *Updater) Pass(ctx context.Context) error {
 			}
 		})
 	}
-	err := u.feed(ctx, todo)
-	close(todo)
+	err := u.feed(ctx, handed)
+	close(handed)
 	workers.Wait()
 	level := slog.LevelDebug
 	if done.Load() > 0 || kept.Load() > 0 {
@@ -112,7 +112,7 @@ func (u *Updater) Pass(ctx context.Context) error {
 }
 
 // feed hands out what is queued, at the pace that is configured.
-func (u *Updater) feed(ctx context.Context, todo chan<- work) error {
+func (u *Updater) feed(ctx context.Context, handed chan<- work) error {
 	pace := time.NewTicker(time.Second / time.Duration(u.cfg.PerSecond))
 	defer pace.Stop()
 	var failed []error
@@ -124,7 +124,7 @@ func (u *Updater) feed(ctx context.Context, todo chan<- work) error {
 				continue
 			}
 			select {
-			case todo <- work{q, update}:
+			case handed <- work{q, update}:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
