@@ -24,15 +24,18 @@
 // All numbers are little endian, all checksums CRC32C. A segment begins with a block
 // of 4096 bytes, zero behind what it holds:
 //
-//	 0  8  "MARTSEG1"
+//	 0  8  "MARTSEG2"; "MARTSEG1" in format 1
 //	 8  8  number of the segment
 //	16 16  identity of the log, random: a segment of another one is refused
 //	32  4  checksum of all this
 //
+// and the same again from 2048 on, but in format 1.
+//
 // Records follow, each at a multiple of 8, with zeros between:
 //
 //	 0  4  "MLR1"
-//	 4  4  checksum of bytes 8 to 56
+//	 4  4  checksum of bytes 8 to 56, as if they came behind the identity of the log;
+//	       of those alone in a segment of format 1
 //	 8  8  number of the segment
 //	16  4  checksum of head and table
 //	20  4  length of the head
@@ -45,7 +48,9 @@
 //	       body, the last of which may be shorter; then the body
 //
 // The number of the segment is in each record so that the file of a segment that is
-// of no more use can become another one: what it held is no record of that.
+// of no more use can become another one: what it held is no record of that. Its checksum
+// begins with the identity of the log, which no client knows: so nobody can have a body
+// stored that is taken for records where what comes before it is damaged.
 //
 // # Batches
 //

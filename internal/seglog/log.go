@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path"
@@ -130,6 +131,7 @@ func (l *Log) open() error {
 		return err
 	}
 	known := false
+	var damaged []*segment
 	for _, n := range numbers {
 		s, id, err := l.openSegment(n)
 		if err != nil {
@@ -140,6 +142,7 @@ func (l *Log) open() error {
 		switch {
 		case id == nil:
 			l.cfg.Log.Error("the beginning of a segment is damaged", slog.String("segment", l.dir.file(segmentName(n))))
+			damaged = append(damaged, s)
 			continue
 		case known && *id != l.id:
 			return errs.E(errs.Corrupt, fmt.Errorf("segment %d is of another log", n))
@@ -152,6 +155,26 @@ func (l *Log) open() error {
 		if err != nil {
 			return err
 		}
+	}
+	for _, s := range damaged {
+		if err := s.guessOrigin(l.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// guessOrigin finds what records of a segment are bound to whose first block is damaged:
+// the log, unless its first record, which no body can be in the place of, says otherwise.
+func (s *segment) guessOrigin(id ID) error {
+	b := make([]byte, fixedSize)
+	n, err := s.file.ReadAt(b, firstRecord)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	s.origin = origin{segment: s.number}
+	if _, err := parseFixed(b[:n], s.origin); err != nil {
+		s.origin = id.of(s.number) //nolint:nilerr // that there is no record is what was asked
 	}
 	return nil
 }
@@ -168,13 +191,14 @@ func (l *Log) openSegment(n uint64) (*segment, *ID, error) {
 		return nil, nil, errors.Join(err, f.Close())
 	}
 	s := &segment{number: n, file: f, end: size, sealed: true}
-	id, err := readHeader(f, n)
+	id, from, err := readHeader(f, n)
 	if errors.Is(err, errNoHeader) {
 		return s, nil, nil
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close())
 	}
+	s.origin = from
 	return s, &id, nil
 }
 
@@ -403,7 +427,7 @@ func (l *Log) writeInto(s *segment, batch []*ticket, size int64) *failure {
 	l.iov = l.iov[:0]
 	at := s.end
 	for _, t := range batch {
-		place(t.front, s.number, s.end)
+		place(t.front, s.origin, s.end)
 		t.at = Position{s.number, at}
 		l.iov = append(l.iov, t.front)
 		if len(t.body) > 0 {

@@ -35,7 +35,7 @@ func (l *Log) Read(at Position, size int64, buf []byte) (r Record, into []byte, 
 		}
 		return r, buf, errs.E(op, errs.Subject(at.String()), kindOf(err), err)
 	}
-	r, err = parse(buf, at.Segment)
+	r, err = parse(buf, s.origin)
 	if err != nil {
 		return r, buf, errs.E(op, errs.Subject(at.String()), errs.Corrupt, err)
 	}
@@ -71,7 +71,7 @@ func (l *Log) Head(at Position, size int64, buf []byte) (r Record, body int64, i
 			}
 			return fail(kindOf(err), err)
 		}
-		f, err := parseFixed(buf, at.Segment)
+		f, err := parseFixed(buf, s.origin)
 		if err != nil {
 			return fail(errs.Corrupt, err)
 		}
@@ -116,8 +116,8 @@ func (l *Log) Raw(at Position, size int64) ([]byte, error) {
 }
 
 // parse reads a whole record of a segment.
-func parse(b []byte, segment uint64) (r Record, err error) {
-	f, err := parseFixed(b, segment)
+func parse(b []byte, o origin) (r Record, err error) {
+	f, err := parseFixed(b, o)
 	if err != nil {
 		return r, err
 	}

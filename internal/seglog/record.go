@@ -69,12 +69,25 @@ func (r *Record) seal() []byte {
 	return b
 }
 
+// origin is what each record of a segment is bound to: bytes that somebody had stored
+// as the body of one can't be taken for records of their own, whatever they look like.
+type origin struct {
+	segment uint64
+	seed    uint32 // what checksums of the first parts begin with; 0 in a segment of format 1
+}
+
+// of returns the origin of a segment's records in the present format.
+func (id ID) of(segment uint64) origin { return origin{segment, checksum(id[:])} }
+
+// checksum is that of the first part of a record.
+func (o origin) checksum(b []byte) uint32 { return crc32.Update(o.seed, castagnoli, b[8:fixedSize]) }
+
 // place fills in where a record is: what is not known before its turn.
-func place(b []byte, segment uint64, start int64) {
+func place(b []byte, o origin, start int64) {
 	le := binary.LittleEndian
-	le.PutUint64(b[8:], segment)
+	le.PutUint64(b[8:], o.segment)
 	le.PutUint32(b[48:], uint32(start/alignment))
-	le.PutUint32(b[4:], checksum(b[8:fixedSize]))
+	le.PutUint32(b[4:], o.checksum(b))
 }
 
 // fixed is the first part of a record.
@@ -95,15 +108,15 @@ func (f *fixed) before() int64 { return int64(fixedSize + f.head + tableSize(f.b
 
 // parseFixed reads the first part of a record of a segment. It says why where there
 // is none.
-func parseFixed(b []byte, segment uint64) (f fixed, err error) {
+func parseFixed(b []byte, o origin) (f fixed, err error) {
 	le := binary.LittleEndian
 	if len(b) < fixedSize || le.Uint32(b) != recordMagic {
 		return f, recordError("no record begins there")
 	}
-	if checksum(b[8:fixedSize]) != le.Uint32(b[4:]) {
+	if o.checksum(b) != le.Uint32(b[4:]) {
 		return f, recordError("its checksum does not fit")
 	}
-	if of := le.Uint64(b[8:]); of != segment {
+	if of := le.Uint64(b[8:]); of != o.segment {
 		return f, recordError(fmt.Sprintf("it is of segment %d", of))
 	}
 	f = fixed{content: le.Uint32(b[16:]), head: int(le.Uint32(b[20:])), start: int64(le.Uint32(b[48:])) * alignment, kind: b[52]}

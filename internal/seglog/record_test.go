@@ -3,8 +3,11 @@ package seglog
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,18 +48,113 @@ func goldenLog(t testing.TB) []byte {
 	return b
 }
 
+// storedLog is goldenLog as it was kept when a format was new.
+func storedLog(t *testing.T, file string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := hex.DecodeString(strings.Join(strings.Fields(string(text)), ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, firstRecord)
+	copy(first, b[:headerSize])
+	if string(b[:8]) == segmentMagic {
+		copy(first[secondHeader:], b[:headerSize])
+	}
+	return append(first, b[headerSize:]...)
+}
+
 // TestGolden: the format can't change without somebody noticing.
 func TestGolden(t *testing.T) {
-	text, err := os.ReadFile("testdata/segment.v1.hex")
+	got, want := goldenLog(t), storedLog(t, "testdata/segment.v2.hex")
+	if !bytes.Equal(got, want) {
+		t.Errorf("got\n%s%s\nwant\n%s%s", hex.Dump(got[:36]), hex.Dump(got[firstRecord:]), hex.Dump(want[:36]), hex.Dump(want[firstRecord:]))
+	}
+}
+
+// TestFirstFormat: a segment of format 1 is read as ever, also where its first block is
+// damaged, and what is appended is of the present one.
+func TestFirstFormat(t *testing.T) {
+	for _, damaged := range []bool{false, true} {
+		mem := vfs.NewMem()
+		put(t, mem, 1, storedLog(t, "testdata/segment.v1.hex"))
+		if damaged {
+			put(t, mem, 1, make([]byte, 8))
+		}
+		l := open(t, config(mem))
+		if _, err := l.Append(&Record{Kind: 9, Head: []byte("new")}, nil); err != nil {
+			t.Fatal(err)
+		}
+		var heads []string
+		for e, err := range l.Scan(Position{}) {
+			if err != nil || e.Damage {
+				t.Fatal(err, e)
+			}
+			heads = append(heads, string(e.Head))
+		}
+		if want := []string{"head", "", "\a\a\a\a\a\a\a\a\a", "new"}; !slices.Equal(heads, want) {
+			t.Errorf("damaged %v: got %q, want %q", damaged, heads, want)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// put writes bytes where a segment's file begins.
+func put(t *testing.T, mem *vfs.Mem, n uint64, b []byte) {
+	t.Helper()
+	if err := mem.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		t.Fatal(err)
+	}
+	f, err := mem.OpenFile(dir+"/"+segmentName(n), os.O_RDWR|os.O_CREATE)
+	if err == nil {
+		_, err = f.WriteAt(b, 0)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := hex.DecodeString(strings.Join(strings.Fields(string(text)), ""))
+}
+
+// TestBodyOfRecords: a body that looks like records of its segment is not taken for them
+// where the head before it is damaged: nobody who has one stored knows the log.
+func TestBodyOfRecords(t *testing.T) {
+	mem := vfs.NewMem()
+	l := open(t, config(mem))
+	forged := (&Record{Kind: 1, Head: []byte("forged")}).seal()
+	var body []byte
+	for _, o := range []origin{{segment: 1}, ID{}.of(1), ID{1}.of(1)} {
+		place(forged, o, firstRecord)
+		body = append(append(body, forged...), 0, 0)
+	}
+	at, err := l.Append(&Record{Kind: 1, Body: body}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := goldenLog(t); !bytes.Equal(got[:firstRecord], append(want[:36:36], make([]byte, firstRecord-36)...)) || !bytes.Equal(got[firstRecord:], want[36:]) {
-		t.Errorf("got\n%s%s\nwant\n%s", hex.Dump(got[:36]), hex.Dump(got[firstRecord:]), hex.Dump(want))
+	if _, err := l.Append(&Record{Kind: 2}, nil); err != nil {
+		t.Fatal(err)
+	}
+	f, err := mem.OpenFile(dir+"/"+segmentName(1), os.O_RDWR)
+	if err == nil {
+		_, err = f.WriteAt([]byte{0xff}, at.Offset+9)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for e, err := range l.Scan(Position{}) {
+		if n++; err != nil || n == 1 && !e.Damage || n == 2 && e.Kind != 2 || n > 2 {
+			t.Errorf("entry %d: %+v, %v", n, e, err)
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d entries, want damage and a record", n)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

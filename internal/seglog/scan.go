@@ -46,8 +46,8 @@ func (l *Log) Scan(from Position) iter.Seq2[Entry, error] {
 			if s == nil {
 				continue // removed meanwhile
 			}
-			w := window{file: s.file, end: end}
-			if !w.scan(n, start, func(e Entry) bool { return yield(e, nil) }) {
+			w := window{file: s.file, origin: s.origin, end: end}
+			if !w.scan(start, func(e Entry) bool { return yield(e, nil) }) {
 				return
 			}
 			if w.err != nil {
@@ -110,9 +110,10 @@ func (l *Log) segment(n uint64) (*segment, int64) {
 
 // scan tells of what is in a segment from a position on. It is false when the caller
 // wants no more.
-func (w *window) scan(segment uint64, at int64, yield func(Entry) bool) bool {
+func (w *window) scan(at int64, yield func(Entry) bool) bool {
+	segment := w.origin.segment
 	for at < w.end {
-		f, head, err := w.record(segment, at)
+		f, head, err := w.record(at)
 		if err == nil {
 			if f.kind != sealKind && !yield(Entry{
 				At: Position{segment, at}, Kind: f.kind, Key: f.key, Head: slices.Clone(head), Body: f.body,
@@ -125,7 +126,7 @@ func (w *window) scan(segment uint64, at int64, yield func(Entry) bool) bool {
 		if w.err != nil {
 			return true
 		}
-		next, _ := w.find(segment, at+alignment, func(*fixed) bool { return true })
+		next, _ := w.find(at+alignment, func(*fixed) bool { return true })
 		if w.err != nil {
 			return true
 		}
@@ -139,11 +140,12 @@ func (w *window) scan(segment uint64, at int64, yield func(Entry) bool) bool {
 
 // window reads a file in large pieces.
 type window struct {
-	file io.ReaderAt
-	end  int64 // what is behind it does not count
-	buf  []byte
-	at   int64 // where buf begins
-	err  error // of the file: not that there is no record
+	file   io.ReaderAt
+	origin origin
+	end    int64 // what is behind it does not count
+	buf    []byte
+	at     int64 // where buf begins
+	err    error // of the file: not that there is no record
 }
 
 const windowSize = 1 << 20
@@ -172,8 +174,8 @@ func (w *window) get(at int64, n int) []byte {
 }
 
 // record reads what of a record comes before its body.
-func (w *window) record(segment uint64, at int64) (f fixed, head []byte, err error) {
-	f, err = parseFixed(w.get(at, fixedSize), segment)
+func (w *window) record(at int64) (f fixed, head []byte, err error) {
+	f, err = parseFixed(w.get(at, fixedSize), w.origin)
 	if err != nil {
 		return f, nil, err
 	}
@@ -188,7 +190,7 @@ func (w *window) record(segment uint64, at int64) (f fixed, head []byte, err err
 }
 
 // find looks for the next record of which want is true, or returns the end.
-func (w *window) find(segment uint64, at int64, want func(*fixed) bool) (int64, bool) {
+func (w *window) find(at int64, want func(*fixed) bool) (int64, bool) {
 	for at+fixedSize <= w.end && w.err == nil {
 		piece := w.get(at, windowSize)
 		n := 0
@@ -199,7 +201,7 @@ func (w *window) find(segment uint64, at int64, want func(*fixed) bool) (int64, 
 		if n+4 > len(piece) {
 			continue
 		}
-		if f, _, err := w.record(segment, at); err == nil && want(&f) {
+		if f, _, err := w.record(at); err == nil && want(&f) {
 			return at, true
 		}
 		at += alignment
@@ -224,10 +226,10 @@ func (w *window) verify(at int64, f *fixed) error {
 // tail finds where a segment that was not sealed ends: behind the last record of
 // which everything is there, bodies included.
 func tail(s *segment) (end int64, err error) {
-	w := window{file: s.file, end: s.end}
+	w := window{file: s.file, origin: s.origin, end: s.end}
 	at := int64(firstRecord)
 	for at < w.end {
-		f, _, err := w.record(s.number, at)
+		f, _, err := w.record(at)
 		if err == nil {
 			err = w.verify(at, &f)
 		}
@@ -239,7 +241,7 @@ func tail(s *segment) (end int64, err error) {
 			continue
 		}
 		// Torn, unless somebody wrote a later batch behind it.
-		next, found := w.find(s.number, at+alignment, func(f *fixed) bool { return f.start > at })
+		next, found := w.find(at+alignment, func(f *fixed) bool { return f.start > at })
 		if w.err != nil {
 			return 0, w.err
 		}

@@ -17,8 +17,11 @@ import (
 )
 
 const (
-	segmentMagic = "MARTSEG1"
-	firstRecord  = 4096 // where records begin
+	segmentMagic = "MARTSEG2"
+	firstMagic   = "MARTSEG1" // records were not bound to the log
+	firstRecord  = 4096       // where records begin
+	headerSize   = 36         // what the first block holds
+	secondHeader = 2048       // where it holds it again
 	extension    = ".seg"
 	sparePrefix  = ".spare-"
 	newPrefix    = ".new-" // a spare that is being made
@@ -44,26 +47,34 @@ func header(n uint64, id ID) []byte {
 	binary.LittleEndian.PutUint64(b[8:], n)
 	copy(b[16:], id[:])
 	binary.LittleEndian.PutUint32(b[32:], checksum(b[:32]))
+	copy(b[secondHeader:], b[:headerSize])
 	return b
 }
 
 // errNoHeader says that the first block of a segment was never written whole.
 var errNoHeader = errors.New("it does not begin like a segment")
 
-func parseHeader(b []byte, n uint64) (id ID, err error) {
-	if len(b) < 36 || string(b[:8]) != segmentMagic || binary.LittleEndian.Uint32(b[32:]) != checksum(b[:32]) {
-		return id, errNoHeader
+func parseHeader(b []byte, n uint64) (id ID, o origin, err error) {
+	if len(b) < headerSize || binary.LittleEndian.Uint32(b[32:]) != checksum(b[:32]) {
+		return id, o, errNoHeader
 	}
 	if got := binary.LittleEndian.Uint64(b[8:]); got != n {
-		return id, fmt.Errorf("it is segment %d", got)
+		return id, o, fmt.Errorf("it is segment %d", got)
 	}
 	copy(id[:], b[16:])
-	return id, nil
+	switch string(b[:8]) {
+	case segmentMagic:
+		return id, id.of(n), nil
+	case firstMagic:
+		return id, origin{segment: n}, nil
+	}
+	return id, o, errNoHeader
 }
 
 // segment is one file of the log.
 type segment struct {
 	number uint64
+	origin origin
 	file   vfs.File
 	end    int64 // behind the last record that is durable
 	sealed bool
@@ -79,7 +90,7 @@ func (s *segment) hasSeal() (bool, error) {
 	if _, err := s.file.ReadAt(b, at); err != nil && err != io.EOF {
 		return false, err
 	}
-	f, err := parseFixed(b, s.number)
+	f, err := parseFixed(b, s.origin)
 	return err == nil && f.kind == sealKind && f.size() == fixedSize, nil
 }
 
@@ -182,17 +193,23 @@ func (d folder) begin(spare string, n uint64, id ID) (*segment, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &segment{number: n, file: f, end: firstRecord}, nil
+	return &segment{number: n, origin: id.of(n), file: f, end: firstRecord}, nil
 }
 
-// readHeader returns the identity in a segment's first block.
-func readHeader(f vfs.File, n uint64) (ID, error) {
+// readHeader returns what a segment's first block says: of which log it is, and what its
+// records are bound to.
+func readHeader(f vfs.File, n uint64) (ID, origin, error) {
 	b := make([]byte, firstRecord)
 	got, err := f.ReadAt(b, 0)
 	if err != nil && err != io.EOF {
-		return ID{}, err
+		return ID{}, origin{}, err
 	}
-	return parseHeader(b[:got], n)
+	b = b[:got]
+	id, o, err := parseHeader(b, n)
+	if errors.Is(err, errNoHeader) && len(b) > secondHeader {
+		id, o, err = parseHeader(b[secondHeader:], n)
+	}
+	return id, o, err
 }
 
 // isZero reports whether there is nothing but zeros.
