@@ -63,17 +63,30 @@ func (s *store) Compact(ctx context.Context, horizon timestamp.T, pace Pace) err
 	}
 }
 
+// A segment is small if it has less than a smallPart of a full one, as each start leaves one.
+// The oldest is compacted where there are manySmall.
+const (
+	smallPart = 8
+	manySmall = 16
+)
+
 // choose returns the segment that is compacted next: one that was begun, so that there is
-// never more than one, or the one that has the most dead.
+// never more than one, or the one that has the most dead, or the oldest of many small ones.
 func (d *disk) choose(except []uint64) (best uint64, ok bool) {
 	want := worth
 	if d.reserve(0) != nil {
 		want = scarce
 	}
 	least := 1.0
+	small, oldestSmall := 0, uint64(0)
 	for _, s := range d.log.Stat() {
 		if !s.Sealed || slices.Contains(except, s.Number) {
 			continue
+		}
+		if s.Size < d.segmentSize/smallPart {
+			if small++; small == 1 {
+				oldestSmall = s.Number
+			}
 		}
 		u := d.usage.get(s.Number)
 		if u.done > 0 {
@@ -82,6 +95,9 @@ func (d *disk) choose(except []uint64) (best uint64, ok bool) {
 		if live := float64(u.live) / float64(s.Size); live <= 1-want && live < least {
 			best, least, ok = s.Number, live, true
 		}
+	}
+	if !ok && small >= manySmall {
+		return oldestSmall, true
 	}
 	return best, ok
 }

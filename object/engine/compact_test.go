@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"martlet/internal/name"
+	"martlet/internal/vfs"
 )
 
 // Whatever is written in whatever order: after each pass of compaction the states are the
@@ -113,5 +117,38 @@ func TestMovedBehindWhatIsLater(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// Each start leaves a segment with little in it. They do not become ever more.
+func TestSmallSegments(t *testing.T) {
+	cfg := smallConfig(vfs.NewMem())
+	cfg.SegmentSize, cfg.Threshold = 1<<20, 1<<17
+	one := func(i int) Location { return Location{Hash: name.Hash{byte(i), 1}} }
+	bodyOf := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, 20_000) } // most of a segment
+	for i := range 3 * manySmall {
+		e := New("/", cfg)
+		if err := put(e, one(i), ts(1), bodyOf(i), "x", Terms{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Compact(ctx, ts(0), nil); err != nil {
+			t.Fatal(err)
+		}
+		d, err := e.now().open(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(d.log.Segments()); n > manySmall+1 {
+			t.Fatalf("there are %d segments", n)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := New("/", cfg)
+	for i := range 3 * manySmall {
+		if _, body, err := get(e, one(i)); err != nil || !bytes.Equal(body, bodyOf(i)) {
+			t.Errorf("%v has %d bytes, %v", one(i), len(body), err)
+		}
 	}
 }

@@ -166,3 +166,41 @@ func TestSegmentThatStays(t *testing.T) {
 		}
 	}
 }
+
+// A segment is gone, and nobody has removed it. Who looks through the device finds what is
+// missing, and says so once.
+func TestSegmentVanished(t *testing.T) {
+	w := newWorld()
+	for i := range 3 {
+		if err := w.do(op{opPut, worldName(i), 1, 0}); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 {
+			w.seal(t) // the first segment has two objects
+		}
+	}
+	if err := w.e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.fs.Remove(logFolder + "/0000000000000001.seg"); err != nil {
+		t.Fatal(err)
+	}
+	var lost []Location
+	cfg := smallConfig(w.fs)
+	cfg.Lost = func(l Location) { lost = append(lost, l) }
+	e := New("/", cfg)
+	for range 2 {
+		if err := e.Scrub(ctx, time.Now().Add(time.Hour), nil); err != nil {
+			t.Fatal(err)
+		}
+		if len(lost) != 2 || lost[0] == lost[1] {
+			t.Fatalf("lost are %v, want two objects", lost)
+		}
+	}
+	for i := range 3 {
+		s, err := e.Stat(ctx, worldName(i))
+		if want := [...]Kind{Lost, Lost, Live}[i]; err != nil || s.Kind != want {
+			t.Errorf("%v is %s, %v, want %v", worldName(i), show(s), err, want)
+		}
+	}
+}

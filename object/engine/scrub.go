@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -30,6 +31,9 @@ func (s *store) Scrub(ctx context.Context, before time.Time, pace Pace) error {
 
 // scrubLog reads the segments that are due, those first that have waited longest.
 func (d *disk) scrubLog(ctx context.Context, before time.Time, pace Pace) error {
+	if err := d.vanished(ctx); err != nil {
+		return err
+	}
 	read := map[uint64]int64{}
 	var due []uint64
 	for _, s := range d.log.Stat() {
@@ -45,6 +49,23 @@ func (d *disk) scrubLog(ctx context.Context, before time.Time, pace Pace) error 
 		if d.log.IsSealed(n) {
 			d.usage.wasRead(n, time.Now()) // else more may come
 		}
+	}
+	return nil
+}
+
+// vanished quarantines what was in segments that are gone, though nobody removed them.
+func (d *disk) vanished(ctx context.Context) error {
+	known := d.usage.numbers() // before the log is asked: it may begin more
+	there := d.log.Segments()
+	for _, n := range known {
+		if slices.Contains(there, n) {
+			continue
+		}
+		all := seglog.Position{Segment: n, Offset: math.MaxInt64}
+		if err := d.quarantineRegion(ctx, seglog.Position{Segment: n}, all); err != nil {
+			return err
+		}
+		d.usage.forget(n)
 	}
 	return nil
 }

@@ -48,7 +48,8 @@ type disk struct {
 	index *index.Index
 	usage usage
 
-	threshold int64 // in bytes; larger data has a file of its own
+	segmentSize int64 // in bytes, of full segments
+	threshold   int64 // in bytes; larger data has a file of its own
 
 	locks   [shards]sync.Mutex // by hash; held by whoever changes what is under its name
 	suspect atomic.Int32       // segments whose writing has failed, being looked at
@@ -200,7 +201,7 @@ const (
 )
 
 // openDisk opens log and index, and brings the one in step with the other.
-func (s *store) openDisk() (*disk, error) {
+func (s *store) openDisk() (_ *disk, err error) {
 	if err := s.refuseOld(); err != nil {
 		return nil, err
 	}
@@ -214,13 +215,12 @@ func (s *store) openDisk() (*disk, error) {
 	d := &disk{store: s, wake: make(chan struct{}, 1)}
 	d.usage.segments = map[uint64]*segmentUsage{}
 	d.save = func() error { return d.checkpoint(toTheEnd) }
-	size, err := s.segmentSize()
-	if err != nil {
+	if d.segmentSize, err = s.sizeOfSegments(); err != nil {
 		return nil, err
 	}
-	d.threshold = min(s.cfg.Threshold, blob.SmallMax, size/8)
+	d.threshold = min(s.cfg.Threshold, blob.SmallMax, d.segmentSize/8)
 	d.log, err = seglog.Open(seglog.Config{
-		FS: s.cfg.FS, Folder: s.root + logFolder, SegmentSize: size,
+		FS: s.cfg.FS, Folder: s.root + logFolder, SegmentSize: d.segmentSize,
 		BatchSize: seglog.Defaults().BatchSize, Zero: s.cfg.Zero, Fault: d.fault, Log: s.cfg.Log,
 	})
 	if err != nil {
@@ -255,8 +255,8 @@ const (
 	leastSegment = 4 << 20
 )
 
-// segmentSize is what segments have on this device.
-func (s *store) segmentSize() (int64, error) {
+// sizeOfSegments is what full segments have on this device, in bytes.
+func (s *store) sizeOfSegments() (int64, error) {
 	u, err := s.cfg.FS.Usage(s.root)
 	if err != nil {
 		return 0, err

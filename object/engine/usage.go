@@ -1,9 +1,9 @@
 package engine
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -102,6 +102,13 @@ func (u *usage) blobsWereRead(folder int, at time.Time) {
 	u.blobs[folder] = at.Unix()
 }
 
+// numbers returns the segments of which something is known, in order.
+func (u *usage) numbers() []uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Sorted(maps.Keys(u.segments))
+}
+
 // forget forgets a segment that is gone.
 func (u *usage) forget(segment uint64) {
 	u.mu.Lock()
@@ -118,17 +125,12 @@ func (u *usage) encode() []byte {
 	if len(u.segments) == 0 {
 		return nil // there is no log yet that a checkpoint could be of
 	}
-	numbers := make([]uint64, 0, len(u.segments))
-	for n := range u.segments {
-		numbers = append(numbers, n)
-	}
-	slices.SortFunc(numbers, cmp.Compare)
 	le := binary.LittleEndian
-	b := le.AppendUint64(make([]byte, 0, usageFront+segmentSize*len(numbers)), usageFormat)
+	b := le.AppendUint64(make([]byte, 0, usageFront+segmentSize*len(u.segments)), usageFormat)
 	for _, at := range u.blobs {
 		b = le.AppendUint64(b, uint64(at))
 	}
-	for _, n := range numbers {
+	for _, n := range slices.Sorted(maps.Keys(u.segments)) {
 		s := u.segments[n]
 		for _, v := range [...]uint64{n, uint64(s.live), uint64(s.done), uint64(s.read)} {
 			b = le.AppendUint64(b, v)
