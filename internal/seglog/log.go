@@ -68,10 +68,11 @@ type Log struct {
 	segments map[uint64]*segment // mu; those that there are
 
 	// What follows belongs to whoever writes.
-	current *segment // what is appended to; nil before the first record and after a failure
-	left    *segment // where writing has failed, and which was not cut yet; nil if there is none
-	next    uint64   // number of the next segment
-	spares  []string // files that can become segments
+	current *segment  // what is appended to; nil before the first record and after a failure
+	left    *segment  // where writing has failed, and which was not cut yet; nil if there is none
+	next    uint64    // number of the next segment
+	spares  []string  // files that can become segments
+	making  chan made // what comes of the spare that is being made beside; nil if none is
 	iov     [][]byte
 }
 
@@ -456,6 +457,7 @@ func (l *Log) writeInto(s *segment, batch []*ticket, size int64) *failure {
 			t.apply(t.at)
 		}
 	}
+	l.ahead()
 	return nil
 }
 
@@ -529,6 +531,9 @@ func (l *Log) finish(seal *ticket) error {
 	}
 	l.writing = true
 	l.mu.Unlock()
+	if err := l.takeMade(); err != nil {
+		l.cfg.Log.Debug("no spare was made", slog.Any("err", err)) // the next start needs none before it writes
+	}
 	if l.current == nil {
 		return nil
 	}

@@ -2,6 +2,7 @@ package seglog
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 
@@ -44,10 +45,11 @@ func (l *Log) ensure(size int64, urgent bool) (*failure, error) {
 // is urgent, one beside it.
 func (l *Log) provide(urgent bool) error {
 	for len(l.spares) < 2 {
-		name := fmt.Sprintf("%016x", rand.Uint64())
-		err := l.dir.spare(name, l.cfg.SegmentSize, l.cfg.Zero)
+		if l.making == nil {
+			l.make()
+		}
+		err := l.takeMade()
 		if err == nil {
-			l.spares = append(l.spares, sparePrefix+name)
 			continue
 		}
 		if urgent && len(l.spares) > 0 && noSpace(err) {
@@ -56,6 +58,43 @@ func (l *Log) provide(urgent bool) error {
 		return err
 	}
 	return nil
+}
+
+// made is a spare that was made, or why there is none.
+type made struct {
+	name string
+	err  error
+}
+
+// make begins to make a spare.
+func (l *Log) make() {
+	l.making = make(chan made, 1)
+	go func(to chan<- made) {
+		name := fmt.Sprintf("%016x", rand.Uint64())
+		err := l.dir.spare(name, l.cfg.SegmentSize, l.cfg.Zero)
+		to <- made{sparePrefix + name, err}
+	}(l.making)
+}
+
+// takeMade waits for the spare that is being made, if one is.
+func (l *Log) takeMade() error {
+	if l.making == nil {
+		return nil
+	}
+	m := <-l.making
+	l.making = nil
+	if m.err == nil {
+		l.spares = append(l.spares, m.name)
+	}
+	return m.err
+}
+
+// ahead begins to make a spare where that takes long, while there is still room for what
+// comes meanwhile.
+func (l *Log) ahead() {
+	if s := l.current; l.cfg.Zero && l.making == nil && len(l.spares) < 2 && s != nil && s.end > l.cfg.SegmentSize/2 {
+		l.make()
+	}
 }
 
 // sealCurrent ends the segment that is appended to: nothing comes after its seal.
@@ -112,6 +151,9 @@ func (l *Log) GiveRoom() (bool, error) {
 }
 
 func (l *Log) giveSpare() (bool, error) {
+	if err := l.takeMade(); err != nil {
+		l.cfg.Log.Debug("no spare was made", slog.Any("err", err)) // nor is one wanted now
+	}
 	if len(l.spares) == 0 {
 		return false, nil
 	}
