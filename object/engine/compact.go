@@ -71,16 +71,21 @@ const (
 )
 
 // choose returns the segment that is compacted next: one that was begun, so that there is
-// never more than one, or the one that has the most dead, or the oldest of many small ones.
+// never more than one, or the one that has the most dead, or the oldest of many small ones;
+// none that the databases' journal needs.
 func (d *disk) choose(except []uint64) (best uint64, ok bool) {
 	want := worth
 	if d.reserve(0) != nil {
 		want = scarce
 	}
 	least := 1.0
-	small, oldestSmall := 0, uint64(0)
+	small, oldestSmall, held := 0, uint64(0), false
 	for _, s := range d.log.Stat() {
 		if !s.Sealed || slices.Contains(except, s.Number) {
+			continue
+		}
+		if d.usage.held(s.Number) {
+			held = true
 			continue
 		}
 		if s.Size < d.segmentSize/smallPart {
@@ -95,6 +100,9 @@ func (d *disk) choose(except []uint64) (best uint64, ok bool) {
 		if live := float64(u.live) / float64(s.Size); live <= 1-want && live < least {
 			best, least, ok = s.Number, live, true
 		}
+	}
+	if held {
+		d.hurry()
 	}
 	if !ok && small >= manySmall {
 		return oldestSmall, true
@@ -211,7 +219,7 @@ func (p *piece) gather(ctx context.Context, pace Pace) error {
 func (p *piece) move() error {
 	defer p.lockAll()()
 	if p.suspect.Load() > 0 {
-		return errs.E(errs.BadDevice, "writing has failed, and what was written before is being looked at")
+		return errs.E(errs.BadDevice, errSuspect)
 	}
 	for again := true; again; {
 		var err error
@@ -240,7 +248,7 @@ func (p *piece) collect() (again bool, err error) {
 	p.now, p.items = map[index.Key]index.Entry{}, nil
 	will := map[index.Key]index.Entry{} // what entries will be, but for where they are
 	for _, f := range p.records {
-		if f.kind == record.Compacted {
+		if !f.kind.OfObject() {
 			continue
 		}
 		e, ok := will[f.key]
@@ -386,7 +394,7 @@ func changes(records []found, get func(index.Key) (index.Entry, error)) ([]index
 	at := map[index.Key]int{}
 	var list []index.Change
 	for _, f := range records {
-		if f.kind == record.Compacted {
+		if !f.kind.OfObject() {
 			continue
 		}
 		i, ok := at[f.key]

@@ -297,7 +297,7 @@ func (d *disk) search(ctx context.Context, i *Inspection, pace Pace) error {
 				continue
 			}
 			h, err := record.Parse(e.Kind, e.Head)
-			if err == nil && (h.Policy != i.Policy || h.Kind == record.Compacted) {
+			if err == nil && (h.Policy != i.Policy || !h.Kind.OfObject()) {
 				continue
 			}
 			i.Records = append(i.Records, Found{Place: index.Place{Segment: segment, Offset: e.At.Offset, Size: e.Size()}})
@@ -468,7 +468,7 @@ func (s *store) openView() (*disk, error) {
 		return nil, err
 	}
 	d := &disk{store: s}
-	d.usage.segments = map[uint64]*segmentUsage{}
+	d.usage.clear()
 	var err error
 	d.log, err = seglog.Open(seglog.Config{
 		FS: s.cfg.FS, Folder: s.root + logFolder, SegmentSize: s.cfg.SegmentSize, BatchSize: seglog.Defaults().BatchSize,

@@ -114,6 +114,7 @@ func (d *disk) fault(segment uint64, _ int64, why error) {
 	d.suspect.Add(1)
 	d.work.Go(func() {
 		defer d.suspect.Add(-1)
+		d.hurry() // what the journal has of it is needed no longer then
 		d.cfg.Log.Error("writing to the log has failed; what was written before is read again",
 			slog.String("device", d.root), slog.Uint64("segment", segment), slog.Any("err", why))
 		if err := d.verify(toTheEnd, segment, nil); err != nil {

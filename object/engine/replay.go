@@ -70,6 +70,10 @@ func (d *disk) replayOne(e *seglog.Entry) error {
 		d.applyCompacted(e.At, &h, changes)
 		return nil
 	}
+	if h.Kind == record.Journal {
+		d.applyJournal(e.At, h.Owner)
+		return nil
+	}
 	key := index.Key{Policy: h.Policy, Hash: name.Hash(e.Key)}
 	old, err := d.index.Get(key)
 	if err != nil {

@@ -119,7 +119,7 @@ func lastHash() (h name.Hash) {
 // verifyRecord reads a record if it is in force.
 func (d *disk) verifyRecord(e *seglog.Entry, buf []byte) ([]byte, error) {
 	h, err := record.Parse(e.Kind, e.Head)
-	if err != nil || h.Kind == record.Compacted {
+	if err != nil || !h.Kind.OfObject() {
 		return buf, nil //nolint:nilerr // what can't be parsed is of a later version: not damage
 	}
 	at := Location{h.Policy, name.Hash(e.Key)}

@@ -16,6 +16,7 @@ import (
 	"martlet/internal/vfs"
 	"martlet/object/durable"
 	"martlet/object/engine/blob"
+	"martlet/object/engine/record"
 	"martlet/object/index"
 )
 
@@ -57,6 +58,8 @@ type disk struct {
 	wake    chan struct{}      // there is something to checkpoint
 	work    sync.WaitGroup     // what goes on in the background
 	keeping sync.Mutex         // held by who checkpoints and merges
+
+	hurries [record.Owners]atomic.Pointer[func()] // who is asked to merge what is in the journal
 
 	compacting sync.Mutex
 	stays      error    // compacting; why a segment could not be removed
@@ -213,7 +216,7 @@ func (s *store) openDisk() (_ *disk, err error) {
 		}
 	}
 	d := &disk{store: s, wake: make(chan struct{}, 1)}
-	d.usage.segments = map[uint64]*segmentUsage{}
+	d.usage.clear()
 	d.save = func() error { return d.checkpoint(toTheEnd) }
 	if d.segmentSize, err = s.sizeOfSegments(); err != nil {
 		return nil, err
@@ -305,7 +308,7 @@ func (d *disk) rebuild(why error) error {
 	if err := index.Remove(d.cfg.FS, d.root+indexFolder); err != nil {
 		return err
 	}
-	d.usage.segments = map[uint64]*segmentUsage{}
+	d.usage.clear()
 	if err := d.openIndex(); err != nil {
 		return err
 	}

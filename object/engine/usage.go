@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"martlet/internal/errs"
+	"martlet/internal/seglog"
+	"martlet/object/engine/record"
 	"martlet/object/index"
 )
 
@@ -18,8 +20,9 @@ import (
 // (index.ApplyWith), and a checkpoint of the index holds it as it was then.
 type usage struct {
 	mu       sync.Mutex
-	segments map[uint64]*segmentUsage // mu
-	blobs    [blobFolders]int64       // mu; when the files of a folder were read, in seconds
+	segments map[uint64]*segmentUsage  // mu
+	blobs    [blobFolders]int64        // mu; when the files of a folder were read, in seconds
+	journal  [record.Owners]journalUse // mu
 }
 
 // blobFolders is how many folders there are for files.
@@ -34,6 +37,13 @@ type segmentUsage struct {
 
 // allDone says that nothing of a segment is needed any more once a checkpoint knows.
 const allDone = math.MaxInt64
+
+// clear forgets everything: the log says it anew.
+func (u *usage) clear() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.segments, u.blobs, u.journal = map[uint64]*segmentUsage{}, [blobFolders]int64{}, [record.Owners]journalUse{}
+}
 
 func (u *usage) of(segment uint64) *segmentUsage {
 	s := u.segments[segment]
@@ -116,19 +126,26 @@ func (u *usage) forget(segment uint64) {
 	delete(u.segments, segment)
 }
 
-// encode is index.Config.Extra. Numbers are little endian, of 8 bytes: the version, 1; when
-// the files of each folder were read; then for each segment in order its number, the
-// bytes in force, how far it is compacted, and when it was read.
+// encode is index.Config.Extra. Numbers are little endian, of 8 bytes: the version, 2; when
+// the files of each folder were read; for each of 4 owners of a journal, by segment and
+// offset, what was merged, the last record, and where to start, which version 1 did not have;
+// then for each segment in order its number, the bytes in force, how far it is compacted,
+// and when it was read.
 func (u *usage) encode() []byte {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.segments) == 0 {
+	if len(u.segments) == 0 && u.journal == [record.Owners]journalUse{} {
 		return nil // there is no log yet that a checkpoint could be of
 	}
 	le := binary.LittleEndian
 	b := le.AppendUint64(make([]byte, 0, usageFront+segmentSize*len(u.segments)), usageFormat)
 	for _, at := range u.blobs {
 		b = le.AppendUint64(b, uint64(at))
+	}
+	for _, j := range u.journal {
+		for _, at := range [...]seglog.Position{j.merged, j.last, j.start} {
+			b = le.AppendUint64(le.AppendUint64(b, at.Segment), uint64(at.Offset))
+		}
 	}
 	for _, n := range slices.Sorted(maps.Keys(u.segments)) {
 		s := u.segments[n]
@@ -140,9 +157,11 @@ func (u *usage) encode() []byte {
 }
 
 const (
-	usageFormat = 1
-	usageFront  = 8 + 8*blobFolders
+	usageFormat = 2
+	usageFirst  = 8 + 8*blobFolders // what version 1 had before the segments
+	usageFront  = usageFirst + record.Owners*ownerSize
 	segmentSize = 4 * 8
+	ownerSize   = 6 * 8
 )
 
 // decode reads what encode wrote; nothing is that of an index that is empty.
@@ -153,13 +172,26 @@ func (u *usage) decode(b []byte) error {
 		return nil
 	}
 	le := binary.LittleEndian
-	if len(b) < usageFront || le.Uint64(b) != usageFormat || (len(b)-usageFront)%segmentSize != 0 {
+	front := usageFront
+	if len(b) >= 8 && le.Uint64(b) == 1 {
+		front = usageFirst
+	}
+	if len(b) < front || le.Uint64(b) > usageFormat || le.Uint64(b) == 0 || (len(b)-front)%segmentSize != 0 {
 		return errs.E(errs.Op("engine.usage"), errs.Corrupt, errors.New("what the index keeps of segments can't be read"))
 	}
 	for i := range u.blobs {
 		u.blobs[i] = int64(le.Uint64(b[8+8*i:]))
 	}
-	for b = b[usageFront:]; len(b) > 0; b = b[segmentSize:] {
+	if front == usageFront {
+		at := func(b []byte) seglog.Position {
+			return seglog.Position{Segment: le.Uint64(b), Offset: int64(le.Uint64(b[8:]))}
+		}
+		for i := range u.journal {
+			b := b[usageFirst+ownerSize*i:]
+			u.journal[i] = journalUse{at(b), at(b[16:]), at(b[32:])}
+		}
+	}
+	for b = b[front:]; len(b) > 0; b = b[segmentSize:] {
 		u.segments[le.Uint64(b)] = &segmentUsage{live: int64(le.Uint64(b[8:])), done: int64(le.Uint64(b[16:])), read: int64(le.Uint64(b[24:]))}
 	}
 	return nil

@@ -62,7 +62,7 @@ func (d *disk) begin(op errs.Op, at Location, terms Terms) (c change, err error)
 		return c, errs.E(op, errs.BadDevice, errClosed)
 	}
 	if d.suspect.Load() > 0 {
-		return c, errs.E(op, errs.BadDevice, "writing has failed, and what was written before is being looked at")
+		return c, errs.E(op, errs.BadDevice, errSuspect)
 	}
 	if c.old, c.p, err = d.loadLocked(at); err != nil {
 		return c, err

@@ -9,7 +9,7 @@
 // # Format, version 1
 //
 // Numbers are little endian; a time is its ticks and its offset, 8 bytes each; text is
-// that of package blob. All heads but that of Compacted begin with
+// that of package blob. All heads but those of Compacted and Journal begin with
 //
 //	0  1  format, 1
 //	1  1  flags: 1 alone
@@ -36,6 +36,16 @@
 //	16  8  segment
 //	24  8  from that offset on
 //	32  8  up to that one
+//
+// That of Journal, whose key is the hash of a database's path:
+//
+//	0  1  format, 1
+//	1  1  owner, 1 to 3
+//	2  2  zero
+//	4  4  length of the update
+//	8  8  zero
+//
+// and then the update, in a format of its owner.
 package record
 
 import (
@@ -52,8 +62,7 @@ import (
 // Kind is the kind of a record. Numbers are never given out anew.
 type Kind uint8
 
-// The kinds. 5 to 7 are for fragments and what makes an object of them, 10 for the
-// databases' journal.
+// The kinds. 5 to 7 are for fragments and what makes an object of them.
 const (
 	Data       Kind = 1  // a version, with its data as the body
 	Blob       Kind = 2  // a version whose data is in a file
@@ -61,6 +70,7 @@ const (
 	Tombstone  Kind = 4  // the record of a delete
 	Purge      Kind = 8  // all that was there was dropped, because others have it
 	Quarantine Kind = 9  // parts of what was there are damaged
+	Journal    Kind = 10 // an update of a database
 	Compacted  Kind = 11 // what was alive of a part of a segment has been appended again
 )
 
@@ -79,11 +89,25 @@ func (k Kind) String() string {
 		return "purge"
 	case Quarantine:
 		return "quarantine"
+	case Journal:
+		return "journal"
 	case Compacted:
 		return "compacted"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
+
+// OfObject reports whether the key of a record of the kind is the hash of an object's name.
+func (k Kind) OfObject() bool { return k != Journal && k != Compacted }
+
+// Owners of records of kind Journal. Numbers are never given out anew.
+const (
+	Accounts   = 1
+	Containers = 2
+
+	// Owners is one more than the greatest owner there may be.
+	Owners = 4
+)
 
 // Lost says which parts of a state are lost.
 type Lost uint8
@@ -121,6 +145,10 @@ type Head struct {
 	Segment  uint64
 	From, To int64
 	Last     bool
+
+	// Of a Journal: whose it is, and what it says to him, of the bytes that were parsed.
+	Owner  byte
+	Update []byte
 }
 
 const (
@@ -145,7 +173,12 @@ func (h *Head) Append(b []byte) ([]byte, error) {
 	start := len(b)
 	var front [common]byte
 	front[0] = format
-	if h.Kind == Compacted {
+	switch h.Kind {
+	case Journal:
+		front[1] = h.Owner
+		le.PutUint32(front[4:], uint32(len(h.Update)))
+		return append(append(b, front[:]...), h.Update...), nil
+	case Compacted:
 		if h.Last {
 			front[1] = flagLast
 		}
@@ -210,7 +243,14 @@ func Parse(kind byte, b []byte) (h Head, err error) {
 		return Head{}, headError(fmt.Sprintf("it is of format %d, which is not known", front[0]))
 	}
 	le := binary.LittleEndian
-	if h.Kind == Compacted {
+	switch h.Kind {
+	case Journal:
+		h.Owner, h.Update = front[1], r.rest
+		if h.Owner == 0 || h.Owner >= Owners || !zero(front[2:4]) || !zero(front[8:]) || uint64(le.Uint32(front[4:])) != uint64(len(r.rest)) {
+			return Head{}, headError("it contradicts itself")
+		}
+		return h, nil
+	case Compacted:
 		h.Last = front[1] == flagLast
 		h.Segment, h.From, h.To = r.number(), int64(r.number()), int64(r.number())
 		if r.bad || len(r.rest) > 0 || front[1]&^flagLast != 0 || !zero(front[2:]) || h.From < 0 || h.To < h.From {

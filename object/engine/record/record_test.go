@@ -39,6 +39,7 @@ func samples() []Head {
 		{Kind: Quarantine, Tie: 9, Lost: LostData | LostMeta, Reason: "checksum", Object: blob.Header{
 			Time: ts(4), ContentTypeTime: ts(5), MetaTime: ts(6), Name: path,
 		}},
+		{Kind: Journal, Owner: Containers, Update: []byte("update")},
 		{Kind: Compacted, Segment: 9, From: 4096, To: 1 << 30, Last: true},
 	}
 }
