@@ -173,13 +173,13 @@ func (s *Server) putRow(ctx context.Context, call *dbserver.Call) (*backend.Resp
 		return nil, err
 	}
 	override := listing.Truth(call.Header.Get(dbserver.OverrideGone))
-	err = s.core.Change(ctx, call, fresh(call), func(tx *metadb.Tx) error {
-		if deleted(tx.Info()) && !override {
+	admit := func(i metadb.Info) error {
+		if deleted(i) && !override {
 			return errs.E(errs.NotFound)
 		}
-		_, err := tx.MergeRow(0, call.Target.Path.Container, row.Append(nil))
-		return err
-	})
+		return nil
+	}
+	err = s.core.MergeRow(ctx, call, fresh(call), admit, metadb.Row{Name: call.Target.Path.Container, Row: row.Append(nil)})
 	if err != nil {
 		return nil, err
 	}

@@ -218,11 +218,7 @@ func (s *Server) deleteRow(ctx context.Context, call *dbserver.Call) (*backend.R
 }
 
 func (s *Server) mergeRow(ctx context.Context, call *dbserver.Call, p policy.Index, row Row) error {
-	b := row.Append(nil)
-	return s.core.Change(ctx, call, fresh(call, p), func(tx *metadb.Tx) error {
-		_, err := tx.MergeRow(p, call.Target.Path.Object, b)
-		return err
-	})
+	return s.core.MergeRow(ctx, call, fresh(call, p), nil, metadb.Row{Space: p, Name: call.Target.Path.Object, Row: row.Append(nil)})
 }
 
 // parseRow reads what an object server says of an object.

@@ -172,7 +172,7 @@ func (s *Server) reportOne(ctx context.Context, loc metadb.Location, send func(c
 		err = send(ctx, now.Path, append(s.accountHeader(now, stat), backend.Field{Name: dbserver.OverrideGone, Value: "yes"}))
 	}
 	if err == nil {
-		err = s.core.Store.Update(ctx, loc, func(tx *metadb.Tx) error { return tx.SetReported(is) })
+		err = s.core.Store.SetReported(ctx, loc, is)
 	}
 	if err != nil {
 		s.core.Store.MarkChanged(loc)

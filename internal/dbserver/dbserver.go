@@ -72,6 +72,10 @@ type Deps struct {
 	Policies policy.Set
 	Clock    *timestamp.Source // nil is one over the machine's clock
 	Log      *slog.Logger      // nil is slog.Default
+
+	// Journal opens the journal of a device for the server's databases (metadb.Config);
+	// nil for none.
+	Journal func(ctx context.Context, dev *device.Device, hurry func()) (metadb.Journal, error)
 }
 
 // Kind is what tells one server from the other.
@@ -103,7 +107,7 @@ func New(cfg Config, kind Kind, deps Deps) *Core {
 	}
 	return &Core{
 		Deps:    deps,
-		Store:   metadb.New(metadb.Config{Open: cfg.Open, Track: kind.Track, Log: deps.Log}, kind.Schema, deps.Devices),
+		Store:   metadb.New(metadb.Config{Open: cfg.Open, Track: kind.Track, Log: deps.Log, Journal: deps.Journal}, kind.Schema, deps.Devices),
 		cfg:     cfg.withDefaults(),
 		kind:    kind,
 		meta:    "X-" + kind.Title + "-Meta-",
@@ -251,6 +255,24 @@ func (c *Core) Change(ctx context.Context, call *Call, info metadb.Info, fn func
 		return c.Store.Update(ctx, call.At, fn)
 	}
 	return c.Store.Ensure(ctx, call.At, info, fn)
+}
+
+// MergeRow is Store.MergeRows for the database of a call, which is made with info if it
+// makes its own.
+func (c *Core) MergeRow(ctx context.Context, call *Call, info metadb.Info, admit func(metadb.Info) error, row metadb.Row) error {
+	err := c.Store.MergeRows(ctx, call.At, admit, row)
+	if !errs.Is(err, errs.NotFound) || !call.AutoCreates() {
+		return err
+	}
+	return c.Store.Ensure(ctx, call.At, info, func(tx *metadb.Tx) error {
+		if admit != nil {
+			if err := admit(tx.Info()); err != nil {
+				return err
+			}
+		}
+		_, err := tx.MergeRow(row.Space, row.Name, row.Row)
+		return err
+	})
 }
 
 // Respond returns a response of a status without a body.

@@ -19,7 +19,7 @@ import (
 // What does not agree is of kind errs.Corrupt. It works on one state of the
 // database, so writers that need the file to grow wait for it.
 func (s *Store) Check(ctx context.Context, loc Location) error {
-	return s.View(ctx, loc, func(t *Tx) error { return t.check(ctx) })
+	return s.look(ctx, loc, func(t *Tx) error { return t.check(ctx) })
 }
 
 func (t *Tx) check(ctx context.Context) error {
@@ -27,6 +27,9 @@ func (t *Tx) check(ctx context.Context) error {
 		return err
 	}
 	if _, err := t.Reported(); err != nil {
+		return err
+	}
+	if _, err := t.merged(); err != nil {
 		return err
 	}
 	counted := map[policy.Index]Stat{}

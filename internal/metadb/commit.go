@@ -17,11 +17,15 @@ type database struct {
 	bolt   *bolt.DB
 	file   *os.File // bolt's own; closing it drops the lock when bolt can't
 	schema Schema
+	res    *resident // what is in memory of it, and not in the file; the database is a user of it
 
 	// settle makes durable what the file holds when it is opened, and its name: a
 	// process that was killed may have left either written and not synced. It is
 	// nil once that is done. Only who leads may touch it.
 	settle func() error
+
+	step   int         // updates that are merged in one transaction, unless others wait for it
+	merged func(n int) // is told how many updates do not wait any more
 
 	mu      sync.Mutex
 	waiting []*write // guarded by mu
@@ -54,12 +58,9 @@ func (d *database) fail(why error) {
 	}
 }
 
-// view runs fn over the newest committed state.
-func (d *database) view(fn func(*Tx) error) error {
-	if err := d.failure(); err != nil {
-		return err
-	}
-	err := guard(func() error {
+// look runs fn over the newest state of the file.
+func (d *database) look(fn func(*Tx) error) error {
+	return d.guarded(func() error {
 		return d.bolt.View(func(b *bolt.Tx) error {
 			t, err := begin(d.schema, b)
 			if err != nil {
@@ -68,10 +69,24 @@ func (d *database) view(fn func(*Tx) error) error {
 			return fn(t)
 		})
 	})
+}
+
+func (d *database) guarded(fn func() error) error {
+	if err := d.failure(); err != nil {
+		return err
+	}
+	err := guard(fn)
 	if panicked(err) {
 		d.fail(err)
 	}
 	return classify(err)
+}
+
+// merge puts all that waits in the journal into the file.
+func (d *database) merge() error {
+	w := &write{fn: func(*Tx) error { return nil }}
+	d.run(w)
+	return classify(w.err)
 }
 
 // update runs fn in a transaction that it may share with others, and returns
@@ -128,6 +143,11 @@ func (d *database) lead() {
 	d.mu.Unlock()
 
 	if err == nil {
+		if err = guard(d.catchUp); err != nil {
+			d.fail(err)
+		}
+	}
+	if err == nil {
 		d.commit(batch)
 	} else {
 		for _, w := range batch {
@@ -151,6 +171,18 @@ func (d *database) lead() {
 	}
 }
 
+// catchUp merges what waits, as long as that is more than one transaction should.
+func (d *database) catchUp() error {
+	for {
+		if n, _ := d.res.wait(); n <= d.step {
+			return nil
+		}
+		if _, err := d.try(nil, d.step); err != nil {
+			return err
+		}
+	}
+}
+
 // commit runs a batch in one transaction. A write that fails after it changed
 // something takes the transaction with it: the others run again without it.
 func (d *database) commit(batch []*write) {
@@ -159,7 +191,7 @@ func (d *database) commit(batch []*write) {
 		var bad *write
 		err := guard(func() error {
 			var err error
-			bad, err = d.try(left)
+			bad, err = d.try(left, 0)
 			return err
 		})
 		if bad == nil {
@@ -181,15 +213,20 @@ func (d *database) commit(batch []*write) {
 	}
 }
 
-// try runs writes in a transaction and commits it, synced, if anything
-// changed. It returns the write that has to be left out, if there is one, its
-// error set and nothing done.
-func (d *database) try(list []*write) (bad *write, err error) {
+// try merges what waits, at most that many updates unless most is 0, runs writes in the
+// same transaction, and commits it, synced, if anything changed. It returns the write that
+// has to be left out, if there is one, its error set and nothing done.
+func (d *database) try(list []*write, most int) (bad *write, err error) {
+	waiting, err := d.res.take(d.schema, most)
+	if err != nil {
+		return nil, err
+	}
 	if d.settle != nil {
 		if err := d.settle(); err != nil {
 			return nil, err
 		}
 		d.settle = nil
+		d.res.settled.Store(true)
 	}
 	b, err := d.bolt.Begin(true)
 	if err != nil {
@@ -199,7 +236,17 @@ func (d *database) try(list []*write) (bad *write, err error) {
 	if err != nil {
 		return nil, rollback(b, err)
 	}
-	touched := false
+	t.res = d.res
+	if err := t.mergeBatch(waiting); err != nil {
+		return nil, rollback(b, err)
+	}
+	report := d.res.report.Load()
+	if report != nil {
+		if err := t.SetReported(*report); err != nil {
+			return nil, rollback(b, err)
+		}
+	}
+	touched := waiting != nil
 	for _, w := range list {
 		t.touch, t.unreported = false, false
 		if w.err = w.fn(t); w.err != nil && t.touch {
@@ -214,7 +261,32 @@ func (d *database) try(list []*write) (bad *write, err error) {
 	if err := t.finish(); err != nil {
 		return nil, rollback(b, err)
 	}
-	return nil, b.Commit()
+	k, err := t.known()
+	if err != nil {
+		return nil, rollback(b, err)
+	}
+	if err := b.Commit(); err != nil {
+		return nil, err
+	}
+	d.res.learn(k)
+	d.res.report.CompareAndSwap(report, nil)
+	if waiting != nil {
+		d.merged(d.res.merged(waiting))
+	}
+	return nil, nil
+}
+
+// mergeBatch merges what waits, and says up to where that was.
+func (t *Tx) mergeBatch(b *batch) error {
+	if b == nil {
+		return nil
+	}
+	for i, w := range b.rows {
+		if _, err := t.MergeRow(spaceOf(w.key), string(w.key[spaceLen:]), b.values[i]); err != nil {
+			return err
+		}
+	}
+	return t.setMerged(b.through)
 }
 
 // rollback ends a transaction that changed nothing and returns err, or else

@@ -51,9 +51,17 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 	case errs.Is(err, errs.Corrupt):
 		s.remember(dev, loc.Hash, err)
 	case err == nil:
-		d.settle = func() error { return errors.Join(syncDB(d.bolt), s.settleName(dev, loc)) }
+		d.use(dev, loc.Hash)
+		if !d.res.settled.Load() {
+			d.settle = func() error { return errors.Join(syncDB(d.bolt), s.settleName(dev, loc)) }
+		}
 	}
 	return d, err
+}
+
+// use has an open database have what is in memory of it.
+func (d *database) use(dev *disk, hash name.Hash) {
+	d.res, d.step, d.merged = dev.residents.acquire(hash), dev.journal.step, dev.fewer
 }
 
 // mend makes a file durable whose latest commit failed, and does nothing to
@@ -174,7 +182,10 @@ func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (
 		if err = s.fill(d, info, fn); err == nil {
 			err = s.place(dev, loc, tmp)
 		}
-		if err != nil {
+		if err == nil {
+			d.use(dev, loc.Hash)
+			d.res.settled.Store(true)
+		} else {
 			d.fail(err)
 			err = errors.Join(err, d.close())
 		}

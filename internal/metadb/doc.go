@@ -17,7 +17,8 @@
 //
 //	info     "info": identity, stamps, policy; "reported": what the account was told;
 //	         "digest": the sum over all that replicas must agree on; "known-" and
-//	         an incarnation: up to which change that replica has the rows
+//	         an incarnation: up to which change that replica has the rows;
+//	         "merged": up to where the journal, of which log, is in the file
 //	meta     metadata name -> stamp and value, an empty value being a deleted one
 //	live     policy (2 bytes), name -> change number, row: what listings see
 //	dead     the same for rows that listings do not see: tombstones, and rows
@@ -30,10 +31,24 @@
 // database; change numbers are of one replica, named by the incarnation in its
 // info, and mean nothing in another.
 //
+// # The journal
+//
+// Where the device has a log (Config.Journal) rows go there first, many of all databases
+// with one sync, and wait in memory to be merged into their files, in the order of the log
+// and in steps: when many of one database wait, or some have waited for long. A look sees
+// the file and over it what waits; a change of another kind merges what waits before it, in
+// its own transaction or before that. What was not merged is replayed when the device is
+// next attached. A record names the incarnation of its database, and the file says up to
+// which record it is merged, in the same transaction as the rows: so each is merged once,
+// into the database it was for, whatever is replayed. Change numbers are given out, and
+// replication sees rows, when they are merged.
+//
+// What waits is bounded: those who would add more wait for the merger.
+//
 // # Promises
 //
-// When Update or Ensure returns nil, what it wrote is on stable storage: every
-// commit is synced, and so is, before the first of them, what a process that was
+// When Update, Ensure or MergeRows returns nil, what it wrote is on stable storage: the
+// journal is, and every commit is synced, and so is, before the first of them, what a process that was
 // killed may have left in the file and the name of the file unsynced. Writers of one database that wait at the same time share one
 // transaction and its syncs. Rows and metadata merge by their stamps, so that any
 // order of the same merges ends in the same state; a merge that changes nothing

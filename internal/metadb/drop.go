@@ -18,6 +18,11 @@ var errDropped = errors.New("the database was dropped")
 // database. When it returns true the file is gone durably.
 func (s *Store) drop(ctx context.Context, loc Location, want replwire.Database) (dropped bool, err error) {
 	err = s.with(ctx, loc, s.open, func(d *disk, e *entry) error {
+		r := e.db.res
+		r.gate.Lock()
+		defer r.gate.Unlock()
+		defer r.known.Store(nil) // whoever comes next looks
+		defer r.report.Store(nil)
 		return e.db.alone(func(t *Tx) error {
 			now, err := t.state(loc.Hash)
 			if err != nil || now != want {

@@ -78,7 +78,8 @@ func TestDatabaseIsReadAnewAfterAFailedCommit(t *testing.T) {
 // What repeats it changes nothing, and yet must not be acknowledged before that
 // is synced.
 func TestWhatIsFoundIsSyncedBeforeItCounts(t *testing.T) {
-	s, dev := open(t, t.TempDir(), Config{Open: 1})
+	dir := t.TempDir()
+	s, dev := open(t, dir, Config{Open: 1})
 	loc, other := Location{dev, hashOf(1)}, Location{dev, hashOf(2)}
 	row := func(tx *Tx) error { _, err := tx.MergeRow(0, "r", live(5, 1)); return err }
 	if err := s.Ensure(bg, loc, Info{}, row); err != nil {
@@ -90,6 +91,14 @@ func TestWhatIsFoundIsSyncedBeforeItCounts(t *testing.T) {
 	if err := s.Ensure(bg, other, Info{}, nothing); err != nil { // and the first is closed
 		t.Fatal(err)
 	}
+	if err := s.View(bg, loc, nothing); err != nil {
+		t.Fatal(err)
+	}
+	if opened(t, s, loc).settle != nil {
+		t.Error("what this process has synced is not believed to be durable")
+	}
+	s.Close()
+	s, loc.Device = open(t, dir, Config{Open: 1}) // as another process finds it
 	if err := s.View(bg, loc, nothing); err != nil {
 		t.Fatal(err)
 	}

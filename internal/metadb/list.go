@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 
-	bolt "go.etcd.io/bbolt"
-
 	"martlet/internal/listing"
 	"martlet/internal/policy"
 )
@@ -29,7 +27,11 @@ type Query struct {
 // that equals a subdir is past all of it, and one within a subdir is not past
 // the rest, so that the subdir comes again.
 func (t *Tx) List(q Query, each func(name, row []byte) error) error {
-	w := newWalk(t.live.Cursor(), q)
+	c := &cursor{file: t.live.Cursor()}
+	if t.over != nil {
+		c.over = t.over.inOrder()
+	}
+	w := newWalk(c, q)
 	for n := 0; n < q.Limit && w.valid(); {
 		entry, isRow, ok := w.entry()
 		if !ok {
@@ -38,7 +40,7 @@ func (t *Tx) List(q Query, each func(name, row []byte) error) error {
 		var row []byte
 		if isRow {
 			var err error
-			if _, row, err = openRow(w.key, w.value); err != nil {
+			if row, err = w.c.row(); err != nil {
 				return err
 			}
 		}
@@ -57,7 +59,7 @@ func (t *Tx) List(q Query, each func(name, row []byte) error) error {
 
 // walk moves over the keys of a page.
 type walk struct {
-	c          *bolt.Cursor
+	c          *cursor
 	start, end []byte // keys: the first one in, and the first one past; a nil end is none
 	prefix     []byte
 	delimiter  []byte
@@ -65,11 +67,11 @@ type walk struct {
 	path       bool
 	reverse    bool
 
-	key, value []byte
-	seek       []byte // scratch
+	key  []byte
+	seek []byte // scratch
 }
 
-func newWalk(c *bolt.Cursor, q Query) *walk {
+func newWalk(c *cursor, q Query) *walk {
 	w := &walk{c: c, prefix: []byte(q.Prefix), delimiter: []byte(q.Delimiter), path: q.HasPath, reverse: q.Reverse}
 	if q.HasPath {
 		w.prefix, w.delimiter = pathPrefix(q.Path), []byte{'/'}
@@ -83,7 +85,7 @@ func newWalk(c *bolt.Cursor, q Query) *walk {
 	if w.reverse {
 		w.last(w.end)
 	} else {
-		w.key, w.value = c.Seek(w.start)
+		w.key = c.seek(w.start)
 	}
 	return w
 }
@@ -141,19 +143,19 @@ func (w *walk) valid() bool {
 // last moves to the last key before bound.
 func (w *walk) last(bound []byte) {
 	if bound != nil {
-		if k, _ := w.c.Seek(bound); k != nil {
-			w.key, w.value = w.c.Prev()
+		if w.c.seek(bound) != nil {
+			w.key = w.c.prev()
 			return
 		}
 	}
-	w.key, w.value = w.c.Last()
+	w.key = w.c.last()
 }
 
 func (w *walk) step() {
 	if w.reverse {
-		w.key, w.value = w.c.Prev()
+		w.key = w.c.prev()
 	} else {
-		w.key, w.value = w.c.Next()
+		w.key = w.c.next()
 	}
 }
 
@@ -165,7 +167,7 @@ func (w *walk) leap(dir []byte) {
 		return
 	}
 	if next := successor(w.seek); next != nil {
-		w.key, w.value = w.c.Seek(next)
+		w.key = w.c.seek(next)
 	} else {
 		w.key = nil
 	}

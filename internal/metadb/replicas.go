@@ -62,7 +62,7 @@ func (r Replicas) Part(ctx context.Context, dev string, h name.Hash, after replw
 	if err != nil {
 		return p, err
 	}
-	err = r.store.View(ctx, at, func(tx *Tx) error {
+	err = r.store.look(ctx, at, func(tx *Tx) error {
 		if p.Database, err = tx.state(h); err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func (r Replicas) Known(ctx context.Context, dev string, h name.Hash, peer [16]b
 		return 0, 0, err
 	}
 	var k Known
-	err = r.store.View(ctx, at, func(tx *Tx) (err error) { k, err = tx.Known(peer); return err })
+	err = r.store.look(ctx, at, func(tx *Tx) (err error) { k, err = tx.Known(peer); return err })
 	return k.Ours, k.Theirs, err
 }
 

@@ -25,6 +25,13 @@ type Config struct {
 	Track bool         // remember which databases changed, for Store.TakeChanged
 	FS    vfs.FS       // nil is vfs.OS; bbolt reads and writes the files themselves on the real one
 	Log   *slog.Logger // nil is slog.Default
+
+	// Journal opens the journal of a device as it is attached now. Hurry asks for what
+	// waits to be merged soon, and does not block. Where it is nil rows are written
+	// to their files at once.
+	Journal func(ctx context.Context, dev *device.Device, hurry func()) (Journal, error)
+
+	step int // updates of the journal in one transaction at most; 0 is mergeStep
 }
 
 // Location says where a database is.
@@ -41,6 +48,7 @@ type Store struct {
 	schema Schema
 	log    *slog.Logger
 	track  bool
+	cfg    Config
 	keep   int // unused databases of a device that stay open
 	disks  map[*device.Device]*atomic.Pointer[disk]
 }
@@ -49,9 +57,11 @@ type Store struct {
 // call works with the one that it found first.
 type disk struct {
 	*device.Device
-	fs    vfs.FS
-	id    string // of which disk that is: device.Change
-	cache *cache
+	fs        vfs.FS
+	id        string // of which disk that is: device.Change
+	cache     *cache
+	residents *residents
+	journal   *journaled
 	*notes
 	folders map[[4]byte]bool // made and synced by this process, by the first four digits; guarded by mu
 	settled map[[4]byte]bool // so are the names of databases in them; guarded by mu
@@ -87,13 +97,16 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 	if cfg.Open <= 0 {
 		cfg.Open = DefaultOpen
 	}
+	if cfg.step <= 0 {
+		cfg.step = mergeStep
+	}
 	if cfg.FS == nil {
 		cfg.FS = vfs.OS
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	s := &Store{schema: schema, log: cfg.Log, track: cfg.Track, keep: cfg.Open, disks: map[*device.Device]*atomic.Pointer[disk]{}}
+	s := &Store{schema: schema, cfg: cfg, log: cfg.Log, track: cfg.Track, keep: cfg.Open, disks: map[*device.Device]*atomic.Pointer[disk]{}}
 	for dev := range devices.All() {
 		n := &notes{corrupt: map[name.Hash]badFile{}, doubt: map[doubtful]bool{}, dirs: map[unsynced]error{}, changed: map[name.Hash]struct{}{}}
 		d := s.newDisk(dev, cfg.FS, "", n)
@@ -108,7 +121,7 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 }
 
 func (s *Store) newDisk(dev *device.Device, disks vfs.FS, id string, n *notes) *disk {
-	d := &disk{Device: dev, fs: disks, id: id, notes: n, folders: map[[4]byte]bool{}, settled: map[[4]byte]bool{}}
+	d := &disk{Device: dev, fs: disks, id: id, notes: n, residents: newResidents(), journal: newJournaled(s.cfg), folders: map[[4]byte]bool{}, settled: map[[4]byte]bool{}}
 	d.cache = newCache(s.keep, func(h name.Hash, db *database) { s.shut(d, h, db) })
 	return d
 }
@@ -129,6 +142,7 @@ func (s *Store) follow(dev *device.Device, c device.Change) {
 	if c.FS != vfs.Absent {
 		s.sweep(d)
 	}
+	old.journal.letGo() // what it acknowledges no more is not among what the new one replays
 	at.Store(d)
 	old.cache.end(errs.E(errs.BadDevice, "the device was detached"))
 }
@@ -144,6 +158,11 @@ func (s *Store) now(dev *device.Device) *disk {
 // Close closes every database, waiting for those in use. Calls after it are of
 // kind errs.Unavailable.
 func (s *Store) Close() {
+	for _, at := range s.disks {
+		j := at.Load().journal
+		j.letGo()
+		j.end.Wait()
+	}
 	for _, at := range s.disks {
 		at.Load().cache.close()
 	}
@@ -165,6 +184,11 @@ func (s *Store) shut(dev *disk, hash name.Hash, db *database) {
 	if err := db.close(); err != nil {
 		s.log.Warn("a database did not close", "device", dev.Name(), "hash", hash, "err", err)
 	}
+	if why != nil {
+		db.res.known.Store(nil)
+		db.res.settled.Store(false)
+	}
+	dev.residents.release(db.res)
 }
 
 // remember notes that a file is corrupt.
@@ -226,14 +250,31 @@ func (s *Store) View(ctx context.Context, loc Location, fn func(*Tx) error) erro
 	return s.wrap(op, loc, s.with(ctx, loc, s.open, func(_ *disk, e *entry) error { return e.db.view(fn) }))
 }
 
+// look is View over what is in the file: rows that wait to be merged are not seen.
+func (s *Store) look(ctx context.Context, loc Location, fn func(*Tx) error) error {
+	const op errs.Op = "metadb.look"
+	return s.wrap(op, loc, s.with(ctx, loc, s.open, func(_ *disk, e *entry) error { return e.db.look(fn) }))
+}
+
 // with runs fn with the open database of a location, which open opens if it is
 // not. Where that was dropped meanwhile, it does so again with what is there then.
 func (s *Store) with(ctx context.Context, loc Location, open func(*disk, Location) (*database, error), fn func(*disk, *entry) error) error {
 	d, err := s.disk(ctx, loc)
+	if err == nil {
+		_, err = s.attach(ctx, d)
+	}
 	if err != nil {
 		return err
 	}
+	return s.withOn(ctx, d, loc, open, fn)
+}
+
+// withOn is with on a disk whose journal need not be open.
+func (s *Store) withOn(ctx context.Context, d *disk, loc Location, open func(*disk, Location) (*database, error), fn func(*disk, *entry) error) error {
 	for {
+		if err := ctx.Err(); err != nil {
+			return errs.E(errs.Aborted, err)
+		}
 		e, err := d.cache.acquire(loc.Hash, func() (*database, error) { return open(d, loc) })
 		if err != nil {
 			return err

@@ -43,6 +43,10 @@ type Tx struct {
 	// whether what the owner of a listing is told may have changed
 	unreported bool
 
+	id   int       // of the transaction in the file
+	res  *resident // what is in memory of the database; nil where that is of no concern
+	over *resident // rows that wait, if it is a look that sees them and there are any
+
 	info, was Info   // now, and as it is stored
 	delta     Digest // what changes of metadata and rows add to the stored digest
 
@@ -56,7 +60,7 @@ type Tx struct {
 
 // begin reads what every transaction needs.
 func begin(schema Schema, tx *bolt.Tx) (*Tx, error) {
-	t := &Tx{schema: schema}
+	t := &Tx{schema: schema, id: tx.ID()}
 	for _, b := range []struct {
 		to   **bolt.Bucket
 		name []byte
@@ -88,6 +92,15 @@ func (t *Tx) Info() Info { return t.info }
 
 // Stat returns what the live rows under a policy add up to.
 func (t *Tx) Stat(p policy.Index) (Stat, error) {
+	s, err := t.storedStat(p)
+	if err == nil && t.over != nil {
+		s = s.Plus(t.over.delta[p])
+	}
+	return s, err
+}
+
+// storedStat is Stat without the rows that wait.
+func (t *Tx) storedStat(p policy.Index) (Stat, error) {
 	if s, ok := t.stats[p]; ok {
 		return s, nil
 	}
@@ -129,6 +142,11 @@ func (t *Tx) Stats() ([]PolicyStat, error) {
 		}
 		all[p] = s
 	}
+	if t.over != nil {
+		for p, s := range t.over.delta {
+			all[p] = all[p].Plus(s)
+		}
+	}
 	list := make([]PolicyStat, 0, len(all))
 	for _, p := range slices.Sorted(maps.Keys(all)) {
 		list = append(list, PolicyStat{p, all[p]})
@@ -148,6 +166,11 @@ func (t *Tx) Total() (Stat, error) {
 
 // Reported returns what SetReported stored last, and the zero Report before.
 func (t *Tx) Reported() (Report, error) {
+	if t.res != nil {
+		if r := t.res.report.Load(); r != nil {
+			return *r, nil
+		}
+	}
 	stored := t.infob.Get(keyReport)
 	if stored == nil {
 		return Report{}, nil
@@ -271,20 +294,19 @@ func (t *Tx) clearFields(stamp timestamp.T) error {
 
 // Row returns a copy of a row, dead ones included, and nil where there is none.
 func (t *Tx) Row(space policy.Index, name string) ([]byte, error) {
-	key := t.rowKey(space, name)
-	for _, b := range []*bolt.Bucket{t.live, t.dead} {
-		if stored := b.Get(key); stored != nil {
-			_, row, err := openRow(key, stored)
-			return bytes.Clone(row), err
+	t.key = rowKey(t.key[:0], space, name)
+	if t.over != nil {
+		if w := t.over.rows[string(t.key)]; w != nil {
+			return bytes.Clone(w.now), nil
 		}
 	}
-	return nil, nil
+	_, row, _, err := t.stored(t.key)
+	return bytes.Clone(row), err
 }
 
-func (t *Tx) rowKey(space policy.Index, name string) []byte {
-	t.key = binary.BigEndian.AppendUint16(t.key[:0], uint16(space))
-	t.key = append(t.key, name...)
-	return t.key
+// rowKey appends the key of a row.
+func rowKey(b []byte, space policy.Index, name string) []byte {
+	return append(binary.BigEndian.AppendUint16(b, uint16(space)), name...)
 }
 
 // openRow returns the change number and the row of a stored value.
@@ -312,7 +334,7 @@ func (t *Tx) MergeRow(space policy.Index, name string, row []byte) (changed bool
 	if err != nil {
 		return false, errs.E(errs.Invalid, err)
 	}
-	key := bytes.Clone(t.rowKey(space, name)) // bbolt keeps it until the commit
+	key := rowKey(nil, space, name) // bbolt keeps it until the commit
 	from := t.live
 	stored := from.Get(key)
 	if stored == nil {
@@ -391,7 +413,7 @@ func (t *Tx) place(key, row []byte, w Weight) error {
 
 // count adds a live row to the stats, or takes it off.
 func (t *Tx) count(w Weight, sign int64) error {
-	s, err := t.Stat(w.Policy)
+	s, err := t.storedStat(w.Policy)
 	if err != nil {
 		return err
 	}

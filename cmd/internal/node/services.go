@@ -14,12 +14,14 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/direct"
 	"martlet/internal/hosts"
+	"martlet/internal/metadb"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/timestamp"
 	"martlet/object"
 	"martlet/object/engine"
 	"martlet/object/engine/blob"
+	"martlet/object/engine/record"
 	"martlet/object/pending"
 	"martlet/replicator"
 	"martlet/replicator/databases"
@@ -48,6 +50,7 @@ type parts struct {
 	devices  *device.Set
 	hasher   name.Hasher
 	rings    rings
+	stores   object.Stores  // of objects, and of the logs in which databases have their journal
 	names    *hosts.Names   // that rings have in the place of addresses
 	client   *direct.Client // to other nodes, over the storage network
 
@@ -90,6 +93,7 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 	if c.Replication.Enabled {
 		p.replication = s.newReplication(p)
 	}
+	p.stores = s.openStores(p)
 	for _, open := range []func(parts) error{s.openAccount, s.openContainer, s.openObject, s.openReplication} {
 		if err := open(p); err != nil {
 			return err
@@ -107,13 +111,36 @@ func (p parts) self(address string, port int) hosts.Self {
 	return hosts.At(netip.AddrPortFrom(ip, uint16(port)), p.names)
 }
 
-// databases is what the account and the container server have in common.
-func (p parts) databases() (dbserver.Config, dbserver.Deps) {
+// openStores opens what is on the devices, and has it looked after.
+func (s *Storage) openStores(p parts) object.Stores {
+	cfg := engine.Defaults()
+	cfg.Buffers, cfg.Log = blob.NewBuffers(objectMemory), p.o.Log
+	cfg.Threshold, cfg.SegmentSize, cfg.Zero = int64(p.c.Store.Threshold), int64(p.c.Store.SegmentSize), p.c.Store.ZeroSegments
+	stores := object.OpenStores(p.devices, cfg)
+	for d := range p.devices.All() {
+		e := stores[d.Name()].Engine
+		s.atEnd(e.Close)
+		s.beside("index of "+d.Name(), e.Keep)
+		s.keepStore(p, d, e)
+	}
+	return stores
+}
+
+// databases is what the account and the container server have in common, but for whose
+// the journal is.
+func (p parts) databases(owner byte) (dbserver.Config, dbserver.Deps) {
 	return dbserver.Config{
 			MaxAhead: p.c.Server.ClockSkew.D(), MaxMeta: p.c.Limits.MaxMetaCount, MaxMetaLen: p.c.Limits.MaxMetaOverallSize,
 			Open: p.c.Server.OpenDatabases,
 		}, dbserver.Deps{
 			Devices: p.devices, Hasher: p.hasher, Policies: p.policies, Log: p.o.Log,
+			Journal: func(ctx context.Context, dev *device.Device, hurry func()) (metadb.Journal, error) {
+				j, err := p.stores[dev.Name()].Engine.Journal(ctx, owner, hurry)
+				if err != nil {
+					return nil, err // not a Journal that is nil
+				}
+				return j, nil
+			},
 		}
 }
 
@@ -121,7 +148,7 @@ func (s *Storage) openAccount(p parts) error {
 	if !p.c.Account.Enabled {
 		return nil
 	}
-	server, err := account.New(p.databases())
+	server, err := account.New(p.databases(record.Accounts))
 	if err != nil {
 		return err
 	}
@@ -141,7 +168,7 @@ func (s *Storage) openContainer(p parts) error {
 	if !p.c.Container.Enabled {
 		return nil
 	}
-	cfg, deps := p.databases()
+	cfg, deps := p.databases(record.Containers)
 	server, err := container.New(container.Config{Config: cfg, NodeTimeout: p.c.Server.NodeTimeout.D()},
 		container.Deps{Deps: deps, Accounts: p.client})
 	if err != nil {
@@ -164,16 +191,7 @@ func (s *Storage) openContainer(p parts) error {
 // queued. The queues are delivered, and objects replicated, also while the server
 // itself is switched off.
 func (s *Storage) openObject(p parts) error {
-	cfg := engine.Defaults()
-	cfg.Buffers, cfg.Log = blob.NewBuffers(objectMemory), p.o.Log
-	cfg.Threshold, cfg.SegmentSize, cfg.Zero = int64(p.c.Store.Threshold), int64(p.c.Store.SegmentSize), p.c.Store.ZeroSegments
-	stores := object.OpenStores(p.devices, cfg)
-	for d := range p.devices.All() {
-		e := stores[d.Name()].Engine
-		s.atEnd(e.Close)
-		s.beside("index of "+d.Name(), e.Keep)
-		s.keepStore(p, d, e)
-	}
+	stores := p.stores
 	if p.c.Updater.Enabled {
 		queues := make([]*pending.Queue, 0, len(stores))
 		for d := range p.devices.All() {
