@@ -337,6 +337,7 @@ func TestBrokenBodies(t *testing.T) {
 		"device of another": {func(q *backend.Request) { q.Path = "/d2/1/a/c/o" }, errs.BadDevice},
 		"no object":         {func(q *backend.Request) { q.Path = "/d1/1/a/c" }, errs.Invalid},
 		"method":            {func(q *backend.Request) { q.Method = "COPY" }, errs.Method},
+		"batch of rows":     {func(q *backend.Request) { q.Method, q.Path = "BATCH", "/rows" }, errs.Method},
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := newRig(t)
