@@ -65,7 +65,7 @@ func TestUpdatesAreMadeBesideEachOther(t *testing.T) {
 			if n := now.Add(1); n > most.Load() {
 				most.Store(n)
 			}
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			now.Add(-1)
 			return &backend.Response{Status: 201}, nil
 		})

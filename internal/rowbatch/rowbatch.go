@@ -107,7 +107,7 @@ func (u *Update) append(b []byte) []byte {
 		m = del
 	}
 	b = appendText(append(b, m), u.Path)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(u.Header))) //nolint:gosec // fits has been asked
+	b = binary.BigEndian.AppendUint16(b, uint16(len(u.Header)))
 	for _, f := range u.Header {
 		b = appendText(appendText(b, f.Name), f.Value)
 	}
@@ -115,7 +115,7 @@ func (u *Update) append(b []byte) []byte {
 }
 
 func appendText(b []byte, s string) []byte {
-	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...) //nolint:gosec // callers bound it
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
 // size is that of the encoded update, in bytes.
@@ -203,7 +203,7 @@ func (r *Batch) Append(b []byte) ([]byte, error) {
 	}
 	b = append(append(b, magic...), version, request)
 	b = binary.BigEndian.AppendUint32(b, uint32(ms))
-	b = binary.BigEndian.AppendUint16(b, uint16(len(r.Updates))) //nolint:gosec // bounded above
+	b = binary.BigEndian.AppendUint16(b, uint16(len(r.Updates)))
 	for i := range r.Updates {
 		u := &r.Updates[i]
 		if err := u.check(); err != nil {
@@ -254,13 +254,13 @@ func AppendResults(b []byte, results []Result) ([]byte, error) {
 		return b, bad("%d results after %d bytes", len(results), len(b))
 	}
 	b = append(append(b, magic...), version, answer)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(results))) //nolint:gosec // bounded above
+	b = binary.BigEndian.AppendUint16(b, uint16(len(results)))
 	for i := range results {
 		r := &results[i]
 		if !isStatus(r.Status) {
 			return b[:0], bad("result %d: status %d", i, r.Status)
 		}
-		b = binary.BigEndian.AppendUint16(b, uint16(r.Status)) //nolint:gosec // checked above
+		b = binary.BigEndian.AppendUint16(b, uint16(r.Status))
 		late := byte(0)
 		if r.Late {
 			late = 1

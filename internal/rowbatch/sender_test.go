@@ -152,6 +152,12 @@ func (r *rig) send(within time.Duration, paths ...string) {
 	}
 }
 
+// later lets time pass, which is that of the test's bubble.
+func later(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 // ends waits until everything that was sent is settled.
 func (r *rig) ends() {
 	r.updates.Wait()
@@ -236,14 +242,12 @@ func TestLeaving(t *testing.T) {
 		r.send(time.Second, "/d/2")
 		r.send(time.Minute, "/d/3")
 		r.send(3*time.Second, "/d/4")
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
+		later(2 * time.Second)
 		r.want("before", "/d/1")
 		s.gate <- struct{}{}
 		synctest.Wait()
 		r.want("who has left is not sent", "/d/3 /d/4")
-		time.Sleep(2 * time.Second) // and one leaves what is under way
-		synctest.Wait()
+		later(2 * time.Second) // and one leaves what is under way
 		r.statuses(map[string]int{"/d/2": 0, "/d/4": 0})
 		s.gate <- struct{}{}
 		r.ends()
@@ -301,7 +305,7 @@ func TestServerWithoutBatches(t *testing.T) {
 				close(s.gate)
 				r.ends()
 				r.statuses(map[string]int{"/d/1": 201, "/d/2": 201, "/d/3": 201, "/d/4": 201, "/d/5": 201, "/d/6": 201})
-				time.Sleep(plainFor)
+				later(plainFor)
 				s.swift, s.gate = 0, make(chan struct{}) // it was upgraded
 				r.send(time.Second, "/d/7", "/d/8", "/d/9")
 				close(s.gate)
@@ -356,16 +360,14 @@ func TestPatience(t *testing.T) {
 		s := &server{gate: make(chan struct{})}
 		r := newRig(t, Config{Flights: 1, Updates: 2, Patience: 100 * time.Millisecond}, s)
 		r.send(time.Minute, "/d/1", "/d/2", "/d/3", "/d/4")
-		time.Sleep(99 * time.Millisecond)
-		synctest.Wait()
+		later(99 * time.Millisecond)
 		r.want("patient", "/d/1")
-		time.Sleep(2 * time.Millisecond)
-		synctest.Wait()
+		later(2 * time.Millisecond)
 		slices.SortFunc(r.got, func(a, b []string) int { return strings.Compare(a[0], b[0]) }) // they run beside each other
 		r.want("impatient", "/d/2 /d/3", "/d/4")
 		for i := range 3 * maxFlights {
 			r.send(time.Minute, fmt.Sprint("/e/", i))
-			time.Sleep(200 * time.Millisecond)
+			later(200 * time.Millisecond)
 		}
 		if len(r.got) != maxFlights-3 {
 			t.Errorf("%d requests hang, want %d at most", len(r.got)+3, maxFlights)
@@ -392,7 +394,7 @@ func TestSlowDevice(t *testing.T) {
 			s.gate <- struct{}{}
 		}
 		r.ends()
-		time.Sleep(apartFor)
+		later(apartFor)
 		s.got, s.late = nil, ""
 		r.send(time.Minute, "/slow/9", "/slow/10", "/d/11")
 		close(s.gate)
