@@ -146,7 +146,7 @@ func (s *Sender) Counts() Counts {
 }
 
 // Do sends an update to a server and returns what the server says of it. Its
-// errors are those of the client.
+// errors are those of the client. The header is the Sender's from then on.
 func (s *Sender) Do(ctx context.Context, addr string, r *backend.Request) (*backend.Response, error) {
 	u := Update{Method: r.Method, Path: r.Path, Header: r.Header}
 	if r.Length != 0 || r.Body != nil || r.Query != "" || len(r.Trailer) > 0 || !u.fits() {
@@ -222,8 +222,8 @@ func (l *line) isApart(device string, now func() time.Time) bool {
 // wait waits for what becomes of an update, as long as its sender does.
 func (s *Sender) wait(ctx context.Context, l *line, w *waiter) (*backend.Response, error) {
 	var patience <-chan time.Time
-	if w.first {
-		t := time.NewTimer(s.cfg.Patience)
+	if w.first { // for all who come behind it
+		t := time.NewTicker(s.cfg.Patience)
 		defer t.Stop()
 		patience = t.C
 	}
@@ -262,10 +262,14 @@ func (s *Sender) leave(l *line, w *waiter) bool {
 	defer s.mu.Unlock()
 	if w.flight == nil {
 		i := slices.Index(l.waiting, w)
-		if i >= 0 {
-			l.waiting = slices.Delete(l.waiting, i, i+1)
+		if i < 0 {
+			return false
 		}
-		return i >= 0
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		if w.first {
+			s.sendOff(l) // nobody else is impatient for them
+		}
+		return true
 	}
 	select {
 	case <-w.done:
@@ -282,6 +286,11 @@ func (s *Sender) leave(l *line, w *waiter) bool {
 func (s *Sender) hurry(l *line) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.sendOff(l)
+}
+
+// sendOff is hurry for a caller that holds mu.
+func (s *Sender) sendOff(l *line) {
 	for len(l.waiting) > 0 && l.flying < maxFlights {
 		s.start(l, s.depart(l))
 	}

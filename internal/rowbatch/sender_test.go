@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +16,7 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/direct"
 	"martlet/internal/errs"
 )
 
@@ -239,8 +243,8 @@ func TestLeaving(t *testing.T) {
 		s := &server{gate: make(chan struct{})}
 		r := newRig(t, Config{Flights: 1, Patience: time.Hour}, s)
 		r.send(time.Minute, "/d/1")
-		r.send(time.Second, "/d/2")
 		r.send(time.Minute, "/d/3")
+		r.send(time.Second, "/d/2")
 		r.send(3*time.Second, "/d/4")
 		later(2 * time.Second)
 		r.want("before", "/d/1")
@@ -372,8 +376,29 @@ func TestPatience(t *testing.T) {
 		if len(r.got) != maxFlights-3 {
 			t.Errorf("%d requests hang, want %d at most", len(r.got)+3, maxFlights)
 		}
+		s.gate <- struct{}{} // one ends, and more than should be are still under way
+		later(200 * time.Millisecond)
+		if len(r.got) != maxFlights-2 {
+			t.Errorf("%d requests were sent, want one more", len(r.got)+3)
+		}
 		close(s.gate)
 		r.ends()
+	})
+}
+
+// Whom the first one leaves behind is not forgotten.
+func TestFirstLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{gate: make(chan struct{})}
+		r := newRig(t, Config{Flights: 1, Patience: 100 * time.Millisecond}, s)
+		r.send(time.Minute, "/d/1")
+		r.send(50*time.Millisecond, "/d/2")
+		r.send(time.Minute, "/d/3", "/d/4")
+		later(60 * time.Millisecond)
+		r.want("when it has left", "/d/1", "/d/3 /d/4")
+		close(s.gate)
+		r.ends()
+		r.statuses(map[string]int{"/d/2": 0, "/d/3": 201, "/d/4": 201})
 	})
 }
 
@@ -461,6 +486,54 @@ func TestOtherRequests(t *testing.T) {
 		close(s.gate)
 		r.ends()
 	})
+}
+
+// A server that dies in the middle of a batch has confirmed nothing of it.
+func TestServerDies(t *testing.T) {
+	first, died := make(chan struct{}), make(chan struct{}, 2)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == Method {
+			_, _ = io.Copy(io.Discard, r.Body)
+			died <- struct{}{}
+			panic(http.ErrAbortHandler)
+		}
+		<-first
+		w.WriteHeader(201)
+	}))
+	defer srv.Close()
+	client := direct.New(direct.Config{})
+	defer client.Close()
+	s := NewSender(Config{Flights: 1, Patience: time.Hour}, client)
+	addr := srv.Listener.Addr().String()
+	var all sync.WaitGroup
+	put := func(path string, taken bool) {
+		all.Go(func() {
+			resp, err := s.Do(t.Context(), addr, &backend.Request{Method: "PUT", Path: path})
+			if taken && (err != nil || resp.Status != 201) || !taken && !errs.Is(err, errs.Unavailable) {
+				t.Errorf("%s: %v, %v", path, resp, err)
+			}
+		})
+	}
+	waiting := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.line(addr).waiting) + s.line(addr).flying
+	}
+	put("/d/1", true)
+	for waiting() < 1 {
+		runtime.Gosched()
+	}
+	for i := range 5 {
+		put(fmt.Sprint("/d/x", i), false)
+	}
+	for waiting() < 6 {
+		runtime.Gosched()
+	}
+	close(first)
+	all.Wait()
+	if len(died) == 0 {
+		t.Error("there was no batch")
+	}
 }
 
 // Addresses are not remembered for ever.
