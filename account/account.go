@@ -21,6 +21,7 @@ import (
 	"martlet/internal/listing"
 	"martlet/internal/metadb"
 	"martlet/internal/name"
+	"martlet/internal/rowbatch"
 	"martlet/internal/timestamp"
 )
 
@@ -65,15 +66,15 @@ func (s *Server) Store() *metadb.Store { return s.core.Store }
 
 // Serve answers one request.
 func (s *Server) Serve(ctx context.Context, r *backend.Request) (*backend.Response, error) {
+	if r.Method == rowbatch.Method {
+		return s.core.Batch(ctx, r, s.row)
+	}
 	call, err := s.core.Parse(r)
 	if err != nil {
 		return nil, err
 	}
 	if call.Target.Path.Container != "" {
-		if r.Method == http.MethodPut {
-			return s.putRow(ctx, &call)
-		}
-		return nil, errs.E(errs.Method)
+		return s.serveRow(ctx, &call)
 	}
 	switch r.Method {
 	case http.MethodPut:

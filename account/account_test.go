@@ -21,6 +21,7 @@ import (
 	"martlet/internal/metadb"
 	"martlet/internal/name"
 	"martlet/internal/policy"
+	"martlet/internal/rowbatch"
 	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 )
@@ -302,4 +303,67 @@ func FuzzDecodeRow(f *testing.F) {
 			t.Fatalf("%x reads as %+v, which is %x", b, r, got)
 		}
 	})
+}
+
+// Containers are told of in batches too, and nothing else is done in one.
+func TestBatch(t *testing.T) {
+	s := start(t)
+	if got := ask(t, s, "PUT /sda/0/a", at(1)); got.status != 201 {
+		t.Fatal(got)
+	}
+	cases := []struct {
+		line    string
+		headers []string
+		status  int
+	}{
+		{"PUT /sda/0/a/c", row(5, 4, 0, 7, 70, 0), 201},
+		{"PUT /sda/0/a/d", row(5, 4, 5, 0, 0, 3), 204},
+		{"PUT /sda/0/none/c", row(5, 4, 0, 7, 70, 0), 404},
+		{"PUT /sdz/0/a/c", row(5, 4, 0, 7, 70, 0), 507},
+		{"PUT /sda/0/a/e", row(5, 4, 0, 7, 70, 0)[:1], 400},
+		{"DELETE /sda/0/a/c", row(6, 4, 0, 7, 70, 0), 405},
+		{"PUT /sda/0/b", []string{at(5)}, 400}, // it would make an account
+		{"DELETE /sda/0/a", []string{at(5)}, 400},
+	}
+	var batch rowbatch.Batch
+	for _, c := range cases {
+		u := rowbatch.Update{}
+		u.Method, u.Path, _ = strings.Cut(c.line, " ")
+		for _, h := range c.headers {
+			n, v, _ := strings.Cut(h, ": ")
+			u.Header.Add(n, v)
+		}
+		batch.Updates = append(batch.Updates, u)
+	}
+	body, err := batch.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.Serve(t.Context(), &backend.Request{
+		Method: rowbatch.Method, Path: rowbatch.Path, Length: int64(len(body)), Body: strings.NewReader(string(body)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := rowbatch.Read(resp.Body, resp.Length)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, err := rowbatch.ParseResults(text, len(cases))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range cases {
+		if results[i].Status != c.status {
+			t.Errorf("%s: %+v, want %d", c.line, results[i], c.status)
+		}
+	}
+	if a := ask(t, s, "HEAD /sda/0/a"); a.header.Get("X-Account-Container-Count") != "1" || a.header.Get("X-Account-Object-Count") != "7" {
+		t.Errorf("the account is %v", a.header)
+	}
+	for _, gone := range []string{"b", "none"} {
+		if a := ask(t, s, "HEAD /sda/0/"+gone); a.status != 404 {
+			t.Errorf("%s is there: %v", gone, a)
+		}
+	}
 }

@@ -29,6 +29,7 @@ import (
 	"martlet/internal/metadb"
 	"martlet/internal/name"
 	"martlet/internal/policy"
+	"martlet/internal/rowbatch"
 	"martlet/internal/timestamp"
 )
 
@@ -102,18 +103,15 @@ func (s *Server) Store() *metadb.Store { return s.core.Store }
 
 // Serve answers one request.
 func (s *Server) Serve(ctx context.Context, r *backend.Request) (*backend.Response, error) {
+	if r.Method == rowbatch.Method {
+		return s.core.Batch(ctx, r, s.row)
+	}
 	call, err := s.core.Parse(r)
 	if err != nil {
 		return nil, err
 	}
 	if call.Target.Path.Object != "" {
-		switch r.Method {
-		case http.MethodPut:
-			return s.putRow(ctx, &call)
-		case http.MethodDelete:
-			return s.deleteRow(ctx, &call)
-		}
-		return nil, errs.E(errs.Method)
+		return s.serveRow(ctx, &call)
 	}
 	switch r.Method {
 	case http.MethodPut:

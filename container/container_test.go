@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -232,8 +234,11 @@ func TestReport(t *testing.T) {
 	s, _ := start(t, dir)
 	report := func(s *Server, all bool, fail error) []string {
 		t.Helper()
+		var mu sync.Mutex
 		var got []string
 		err := s.Report(t.Context(), all, func(_ context.Context, p name.Path, h backend.Header) error {
+			mu.Lock()
+			defer mu.Unlock()
 			got = append(got, fmt.Sprintf("%s %s/%s %s", p, h.Get("X-Object-Count"), h.Get("X-Bytes-Used"), h.Get("X-Account-Override-Deleted")))
 			return fail
 		})
@@ -266,6 +271,28 @@ func TestReport(t *testing.T) {
 	check("after a start what changed is not known", report(s, false, nil))
 	check("but is found", report(s, true, nil), "/a/c 0/0 yes", "/a/d 1/6 yes")
 	check("once", report(s, true, nil))
+}
+
+// Containers are told of beside each other, so that updates for one server can
+// travel together.
+func TestReportsAtOnce(t *testing.T) {
+	s, _ := start(t, t.TempDir())
+	for i := range reportsAtOnce + 8 {
+		want(t, s, 201, fmt.Sprintf("PUT /sda/0/a/c%d", i), at(10))
+	}
+	var all sync.WaitGroup
+	all.Add(reportsAtOnce)
+	var told atomic.Int64
+	err := s.Report(t.Context(), false, func(context.Context, name.Path, backend.Header) error {
+		if told.Add(1) <= reportsAtOnce {
+			all.Done()
+			all.Wait() // for ever, if they came one by one
+		}
+		return nil
+	})
+	if err != nil || told.Load() != reportsAtOnce+8 {
+		t.Errorf("told of %d, %v", told.Load(), err)
+	}
 }
 
 // A device that could not be used when all was looked at is looked at once it

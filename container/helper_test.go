@@ -116,10 +116,7 @@ func ask(t testing.TB, s *Server, line string, headers ...string) answer {
 	t.Helper()
 	resp, err := s.Serve(t.Context(), request(line, headers...))
 	if err != nil {
-		status := map[errs.Kind]int{
-			errs.Invalid: 400, errs.NotFound: 404, errs.Method: 405, errs.Conflict: 409, errs.Precondition: 412, errs.BadDevice: 507,
-		}[errs.KindOf(err)]
-		return answer{status: status, body: errs.PublicOf(err)}
+		return answer{status: statusOf(err), body: errs.PublicOf(err)}
 	}
 	a := answer{status: resp.Status, header: resp.Header}
 	if resp.Body != nil {
@@ -130,6 +127,12 @@ func ask(t testing.TB, s *Server, line string, headers ...string) answer {
 		a.body = string(b)
 	}
 	return a
+}
+
+func statusOf(err error) int {
+	return map[errs.Kind]int{
+		errs.Invalid: 400, errs.NotFound: 404, errs.Method: 405, errs.Conflict: 409, errs.Precondition: 412, errs.BadDevice: 507,
+	}[errs.KindOf(err)]
 }
 
 // want sends a request and checks its status.

@@ -116,7 +116,8 @@ func (s *Server) send(ctx context.Context, addr string, r *backend.Request) (sta
 
 // Report calls send for each container about which its account was not yet told
 // what is so now, with the path and the headers of the row that account servers
-// take. Once send returns nil, that counts as told. With all it looks at every
+// take: for several at a time, so that what goes to one server can go together.
+// Once send returns nil, that counts as told. With all it looks at every
 // container of the node, as after a start, those on a device that can't be used
 // as soon as it can; else at those that changed since it last did. What could
 // not be told is tried again by the next call, and the errors are returned
@@ -129,26 +130,57 @@ func (s *Server) Report(ctx context.Context, all bool, send func(context.Context
 			s.unseen[dev] = true
 		}
 	}
-	var failed errorList
+	r := &report{send: send, slots: make(chan struct{}, reportsAtOnce)}
 	for _, loc := range s.core.Store.TakeChanged() {
-		failed.add(s.reportOne(ctx, loc, send))
+		r.begin(func() error { return s.reportOne(ctx, loc, send) })
 	}
 	for dev := range s.unseen {
-		if dev.Check() == nil && s.reportDevice(ctx, dev, send, &failed) {
+		if dev.Check() == nil && s.reportDevice(ctx, dev, r) {
 			delete(s.unseen, dev)
 		}
 	}
-	return failed.join()
+	r.tells.Wait()
+	return r.failed.join()
+}
+
+// reportsAtOnce is how many containers are told of at a time.
+const reportsAtOnce = 32
+
+// report is one call of Report.
+type report struct {
+	send  func(context.Context, name.Path, backend.Header) error
+	tells sync.WaitGroup
+	slots chan struct{}
+
+	mu     sync.Mutex
+	failed errorList // guarded by mu
+}
+
+// begin has a container told of, once fewer are than may be.
+func (r *report) begin(tell func() error) {
+	r.slots <- struct{}{}
+	r.tells.Go(func() {
+		defer func() { <-r.slots }()
+		r.note(tell())
+	})
+}
+
+func (r *report) note(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed.add(err)
 }
 
 // reportDevice reports what is on a device, and returns whether it saw all of it.
-func (s *Server) reportDevice(ctx context.Context, dev *device.Device, send func(context.Context, name.Path, backend.Header) error, failed *errorList) bool {
+func (s *Server) reportDevice(ctx context.Context, dev *device.Device, r *report) bool {
 	whole := true
 	for hash, err := range s.core.Store.Walk(ctx, dev) {
-		if whole = whole && err == nil; err == nil {
-			err = s.reportOne(ctx, metadb.Location{Device: dev, Hash: hash}, send)
+		if err != nil {
+			whole = false
+			r.note(err)
+			continue
 		}
-		failed.add(err)
+		r.begin(func() error { return s.reportOne(ctx, metadb.Location{Device: dev, Hash: hash}, r.send) })
 	}
 	return whole
 }

@@ -106,29 +106,35 @@ var _ backend.Handler = (*Server)(nil)
 
 // Serve answers one request.
 func (s *Server) Serve(ctx context.Context, r *backend.Request) (*backend.Response, error) {
+	serve := s.verb(r.Method)
+	if serve == nil {
+		return nil, errs.Refuse(errs.Method, "the object server has no method %.20s", r.Method)
+	}
 	c, err := s.parse(r)
 	if err != nil {
 		return nil, err
 	}
-	var resp *backend.Response
-	switch r.Method {
-	case "GET":
-		resp, err = s.get(ctx, c)
-	case "HEAD":
-		resp, err = s.head(ctx, c)
-	case "PUT":
-		resp, err = s.put(ctx, c)
-	case "POST":
-		resp, err = s.post(ctx, c)
-	case "DELETE":
-		resp, err = s.delete(ctx, c)
-	default:
-		return nil, errs.Refuse(errs.Method, "the object server has no method %.20s", r.Method)
-	}
+	resp, err := serve(ctx, c)
 	if err != nil {
 		return refusal(err)
 	}
 	return resp, nil
+}
+
+func (s *Server) verb(method string) func(context.Context, *call) (*backend.Response, error) {
+	switch method {
+	case "GET":
+		return s.get
+	case "HEAD":
+		return s.head
+	case "PUT":
+		return s.put
+	case "POST":
+		return s.post
+	case "DELETE":
+		return s.delete
+	}
+	return nil
 }
 
 // refusal turns an error that carries the state of the name into an answer

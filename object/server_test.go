@@ -25,6 +25,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/rowbatch"
 	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 	"martlet/object/engine"
@@ -92,7 +93,7 @@ func (r *rig) Do(ctx context.Context, addr string, req *backend.Request) (*backe
 	r.mu.Unlock()
 	if status == 0 {
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return nil, errs.E(errs.Unavailable, ctx.Err())
 	}
 	return &backend.Response{Status: status}, nil
 }
@@ -337,6 +338,7 @@ func TestBrokenBodies(t *testing.T) {
 		"device of another": {func(q *backend.Request) { q.Path = "/d2/1/a/c/o" }, errs.BadDevice},
 		"no object":         {func(q *backend.Request) { q.Path = "/d1/1/a/c" }, errs.Invalid},
 		"method":            {func(q *backend.Request) { q.Method = "COPY" }, errs.Method},
+		"batch of rows":     {func(q *backend.Request) { q.Method, q.Path = "BATCH", "/rows" }, errs.Method},
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := newRig(t)
@@ -540,6 +542,48 @@ func TestContainerUpdates(t *testing.T) {
 		"X-Object-Sysmeta-Container-Update-Override-Etag", "whole")...), 201)
 	if !strings.HasSuffix(r.rows[0], " 1000 text/plain whole") {
 		t.Errorf("override was not sent: %v", r.rows)
+	}
+}
+
+// Where updates travel together, a container server that hangs costs each write no
+// more than the time that is configured, all of them are queued, and it is soon not
+// waited for at all.
+func TestSilentServerAndBatches(t *testing.T) {
+	r := newRig(t)
+	sender := rowbatch.NewSender(rowbatch.Config{Flights: 1, Patience: 5 * time.Millisecond}, r)
+	defer sender.Close()
+	r.server.Sender = sender
+	write := func(name string) {
+		q := putRequest(stamp(1), "data", "X-Container-Host", "n1:1", "X-Container-Device", "sda", "X-Container-Partition", "77")
+		q.Path = path + name
+		if resp, err := r.server.Serve(t.Context(), q); err != nil || resp.Status != 201 {
+			t.Errorf("%s: %v, %v", name, resp, err)
+		}
+	}
+	const writes = 8
+	var all sync.WaitGroup
+	for i := range writes {
+		all.Go(func() { write(strconv.Itoa(i)) })
+	}
+	all.Wait()
+	if q := r.queued(); len(q) != writes {
+		t.Errorf("%d updates are queued, want %d", len(q), writes)
+	}
+	sender.Close() // nothing is under way any more
+	if len(r.rows) == 0 {
+		t.Error("nobody was asked")
+	}
+	r.rows = nil
+	r.server.silent.now = func() time.Time { return time.Unix(0, 0) } // the time to ask again has not come
+	write("last")
+	if q := r.queued(); len(r.rows) != 0 || len(q) != writes+1 {
+		t.Errorf("%d updates are queued, want %d; the silent one was sent %q", len(q), writes+1, r.rows)
+	}
+	r.status = map[string]int{"n1:1": 201}
+	r.server.silent.now = func() time.Time { return time.Now().Add(time.Minute) }
+	write("again")
+	if q := r.queued(); len(r.rows) != 1 || len(q) != writes+1 {
+		t.Errorf("%d updates are queued, want %d; sent was %q to the one that is back", len(q), writes+1, r.rows)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"martlet/internal/backend"
@@ -95,6 +96,7 @@ type Core struct {
 	cfg           Config
 	kind          Kind
 	meta, sysmeta string // header prefixes
+	batches       sync.WaitGroup
 }
 
 // New opens the databases of a kind. Close ends it.
@@ -116,7 +118,10 @@ func New(cfg Config, kind Kind, deps Deps) *Core {
 }
 
 // Close closes the databases, waiting for requests under way.
-func (c *Core) Close() { c.Store.Close() }
+func (c *Core) Close() {
+	c.batches.Wait()
+	c.Store.Close()
+}
 
 // A Call is a request, parsed.
 type Call struct {

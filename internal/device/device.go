@@ -191,5 +191,14 @@ func (s *Set) Suspect(name string) {
 	}
 }
 
+// Blame has a device looked at when a request for it has failed in a way that may
+// be its fault.
+func (s *Set) Blame(name string, err error) {
+	switch errs.KindOf(err) {
+	case errs.BadDevice, errs.Corrupt, errs.Other:
+		s.Suspect(name)
+	}
+}
+
 // All yields every device, also those that can't be used.
 func (s *Set) All() iter.Seq[*Device] { return slices.Values(s.list) }

@@ -455,6 +455,20 @@ func TestHangs(t *testing.T) {
 	}
 }
 
+// A device is looked at for errors that may be its fault, and for no others.
+func TestBlame(t *testing.T) {
+	n := newNode(t, func(*Config) {})
+	for kind, wanted := range map[errs.Kind]int{errs.NotFound: 0, errs.NoSpace: 0, errs.Other: 1, errs.BadDevice: 1, errs.Corrupt: 1} {
+		n.set.Blame("d1", errs.E(kind, "broken"))
+		if got := len(n.d.suspected); got != wanted {
+			t.Errorf("after an error of kind %v %d checks are to come, want %d", kind, got, wanted)
+		}
+		for len(n.d.suspected) > 0 {
+			<-n.d.suspected
+		}
+	}
+}
+
 // Watch notices by itself, and at once where a device is suspected.
 func TestWatch(t *testing.T) {
 	for name, interval := range map[string]time.Duration{"in time": 5 * time.Millisecond, "suspected": time.Hour} {

@@ -26,7 +26,7 @@ func Backend(h backend.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		resp, err := h.Serve(r.Context(), inbound(r))
 		if err != nil {
-			resp = failure(r.Context(), log, r, err)
+			resp = failure(r.Context(), log, r.Method, r.RequestURI, err)
 		}
 		if err := answer(r.Context(), w, r.Method, resp); err != nil {
 			log.LogAttrs(r.Context(), slog.LevelWarn, "answer broke off", slog.String("trans_id", TransID(r.Context())),
@@ -66,11 +66,11 @@ func inbound(r *http.Request) *backend.Request {
 
 // failure makes the answer to a request that failed, and logs what is the
 // server's own fault.
-func failure(ctx context.Context, log *slog.Logger, r *http.Request, err error) *backend.Response {
+func failure(ctx context.Context, log *slog.Logger, method, uri string, err error) *backend.Response {
 	code := Status(err)
 	if code >= 500 {
-		log.LogAttrs(ctx, slog.LevelError, "request failed", slog.String("trans_id", TransID(ctx)), slog.String("method", r.Method),
-			slog.String("path", logPath(r.RequestURI)), slog.Int("status", code), slog.Any("err", err))
+		log.LogAttrs(ctx, slog.LevelError, "request failed", slog.String("trans_id", TransID(ctx)), slog.String("method", method),
+			slog.String("path", logPath(uri)), slog.Int("status", code), slog.Any("err", err))
 	}
 	text := errs.PublicOf(err)
 	if text == "" {

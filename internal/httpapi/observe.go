@@ -39,7 +39,7 @@ func NewMetrics(reg prometheus.Registerer, server string) (*Metrics, error) {
 
 var methods = map[string]bool{
 	"GET": true, "HEAD": true, "PUT": true, "POST": true, "DELETE": true, "COPY": true, "OPTIONS": true,
-	"UPDATE": true, "REPLICATE": true, "SSYNC": true,
+	"UPDATE": true, "REPLICATE": true, "SSYNC": true, "BATCH": true,
 }
 
 func (m *Metrics) count(method string, code int, took time.Duration) {
@@ -83,7 +83,7 @@ func Observe(h http.Handler, o Observed) http.Handler {
 		}
 		body := &requestBody{body: r.Body, q: &w.q, from: r}
 		w.body = body
-		r = r.WithContext(WithTransID(r.Context(), id))
+		r = r.WithContext(context.WithValue(r.Context(), transKey{}, watched{id, &o, r}))
 		r.Body = body
 		defer func() { o.finish(w, r, body, began, recover()) }()
 		h.ServeHTTP(w, r)
@@ -92,12 +92,11 @@ func Observe(h http.Handler, o Observed) http.Handler {
 
 // finish is the end of every request, also of one that panicked: p is what was
 // recovered.
-func (o Observed) finish(w *Writer, r *http.Request, body *requestBody, began time.Time, p any) {
+func (o *Observed) finish(w *Writer, r *http.Request, body *requestBody, began time.Time, p any) {
 	took := time.Since(began)
 	broken := p != nil
 	if broken && !isAbort(p) {
-		o.Log.LogAttrs(r.Context(), slog.LevelError, "panic in a handler", slog.String("trans_id", TransID(r.Context())),
-			slog.String("method", r.Method), slog.String("path", r.RequestURI), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		logPanic(r.Context(), o.Log, r.Method, r.RequestURI, p)
 		if w.status == 0 {
 			http.Error(w, Reason(http.StatusInternalServerError), http.StatusInternalServerError)
 			broken = false
@@ -110,7 +109,7 @@ func (o Observed) finish(w *Writer, r *http.Request, body *requestBody, began ti
 	if o.Metrics != nil {
 		o.Metrics.count(r.Method, code, took)
 	}
-	o.access(r, code, body.n, w.sent, took, broken)
+	o.access(r.Context(), line{r.Method, r.RequestURI, r.RemoteAddr, r.UserAgent(), code, body.n, w.sent, took, broken})
 	w.q.readDone()
 	if broken {
 		panic(http.ErrAbortHandler) // the connection must not look as if the answer were whole
@@ -124,16 +123,29 @@ func isAbort(p any) bool {
 	return ok && errors.Is(err, http.ErrAbortHandler)
 }
 
-func (o Observed) access(r *http.Request, code int, in, out int64, took time.Duration, broken bool) {
-	ctx := r.Context()
+func logPanic(ctx context.Context, log *slog.Logger, method, uri string, p any) {
+	log.LogAttrs(ctx, slog.LevelError, "panic in a handler", slog.String("trans_id", TransID(ctx)),
+		slog.String("method", method), slog.String("path", logPath(uri)), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+}
+
+// line is what the access log says of a request.
+type line struct {
+	method, uri, remote, agent string
+	code                       int
+	in, out                    int64
+	took                       time.Duration
+	broken                     bool
+}
+
+func (o *Observed) access(ctx context.Context, l line) {
 	if !o.Log.Enabled(ctx, o.Level) {
 		return
 	}
 	o.Log.LogAttrs(ctx, o.Level, "request",
-		slog.String("server", o.Server), slog.String("trans_id", TransID(ctx)), slog.String("remote", r.RemoteAddr),
-		slog.String("method", r.Method), slog.String("path", logPath(r.RequestURI)), slog.Int("status", code),
-		slog.Int64("in", in), slog.Int64("out", out), slog.Float64("seconds", took.Seconds()),
-		slog.String("agent", r.UserAgent()), slog.Bool("broken", broken))
+		slog.String("server", o.Server), slog.String("trans_id", TransID(ctx)), slog.String("remote", l.remote),
+		slog.String("method", l.method), slog.String("path", logPath(l.uri)), slog.Int("status", l.code),
+		slog.Int64("in", l.in), slog.Int64("out", l.out), slog.Float64("seconds", l.took.Seconds()),
+		slog.String("agent", l.agent), slog.Bool("broken", l.broken))
 }
 
 // secrets are the query parameters whose values are keys to something.

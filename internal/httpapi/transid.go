@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"net/http"
 	"time"
 
 	"martlet/internal/name"
@@ -31,13 +32,22 @@ func NewTransID(now time.Time, extra string) string {
 	return id + "-" + name.Quote(extra)
 }
 
+// watched is what a context carries of the request that it is of.
+type watched struct {
+	id    string
+	by    *Observed     // nil where nobody watches it
+	outer *http.Request // as it came in; nil likewise
+}
+
 // WithTransID returns a context that carries the transaction id.
 func WithTransID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, transKey{}, id)
+	w, _ := ctx.Value(transKey{}).(watched)
+	w.id = id
+	return context.WithValue(ctx, transKey{}, w)
 }
 
 // TransID returns the context's transaction id, "" where it has none.
 func TransID(ctx context.Context) string {
-	id, _ := ctx.Value(transKey{}).(string)
-	return id
+	w, _ := ctx.Value(transKey{}).(watched)
+	return w.id
 }

@@ -26,8 +26,9 @@ import (
 type Source interface {
 	// Report calls send for each container about which its account was not yet
 	// told what is so now: of all containers, or of those that changed since the
-	// last call. Once send returns nil, that counts as told; what failed comes
-	// again with the next call. It returns what failed.
+	// last call. It may call it for several at a time. Once send returns nil, that
+	// counts as told; what failed comes again with the next call. It returns what
+	// failed.
 	Report(ctx context.Context, all bool, send func(context.Context, name.Path, backend.Header) error) error
 }
 

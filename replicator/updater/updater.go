@@ -2,7 +2,8 @@
 // could not deliver in time.
 //
 // A pass goes through the queues of the node's devices once and sends each
-// update to every replica of its container that has not confirmed it. It
+// update to every replica of its container that has not confirmed it, several
+// updates at a time, so that a sender which batches has something to put together. It
 // promises that an update leaves its queue only when a majority has confirmed
 // it and the others have confirmed it or have no such container, and that a
 // pass is paced and ends. Where fewer have the container it may still be on its
@@ -41,7 +42,7 @@ type Places interface {
 // Config is what an Updater can be told.
 type Config struct {
 	PerSecond   int           // updates begun in a second, over all queues
-	Concurrency int           // updates under way at one time
+	Concurrency int           // updates under way at one time, and begun in one go
 	Timeout     time.Duration // for one replica's answer
 
 	// Wait is how old an update must be to be dropped because most replicas
@@ -51,7 +52,7 @@ type Config struct {
 
 // Defaults returns the configuration that fits most nodes.
 func Defaults() Config {
-	return Config{PerSecond: 50, Concurrency: 8, Timeout: 10 * time.Second, Wait: 7 * 24 * time.Hour}
+	return Config{PerSecond: 200, Concurrency: 32, Timeout: 10 * time.Second, Wait: 7 * 24 * time.Hour}
 }
 
 // An Updater makes passes. It is safe for concurrent use.
@@ -111,11 +112,13 @@ func (u *Updater) Pass(ctx context.Context) error {
 	return err
 }
 
-// feed hands out what is queued, at the pace that is configured.
+// feed hands out what is queued, at the pace that is configured: as many as may
+// be under way, and then nothing for as long as those are worth.
 func (u *Updater) feed(ctx context.Context, handed chan<- work) error {
-	pace := time.NewTicker(time.Second / time.Duration(u.cfg.PerSecond))
+	pace := time.NewTicker(time.Second * time.Duration(u.cfg.Concurrency) / time.Duration(u.cfg.PerSecond))
 	defer pace.Stop()
 	var failed []error
+	left := u.cfg.Concurrency
 	for _, q := range u.queues {
 		for update, err := range q.All(ctx) {
 			if err != nil {
@@ -128,6 +131,10 @@ func (u *Updater) feed(ctx context.Context, handed chan<- work) error {
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
+			if left--; left > 0 {
+				continue
+			}
+			left = u.cfg.Concurrency
 			select {
 			case <-pace.C:
 			case <-ctx.Done():
@@ -151,18 +158,14 @@ func (u *Updater) deliver(ctx context.Context, w work) bool {
 	}
 	before := len(w.update.Confirmed)
 	have, absent := 0, 0
-	for _, r := range replicas {
-		place := pending.Place(r.Addr, r.Device)
-		if slices.Contains(w.update.Confirmed, place) {
-			have++
-			continue
-		}
-		target := backend.Target{Device: r.Device, Partition: partition, Path: w.update.Path}
-		err := u.send(ctx, r.Addr, w.update, target)
+	for i, err := range u.sendAll(ctx, &w.update, partition, replicas) {
+		place := pending.Place(replicas[i].Addr, replicas[i].Device)
 		switch {
 		case err == nil:
 			have++
-			w.update.Confirmed = append(w.update.Confirmed, place)
+			if !slices.Contains(w.update.Confirmed, place) {
+				w.update.Confirmed = append(w.update.Confirmed, place)
+			}
 		case errs.Is(err, errs.NotFound):
 			absent++
 		default:
@@ -188,10 +191,23 @@ func (u *Updater) old(update *pending.Update) bool {
 	return time.Since(newest.Time()) > u.cfg.Wait
 }
 
-// send delivers to one replica. The error is of kind errs.NotFound if it has no
-// such container.
-func (u *Updater) send(ctx context.Context, addr string, update pending.Update, target backend.Target) error {
+// sendAll delivers an update to all replicas that have not confirmed it, at the same
+// time, and returns an error for each replica: nil if it has it, of kind
+// errs.NotFound if it has no such container.
+func (u *Updater) sendAll(ctx context.Context, update *pending.Update, partition uint32, replicas []Replica) []error {
 	ctx, cancel := context.WithTimeout(ctx, u.cfg.Timeout)
 	defer cancel()
-	return pending.Deliver(ctx, u.sender, addr, update.Method, target, update.Header)
+	failed := make([]error, len(replicas))
+	var wg sync.WaitGroup
+	for i, r := range replicas {
+		if slices.Contains(update.Confirmed, pending.Place(r.Addr, r.Device)) {
+			continue
+		}
+		wg.Go(func() {
+			target := backend.Target{Device: r.Device, Partition: partition, Path: update.Path}
+			failed[i] = pending.Deliver(ctx, u.sender, r.Addr, update.Method, target, update.Header)
+		})
+	}
+	wg.Wait()
+	return failed
 }

@@ -1,9 +1,11 @@
 package updater
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/name"
+	"martlet/internal/rowbatch"
 	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 	"martlet/object/pending"
@@ -180,4 +183,61 @@ func TestBadConfig(t *testing.T) {
 	if _, err := New(Config{}, nil, nil, nil, nil); err == nil {
 		t.Error("a config of nothing was taken")
 	}
+}
+
+// slow takes all updates, also many in one request, and takes its time.
+type slow struct {
+	mu       sync.Mutex
+	requests int
+	rows     map[string]int
+}
+
+func (s *slow) Do(_ context.Context, addr string, r *backend.Request) (*backend.Response, error) {
+	<-time.After(10 * time.Millisecond)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests++
+	if r.Method != rowbatch.Method {
+		s.rows[addr+r.Path]++
+		return &backend.Response{Status: 201}, nil
+	}
+	body, err := rowbatch.Read(r.Body, r.Length)
+	if err != nil {
+		return nil, err
+	}
+	batch, err := rowbatch.Parse(body)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]rowbatch.Result, len(batch.Updates))
+	for i, u := range batch.Updates {
+		s.rows[addr+u.Path]++
+		results[i].Status = 201
+	}
+	answer, err := rowbatch.AppendResults(nil, results)
+	return &backend.Response{Status: 200, Length: int64(len(answer)), Body: io.NopCloser(bytes.NewReader(answer))}, err
+}
+
+// What is queued for one server goes there together.
+func TestQueuedUpdatesShareRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const updates = 100
+		s := &slow{rows: map[string]int{}}
+		sender := rowbatch.NewSender(rowbatch.Config{}, s)
+		q := queued(t, updates)
+		u, err := New(Defaults(), []*pending.Queue{q}, &cluster{}, sender, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := u.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		sender.Close()
+		if len(s.rows) != 3*updates || length(t, q) != 0 {
+			t.Errorf("%d rows were told, %d updates are left", len(s.rows), length(t, q))
+		}
+		if most := 3 * updates / 5; s.requests > most {
+			t.Errorf("%d updates for three servers took %d requests, want no more than %d", updates, s.requests, most)
+		}
+	})
 }

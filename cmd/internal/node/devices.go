@@ -8,7 +8,6 @@ import (
 	"martlet/cmd/internal/config"
 	"martlet/internal/backend"
 	"martlet/internal/device"
-	"martlet/internal/errs"
 	"martlet/internal/name"
 )
 
@@ -35,11 +34,8 @@ func suspecting(devices *device.Set, h backend.Handler) backend.Handler {
 	return backend.HandlerFunc(func(ctx context.Context, r *backend.Request) (*backend.Response, error) {
 		resp, err := h.Serve(ctx, r)
 		if err != nil {
-			switch errs.KindOf(err) {
-			case errs.BadDevice, errs.Corrupt, errs.Other:
-				if t, bad := backend.ParseTarget(r.Path); bad == nil {
-					devices.Suspect(t.Device)
-				}
+			if t, bad := backend.ParseTarget(r.Path); bad == nil {
+				devices.Blame(t.Device, err)
 			}
 		}
 		return resp, err

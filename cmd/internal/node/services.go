@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"martlet/internal/metadb"
 	"martlet/internal/name"
 	"martlet/internal/policy"
+	"martlet/internal/rowbatch"
 	"martlet/internal/timestamp"
 	"martlet/object"
 	"martlet/object/engine"
@@ -50,9 +52,10 @@ type parts struct {
 	devices  *device.Set
 	hasher   name.Hasher
 	rings    rings
-	stores   object.Stores  // of objects, and of the logs in which databases have their journal
-	names    *hosts.Names   // that rings have in the place of addresses
-	client   *direct.Client // to other nodes, over the storage network
+	stores   object.Stores    // of objects, and of the logs in which databases have their journal
+	names    *hosts.Names     // that rings have in the place of addresses
+	client   *direct.Client   // to other nodes, over the storage network
+	rows     *rowbatch.Sender // the same, for updates of listings
 
 	replication *replication  // nil where it is switched off
 	walks       chan struct{} // of recon
@@ -90,6 +93,11 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 		ConnectTimeout: c.Server.ConnTimeout.D(), NodeTimeout: c.Server.NodeTimeout.D(), UserAgent: "martlet-storage",
 	})
 	s.atEnd(func() error { p.client.Close(); return nil })
+	p.rows = rowbatch.NewSender(rowbatch.Config{}, p.client)
+	s.atEnd(func() error { p.rows.Close(); return nil })
+	if err := o.Registry.Register(rowMetrics{p.rows}); err != nil {
+		return fmt.Errorf("metrics of listing updates: %w", err)
+	}
 	if c.Replication.Enabled {
 		p.replication = s.newReplication(p)
 	}
@@ -170,7 +178,7 @@ func (s *Storage) openContainer(p parts) error {
 	}
 	cfg, deps := p.databases(record.Containers)
 	server, err := container.New(container.Config{Config: cfg, NodeTimeout: p.c.Server.NodeTimeout.D()},
-		container.Deps{Deps: deps, Accounts: p.client})
+		container.Deps{Deps: deps, Accounts: p.rows})
 	if err != nil {
 		return err
 	}
@@ -181,7 +189,7 @@ func (s *Storage) openContainer(p parts) error {
 		}
 	}
 	if p.c.Stats.Enabled {
-		s.every("stats", p.c.Stats.Interval.D(), stats.New(server, p.accountPlace, p.client, p.c.Server.NodeTimeout.D()).Pass)
+		s.every("stats", p.c.Stats.Interval.D(), stats.New(server, p.accountPlace, p.rows, p.c.Server.NodeTimeout.D()).Pass)
 	}
 	s.compare("container", p.rings.container.Ring(), p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server}})
@@ -197,7 +205,7 @@ func (s *Storage) openObject(p parts) error {
 		for d := range p.devices.All() {
 			queues = append(queues, stores[d.Name()].Queue)
 		}
-		u, err := updater.New(updater.Defaults(), queues, containerPlaces{p}, p.client, p.o.Log)
+		u, err := updater.New(updater.Defaults(), queues, containerPlaces{p}, p.rows, p.o.Log)
 		if err != nil {
 			return err
 		}
@@ -207,7 +215,7 @@ func (s *Storage) openObject(p parts) error {
 	settings.ClockSkew = p.c.Server.ClockSkew.D()
 	settings.ContainerUpdateTimeout = p.c.Object.ContainerUpdateTimeout.D()
 	server, err := object.New(settings, object.Deps{
-		Devices: p.devices, Hasher: p.hasher, Stores: stores, Sender: p.client, Log: p.o.Log,
+		Devices: p.devices, Hasher: p.hasher, Stores: stores, Sender: p.rows, Log: p.o.Log,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,29 @@
+package account
+
+import (
+	"context"
+	"net/http"
+
+	"martlet/internal/backend"
+	"martlet/internal/dbserver"
+	"martlet/internal/errs"
+)
+
+// row answers an update that came in a batch, which is of a row and nothing else.
+func (s *Server) row(ctx context.Context, r *backend.Request) (*backend.Response, error) {
+	call, err := s.core.Parse(r)
+	if err == nil && call.Target.Path.Container == "" {
+		err = errs.Refuse(errs.Invalid, "the path is not that of a container")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.serveRow(ctx, &call)
+}
+
+func (s *Server) serveRow(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
+	if call.Method == http.MethodPut {
+		return s.putRow(ctx, call)
+	}
+	return nil, errs.E(errs.Method)
+}
