@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 
+	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/seglog"
 	"martlet/internal/vfs"
@@ -73,7 +74,7 @@ func (d *disk) head(at Location, p part, place index.Place) (h record.Head, err 
 	r, body, into, err := d.log.Head(place.Position(), place.Size, *buf)
 	*buf = into
 	if err == nil {
-		h, err = parse(at, p, &r, body)
+		h, err = parse(at, p, &r, body, nil)
 	}
 	return h, wrongPart(p, place, err)
 }
@@ -91,9 +92,10 @@ func wrongPart(p part, place index.Place, err error) error {
 	return err
 }
 
-// parse reads the head of a record and sees to it that it is what the index says.
-func parse(at Location, p part, r *seglog.Record, body int64) (record.Head, error) {
-	h, err := record.Parse(r.Kind, r.Head)
+// parse reads the head of a record and sees to it that it is what the index says. The
+// fields of headers are in room, if they fit.
+func parse(at Location, p part, r *seglog.Record, body int64, room backend.Header) (record.Head, error) {
+	h, err := record.ParseInto(r.Kind, r.Head, room)
 	if err != nil {
 		return h, err
 	}
@@ -252,6 +254,9 @@ func (d *disk) again(at Location, err error) error {
 	return err
 }
 
+// fewFields is how many fields of headers most objects have at most.
+const fewFields = 4
+
 // A Reader reads the data of one version, also after it was superseded. It must
 // be closed, and is not safe for concurrent use.
 type Reader struct {
@@ -264,6 +269,7 @@ type Reader struct {
 	// One of a record has been read as a whole, and checked.
 	mem  *[]byte
 	body []byte
+	room [fewFields]backend.Field // for those of header and state
 
 	file     vfs.File
 	blobFile uint64 // in the file's name
@@ -345,7 +351,7 @@ func (r *Reader) openRecord(ctx context.Context) (err error) {
 	rec, _, err := d.log.Read(place.Position(), place.Size, (*r.mem)[:0])
 	if err == nil {
 		var h record.Head
-		h, err = parse(r.at, partData, &rec, int64(len(rec.Body)))
+		h, err = parse(r.at, partData, &rec, int64(len(rec.Body)), r.room[:0])
 		r.header, r.body = h.Object, rec.Body
 	}
 	return wrongPart(partData, place, err)
