@@ -262,7 +262,7 @@ const fewFields = 4
 type Reader struct {
 	disk   *disk
 	at     Location
-	entry  index.Entry
+	place  index.Place // of the record with the data
 	header blob.Header
 	state  State
 
@@ -325,7 +325,7 @@ func (d *disk) nothing(ctx context.Context, at Location) error {
 }
 
 func (d *disk) openReader(ctx context.Context, at Location, e *index.Entry) (*Reader, error) {
-	r := &Reader{disk: d, at: at, entry: *e}
+	r := &Reader{disk: d, at: at, place: e.Data}
 	var err error
 	if e.Blob {
 		err = r.openBlob(ctx)
@@ -344,7 +344,7 @@ func (d *disk) openReader(ctx context.Context, at Location, e *index.Entry) (*Re
 
 // openRecord reads a record with its body, in one read.
 func (r *Reader) openRecord(ctx context.Context) (err error) {
-	d, place := r.disk, r.entry.Data
+	d, place := r.disk, r.place
 	if r.mem, err = d.cfg.Buffers.Take(ctx); err != nil {
 		return err
 	}
@@ -360,13 +360,13 @@ func (r *Reader) openRecord(ctx context.Context) (err error) {
 // openBlob opens the file that a record names.
 func (r *Reader) openBlob(ctx context.Context) error {
 	d := r.disk
-	h, err := d.head(r.at, partData, r.entry.Data)
+	h, err := d.head(r.at, partData, r.place)
 	if err != nil {
 		return err
 	}
 	r.header, r.blobFile = h.Object, h.File
 	if r.file, err = d.cfg.FS.Open(d.blobPath(r.at, h.File)); err != nil {
-		if notThere(err) && d.current(r.at, &r.entry) {
+		if notThere(err) && d.current(r.at, r.place) {
 			return r.damagedFile(fmt.Errorf("the file of the data is gone: %w", err))
 		} else if notThere(err) {
 			return errMoved
@@ -386,13 +386,13 @@ func (r *Reader) openBlob(ctx context.Context) error {
 }
 
 func (r *Reader) damagedFile(err error) *damaged {
-	return &damaged{part: partData, place: r.entry.Data, file: r.blobFile, err: err}
+	return &damaged{part: partData, place: r.place, file: r.blobFile, err: err}
 }
 
-// current reports whether a name still has the data that an entry says.
-func (d *disk) current(at Location, e *index.Entry) bool {
+// current reports whether the data of a name is still that at a place.
+func (d *disk) current(at Location, place index.Place) bool {
 	now, err := d.get(at)
-	return err == nil && now.Data == e.Data
+	return err == nil && now.Data == place
 }
 
 // State returns what was under the name when it was opened.
