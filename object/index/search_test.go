@@ -103,7 +103,7 @@ func TestFindInBlock(t *testing.T) {
 			h := name.Hash{3: front, 12: back}
 			keys = append(keys, Key{Hash: h})
 			for version := range int64(2) {
-				keys = append(keys, Key{Hash: h, Version: timestamp.FromTicks(version + 1), Part: uint8(back)})
+				keys = append(keys, Key{Hash: h, Version: timestamp.FromTicks(version + 1), Part: back})
 			}
 		}
 	}
