@@ -73,7 +73,7 @@
 // opening the log syncs what was not sealed, and then reads it from the disk.
 //
 // The very last batch before a crash can't be told from a torn one if it is damaged
-// later: whoever remembers positions sees that the log ends before one of them.
+// before the log is opened again: whoever remembers positions sees that the log ends before one of them.
 //
 // # When writing fails
 //

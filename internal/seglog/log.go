@@ -150,7 +150,11 @@ func (l *Log) open() error {
 		}
 		l.id, known = *id, true
 		sealed, err := s.hasSeal()
-		if err == nil && !sealed {
+		switch {
+		case err != nil:
+		case sealed:
+			s.end -= Size(0, 0) // as if it was just cut
+		default:
 			err = l.cut(s)
 		}
 		if err != nil {
@@ -214,11 +218,32 @@ func (l *Log) cut(s *segment) error {
 		l.cfg.Log.Debug("page cache was not dropped", slog.Any("err", err)) // it is advice
 	}
 	end, err := tail(s)
-	if err != nil || end == s.end {
+	if err != nil {
 		return err
 	}
-	s.end = end
-	if err := s.file.Truncate(end); err != nil {
+	if end != s.end {
+		s.end = end
+		if err := s.file.Truncate(end); err != nil {
+			return err
+		}
+		if err := s.file.Sync(); err != nil {
+			return err
+		}
+	}
+	if err := s.sealCut(); err != nil {
+		// There may be no room. It is read through again the next time, as it was now.
+		l.cfg.Log.Debug("segment was not sealed", slog.String("segment", l.dir.file(segmentName(s.number))), slog.Any("err", err))
+	}
+	return nil
+}
+
+// sealCut seals a segment that was cut, so that who opens the log next need not read all
+// of it. The seal is behind the end: that the end is not behind what somebody remembers
+// is how he sees that something was lost.
+func (s *segment) sealCut() error {
+	seal := (&Record{Kind: sealKind}).seal()
+	place(seal, s.number, s.end)
+	if _, err := s.file.WriteAt(seal, s.end); err != nil {
 		return err
 	}
 	return s.file.Sync()

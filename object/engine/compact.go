@@ -335,7 +335,7 @@ func (p *piece) copy(f *found, e *index.Entry) error {
 		}
 		r, _, err := p.log.Read(place.Position(), place.Size, nil)
 		if err == nil {
-			h, err = parse(at, part, &r, int64(len(r.Body)))
+			h, err = parse(at, part, &r, int64(len(r.Body)), nil)
 			body = r.Body
 		}
 		if err != nil {

@@ -360,7 +360,7 @@ func (f *Found) check(at Location, e *index.Entry, p part, r *seglog.Record) err
 			return errs.E(errs.Corrupt, "it is the record of something else")
 		}
 	default:
-		if _, err := parse(at, p, r, f.Body); err != nil {
+		if _, err := parse(at, p, r, f.Body, nil); err != nil {
 			return err
 		}
 	}

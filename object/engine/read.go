@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 
+	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/seglog"
 	"martlet/internal/vfs"
@@ -73,7 +74,7 @@ func (d *disk) head(at Location, p part, place index.Place) (h record.Head, err 
 	r, body, into, err := d.log.Head(place.Position(), place.Size, *buf)
 	*buf = into
 	if err == nil {
-		h, err = parse(at, p, &r, body)
+		h, err = parse(at, p, &r, body, nil)
 	}
 	return h, wrongPart(p, place, err)
 }
@@ -91,9 +92,10 @@ func wrongPart(p part, place index.Place, err error) error {
 	return err
 }
 
-// parse reads the head of a record and sees to it that it is what the index says.
-func parse(at Location, p part, r *seglog.Record, body int64) (record.Head, error) {
-	h, err := record.Parse(r.Kind, r.Head)
+// parse reads the head of a record and sees to it that it is what the index says. The
+// fields of headers are in room, if they fit.
+func parse(at Location, p part, r *seglog.Record, body int64, room backend.Header) (record.Head, error) {
+	h, err := record.ParseInto(r.Kind, r.Head, room)
 	if err != nil {
 		return h, err
 	}
@@ -252,18 +254,22 @@ func (d *disk) again(at Location, err error) error {
 	return err
 }
 
+// fewFields is how many fields of headers most objects have at most.
+const fewFields = 4
+
 // A Reader reads the data of one version, also after it was superseded. It must
 // be closed, and is not safe for concurrent use.
 type Reader struct {
 	disk   *disk
 	at     Location
-	entry  index.Entry
+	place  index.Place // of the record with the data
 	header blob.Header
 	state  State
 
 	// One of a record has been read as a whole, and checked.
 	mem  *[]byte
 	body []byte
+	room [fewFields]backend.Field // for those of header and state
 
 	file     vfs.File
 	blobFile uint64 // in the file's name
@@ -319,7 +325,7 @@ func (d *disk) nothing(ctx context.Context, at Location) error {
 }
 
 func (d *disk) openReader(ctx context.Context, at Location, e *index.Entry) (*Reader, error) {
-	r := &Reader{disk: d, at: at, entry: *e}
+	r := &Reader{disk: d, at: at, place: e.Data}
 	var err error
 	if e.Blob {
 		err = r.openBlob(ctx)
@@ -338,14 +344,14 @@ func (d *disk) openReader(ctx context.Context, at Location, e *index.Entry) (*Re
 
 // openRecord reads a record with its body, in one read.
 func (r *Reader) openRecord(ctx context.Context) (err error) {
-	d, place := r.disk, r.entry.Data
+	d, place := r.disk, r.place
 	if r.mem, err = d.cfg.Buffers.Take(ctx); err != nil {
 		return err
 	}
 	rec, _, err := d.log.Read(place.Position(), place.Size, (*r.mem)[:0])
 	if err == nil {
 		var h record.Head
-		h, err = parse(r.at, partData, &rec, int64(len(rec.Body)))
+		h, err = parse(r.at, partData, &rec, int64(len(rec.Body)), r.room[:0])
 		r.header, r.body = h.Object, rec.Body
 	}
 	return wrongPart(partData, place, err)
@@ -354,13 +360,13 @@ func (r *Reader) openRecord(ctx context.Context) (err error) {
 // openBlob opens the file that a record names.
 func (r *Reader) openBlob(ctx context.Context) error {
 	d := r.disk
-	h, err := d.head(r.at, partData, r.entry.Data)
+	h, err := d.head(r.at, partData, r.place)
 	if err != nil {
 		return err
 	}
 	r.header, r.blobFile = h.Object, h.File
 	if r.file, err = d.cfg.FS.Open(d.blobPath(r.at, h.File)); err != nil {
-		if notThere(err) && d.current(r.at, &r.entry) {
+		if notThere(err) && d.current(r.at, r.place) {
 			return r.damagedFile(fmt.Errorf("the file of the data is gone: %w", err))
 		} else if notThere(err) {
 			return errMoved
@@ -380,13 +386,13 @@ func (r *Reader) openBlob(ctx context.Context) error {
 }
 
 func (r *Reader) damagedFile(err error) *damaged {
-	return &damaged{part: partData, place: r.entry.Data, file: r.blobFile, err: err}
+	return &damaged{part: partData, place: r.place, file: r.blobFile, err: err}
 }
 
-// current reports whether a name still has the data that an entry says.
-func (d *disk) current(at Location, e *index.Entry) bool {
+// current reports whether the data of a name is still that at a place.
+func (d *disk) current(at Location, place index.Place) bool {
 	now, err := d.get(at)
-	return err == nil && now.Data == e.Data
+	return err == nil && now.Data == place
 }
 
 // State returns what was under the name when it was opened.

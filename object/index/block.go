@@ -61,6 +61,20 @@ func (b *block) cut() (flags byte, hash, extra, rest []byte, err error) {
 	return flags, hash, extra, rest, nil
 }
 
+// skip passes over an entry.
+func (b *block) skip() error {
+	n := leastEntry - 1 + int(b.rest[0])
+	if b.rest[1]&hasExtra != 0 {
+		n += extraLen
+	}
+	if b.rest[0] < 1 || len(b.rest) < n {
+		return errEntry
+	}
+	b.rest = b.rest[n:]
+	b.count--
+	return nil
+}
+
 // next reads one entry; the value is appended to b.
 func (b *block) next(value []byte) (r record, more bool, err error) {
 	if b.count == 0 {
@@ -84,7 +98,15 @@ func (b *block) find(k *rawKey, value []byte) ([]byte, error) {
 	}
 	want, wantExtra := k[hashAt:extraAt], k.extra()
 	short := isZero(wantExtra)
+	front := binary.BigEndian.Uint64(want)
 	for b.count > 0 {
+		// Nearly all entries are passed over for the first half of their hash.
+		if len(b.rest) >= leastEntry && binary.BigEndian.Uint64(b.rest[2:]) < front {
+			if err := b.skip(); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		flags, hash, extra, rest, err := b.cut()
 		if err != nil {
 			return nil, err

@@ -32,17 +32,22 @@ type chunk [1 << chunkBits]Digest
 type buckets struct {
 	depth int
 	sets  map[Set][]*chunk // nil where nothing ever was
+
+	// What was changed last is changed next, mostly.
+	last   Set
+	recent []*chunk // of last; nil before there is one
 }
 
 func newBuckets(depth int) *buckets { return &buckets{depth: depth, sets: map[Set][]*chunk{}} }
 
 func (b *buckets) add(s Set, prefix uint32, d Digest) {
-	chunks := b.sets[s]
-	if chunks == nil {
-		chunks = make([]*chunk, 1<<(b.depth-chunkBits))
-		b.sets[s] = chunks
+	if b.recent == nil || b.last != s {
+		if b.sets[s] == nil {
+			b.sets[s] = make([]*chunk, 1<<(b.depth-chunkBits))
+		}
+		b.last, b.recent = s, b.sets[s]
 	}
-	c := &chunks[prefix>>chunkBits]
+	c := &b.recent[prefix>>chunkBits]
 	if *c == nil {
 		*c = new(chunk)
 	}

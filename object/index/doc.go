@@ -26,7 +26,7 @@
 // With 10 million names that writes an entry five to seven times in its life.
 //
 // Keys are hashes: they lie evenly, so that a filter of ten bits an entry needs no hash
-// of its own, and each block is found with one comparison per bit of their number. A
+// of its own, and each block is found within some comparisons of where it is guessed to be. A
 // lookup reads one block of 4096 bytes; one of what is not there usually none.
 //
 // # Files

@@ -59,6 +59,9 @@ func (r *rawKey) prefix(bits int) uint32 {
 	return uint32(uint64(binary.BigEndian.Uint32(r[hashAt:])) >> (32 - bits))
 }
 
+// number returns the policy and the first bits of the hash, in the order of keys.
+func (r *rawKey) number() uint64 { return binary.BigEndian.Uint64(r[:]) }
+
 func (r *rawKey) compare(s *rawKey) int { return bytes.Compare(r[:], s[:]) }
 
 // span is a range of keys, both ends included.

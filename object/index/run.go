@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"math"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -128,9 +129,48 @@ func (r *run) release() {
 // fence returns the key with which a block begins, counted from 0.
 func (r *run) fence(i int) *rawKey { return (*rawKey)(r.fences[i*keySize:]) }
 
+// behind reports whether a block begins behind the key, whose number at is.
+func (r *run) behind(i int, k *rawKey, at uint64) bool {
+	f := r.fence(i)
+	if n := f.number(); n != at {
+		return n > at
+	}
+	return f.compare(k) > 0
+}
+
 // blockOf returns the block, counted from 0, that has the key if one has; -1 if none.
+//
+// Keys are hashes, so where one is can be guessed from those at both ends. A guess is off
+// by the square root of what is between them or so: most are found within two of them,
+// which touches a few lines of memory where halving all of it touches one for each bit.
+// Where keys do not lie evenly, halving what is left finds them.
 func (r *run) blockOf(k *rawKey) int {
-	return sort.Search(int(r.foot.blocks), func(i int) bool { return r.fence(i).compare(k) > 0 }) - 1
+	const guesses, few = 2, 8
+	lo, hi := 0, int(r.foot.blocks) // none before lo begins behind the key, all from hi on do
+	at := k.number()
+	for range guesses {
+		if hi-lo < few {
+			break
+		}
+		first, last := r.fence(lo).number(), r.fence(hi-1).number()
+		if at <= first || at >= last {
+			break
+		}
+		step := 1 + int(math.Sqrt(float64(hi-lo)))/8
+		guess := lo + int(float64(hi-1-lo)*(float64(at-first)/float64(last-first)))
+		if r.behind(guess, k, at) {
+			for hi = guess; hi-step > lo && r.behind(hi-step, k, at); step *= 4 {
+				hi -= step
+			}
+			lo = max(lo, hi-step)
+		} else {
+			for lo = guess + 1; lo+step < hi && !r.behind(lo+step, k, at); step *= 4 {
+				lo += step + 1
+			}
+			hi = min(hi, lo+step)
+		}
+	}
+	return lo + sort.Search(hi-lo, func(i int) bool { return r.behind(lo+i, k, at) }) - 1
 }
 
 // readBlocks reads blocks, counted from 0, into b.

@@ -172,8 +172,8 @@ func (c *cutter) count() int {
 	return int(n)
 }
 
-// lists reads two lists of fields into one piece of memory.
-func (c *cutter) lists() (a, b backend.Header) {
+// lists reads two lists of fields into one piece of memory: into room, if they fit.
+func (c *cutter) lists(room backend.Header) (a, b backend.Header) {
 	n := c.count()
 	behind := *c
 	for range 2 * n {
@@ -184,7 +184,11 @@ func (c *cutter) lists() (a, b backend.Header) {
 		c.bad, c.s = behind.bad, behind.s
 		return nil, nil
 	}
-	all := make(backend.Header, n+m)
+	all := room
+	if n+m > cap(room) {
+		all = make(backend.Header, n+m)
+	}
+	all = all[: n+m : n+m]
 	for i := range all {
 		if i == n {
 			c.count()
@@ -203,13 +207,13 @@ func (c *cutter) lists() (a, b backend.Header) {
 	return a, b
 }
 
-// ParseText fills in what a text says that AppendText wrote. The error wraps
-// ErrCorrupt.
-func (h *Header) ParseText(text []byte) error {
+// ParseText fills in what a text says that AppendText wrote; the fields of headers are in
+// room, if they fit into what it could hold. The error wraps ErrCorrupt.
+func (h *Header) ParseText(text []byte, room backend.Header) error {
 	c := cutter{s: string(text)}
 	h.Name = name.Path{Account: c.text(), Container: c.text(), Object: c.text()}
 	h.ContentType = c.text()
-	h.System, h.Meta = c.lists()
+	h.System, h.Meta = c.lists(room)
 	if c.bad || c.s != "" {
 		return fmt.Errorf("%w: text of the header", ErrCorrupt)
 	}

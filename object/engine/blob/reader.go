@@ -43,7 +43,7 @@ func parsePage(f io.ReaderAt, page []byte) (fixed, error) {
 	if checksum(text) != fx.textCRC {
 		return fx, fmt.Errorf("%w: checksum of the text", ErrCorrupt)
 	}
-	return fx, fx.ParseText(text)
+	return fx, fx.ParseText(text, nil)
 }
 
 // readFull reads all of p; a file that ends before is damaged.

@@ -53,6 +53,7 @@ import (
 	"errors"
 	"fmt"
 
+	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/policy"
 	"martlet/internal/timestamp"
@@ -231,8 +232,12 @@ func appendTimes(b []byte, o *blob.Header) []byte {
 	return appendTime(appendTime(appendTime(b, o.Time), o.ContentTypeTime), o.MetaTime)
 }
 
-// Parse reads the head of a record of a kind. Strings in it are its own.
-func Parse(kind byte, b []byte) (h Head, err error) {
+// Parse reads the head of a record of a kind. Nothing in it is part of b.
+func Parse(kind byte, b []byte) (Head, error) { return ParseInto(kind, b, nil) }
+
+// ParseInto does what Parse does, for who reads many heads and has room for the fields
+// of headers: they are there if they fit into what it could hold.
+func ParseInto(kind byte, b []byte, room backend.Header) (h Head, err error) {
 	h.Kind = Kind(kind)
 	r := reader{rest: b}
 	front := r.take(common)
@@ -293,7 +298,7 @@ func Parse(kind byte, b []byte) (h Head, err error) {
 		return Head{}, headError("it contradicts itself")
 	}
 	if h.Kind != Purge {
-		if err := o.ParseText(r.rest); err != nil {
+		if err := o.ParseText(r.rest, room); err != nil {
 			return Head{}, headError(err.Error())
 		}
 	}

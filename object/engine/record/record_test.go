@@ -65,6 +65,33 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// Fields are in the caller's memory where that is enough, and read the same.
+func TestRoom(t *testing.T) {
+	want := samples()[0]
+	b, err := want.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for most := range 4 {
+		room := make(backend.Header, 1, 4)[:0:most]
+		got, err := ParseInto(byte(want.Kind), b, room)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("room for %d: read back\n%+v, %v, want\n%+v", most, got, err, want)
+		}
+		if most < 2 {
+			continue
+		}
+		if got.Object.System[0] != room[:2][0] || got.Object.Meta[0] != room[:2][1] {
+			t.Errorf("room for %d is not used: %v", most, room[:2])
+		}
+		got.Object.System.Add("a", "b") // neither reaches the other, nor what is behind
+		got.Object.Meta.Add("a", "b")
+		if room[:2][1] != want.Object.Meta[0] || most > 2 && room[:3][2] != (backend.Field{}) {
+			t.Errorf("room for %d: what is added to one list is in another: %v", most, room[:most])
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	h := samples()[0]
 	h.Object.Meta[0].Value = strings.Repeat("v", blob.MaxText)
