@@ -242,7 +242,7 @@ func (l *Log) cut(s *segment) error {
 // is how he sees that something was lost.
 func (s *segment) sealCut() error {
 	seal := (&Record{Kind: sealKind}).seal()
-	place(seal, s.number, s.end)
+	place(seal, s.origin, s.end)
 	if _, err := s.file.WriteAt(seal, s.end); err != nil {
 		return err
 	}
