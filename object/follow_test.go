@@ -39,7 +39,7 @@ func TestStoresFollow(t *testing.T) {
 	defer set.Close()
 	ended := make(chan struct{})
 	ctx := t.Context()
-	stores := OpenStores(set, engine.Defaults())
+	stores := OpenStores(set, engine.Defaults(), nil)
 	s := stores["d1"]
 	watch, end := context.WithCancel(ctx)
 	defer func() { end(); <-ended }()

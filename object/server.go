@@ -50,10 +50,14 @@ type Stores map[string]Store
 
 // OpenStores makes the stores of a set of devices. It does nothing to the
 // disks. The stores follow their devices: one that is missing now may come later,
-// and one that was away is opened afresh.
-func OpenStores(devices *device.Set, cfg engine.Config) Stores {
+// and one that was away is opened afresh. Lost, unless it is nil, takes the place of what
+// cfg says, and is told of the device as well.
+func OpenStores(devices *device.Set, cfg engine.Config, lost func(device string, at engine.Location)) Stores {
 	all := Stores{}
 	for d := range devices.All() {
+		if lost != nil {
+			cfg.Lost = func(at engine.Location) { lost(d.Name(), at) }
+		}
 		s := Store{engine.New(d.Path(), cfg), pending.New(cfg.FS, d.Path())}
 		d.Follow(s.Engine.Follow)
 		d.Follow(s.Queue.Follow)

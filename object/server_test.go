@@ -76,7 +76,7 @@ func newRigOn(t testing.TB, fs vfs.FS, root string) *rig {
 	sc := Defaults()
 	sc.ContainerUpdateTimeout = 20 * time.Millisecond
 	r.server, err = New(sc, Deps{
-		Devices: devices, Hasher: hasher, Stores: OpenStores(devices, cfg), Sender: r, Now: func() time.Time { return r.now },
+		Devices: devices, Hasher: hasher, Stores: OpenStores(devices, cfg, nil), Sender: r, Now: func() time.Time { return r.now },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ const (
 	KindHeader        = "X-Backend-Kind"        // object, account or container
 	PartPowerHeader   = "X-Backend-Part-Power"  // of the ring that the sender looked into
 	ReplicationHeader = "X-Backend-Replication" // "true" on everything that is pushed
+	WantHeader        = "X-Backend-Want"        // with a question about one object: the asker's device, to which it is to be brought
 )
 
 // PrimaryHeader is on every answer to what those requests ask: "true" where the

@@ -123,6 +123,9 @@ type Deps struct {
 	Pace   *replicator.Pace // nil for none
 	Now    func() time.Time // nil for the machine's clock
 	Log    *slog.Logger     // nil for none
+
+	// Lost says what devices of this node have lost: see Repair. Nil is nothing.
+	Lost <-chan Lost
 }
 
 // Objects is the replicator.Kind of objects.
@@ -130,6 +133,7 @@ type Objects struct {
 	cfg Config
 	Deps
 	guard replicator.Guard
+	wants chan wanted
 }
 
 var _ replicator.Kind = (*Objects)(nil)
@@ -149,7 +153,7 @@ func New(cfg Config, deps Deps) (*Objects, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Objects{cfg: cfg, Deps: deps}, nil
+	return &Objects{cfg: cfg, Deps: deps, wants: make(chan wanted, maxRepairs)}, nil
 }
 
 // Name implements replicator.Kind.

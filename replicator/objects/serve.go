@@ -47,7 +47,11 @@ func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Respo
 		return nil, errs.Refuse(errs.Invalid, "this cluster has no storage policy %d", index)
 	}
 	if c.Method == "REPLICATE" {
-		return o.list(ctx, store, index, c)
+		resp, err := o.list(ctx, store, index, c)
+		if err == nil {
+			o.want(index, c)
+		}
+		return resp, err
 	}
 	return o.merge(ctx, store, index, c)
 }

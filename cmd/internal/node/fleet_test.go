@@ -130,7 +130,7 @@ func (f *fleet) open(fs vfs.FS, address, self string) *small {
 	}
 	cfg := engine.Defaults()
 	cfg.FS, cfg.Reserve, cfg.SegmentSize, cfg.Depth = fs, 0, 4<<20, 12
-	stores := object.OpenStores(devices, cfg)
+	stores := object.OpenStores(devices, cfg, nil)
 	n.store = stores["d"].Engine
 	clock := func() time.Time { return n.now }
 	if n.server, err = object.New(object.Defaults(), object.Deps{Devices: devices, Hasher: f.hasher, Stores: stores, Sender: f.client, Now: clock}); err != nil {

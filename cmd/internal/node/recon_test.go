@@ -52,7 +52,7 @@ func TestStoreReport(t *testing.T) {
 		}
 		cfg := engine.Defaults()
 		cfg.FS = fs
-		stores := object.OpenStores(set, cfg)
+		stores := object.OpenStores(set, cfg, nil)
 		r := recon{devices: set, stores: stores}
 		ctx, cancel := context.WithCancel(t.Context())
 		if tt.silent {

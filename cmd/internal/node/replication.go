@@ -56,7 +56,7 @@ func (s *Storage) newReplication(p parts) *replication {
 }
 
 // objects adds the objects of a node, and the server that merges what is pushed.
-func (r *replication) objects(p parts, stores object.Stores, server *object.Server) error {
+func (r *replication) objects(p parts, stores object.Stores, server *object.Server) (*objects.Objects, error) {
 	cfg := objects.Defaults()
 	cfg.Concurrency, cfg.ReclaimAge = p.c.Replicator.Concurrency, p.c.Replicator.ReclaimAge.D()
 	neutral := map[string]objects.Store{}
@@ -71,13 +71,13 @@ func (r *replication) objects(p parts, stores object.Stores, server *object.Serv
 			}
 			return nil
 		},
-		Hasher: p.hasher, Merge: server, Peers: r.client, Pace: r.pace, Log: p.o.Log,
+		Hasher: p.hasher, Merge: server, Peers: r.client, Pace: r.pace, Log: p.o.Log, Lost: p.lost,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.kinds = append(r.kinds, kind)
-	return nil
+	return kind, nil
 }
 
 // databases adds the accounts or the containers of a node.

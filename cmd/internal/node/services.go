@@ -27,6 +27,7 @@ import (
 	"martlet/object/pending"
 	"martlet/replicator"
 	"martlet/replicator/databases"
+	"martlet/replicator/objects"
 	"martlet/replicator/stats"
 	"martlet/replicator/updater"
 	"martlet/ring"
@@ -44,6 +45,9 @@ const sweepEvery = time.Hour
 // scrubEvery is how often is looked whether anything is due to be scrubbed, at most.
 const scrubEvery = time.Hour
 
+// maxLost is how many copies that were found damaged wait to be asked for.
+const maxLost = 1024
+
 // parts is what the services of a node are made of.
 type parts struct {
 	c        *config.Storage
@@ -57,12 +61,13 @@ type parts struct {
 	client   *direct.Client   // to other nodes, over the storage network
 	rows     *rowbatch.Sender // the same, for updates of listings
 
-	replication *replication  // nil where it is switched off
-	walks       chan struct{} // of recon
+	replication *replication      // nil where it is switched off
+	lost        chan objects.Lost // copies of objects that were found damaged
+	walks       chan struct{}     // of recon
 }
 
 func (s *Storage) open(c *config.Storage, o Options) error {
-	p := parts{c: c, o: o, walks: make(chan struct{}, 1)}
+	p := parts{c: c, o: o, walks: make(chan struct{}, 1), lost: make(chan objects.Lost, maxLost)}
 	var err error
 	if p.policies, err = c.Cluster.PolicySet(); err != nil {
 		return err
@@ -124,7 +129,12 @@ func (s *Storage) openStores(p parts) object.Stores {
 	cfg := engine.Defaults()
 	cfg.Buffers, cfg.Log = blob.NewBuffers(objectMemory), p.o.Log
 	cfg.Threshold, cfg.SegmentSize, cfg.Zero = int64(p.c.Store.Threshold), int64(p.c.Store.SegmentSize), p.c.Store.ZeroSegments
-	stores := object.OpenStores(p.devices, cfg)
+	stores := object.OpenStores(p.devices, cfg, func(device string, at engine.Location) {
+		select {
+		case p.lost <- objects.Lost{Device: device, Policy: at.Policy, Hash: at.Hash}:
+		default: // a pass finds it
+		}
+	})
 	for d := range p.devices.All() {
 		e := stores[d.Name()].Engine
 		s.atEnd(e.Close)
@@ -221,9 +231,11 @@ func (s *Storage) openObject(p parts) error {
 		return err
 	}
 	if p.replication != nil {
-		if err := p.replication.objects(p, stores, server); err != nil {
+		kind, err := p.replication.objects(p, stores, server)
+		if err != nil {
 			return err
 		}
+		s.beside("repair", kind.Repair)
 	}
 	if !p.c.Object.Enabled {
 		return nil
