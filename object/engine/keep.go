@@ -112,6 +112,11 @@ func (d *disk) indexFailed(err error) error {
 // acknowledged in it has been read from the disk again nothing is written.
 func (d *disk) fault(segment uint64, _ int64, why error) {
 	d.suspect.Add(1)
+	d.starting.Lock()
+	defer d.starting.Unlock()
+	if d.ended {
+		return // who opens the log next reads what was not sealed
+	}
 	d.work.Go(func() {
 		defer d.suspect.Add(-1)
 		d.hurry() // what the journal has of it is needed no longer then

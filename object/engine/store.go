@@ -56,8 +56,11 @@ type disk struct {
 	suspect atomic.Int32       // segments whose writing has failed, being looked at
 	save    func() error       // checkpoint, to its end
 	wake    chan struct{}      // there is something to checkpoint
-	work    sync.WaitGroup     // what goes on in the background
+	work    sync.WaitGroup     // what goes on in the background; Go under starting
+	ended   bool               // starting; no more of that begins
 	keeping sync.Mutex         // held by who checkpoints and merges
+
+	starting sync.Mutex
 
 	hurries [record.Owners]atomic.Pointer[func()] // who is asked to merge what is in the journal
 
@@ -191,6 +194,9 @@ func (s *store) shut() (finish func(ctx context.Context, clean bool) error) {
 // release closes log and index. Nobody works with them afterwards.
 func (d *disk) release() error {
 	err := d.log.Close()
+	d.starting.Lock()
+	d.ended = true // who wrote last may still be about to tell of a failure
+	d.starting.Unlock()
 	d.work.Wait()
 	d.index.Close()
 	return err
