@@ -81,6 +81,20 @@ func (c *class) take(ctx context.Context) (*[]byte, error) {
 	}
 }
 
+// spare returns a buffer for what can do without, nil where half of all are in use
+// already: the others are for those who need one.
+func (c *class) spare() *[]byte {
+	if 2*len(c.sem) >= cap(c.sem) {
+		return nil
+	}
+	select {
+	case c.sem <- struct{}{}:
+		return c.pool.Get().(*[]byte)
+	default:
+		return nil
+	}
+}
+
 func (c *class) give(b *[]byte) {
 	c.pool.Put(b)
 	<-c.sem
