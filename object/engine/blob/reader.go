@@ -67,7 +67,7 @@ func full(n, want, off int64, err error) error {
 
 // A Reader reads one file and hands out no byte whose block has not been
 // checked. It holds one buffer of 264 KiB until it is closed, and in direct mode
-// up to three of 1 MiB beside. It is not safe for concurrent use. It does not
+// up to three of 1 MiB besides. It is not safe for concurrent use. It does not
 // close the file.
 type Reader struct {
 	head fixed
