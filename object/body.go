@@ -37,16 +37,16 @@ func (b *body) prime() error {
 	return nil
 }
 
-// next returns what comes next, at most limit bytes; io.EOF at the end. The
-// caller says with took how much of it was used.
-func (b *body) next(limit int64) ([]byte, error) {
+// next returns what comes next; io.EOF at the end. The caller says with took how
+// much of it was used.
+func (b *body) next() ([]byte, error) {
 	for len(b.parts) > 0 {
 		p := &b.parts[0]
 		if p.text != "" {
-			return []byte(p.text[:min(int64(len(p.text)), limit)]), nil
+			return []byte(p.text), nil
 		}
 		if p.span.N > 0 {
-			got, err := b.reader.View(p.span.Off, min(p.span.N, limit))
+			got, err := b.reader.View(p.span.Off, p.span.N)
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF // never the end of what was promised
 			}
@@ -72,7 +72,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	got, err := b.next(readAhead)
+	got, err := b.next()
 	if err != nil {
 		return 0, err
 	}
@@ -81,15 +81,11 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// readAhead is how many bytes are read and checked at once for a reader that
-// asks for fewer.
-const readAhead = 1 << 20
-
 // WriteTo implements io.WriterTo.
 func (b *body) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	for {
-		got, err := b.next(readAhead)
+		got, err := b.next()
 		if err == io.EOF {
 			return total, nil
 		}

@@ -75,7 +75,7 @@ type Config struct {
 	Reserve float64
 
 	// KeepCache is the size in bytes up to which an object that was read stays in
-	// the page cache.
+	// the page cache. What is larger is read around it.
 	KeepCache int64
 
 	// Threshold is the size in bytes up to which the data of an object is kept in the

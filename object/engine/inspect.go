@@ -382,9 +382,14 @@ func (d *disk) examineFile(ctx context.Context, at Location, h *record.Head, how
 	if f.Size, f.Err = file.Size(); f.Err != nil {
 		return f
 	}
-	r, bh, err := blob.Open(ctx, file, d.cfg.Buffers)
-	if err != nil {
-		f.Err = err
+	var r *blob.Reader
+	var bh blob.Header
+	if how.All {
+		r, bh, f.Err = blob.OpenDirect(ctx, file, d.cfg.Buffers)
+	} else {
+		r, bh, f.Err = blob.Open(ctx, file, d.cfg.Buffers)
+	}
+	if f.Err != nil {
 		return f
 	}
 	defer r.Close()
@@ -403,7 +408,7 @@ func (d *disk) examineFile(ctx context.Context, at Location, h *record.Head, how
 
 func readAll(ctx context.Context, r *blob.Reader, pace Pace) error {
 	for off := int64(0); ; {
-		b, err := r.View(off, 1<<20)
+		b, err := r.View(off, blob.MaxLength)
 		if err == io.EOF {
 			return nil
 		}
@@ -431,6 +436,9 @@ var ErrNoIndex = errors.New("the index has to be made again")
 // that is looked at: they are kept in memory, with some 150 bytes each.
 const viewChanges = 4 << 20
 
+// lookBuffers is the memory of a View, in bytes: room to read a file ahead.
+const lookBuffers = 16 << 20
+
 // viewTries is how often a View is begun anew where files go while they are opened.
 const viewTries = 3
 
@@ -440,7 +448,7 @@ const viewTries = 3
 func Look(root string, cfg Config) (*View, error) {
 	look := Defaults()
 	look.FS, look.Changes, look.Depth = vfs.ReadOnly(cfg.FS), viewChanges, leastDepth
-	look.Buffers, look.Log = blob.NewBuffers(0), cfg.Log
+	look.Buffers, look.Log = blob.NewBuffers(lookBuffers), cfg.Log
 	if look.Log == nil {
 		look.Log = slog.New(slog.DiscardHandler)
 	}

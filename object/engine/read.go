@@ -374,7 +374,11 @@ func (r *Reader) openBlob(ctx context.Context) error {
 		return err
 	}
 	var bh blob.Header
-	r.blob, bh, err = blob.Open(ctx, r.file, d.cfg.Buffers)
+	if h.Object.Length > d.cfg.KeepCache {
+		r.blob, bh, err = blob.OpenDirect(ctx, r.file, d.cfg.Buffers)
+	} else {
+		r.blob, bh, err = blob.Open(ctx, r.file, d.cfg.Buffers)
+	}
 	if err == nil && (bh.Kind != blob.Data || bh.Hash != r.at.Hash || bh.Time != h.Object.Time || bh.MD5 != h.Object.MD5 ||
 		bh.Length != h.Object.Length || bh.CRC != h.Object.CRC) {
 		err = fmt.Errorf("%w: it is the data of another version", blob.ErrCorrupt)
@@ -406,8 +410,9 @@ func (r *Reader) Version() Version {
 }
 
 // View returns checked bytes from off on: at least one, at most n, valid until
-// the next call. At the end of the data it returns io.EOF. An error of kind
-// errs.Corrupt means that the bytes there are damaged; the version is then in
+// the next call. n is how much the caller is going to read from there on: a large
+// object is read ahead that far. At the end of the data it returns io.EOF. An error of
+// kind errs.Corrupt means that the bytes there are damaged; the version is then in
 // quarantine.
 func (r *Reader) View(off, n int64) ([]byte, error) {
 	if r.blob == nil {
@@ -440,7 +445,7 @@ func (r *Reader) View(off, n int64) ([]byte, error) {
 const forgetEvery = 8 << 20
 
 // forget tells the page cache that what came before off is not needed, where the
-// object is one that it should not keep.
+// object is one that it should not keep: the file system may not read directly.
 func (r *Reader) forget(off int64) {
 	if r.state.Length <= r.disk.cfg.KeepCache || off-r.dropped < forgetEvery {
 		return

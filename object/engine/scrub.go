@@ -12,6 +12,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/seglog"
+	"martlet/object/engine/blob"
 	"martlet/object/engine/record"
 	"martlet/object/index"
 )
@@ -158,7 +159,7 @@ func (d *disk) verifyBlob(ctx context.Context, at Location, pace Pace) error {
 	}
 	defer r.Close() //nolint:errcheck // it was only read
 	for off := int64(0); ; {
-		b, err := r.View(off, 1<<20)
+		b, err := r.View(off, blob.MaxLength)
 		if err == io.EOF || errs.Is(err, errs.Corrupt) {
 			return nil
 		}

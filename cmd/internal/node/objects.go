@@ -97,9 +97,6 @@ type checked struct {
 	off, left int64
 }
 
-// readBlock is how many bytes are read and checked at once.
-const readBlock = 1 << 20
-
 // Read implements io.Reader.
 func (c *checked) Read(p []byte) (int, error) {
 	if c.left == 0 {
@@ -108,7 +105,7 @@ func (c *checked) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	b, err := c.r.View(c.off, min(c.left, readBlock))
+	b, err := c.r.View(c.off, c.left)
 	if err != nil {
 		return 0, err
 	}

@@ -20,8 +20,8 @@ const (
 
 // Buffers hands out the memory that bodies move through, so that there is a
 // bound on it however many requests there are. It keeps what comes back only as
-// long as the garbage collector finds it in use now and then. Safe for
-// concurrent use; a process shares one.
+// long as the garbage collector finds it in use now and then, large buffers as long as any
+// of them is in use. Safe for concurrent use; a process shares one.
 type Buffers struct {
 	small, large class
 }
@@ -31,8 +31,8 @@ type Buffers struct {
 // large uploads, half for those of 264 KiB of everything else.
 func NewBuffers(limit int64) *Buffers {
 	return &Buffers{
-		small: newClass(smallBuffer, limit/2),
-		large: newClass(largeBuffer, limit/2),
+		small: newClass(smallBuffer, limit/2, smallPool()),
+		large: newClass(largeBuffer, limit/2, &slabs{}),
 	}
 }
 
@@ -48,16 +48,65 @@ func (b *Buffers) Give(buf *[]byte) { b.small.give(buf) }
 const patience = 5 * time.Second
 
 type class struct {
-	size int
 	sem  chan struct{}
-	pool *sync.Pool // of *[]byte
+	pool store // of *[]byte
 }
 
-func newClass(size int, limit int64) class {
-	return class{
-		size: size,
-		sem:  make(chan struct{}, max(1, limit/int64(size))),
-		pool: &sync.Pool{New: func() any { b := vfs.AlignedBuffer(size, PageSize); return &b }},
+// store is where the memory of a class is while nobody has it.
+type store interface {
+	Get() any
+	Put(any)
+}
+
+func newClass(size int, limit int64, pool store) class {
+	return class{sem: make(chan struct{}, max(1, limit/int64(size))), pool: pool}
+}
+
+// smallPool has buffers of their own each.
+func smallPool() store {
+	return &sync.Pool{New: func() any { b := vfs.AlignedBuffer(smallBuffer, PageSize); return &b }}
+}
+
+// slabs has buffers of largeBuffer that are cut out of huge pages. There are never more
+// than the most that were out at one time need: those that are in are kept together,
+// until none is out and the garbage collector may have them.
+type slabs struct {
+	mu   sync.Mutex
+	out  int       // mu
+	in   []*[]byte // mu; empty while none is out
+	idle sync.Pool // of *[]*[]byte, the buffers that are in while none is out
+}
+
+func (s *slabs) Get() any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out == 0 {
+		if in, ok := s.idle.Get().(*[]*[]byte); ok {
+			s.in = *in
+		}
+	}
+	if len(s.in) == 0 {
+		slab := vfs.HugeBuffer()
+		for ; len(slab) > 0; slab = slab[largeBuffer:] {
+			b := slab[:largeBuffer:largeBuffer]
+			s.in = append(s.in, &b)
+		}
+	}
+	s.out++
+	last := len(s.in) - 1
+	b := s.in[last]
+	s.in = s.in[:last]
+	return b
+}
+
+func (s *slabs) Put(b any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.in = append(s.in, b.(*[]byte))
+	if s.out--; s.out == 0 {
+		in := s.in
+		s.in = nil
+		s.idle.Put(&in)
 	}
 }
 
@@ -78,6 +127,20 @@ func (c *class) take(ctx context.Context) (*[]byte, error) {
 		return nil, errs.E(errs.Op("blob.buffer"), errs.Aborted, context.Cause(ctx))
 	case <-timer.C:
 		return nil, errs.E(errs.Op("blob.buffer"), errs.Unavailable, "every buffer is in use")
+	}
+}
+
+// spare returns a buffer for what can do without, nil where half of all are in use
+// already: the others are for those who need one.
+func (c *class) spare() *[]byte {
+	if 2*len(c.sem) >= cap(c.sem) {
+		return nil
+	}
+	select {
+	case c.sem <- struct{}{}:
+		return c.pool.Get().(*[]byte)
+	default:
+		return nil
 	}
 }
 

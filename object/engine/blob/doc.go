@@ -1,6 +1,7 @@
 // Package blob is one object version in one file: its format, the writer that
 // makes such a file around the page cache, and the reader that lets no byte out
-// before its checksum has been compared.
+// before its checksum has been compared; a large one is read around the page
+// cache as well, and ahead of who reads it.
 //
 // It promises that a file which Writer.Seal has returned nil for is whole and
 // synced, that a damaged, torn or truncated file is told from a whole one, and

@@ -169,7 +169,7 @@ func (w *Writer) flush() error {
 	skip := 0
 	if w.base == 0 {
 		skip = PageSize
-		w.goDirect()
+		w.direct = goDirect(w.file)
 	}
 	if err := w.write(w.buf[skip:], w.base+int64(skip)); err != nil {
 		return err
@@ -177,14 +177,6 @@ func (w *Writer) flush() error {
 	w.base += int64(len(w.buf))
 	w.n = 0
 	return nil
-}
-
-// goDirect switches to direct I/O where buffer and offsets suit it.
-func (w *Writer) goDirect() {
-	if mem, off := w.file.Align(); mem > PageSize || off > PageSize {
-		return
-	}
-	w.direct = w.file.SetDirect(true) == nil
 }
 
 // write writes p, through the page cache where the file system turns out not to
@@ -262,7 +254,7 @@ func (w *Writer) sealLarge(h *Header, text, footer []byte) error {
 		footer = footer[n:]
 	}
 	if first {
-		w.goDirect()
+		w.direct = goDirect(w.file)
 		h.encode(w.buf[:PageSize], text, w.sums.table)
 		return w.writePadded()
 	}
@@ -274,7 +266,7 @@ func (w *Writer) sealLarge(h *Header, text, footer []byte) error {
 }
 
 func (w *Writer) writePadded() error {
-	end := (w.n + PageSize - 1) / PageSize * PageSize
+	end := int(pageUp(int64(w.n)))
 	clear(w.buf[w.n:end])
 	w.padded = w.padded || end != w.n
 	if end == 0 {
