@@ -76,7 +76,7 @@ type Deps struct {
 
 	// Journal opens the journal of a device for the server's databases (metadb.Config);
 	// nil for none.
-	Journal func(ctx context.Context, dev *device.Device, hurry func()) (metadb.Journal, error)
+	Journal func(ctx context.Context, dev *device.Device, hooks metadb.JournalHooks) (metadb.Journal, error)
 }
 
 // Kind is what tells one server from the other.

@@ -24,8 +24,8 @@ type database struct {
 	// nil once that is done. Only who leads may touch it.
 	settle func() error
 
-	step   int         // updates that are merged in one transaction, unless others wait for it
-	merged func(n int) // is told how many updates do not wait any more
+	step int   // updates that are merged in one transaction, unless others wait for it
+	disk *disk // where it is
 
 	mu      sync.Mutex
 	waiting []*write // guarded by mu
@@ -173,14 +173,12 @@ func (d *database) lead() {
 
 // catchUp merges what waits, as long as that is more than one transaction should.
 func (d *database) catchUp() error {
-	for {
-		if n, _ := d.res.wait(); n <= d.step {
-			return nil
-		}
+	for n := int(d.res.waits.Load()); n > d.step; n -= d.step { // what comes meanwhile is for later
 		if _, err := d.try(nil, d.step); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // commit runs a batch in one transaction. A write that fails after it changed
@@ -217,10 +215,6 @@ func (d *database) commit(batch []*write) {
 // same transaction, and commits it, synced, if anything changed. It returns the write that
 // has to be left out, if there is one, its error set and nothing done.
 func (d *database) try(list []*write, most int) (bad *write, err error) {
-	waiting, err := d.res.take(d.schema, most)
-	if err != nil {
-		return nil, err
-	}
 	if d.settle != nil {
 		if err := d.settle(); err != nil {
 			return nil, err
@@ -237,6 +231,10 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 		return nil, rollback(b, err)
 	}
 	t.res = d.res
+	waiting, err := d.res.take(d.schema, t.info.Incarnation, most)
+	if err != nil {
+		return nil, rollback(b, err)
+	}
 	if err := t.mergeBatch(waiting); err != nil {
 		return nil, rollback(b, err)
 	}
@@ -246,7 +244,7 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 			return nil, rollback(b, err)
 		}
 	}
-	touched := waiting != nil
+	touched := t.touch
 	for _, w := range list {
 		t.touch, t.unreported = false, false
 		if w.err = w.fn(t); w.err != nil && t.touch {
@@ -256,6 +254,10 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 		w.report = t.unreported
 	}
 	if !touched {
+		if waiting != nil { // all of it had been merged before
+			d.res.merged(waiting)
+			d.disk.fewer(d.res, waiting.n, waiting.bytes)
+		}
 		return nil, rollback(b, nil)
 	}
 	if err := t.finish(); err != nil {
@@ -271,7 +273,8 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 	d.res.learn(k)
 	d.res.report.CompareAndSwap(report, nil)
 	if waiting != nil {
-		d.merged(d.res.merged(waiting))
+		d.res.merged(waiting)
+		d.disk.fewer(d.res, waiting.n, waiting.bytes)
 	}
 	return nil, nil
 }
@@ -281,10 +284,20 @@ func (t *Tx) mergeBatch(b *batch) error {
 	if b == nil {
 		return nil
 	}
+	before, err := t.merged()
+	if err != nil {
+		return err
+	}
 	for i, w := range b.rows {
+		if before.has(b.through.log, w.last) {
+			continue // it was replayed
+		}
 		if _, err := t.MergeRow(spaceOf(w.key), string(w.key[spaceLen:]), b.values[i]); err != nil {
 			return err
 		}
+	}
+	if before.has(b.through.log, b.through.at) {
+		return nil
 	}
 	return t.setMerged(b.through)
 }

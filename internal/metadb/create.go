@@ -61,7 +61,7 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 
 // use has an open database have what is in memory of it.
 func (d *database) use(dev *disk, hash name.Hash) {
-	d.res, d.step, d.merged = dev.residents.acquire(hash), dev.journal.step, dev.fewer
+	d.res, d.step, d.disk = dev.residents.acquire(hash), dev.journal.step, dev
 }
 
 // mend makes a file durable whose latest commit failed, and does nothing to

@@ -17,12 +17,16 @@ var errDropped = errors.New("the database was dropped")
 // was. Writers come before it, and then it isn't, or after it, and find no
 // database. When it returns true the file is gone durably.
 func (s *Store) drop(ctx context.Context, loc Location, want replwire.Database) (dropped bool, err error) {
+	d, err := s.disk(ctx, loc)
+	if err != nil {
+		return false, err
+	}
+	r := d.residents.acquire(loc.Hash)
+	defer d.residents.release(r)
+	r.gate.Lock() // before the database: who holds it open waits for nobody
+	defer r.gate.Unlock()
+	defer r.forget() // whoever comes next looks
 	err = s.with(ctx, loc, s.open, func(d *disk, e *entry) error {
-		r := e.db.res
-		r.gate.Lock()
-		defer r.gate.Unlock()
-		defer r.known.Store(nil) // whoever comes next looks
-		defer r.report.Store(nil)
 		return e.db.alone(func(t *Tx) error {
 			now, err := t.state(loc.Hash)
 			if err != nil || now != want {

@@ -3,9 +3,7 @@ package metadb
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -18,9 +16,10 @@ import (
 
 // A Journal is the part of a device's log that belongs to a Store. What Append has written
 // is durable before apply is called, in the order of the log, and is given back by Replay
-// after a restart, until Merged was called with its position or a later one. After an error
-// of kind errs.BadDevice it is of no more use, and another one is to be opened.
+// after a restart, until Merged was called with its position or a later one. Once it is
+// gone nothing can be appended any more, and another one is to be opened.
 type Journal interface {
+	Gone() bool
 	LogID() seglog.ID
 	Replay(fn func(at seglog.Position, key [16]byte, update []byte) error) error
 	Append(key [16]byte, update []byte, apply func(seglog.Position)) error
@@ -86,9 +85,20 @@ func decodeUpdate(schema Schema, b []byte) (incarnation ID, rows []Row, err erro
 	return incarnation, rows, d.Err()
 }
 
+// JournalHooks are what a Journal calls of who has opened it, with any of its locks held:
+// they do not block, nor call the journal.
+type JournalHooks struct {
+	// Hurry asks for what waits to be merged soon.
+	Hurry func()
+
+	// Needed returns the segments of the log that have something that is not merged;
+	// nil where that is not known.
+	Needed func() map[uint64]bool
+}
+
 // journaled is what a disk has to do with its journal.
 type journaled struct {
-	open func(ctx context.Context, dev *device.Device, hurry func()) (Journal, error)
+	open func(ctx context.Context, dev *device.Device, hooks JournalHooks) (Journal, error)
 	step int           // updates in one transaction at most
 	wake chan struct{} // the merger is to look
 	stop chan struct{} // closed when the disk is let go of
@@ -100,12 +110,13 @@ type journaled struct {
 	log     Journal           // mu; nil before it is opened, and after it has failed
 	opening chan struct{}     // mu; closed when an attempt has ended; nil while there is none
 	failed  error             // mu; of the last attempt
+	at      time.Time         // mu; when that was
 	merging bool              // mu; the merger runs
-	over    bool              // mu; nothing begins any more
+	over    error             // mu; why nothing begins any more; nil before
 	order   []seglog.Position // mu; of all updates, until they and all before them are merged
 	through seglog.Position   // mu; the latest that was in order
 	hurry   bool              // mu; all is to be merged
-	waiting int               // mu; updates that are not merged
+	waiting int64             // mu; bytes of updates that are not merged, about
 	room    chan struct{}     // mu; closed when there are fewer; nil if nobody waits for that
 }
 
@@ -122,12 +133,15 @@ func (s *Store) attach(ctx context.Context, d *disk) (Journal, error) {
 	}
 	j.mu.Lock()
 	switch {
-	case j.over:
-		j.mu.Unlock()
-		return nil, errs.E(errs.BadDevice, "the device was detached")
+	case j.over != nil:
+		defer j.mu.Unlock()
+		return nil, j.over
 	case j.log != nil:
 		defer j.mu.Unlock()
 		return j.log, nil
+	case j.failed != nil && j.opening == nil && time.Since(j.at) < openAgain:
+		defer j.mu.Unlock()
+		return nil, errs.E(errs.BadDevice, j.failed)
 	}
 	attempt := j.opening
 	if attempt == nil {
@@ -162,9 +176,9 @@ func (s *Store) openJournal(d *disk, done chan struct{}) {
 		case <-ctx.Done():
 		}
 	}()
-	log, err := j.open(ctx, d.Device, d.hurryUp)
+	log, err := j.open(ctx, d.Device, JournalHooks{Hurry: d.hurryUp, Needed: d.needed})
 	j.mu.Lock()
-	if !j.merging && !j.over {
+	if !j.merging && j.over == nil {
 		j.merging = true // there may be more than all that may wait
 		j.end.Go(func() { s.keepMerging(d) })
 	}
@@ -181,16 +195,19 @@ func (s *Store) openJournal(d *disk, done chan struct{}) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.opening = nil
+	j.opening, j.at = nil, time.Now()
 	if j.failed = err; err != nil {
 		return
 	}
 	j.log = log
 }
 
-// replay puts an update of the journal among what waits, unless it is known to be merged,
-// or is of a database that is not there any more. One that can't be read is of a later
-// version: then the device is refused, and nothing lost.
+// openAgain is how long the last attempt to open a journal counts.
+const openAgain = time.Second
+
+// replay puts an update of the journal among what waits. Whether it was merged before, or
+// its database is another one now, is found when it is merged. One that can't be read is of
+// a later version: then the device is refused, and nothing lost.
 func (s *Store) replay(ctx context.Context, d *disk, id seglog.ID, at seglog.Position, hash name.Hash, update []byte) error {
 	incarnation, rows, err := decodeUpdate(s.schema, update)
 	if err != nil {
@@ -198,30 +215,28 @@ func (s *Store) replay(ctx context.Context, d *disk, id seglog.ID, at seglog.Pos
 	}
 	r := d.residents.acquire(hash)
 	defer d.residents.release(r)
-	k, err := s.know(ctx, d, r)
-	switch {
-	case errs.Is(err, errs.NotFound):
-		return nil
-	case errs.Is(err, errs.Corrupt):
-		return nil // replication brings back all of it, or none
-	case err != nil:
-		return err
-	}
-	if k.info.Incarnation != incarnation || k.merged.has(id, at) || r.has(id, at) {
+	if r.has(id, at) {
 		return nil
 	}
-	d.arrived(r, id, arrival{at: at, when: time.Now(), rows: rows})
+	d.arrived(r, arrival{log: id, at: at, incarnation: incarnation, when: time.Now(), rows: rows, bytes: weight(rows)})
 	return s.makeRoom(ctx, d)
 }
 
-// know returns what is known of a database, which it opens if that is nothing.
+// know returns what is known of a database, which it opens if that is nothing, and sees to
+// it that the file is durable as it was found, and its name: what goes to the journal for it
+// must find it again.
 func (s *Store) know(ctx context.Context, d *disk, r *resident) (*known, error) {
-	if k := r.known.Load(); k != nil {
+	if k := r.known.Load(); k != nil && r.settled.Load() {
 		return k, nil
 	}
 	loc := Location{d.Device, r.hash}
 	var k *known
 	err := s.withOn(ctx, d, loc, s.open, func(_ *disk, e *entry) error {
+		if !r.settled.Load() {
+			if err := e.db.merge(); err != nil {
+				return err
+			}
+		}
 		return e.db.look(func(t *Tx) (err error) { k, err = t.known(); return err })
 	})
 	if err != nil {
@@ -231,13 +246,23 @@ func (s *Store) know(ctx context.Context, d *disk, r *resident) (*known, error) 
 	return k, nil
 }
 
-// arrived notes an update that is durable in the journal.
-func (d *disk) arrived(r *resident, log seglog.ID, a arrival) {
-	r.add(log, a)
+// weight is about how many bytes rows that wait take in memory.
+func weight(rows []Row) int64 {
+	n := int64(0)
+	for i := range rows {
+		n += 400 + 3*int64(len(rows[i].Name)) + 2*int64(len(rows[i].Row))
+	}
+	return n
+}
+
+// arrived notes an update that is durable in the journal, of a resident in use.
+func (d *disk) arrived(r *resident, a arrival) {
+	d.residents.arrived(r)
+	r.add(a)
 	j := d.journal
 	j.mu.Lock()
-	j.order = append(j.order, a.at) // behind add: see settledUpTo
-	j.waiting++
+	j.order = append(j.order, a.at) // behind the others: see settledUpTo
+	j.waiting += a.bytes
 	full := j.waiting >= mergeSoon
 	j.mu.Unlock()
 	if full {
@@ -261,7 +286,24 @@ func (d *disk) hurryUp() {
 	d.wakeUp()
 }
 
-// lost is told that the journal has failed: it is opened anew by who next needs it.
+// needed is JournalHooks.Needed.
+func (d *disk) needed() map[uint64]bool {
+	j := d.journal
+	j.mu.Lock()
+	known := j.log != nil && j.over == nil // else there may be more than has been replayed
+	j.mu.Unlock()
+	if !known {
+		return nil
+	}
+	all := map[uint64]bool{}
+	for _, r := range d.residents.withWaiting() {
+		r.segments(all)
+		d.residents.release(r)
+	}
+	return all
+}
+
+// lost is told that the journal is gone: it is opened anew by who next needs it.
 func (j *journaled) lost(log Journal) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -313,21 +355,31 @@ func (s *Store) MergeRows(ctx context.Context, loc Location, admit func(Info) er
 func (s *Store) journalRows(ctx context.Context, d *disk, log Journal, hash name.Hash, admit func(Info) error, rows []Row) error {
 	r := d.residents.acquire(hash)
 	defer d.residents.release(r)
-	r.gate.RLock()
-	defer r.gate.RUnlock()
-	k, err := s.know(ctx, d, r)
-	if err == nil && admit != nil {
-		err = admit(k.info)
+	var k *known
+	for k == nil {
+		// Not under the gate: nobody waits for a database while he holds that.
+		if _, err := s.know(ctx, d, r); err != nil {
+			return err
+		}
+		r.gate.RLock()
+		if k = r.known.Load(); k == nil {
+			r.gate.RUnlock() // it was dropped meanwhile
+		}
 	}
-	if err != nil {
-		return err
+	defer r.gate.RUnlock()
+	if admit != nil {
+		if err := admit(k.info); err != nil {
+			return err
+		}
 	}
 	rows = slices.Clone(rows)
 	update := appendUpdate(make([]byte, 0, 256), k.info.Incarnation, rows)
-	err = log.Append(hash, update, func(at seglog.Position) {
-		d.arrived(r, log.LogID(), arrival{at: at, when: time.Now(), rows: rows})
+	a := arrival{log: log.LogID(), incarnation: k.info.Incarnation, when: time.Now(), rows: rows, bytes: weight(rows)}
+	err := log.Append(hash, update, func(at seglog.Position) {
+		a.at = at
+		d.arrived(r, a)
 	})
-	if errs.Is(err, errs.BadDevice) {
+	if err != nil && log.Gone() {
 		d.journal.lost(log)
 	}
 	if err == nil {
@@ -341,10 +393,7 @@ func (s *Store) journalRows(ctx context.Context, d *disk, log Journal, hash name
 func (j *journaled) still() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.over {
-		return errs.E(errs.BadDevice, "the device was detached")
-	}
-	return nil
+	return j.over
 }
 
 // mergeRows merges rows in a transaction.
@@ -414,11 +463,4 @@ func (s *Store) SetReported(ctx context.Context, loc Location, r Report) error {
 		tx.res.report.Store(&r)
 		return nil
 	})
-}
-
-// errGone is what is logged of updates whose database is gone.
-var errGone = errors.New("the database of updates in the journal is gone")
-
-func (s *Store) logGone(d *disk, hash name.Hash, n int) {
-	s.log.Warn("updates were forgotten with their database", "device", d.Name(), "hash", hash, "updates", strconv.Itoa(n), "err", errGone)
 }

@@ -45,6 +45,12 @@ type fataler interface {
 	Fatal(args ...any)
 }
 
+func (j *testJournal) Gone() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.gone
+}
+
 func (j *testJournal) LogID() seglog.ID { return j.log.ID() }
 
 func (j *testJournal) upTo() seglog.Position {
@@ -72,10 +78,7 @@ func (j *testJournal) Replay(fn func(seglog.Position, [16]byte, []byte) error) e
 }
 
 func (j *testJournal) Append(key [16]byte, update []byte, apply func(seglog.Position)) error {
-	j.mu.Lock()
-	gone := j.gone
-	j.mu.Unlock()
-	if gone {
+	if j.Gone() {
 		return errs.E(errs.BadDevice, "opened anew")
 	}
 	_, err := j.log.Append(&seglog.Record{Kind: 10, Key: key, Head: update}, apply)
@@ -91,7 +94,9 @@ func (j *testJournal) Merged(through seglog.Position) {
 }
 
 // of has a store use the journal.
-func (j *testJournal) of(context.Context, *device.Device, func()) (Journal, error) { return j, nil }
+func (j *testJournal) of(context.Context, *device.Device, JournalHooks) (Journal, error) {
+	return j, nil
+}
 
 // mergeAll merges what waits.
 func mergeAll(s *Store, dev *device.Device) {
@@ -137,7 +142,7 @@ func TestJournalChangesNothing(t *testing.T) {
 		dir, plainDir := t.TempDir(), t.TempDir()
 		fs := vfs.NewMem()
 		j := openTestJournal(rt, fs)
-		s, dev := open(t, dir, Config{Open: 1, step: 3, Journal: func(context.Context, *device.Device, func()) (Journal, error) { return j, nil }})
+		s, dev := open(t, dir, Config{Open: 1, step: 3, Journal: func(context.Context, *device.Device, JournalHooks) (Journal, error) { return j, nil }})
 		plain, plainDev := open(t, plainDir, Config{})
 		const databases = 2
 		both := func(n int, do func(s *Store, loc Location) error) {
@@ -194,7 +199,7 @@ func TestJournalChangesNothing(t *testing.T) {
 				fs = fs.AfterCrash(rapid.Uint64().Draw(rt, "crash"))
 				j = openTestJournal(rt, fs)
 				j.merged = merged
-				s, dev = open(t, dir, Config{Open: 1, step: 3, Journal: func(context.Context, *device.Device, func()) (Journal, error) { return j, nil }})
+				s, dev = open(t, dir, Config{Open: 1, step: 3, Journal: func(context.Context, *device.Device, JournalHooks) (Journal, error) { return j, nil }})
 			}
 			q := Query{Params: allParams, Space: policy.Index(rapid.IntRange(0, 1).Draw(rt, "space"))}
 			q.Reverse, q.Reserved = rapid.Bool().Draw(rt, "reverse"), rapid.Bool().Draw(rt, "reserved")
@@ -231,27 +236,25 @@ func TestJournalChangesNothing(t *testing.T) {
 func TestUpdateWhileMerging(t *testing.T) {
 	r := &resident{}
 	update := func(n int64) {
-		r.add(seglog.ID{}, arrival{at: seglog.Position{Segment: 1, Offset: n}, rows: []Row{{0, "r", live(n, n)}, {0, fmt.Sprint(n), live(n, n)}}})
+		r.add(arrival{at: seglog.Position{Segment: 1, Offset: n}, rows: []Row{{0, "r", live(n, n)}, {0, fmt.Sprint(n), live(n, n)}}})
 	}
 	update(1)
-	b, err := r.take(testSchema{}, 0)
+	b, err := r.take(testSchema{}, ID{}, 0)
 	if err != nil || b.n != 1 || len(b.rows) != 2 {
 		t.Fatalf("took %+v, %v", b, err)
 	}
 	update(2)
 	r.mu.Lock()
-	err = r.absorb(testSchema{})
+	err = r.absorb(testSchema{}, ID{})
 	r.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := r.merged(b); n != 1 {
-		t.Errorf("%d updates were merged", n)
+	r.merged(b)
+	if oldest, ok := r.oldest(); !ok || oldest.at.Offset != 2 || len(r.queue) != 1 {
+		t.Errorf("%d wait, from %v", len(r.queue), oldest.at)
 	}
-	if n, oldest := r.wait(); n != 1 || oldest.at.Offset != 2 {
-		t.Errorf("%d wait, from %v", n, oldest.at)
-	}
-	if b, err = r.take(testSchema{}, 0); err != nil || len(b.rows) != 2 || !bytes.Equal(b.values[1], live(2, 2)) {
+	if b, err = r.take(testSchema{}, ID{}, 0); err != nil || len(b.rows) != 2 || !bytes.Equal(b.values[1], live(2, 2)) {
 		t.Errorf("took %+v, %v", b, err)
 	}
 	r.merged(b)

@@ -11,23 +11,26 @@ import (
 	"martlet/internal/seglog"
 )
 
-// When what waits is merged. An update costs some 300 bytes of memory.
+// When what waits is merged. Bytes are those that it takes in memory, about.
 const (
 	mergeAge   = 15 * time.Second // nothing waits for much longer
 	mergeRows  = 4096             // updates of one database that are merged together, with no need to wait
-	mergeSoon  = 50_000           // updates of a disk at which the databases with most are merged, until there are half
-	mergeLimit = 4 * mergeSoon    // updates of a disk beyond which nobody may add more
+	mergeSoon  = 24 << 20         // bytes of a disk at which the databases with most are merged, until there are half
+	mergeLimit = 4 * mergeSoon    // bytes of a disk beyond which nobody may add more
 	mergeStep  = 1000             // updates in one transaction at most
 	mergeTick  = time.Second
-	mergeRetry = 10 * time.Second // after a failure
-	mergers    = 4                // databases of a disk that are merged at the same time
+	mergeRest  = 50 * time.Millisecond // between two passes
+	mergeRetry = 10 * time.Second      // after a failure
+	mergers    = 4                     // databases of a disk that are merged at the same time
+	roomWait   = 10 * time.Second      // how long somebody waits to add more
 )
 
 // keepMerging merges what waits on a disk until that is let go of.
 func (s *Store) keepMerging(d *disk) {
 	j := d.journal
-	tick := time.NewTicker(mergeTick)
+	tick, rest := time.NewTicker(mergeTick), time.NewTicker(mergeRest)
 	defer tick.Stop()
+	defer rest.Stop()
 	for {
 		select {
 		case <-j.stop:
@@ -35,15 +38,37 @@ func (s *Store) keepMerging(d *disk) {
 		case <-j.wake:
 		case <-tick.C:
 		}
+		s.openAnew(d)
 		s.mergeDue(d, time.Now())
+		select {
+		case <-j.stop:
+			return
+		case <-rest.C:
+		}
+	}
+}
+
+// openAnew opens the journal again if it is gone, also where nobody needs it now: whoever
+// keeps the log is to know what is merged.
+func (s *Store) openAnew(d *disk) {
+	j := d.journal
+	j.mu.Lock()
+	log := j.log
+	j.mu.Unlock()
+	if log == nil || !log.Gone() {
+		return
+	}
+	j.lost(log)
+	if _, err := s.attach(context.Background(), d); err != nil {
+		s.log.Warn("the journal is gone", "device", d.Name(), "err", err)
 	}
 }
 
 // due is a database that has something waiting.
 type due struct {
 	*resident
-	n      int
-	oldest arrival
+	n    int64
+	when time.Time // that the oldest has come
 }
 
 // mergeDue merges what is due at a time.
@@ -56,25 +81,24 @@ func (s *Store) mergeDue(d *disk, now time.Time) {
 	j.hurry = false
 	j.mu.Unlock()
 	var list []due
-	for _, r := range d.residents.waiting() {
-		if n, oldest := r.wait(); n > 0 {
-			list = append(list, due{r, n, oldest})
+	for _, r := range d.residents.withWaiting() {
+		if oldest, ok := r.oldest(); ok {
+			list = append(list, due{r, r.waits.Load(), oldest.when})
 		} else {
 			d.residents.release(r)
 		}
 	}
 	// Those with most first: most is had for each sync.
 	slices.SortFunc(list, func(a, b due) int { return cmp.Compare(b.n, a.n) })
-	less := 0 // how many fewer there will be
+	soon := waiting >= mergeSoon
 	turns := make(chan struct{}, mergers)
 	var wg sync.WaitGroup
 	for _, r := range list {
-		wanted := all || r.n >= mergeRows || now.Sub(r.oldest.when) >= mergeAge || waiting >= mergeSoon && waiting-less > mergeSoon/2
+		wanted := all || r.n >= mergeRows || now.Sub(r.when) >= mergeAge || soon && j.bytes() > mergeSoon/2
 		if !wanted || !all && now.Before(r.retry) {
 			d.residents.release(r.resident)
 			continue
 		}
-		less += r.n
 		turns <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-turns }()
@@ -86,6 +110,13 @@ func (s *Store) mergeDue(d *disk, now time.Time) {
 	d.settledUpTo()
 }
 
+// bytes returns how much waits.
+func (j *journaled) bytes() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.waiting
+}
+
 // mergeOne merges what waits of a database.
 func (s *Store) mergeOne(d *disk, r *resident, now time.Time) {
 	select {
@@ -93,36 +124,56 @@ func (s *Store) mergeOne(d *disk, r *resident, now time.Time) {
 		return
 	default:
 	}
-	loc := Location{d.Device, r.hash}
-	err := s.withOn(context.Background(), d, loc, s.open, func(_ *disk, e *entry) error { return e.db.merge() })
+	err := s.mergeNow(d, r)
+	if noUse(err) {
+		// Nobody adds more, or makes it anew, before it is clear that it is still so.
+		r.gate.Lock()
+		if err = s.mergeNow(d, r); noUse(err) {
+			r.forget()
+			n, bytes := r.discard()
+			s.log.Error("updates in the journal are given up with their database; replication brings them back with it",
+				"device", d.Name(), "hash", r.hash, "updates", n, "err", err)
+			d.fewer(r, n, bytes)
+			err = nil
+		}
+		r.gate.Unlock()
+	}
 	r.retry = time.Time{}
-	switch {
-	case err == nil:
-	case errs.Is(err, errs.NotFound):
-		n := r.discard(s.schema)
-		s.logGone(d, r.hash, n)
-		d.fewer(n)
-	default:
+	if err != nil {
 		r.retry = now.Add(mergeRetry)
 		s.log.Error("a database could not be brought up to date from the journal", "device", d.Name(), "hash", r.hash, "err", err)
 	}
 }
 
-// fewer notes that updates do not wait any more.
-func (d *disk) fewer(n int) {
+func (s *Store) mergeNow(d *disk, r *resident) error {
+	loc := Location{d.Device, r.hash}
+	return s.withOn(context.Background(), d, loc, s.open, func(_ *disk, e *entry) error { return e.db.merge() })
+}
+
+// noUse reports whether an error is that of a database that is gone, or can't be read.
+func noUse(err error) bool { return errs.Is(err, errs.NotFound) || errs.Is(err, errs.Corrupt) }
+
+// fewer notes that updates of a resident do not wait any more.
+func (d *disk) fewer(r *resident, n int, bytes int64) {
+	d.residents.fewer(r, n)
 	j := d.journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.waiting -= n
+	j.waiting -= bytes
 	if j.room != nil && j.waiting < mergeLimit {
 		close(j.room)
 		j.room = nil
 	}
 }
 
-// makeRoom waits while too much waits to be merged.
+// makeRoom waits while too much waits to be merged, for a while.
 func (s *Store) makeRoom(ctx context.Context, d *disk) error {
 	j := d.journal
+	if j.bytes() < mergeLimit {
+		return nil
+	}
+	timer := time.NewTimer(roomWait)
+	defer timer.Stop()
 	for {
 		j.mu.Lock()
 		if j.waiting < mergeLimit {
@@ -138,7 +189,9 @@ func (s *Store) makeRoom(ctx context.Context, d *disk) error {
 		select {
 		case <-room:
 		case <-j.stop:
-			return errs.E(errs.BadDevice, "the device was detached")
+			return j.still()
+		case <-timer.C:
+			return errs.E(errs.Unavailable, "too much waits in the journal")
 		case <-ctx.Done():
 			return errs.E(errs.Aborted, ctx.Err())
 		}
@@ -156,13 +209,14 @@ func (d *disk) settledUpTo() {
 	}
 	// What is in order so far was among what waits before: who still waits is seen here.
 	var least seglog.Position
-	for _, r := range d.residents.waiting() {
-		if n, oldest := r.wait(); n > 0 && (least == seglog.Position{} || oldest.at.Less(least)) {
+	for _, r := range d.residents.withWaiting() {
+		if oldest, ok := r.oldest(); ok && (least == seglog.Position{} || oldest.at.Less(least)) {
 			least = oldest.at
 		}
 		d.residents.release(r)
 	}
 	j.mu.Lock()
+	defer j.mu.Unlock()
 	n := order
 	if least != (seglog.Position{}) {
 		n, _ = slices.BinarySearchFunc(j.order[:order], least, func(p, q seglog.Position) int {
@@ -173,18 +227,18 @@ func (d *disk) settledUpTo() {
 		j.through = j.order[n-1]
 		j.order = slices.Delete(j.order, 0, n)
 	}
-	j.mu.Unlock()
-	if n > 0 {
+	if n > 0 && j.over == nil { // else there is somebody else who works with the log
 		log.Merged(j.through)
 	}
 }
 
-// letGo ends what goes on with the journal of a disk. What waits stays in the log.
-func (j *journaled) letGo() {
+// letGo ends what goes on with the journal of a disk, because of why. What waits stays in
+// the log.
+func (j *journaled) letGo(why error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if !j.over {
-		j.over = true
+	if j.over == nil {
+		j.over = why
 		close(j.stop)
 	}
 }

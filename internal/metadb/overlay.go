@@ -35,7 +35,7 @@ func (d *database) viewOver(absorbed bool, fn func(*Tx) error) (done bool, err e
 		return false, nil
 	}
 	err = d.bolt.View(func(b *bolt.Tx) error {
-		if len(r.rows) > 0 && r.base != b.ID() {
+		if len(r.rows) > 0 && (r.base != b.ID() || len(r.dirty) > 0) {
 			return nil
 		}
 		done = true
@@ -56,16 +56,16 @@ func (d *database) resolve() error {
 	r := d.res
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.absorb(d.schema); err != nil {
-		return err
-	}
 	return d.bolt.View(func(b *bolt.Tx) error {
 		t, err := begin(d.schema, b)
 		if err != nil {
 			return err
 		}
+		if err := r.absorb(d.schema, t.info.Incarnation); err != nil {
+			return err
+		}
 		if r.base != t.id {
-			r.delta, r.dirty = map[policy.Index]Stat{}, r.dirty[:0]
+			r.delta, r.dirty = map[policy.Index]Stat{}, nil
 			for _, w := range r.rows {
 				w.known = false
 				r.dirty = append(r.dirty, w)
@@ -77,7 +77,7 @@ func (d *database) resolve() error {
 				return err
 			}
 		}
-		r.dirty = r.dirty[:0]
+		r.dirty = nil
 		r.base = t.id
 		return nil
 	})

@@ -26,10 +26,11 @@ type resident struct {
 	settled atomic.Bool           // the file, and its name, are durable as this process has found them
 	report  atomic.Pointer[Report]
 
+	waits atomic.Int64 // how many updates do; the residents' mu to make it more than none
+
 	in       sync.Mutex
-	incoming []arrival       // in; not yet among the rows that wait
-	latest   seglog.Position // in; of the latest update there was
-	log      seglog.ID       // in; where that is
+	incoming []arrival // in; not yet among the rows that wait
+	latest   mark      // in; of the latest update there was
 
 	// What waits. It changes under mu, held for writing.
 	mu     sync.RWMutex
@@ -57,9 +58,12 @@ type known struct {
 
 // arrival is an update of the journal.
 type arrival struct {
-	at   seglog.Position
-	when time.Time
-	rows []Row
+	log         seglog.ID
+	at          seglog.Position
+	incarnation ID // of the database that it is for
+	when        time.Time
+	rows        []Row
+	bytes       int64 // that it takes in memory, about
 }
 
 // waiting is one row that waits to be merged.
@@ -74,18 +78,18 @@ type waiting struct {
 }
 
 // add is told of an update that is durable, in the order of the log.
-func (r *resident) add(log seglog.ID, a arrival) {
+func (r *resident) add(a arrival) {
 	r.in.Lock()
 	defer r.in.Unlock()
 	r.incoming = append(r.incoming, a)
-	r.log, r.latest = log, a.at
+	r.latest = mark{a.log, a.at}
 }
 
 // has reports whether an update waits, or has.
 func (r *resident) has(log seglog.ID, at seglog.Position) bool {
 	r.in.Lock()
 	defer r.in.Unlock()
-	return r.log == log && !r.latest.Less(at)
+	return r.latest.has(log, at)
 }
 
 func (r *resident) hasIncoming() bool {
@@ -94,8 +98,9 @@ func (r *resident) hasIncoming() bool {
 	return len(r.incoming) > 0
 }
 
-// absorb puts what has come among what waits. It needs mu for writing.
-func (r *resident) absorb(schema Schema) error {
+// absorb puts what has come for an incarnation among what waits. It needs mu for writing.
+// Of what is for another one nothing is seen, but that it waits.
+func (r *resident) absorb(schema Schema, incarnation ID) error {
 	r.in.Lock()
 	list := r.incoming
 	r.incoming = nil
@@ -105,8 +110,14 @@ func (r *resident) absorb(schema Schema) error {
 	}
 	for i := range list {
 		a := &list[i]
+		if a.incarnation != incarnation {
+			a.rows = nil
+		}
 		for j := range a.rows {
 			if err := r.absorbRow(schema, a.at, &a.rows[j]); err != nil {
+				r.in.Lock()
+				r.incoming = append(list, r.incoming...) // joining them once more takes no harm
+				r.in.Unlock()
 				return err
 			}
 		}
@@ -138,6 +149,7 @@ func (r *resident) absorbRow(schema Schema, at seglog.Position, row *Row) error 
 // batch is what is merged at once.
 type batch struct {
 	n       int // of the queue
+	bytes   int64
 	through mark
 	rows    []*waiting // by key
 	values  [][]byte   // of each what is merged
@@ -145,10 +157,10 @@ type batch struct {
 
 // take returns the first of what waits, of at most that many updates, or all where most is
 // 0; nil if nothing does.
-func (r *resident) take(schema Schema, most int) (*batch, error) {
+func (r *resident) take(schema Schema, incarnation ID, most int) (*batch, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.absorb(schema); err != nil {
+	if err := r.absorb(schema, incarnation); err != nil {
 		return nil, err
 	}
 	n := len(r.queue)
@@ -158,10 +170,11 @@ func (r *resident) take(schema Schema, most int) (*batch, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	b := &batch{n: n, through: mark{r.log, r.queue[n-1].at}} // nobody changes log while there is a queue
+	b := &batch{n: n, through: mark{r.queue[n-1].log, r.queue[n-1].at}}
 	seen := make(map[*waiting]bool, n)
 	var key []byte
 	for i := range r.queue[:n] {
+		b.bytes += r.queue[i].bytes
 		for j := range r.queue[i].rows {
 			row := &r.queue[i].rows[j]
 			key = rowKey(key[:0], row.Space, row.Name)
@@ -180,8 +193,8 @@ func (r *resident) take(schema Schema, most int) (*batch, error) {
 	return b, nil
 }
 
-// merged is told that a batch is in the file, durably. It returns how many updates that were.
-func (r *resident) merged(b *batch) int {
+// merged is told that a batch is in the file, durably.
+func (r *resident) merged(b *batch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.queue = slices.Delete(r.queue, 0, b.n)
@@ -190,35 +203,54 @@ func (r *resident) merged(b *batch) int {
 			delete(r.rows, string(w.key))
 		}
 	}
-	r.base, r.sorted = 0, nil
-	return b.n
+	r.base, r.sorted, r.dirty = 0, nil, nil // all that is left is looked at anew
+	if len(r.queue) == 0 && len(r.rows) == 0 {
+		r.queue, r.rows, r.delta = nil, nil, nil // they have the room of what was merged
+	}
 }
 
 // discard forgets what waits, of a database that is not there any more, and returns how
-// many updates that were.
-func (r *resident) discard(schema Schema) int {
+// many updates that were, and their bytes.
+func (r *resident) discard() (n int, bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_ = r.absorb(schema) // what can't be is forgotten with the rest
-	n := len(r.queue)
-	r.queue, r.rows, r.dirty, r.sorted, r.base = nil, nil, nil, nil, 0
-	return n
+	r.in.Lock()
+	defer r.in.Unlock()
+	for _, list := range [...][]arrival{r.queue, r.incoming} {
+		for i := range list {
+			bytes += list[i].bytes
+		}
+		n += len(list)
+	}
+	r.incoming, r.queue, r.rows, r.dirty, r.sorted, r.delta, r.base = nil, nil, nil, nil, nil, nil, 0
+	return n, bytes
 }
 
-// wait returns how many updates wait, and since when the oldest does, and where it is.
-func (r *resident) wait() (n int, oldest arrival) {
+// oldest returns the first update that waits, if one does.
+func (r *resident) oldest() (a arrival, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	r.in.Lock()
 	defer r.in.Unlock()
-	n = len(r.queue) + len(r.incoming)
-	switch {
-	case len(r.queue) > 0:
-		oldest = r.queue[0]
-	case n > 0:
-		oldest = r.incoming[0]
+	for _, list := range [...][]arrival{r.queue, r.incoming} {
+		if len(list) > 0 {
+			return list[0], true
+		}
 	}
-	return n, oldest
+	return a, false
+}
+
+// segments adds those of the log that have something that waits.
+func (r *resident) segments(into map[uint64]bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	r.in.Lock()
+	defer r.in.Unlock()
+	for _, list := range [...][]arrival{r.queue, r.incoming} {
+		for i := range list {
+			into[list[i].at.Segment] = true
+		}
+	}
 }
 
 // inOrder returns the rows that wait, by key. It needs mu for reading.
@@ -245,17 +277,27 @@ func (r *resident) learn(k *known) {
 	}
 }
 
+// forget forgets what was known of a database whose file is not what it was.
+func (r *resident) forget() {
+	r.known.Store(nil)
+	r.settled.Store(false)
+	r.report.Store(nil)
+}
+
 // residents are those of one disk.
 type residents struct {
-	mu   sync.Mutex
-	all  map[name.Hash]*resident // mu
-	idle *list.List              // mu; those that nobody uses and that have nothing waiting, the latest first
+	mu      sync.Mutex
+	all     map[name.Hash]*resident // mu
+	waiting map[*resident]struct{}  // mu; those that have something waiting
+	idle    *list.List              // mu; those that nobody uses, and that have not, the latest first
 }
 
 // maxIdle is how many databases of a disk are known that nobody uses, at some 500 bytes each.
 const maxIdle = 16_384
 
-func newResidents() *residents { return &residents{all: map[name.Hash]*resident{}, idle: list.New()} }
+func newResidents() *residents {
+	return &residents{all: map[name.Hash]*resident{}, waiting: map[*resident]struct{}{}, idle: list.New()}
+}
 
 // acquire returns the resident of a database. Each call wants one release.
 func (rs *residents) acquire(hash name.Hash) *resident {
@@ -275,12 +317,12 @@ func (rs *residents) acquire(hash name.Hash) *resident {
 }
 
 func (rs *residents) release(r *resident) {
-	n, _ := r.wait()
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	if r.users--; r.users > 0 || n > 0 {
-		return // what waits is released by who merges it
+	if r.users--; r.users > 0 || r.waits.Load() > 0 {
+		return // who has merged what waits releases it as well
 	}
+	delete(rs.waiting, r)
 	r.place = rs.idle.PushFront(r)
 	if rs.idle.Len() > maxIdle {
 		last := rs.idle.Remove(rs.idle.Back()).(*resident)
@@ -289,16 +331,48 @@ func (rs *residents) release(r *resident) {
 	}
 }
 
-// waiting acquires those that have something waiting.
-func (rs *residents) waiting() []*resident {
+// arrived counts an update that waits. Its resident is in use.
+func (rs *residents) arrived(r *resident) {
+	if r.waits.Add(1) > 1 {
+		return
+	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	var list []*resident
-	for _, r := range rs.all {
-		if r.place == nil { // else it has nothing
-			r.users++
-			list = append(list, r)
-		}
+	if r.waits.Load() > 0 {
+		rs.waiting[r] = struct{}{}
+	}
+}
+
+// fewer counts updates of a resident that do not wait any more.
+func (rs *residents) fewer(r *resident, n int) {
+	if r.waits.Add(int64(-n)) > 0 {
+		return
+	}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if r.waits.Load() == 0 {
+		delete(rs.waiting, r)
+	}
+}
+
+// withWaiting acquires those that have something waiting.
+func (rs *residents) withWaiting() []*resident {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	list := make([]*resident, 0, len(rs.waiting))
+	for r := range rs.waiting {
+		r.users++ // it is not idle: release sees to that
+		list = append(list, r)
 	}
 	return list
+}
+
+// forget forgets what is known of a database, if anything is.
+func (rs *residents) forget(hash name.Hash) {
+	rs.mu.Lock()
+	r := rs.all[hash]
+	rs.mu.Unlock()
+	if r != nil {
+		r.forget()
+	}
 }

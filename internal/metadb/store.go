@@ -26,10 +26,9 @@ type Config struct {
 	FS    vfs.FS       // nil is vfs.OS; bbolt reads and writes the files themselves on the real one
 	Log   *slog.Logger // nil is slog.Default
 
-	// Journal opens the journal of a device as it is attached now. Hurry asks for what
-	// waits to be merged soon, and does not block. Where it is nil rows are written
-	// to their files at once.
-	Journal func(ctx context.Context, dev *device.Device, hurry func()) (Journal, error)
+	// Journal opens the journal of a device as it is attached now. Where it is nil rows
+	// are written to their files at once.
+	Journal func(ctx context.Context, dev *device.Device, hooks JournalHooks) (Journal, error)
 
 	step int // updates of the journal in one transaction at most; 0 is mergeStep
 }
@@ -142,7 +141,7 @@ func (s *Store) follow(dev *device.Device, c device.Change) {
 	if c.FS != vfs.Absent {
 		s.sweep(d)
 	}
-	old.journal.letGo() // what it acknowledges no more is not among what the new one replays
+	old.journal.letGo(errs.E(errs.BadDevice, "the device was detached")) // what it acknowledges no more is not among what the new one replays
 	at.Store(d)
 	old.cache.end(errs.E(errs.BadDevice, "the device was detached"))
 }
@@ -160,7 +159,7 @@ func (s *Store) now(dev *device.Device) *disk {
 func (s *Store) Close() {
 	for _, at := range s.disks {
 		j := at.Load().journal
-		j.letGo()
+		j.letGo(errs.E(errs.Unavailable, "the store is closed"))
 		j.end.Wait()
 	}
 	for _, at := range s.disks {
@@ -185,8 +184,7 @@ func (s *Store) shut(dev *disk, hash name.Hash, db *database) {
 		s.log.Warn("a database did not close", "device", dev.Name(), "hash", hash, "err", err)
 	}
 	if why != nil {
-		db.res.known.Store(nil)
-		db.res.settled.Store(false)
+		db.res.forget()
 	}
 	dev.residents.release(db.res)
 }
@@ -277,6 +275,9 @@ func (s *Store) withOn(ctx context.Context, d *disk, loc Location, open func(*di
 		}
 		e, err := d.cache.acquire(loc.Hash, func() (*database, error) { return open(d, loc) })
 		if err != nil {
+			if kind := errs.KindOf(err); kind == errs.Corrupt || kind == errs.NotFound {
+				d.residents.forget(loc.Hash)
+			}
 			return err
 		}
 		err = fn(d, e)

@@ -81,7 +81,7 @@ func BenchmarkAppend(b *testing.B) {
 			name := fmt.Sprintf("zero=%t/writers=%d", zero, writers)
 			b.Run("raw/"+name, func(b *testing.B) {
 				dir := folder{vfs.OS, b.TempDir()}
-				if err := dir.spare("raw", 1<<30, zero); err != nil {
+				if err := dir.spare("raw", 1<<30, zero, func() bool { return false }); err != nil {
 					b.Fatal(err)
 				}
 				f, err := vfs.OS.OpenFile(dir.file(sparePrefix+"raw"), syscall.O_RDWR)

@@ -45,11 +45,12 @@ func (l *Log) ensure(size int64, urgent bool) (*failure, error) {
 // is urgent, one beside it.
 func (l *Log) provide(urgent bool) error {
 	for len(l.spares) < 2 {
-		if l.making == nil {
+		before := l.making != nil // what came of it may be long ago
+		if !before {
 			l.make()
 		}
 		err := l.takeMade()
-		if err == nil {
+		if err == nil || before {
 			continue
 		}
 		if urgent && len(l.spares) > 0 && noSpace(err) {
@@ -71,9 +72,15 @@ func (l *Log) make() {
 	l.making = make(chan made, 1)
 	go func(to chan<- made) {
 		name := fmt.Sprintf("%016x", rand.Uint64())
-		err := l.dir.spare(name, l.cfg.SegmentSize, l.cfg.Zero)
+		err := l.dir.spare(name, l.cfg.SegmentSize, l.cfg.Zero, l.isClosed)
 		to <- made{sparePrefix + name, err}
 	}(l.making)
+}
+
+func (l *Log) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
 }
 
 // takeMade waits for the spare that is being made, if one is.

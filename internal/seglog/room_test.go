@@ -3,6 +3,7 @@ package seglog
 import (
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -74,5 +75,54 @@ func TestFillingHoldsNobodyUp(t *testing.T) {
 	}
 	if _, spares, err := l.dir.list(); err != nil || len(spares) == 0 {
 		t.Errorf("spares %q, %v", spares, err)
+	}
+}
+
+// roomless is a file system on which no spare can be made while it is full.
+type roomless struct {
+	vfs.FS
+	full  atomic.Bool
+	asked atomic.Int64 // times while it was
+}
+
+func (r *roomless) OpenFile(name string, flag int) (vfs.File, error) {
+	if r.full.Load() && strings.Contains(name, newPrefix) {
+		r.asked.Add(1)
+		return nil, syscall.ENOSPC
+	}
+	return r.FS.OpenFile(name, flag)
+}
+
+// TestNoRoomWasLongAgo: a spare could not be made beside, when nobody needed it; there is room
+// when it is needed.
+func TestNoRoomWasLongAgo(t *testing.T) {
+	fs := &roomless{FS: vfs.NewMem()}
+	c := config(fs)
+	c.Zero = true
+	l := open(t, c)
+	add := func() Position {
+		t.Helper()
+		at, err := l.Append(&Record{Kind: 1, Body: make([]byte, 8000)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	add()
+	fs.full.Store(true)
+	for at := (Position{}); at.Offset < c.SegmentSize*3/4; {
+		at = add()
+	}
+	if failed := <-l.making; failed.err == nil || fs.asked.Load() == 0 {
+		t.Fatal("nothing has failed")
+	} else {
+		l.making <- failed
+	}
+	fs.full.Store(false)
+	for at := (Position{}); at.Segment < 3; {
+		at = add()
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -135,8 +135,9 @@ func (d folder) make(parent string) error {
 	return d.fs.SyncDir(parent)
 }
 
-// spare makes a file with room for a segment: durable, and its name too.
-func (d folder) spare(name string, size int64, zero bool) error {
+// spare makes a file with room for a segment: durable, and its name too. Filling it ends
+// early, with ErrClosed, when nobody needs it any more.
+func (d folder) spare(name string, size int64, zero bool, closed func() bool) error {
 	making := d.file(newPrefix + name)
 	f, err := d.fs.OpenFile(making, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
@@ -146,7 +147,7 @@ func (d folder) spare(name string, size int64, zero bool) error {
 		err = nil
 	}
 	if err == nil && zero {
-		err = fill(f, size)
+		err = fill(f, size, closed)
 	}
 	if err == nil {
 		err = f.Sync()
@@ -164,9 +165,12 @@ func (d folder) spare(name string, size int64, zero bool) error {
 }
 
 // fill writes zeros, so that what is written later changes no metadata.
-func fill(f vfs.File, size int64) error {
+func fill(f vfs.File, size int64, closed func() bool) error {
 	zeros := make([]byte, 1<<20)
 	for at := int64(0); at < size; at += int64(len(zeros)) {
+		if closed() {
+			return ErrClosed
+		}
 		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), size-at)], at); err != nil {
 			return err
 		}

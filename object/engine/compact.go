@@ -79,13 +79,14 @@ func (d *disk) choose(except []uint64) (best uint64, ok bool) {
 		want = scarce
 	}
 	least := 1.0
-	small, oldestSmall, held := 0, uint64(0), false
+	small, oldestSmall := 0, uint64(0)
+	held, someHeld := d.held(), false
 	for _, s := range d.log.Stat() {
 		if !s.Sealed || slices.Contains(except, s.Number) {
 			continue
 		}
-		if d.usage.held(s.Number) {
-			held = true
+		if held(s.Number) {
+			someHeld = true
 			continue
 		}
 		if s.Size < d.segmentSize/smallPart {
@@ -101,7 +102,7 @@ func (d *disk) choose(except []uint64) (best uint64, ok bool) {
 			best, least, ok = s.Number, live, true
 		}
 	}
-	if held {
+	if someHeld {
 		d.hurry()
 	}
 	if !ok && small >= manySmall {

@@ -26,10 +26,12 @@ type Journal struct {
 // its index has failed, calls fail with the kind errs.BadDevice, and there is another
 // journal to be had.
 //
-// From time to time, when room can be had by it or writing has failed, hurry is called,
-// which asks the owner to merge what he has soon. It must not block. Nil is nobody. The
-// latest one of an owner is called.
-func (e *Engine) Journal(ctx context.Context, owner byte, hurry func()) (*Journal, error) {
+// From time to time, when room can be had by it or writing has failed, hooks.Hurry is called,
+// which asks the owner to merge what he has soon, and hooks.Needed, which returns the
+// segments that have something that is not merged, nil if that is not known: then all from
+// the first of them on are kept. Those of the latest call for an owner are called; they must
+// not block.
+func (e *Engine) Journal(ctx context.Context, owner byte, hooks Hooks) (*Journal, error) {
 	const op errs.Op = "engine.journal"
 	if owner == 0 || owner >= record.Owners {
 		return nil, errs.E(op, errs.Invalid, "there is no such owner")
@@ -39,9 +41,18 @@ func (e *Engine) Journal(ctx context.Context, owner byte, hurry func()) (*Journa
 	if err != nil {
 		return nil, s.wrap(op, Location{}, err)
 	}
-	d.hurries[owner].Store(&hurry)
+	d.owners[owner].Store(&hooks)
 	return &Journal{d, owner}, nil
 }
+
+// Hooks are what the owner of a Journal is asked. Those that are nil are not.
+type Hooks struct {
+	Hurry  func()
+	Needed func() map[uint64]bool
+}
+
+// Gone reports whether nothing can be appended any more, and another Journal is to be had.
+func (j *Journal) Gone() bool { return j.d.gone.Load() }
 
 // LogID returns the identity of the log: positions in another one are of no meaning here.
 func (j *Journal) LogID() seglog.ID { return j.d.log.ID() }
@@ -103,7 +114,9 @@ func (j *Journal) Append(key [16]byte, update []byte, apply func(seglog.Position
 	if err != nil {
 		return errs.E(op, err)
 	}
-	_, err = d.log.Append(&seglog.Record{Kind: byte(record.Journal), Key: key, Head: head}, func(at seglog.Position) {
+	// It may use the room that is kept for deletes: it is small, and a delete is among what
+	// it says.
+	_, err = d.log.Append(&seglog.Record{Kind: byte(record.Journal), Key: key, Head: head, Urgent: true}, func(at seglog.Position) {
 		d.applyJournal(at, j.owner)
 		apply(at)
 	})
@@ -124,10 +137,28 @@ func (j *Journal) Merged(through seglog.Position) { j.d.usage.merged(j.owner, th
 
 // hurry asks those whose updates are in the log to merge them.
 func (d *disk) hurry() {
-	for i := range d.hurries {
-		if fn := d.hurries[i].Load(); fn != nil && *fn != nil {
-			(*fn)()
+	for i := range d.owners {
+		if hooks := d.owners[i].Load(); hooks != nil && hooks.Hurry != nil {
+			hooks.Hurry()
 		}
+	}
+}
+
+// held returns what reports whether a segment has something in a journal that may be needed.
+func (d *disk) held() func(segment uint64) bool {
+	var needed [record.Owners]map[uint64]bool
+	for i := range d.owners {
+		if hooks := d.owners[i].Load(); hooks != nil && hooks.Needed != nil {
+			needed[i] = hooks.Needed()
+		}
+	}
+	return func(segment uint64) bool {
+		for i := range needed {
+			if d.usage.journalOf(byte(i)).holds(segment) && (needed[i] == nil || needed[i][segment]) {
+				return true
+			}
+		}
+		return false
 	}
 }
 
@@ -169,16 +200,4 @@ func (u *usage) merged(owner byte, through seglog.Position) {
 	if j := &u.journal[owner]; j.merged.Less(through) {
 		j.merged, j.start = through, through
 	}
-}
-
-// held reports whether a segment has records of a journal that may be needed.
-func (u *usage) held(segment uint64) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for _, j := range u.journal {
-		if j.holds(segment) {
-			return true
-		}
-	}
-	return false
 }

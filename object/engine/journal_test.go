@@ -23,7 +23,7 @@ type fataler interface {
 // journalOf opens the journal of an owner.
 func journalOf(t fataler, e *Engine, owner byte, hurry func()) *Journal {
 	t.Helper()
-	j, err := e.Journal(ctx, owner, hurry)
+	j, err := e.Journal(ctx, owner, Hooks{Hurry: hurry})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestJournal(t *testing.T) {
 	fs := vfs.NewMem()
 	e := New("/", smallConfig(fs))
 	for _, owner := range []byte{0, record.Owners} {
-		if _, err := e.Journal(ctx, owner, nil); !errs.Is(err, errs.Invalid) {
+		if _, err := e.Journal(ctx, owner, Hooks{}); !errs.Is(err, errs.Invalid) {
 			t.Errorf("owner %d: got %v, want %v", owner, err, errs.Invalid)
 		}
 	}

@@ -62,7 +62,7 @@ type disk struct {
 
 	starting sync.Mutex
 
-	hurries [record.Owners]atomic.Pointer[func()] // who is asked to merge what is in the journal
+	owners [record.Owners]atomic.Pointer[Hooks] // of the journal
 
 	compacting sync.Mutex
 	stays      error    // compacting; why a segment could not be removed

@@ -152,8 +152,8 @@ func (p parts) databases(owner byte) (dbserver.Config, dbserver.Deps) {
 			Open: p.c.Server.OpenDatabases,
 		}, dbserver.Deps{
 			Devices: p.devices, Hasher: p.hasher, Policies: p.policies, Log: p.o.Log,
-			Journal: func(ctx context.Context, dev *device.Device, hurry func()) (metadb.Journal, error) {
-				j, err := p.stores[dev.Name()].Engine.Journal(ctx, owner, hurry)
+			Journal: func(ctx context.Context, dev *device.Device, hooks metadb.JournalHooks) (metadb.Journal, error) {
+				j, err := p.stores[dev.Name()].Engine.Journal(ctx, owner, engine.Hooks{Hurry: hooks.Hurry, Needed: hooks.Needed})
 				if err != nil {
 					return nil, err // not a Journal that is nil
 				}
