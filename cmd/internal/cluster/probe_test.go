@@ -44,10 +44,18 @@ type probe struct {
 	direct     *direct.Client    //
 	url, token string            // of the account
 	source     *timestamp.Source //
+	patience   time.Duration     // of the proxy; 0 is the usual
 }
 
 // startProbe starts four nodes of two devices, with three replicas.
 func startProbe(t *testing.T) *probe {
+	t.Helper()
+	return startPatientProbe(t, 0)
+}
+
+// startPatientProbe is startProbe where nobody goes on without a server that takes its
+// time, up to patience; 0 is what is usual.
+func startPatientProbe(t *testing.T, patience time.Duration) *probe {
 	t.Helper()
 	o := Defaults()
 	o.Network, o.PartPower = freeNetwork(t), 5
@@ -57,7 +65,7 @@ func startProbe(t *testing.T) *probe {
 		t.Fatal(err)
 	}
 	p := &probe{
-		t: t, whole: t, folder: f, nodes: make([]*node.Storage, o.Nodes), ends: make([]func(), o.Nodes), source: timestamp.NewSource(nil),
+		patience: patience, t: t, whole: t, folder: f, nodes: make([]*node.Storage, o.Nodes), ends: make([]func(), o.Nodes), source: timestamp.NewSource(nil),
 		client: &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}, direct: direct.New(direct.Config{}),
 	}
 	for n := 1; n <= o.Nodes; n++ {
@@ -68,6 +76,9 @@ func startProbe(t *testing.T) *probe {
 		c.Replicator.Enabled = false // a pass is made when a test says so
 		c.Server.DrainTimeout = conf.Duration(time.Second)
 		c.Admin.Listen = ""
+		if patience > 0 {
+			c.Object.ContainerUpdateTimeout = conf.Duration(patience)
+		}
 		p.configs = append(p.configs, c)
 		p.start(n)
 	}
@@ -130,6 +141,9 @@ func (p *probe) startProxy() {
 		p.t.Fatal(err)
 	}
 	c.Admin.Listen = ""
+	if p.patience > 0 {
+		c.Server.PostQuorumTimeout = conf.Duration(p.patience)
+	}
 	proxy, err := node.OpenProxy(c, p.options())
 	if err != nil {
 		p.t.Fatal(err)
