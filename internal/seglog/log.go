@@ -179,7 +179,7 @@ func (s *segment) guessOrigin(id ID) error {
 	}
 	s.origin = origin{segment: s.number}
 	if _, err := parseFixed(b[:n], s.origin); err != nil {
-		s.origin = id.of(s.number) //nolint:nilerr // that there is no record is what was asked
+		s.origin = id.of(s.number)
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func storedLog(t *testing.T, file string) []byte {
 	if string(b[:8]) == segmentMagic {
 		copy(first[secondHeader:], b[:headerSize])
 	}
-	return append(first, b[headerSize:]...)
+	return slices.Concat(first, b[headerSize:])
 }
 
 // TestGolden: the format can't change without somebody noticing.
