@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -26,6 +27,9 @@ type database struct {
 
 	step   int         // updates that are merged in one transaction, unless others wait for it
 	merged func(n int) // is told how many updates do not wait any more
+
+	auditing sync.Mutex            // held by who audits the database
+	auditor  atomic.Pointer[audit] // is told of transactions
 
 	mu      sync.Mutex
 	waiting []*write // guarded by mu
@@ -236,7 +240,7 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 	if err != nil {
 		return nil, rollback(b, err)
 	}
-	t.res = d.res
+	t.res, t.audit = d.res, d.auditor.Load()
 	if err := t.mergeBatch(waiting); err != nil {
 		return nil, rollback(b, err)
 	}
@@ -265,6 +269,7 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 	if err != nil {
 		return nil, rollback(b, err)
 	}
+	t.tell()
 	if err := b.Commit(); err != nil {
 		return nil, err
 	}

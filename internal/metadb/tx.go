@@ -47,6 +47,9 @@ type Tx struct {
 	res  *resident // what is in memory of the database; nil where that is of no concern
 	over *resident // rows that wait, if it is a look that sees them and there are any
 
+	audit *audit  // is told what becomes of rows; nil for none
+	moves []moved // what it is to be told
+
 	info, was Info   // now, and as it is stored
 	delta     Digest // what changes of metadata and rows add to the stored digest
 
@@ -343,6 +346,7 @@ func (t *Tx) MergeRow(space policy.Index, name string, row []byte) (changed bool
 	}
 	if stored == nil {
 		t.exchange(termRow, key, nil, row)
+		t.note(key, 0, nil, row, Weight{}, after)
 		return true, t.place(key, row, after)
 	}
 	change, old, err := openRow(key, stored)
@@ -364,6 +368,7 @@ func (t *Tx) MergeRow(space policy.Index, name string, row []byte) (changed bool
 		return false, err
 	}
 	t.exchange(termRow, key, old, merged)
+	t.note(key, change, old, merged, before, after)
 	return true, t.replace(key, merged, from, change, before, after)
 }
 
