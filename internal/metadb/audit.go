@@ -204,7 +204,7 @@ func (d *database) auditWith(ctx context.Context, a *audit, pace Pace, stop <-ch
 			return 0, err
 		}
 	}
-	return a.bytes, nil
+	return a.bytes + smallest, nil
 }
 
 // attend has all transactions that are not committed yet tell the audit what they do.
@@ -237,8 +237,10 @@ func (a *audit) slice(t *Tx) (done bool, err error) {
 	return true, a.compare(t)
 }
 
-// perItem is what a page of a file has for each item beside key and value.
-const perItem = 16
+const (
+	perItem  = 16       // bytes that a page of a file has for each item beside key and value
+	smallest = 32 << 10 // bytes of a file without rows
+)
 
 func after(c *bolt.Cursor, key []byte) (k, v []byte) {
 	if key == nil {

@@ -236,6 +236,9 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.failure(); err != nil {
+		return nil, rollback(b, err) // while it waited, another file has come in its place
+	}
 	t, err := begin(d.schema, b)
 	if err != nil {
 		return nil, rollback(b, err)

@@ -17,10 +17,19 @@ var errDropped = errors.New("the database was dropped")
 // was. Writers come before it, and then it isn't, or after it, and find no
 // database. When it returns true the file is gone durably.
 func (s *Store) drop(ctx context.Context, loc Location, want replwire.Database) (dropped bool, err error) {
-	err = s.with(ctx, loc, s.open, func(d *disk, e *entry) error {
-		r := e.db.res
-		r.gate.Lock()
-		defer r.gate.Unlock()
+	d, err := s.disk(ctx, loc)
+	if err == nil {
+		_, err = s.attach(ctx, d)
+	}
+	if err != nil {
+		return false, err
+	}
+	// The gate comes before the open database, as for those who append: they may open it.
+	r := d.residents.acquire(loc.Hash)
+	defer d.residents.release(r)
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	err = s.withOn(ctx, d, loc, s.open, func(d *disk, e *entry) error {
 		defer r.known.Store(nil) // whoever comes next looks
 		defer r.report.Store(nil)
 		return e.db.alone(func(t *Tx) error {

@@ -158,7 +158,10 @@ func (r *resident) take(schema Schema, most int) (*batch, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	b := &batch{n: n, through: mark{r.log, r.queue[n-1].at}} // nobody changes log while there is a queue
+	r.in.Lock()
+	log := r.log // it is of all that is in the queue
+	r.in.Unlock()
+	b := &batch{n: n, through: mark{log, r.queue[n-1].at}}
 	seen := make(map[*waiting]bool, n)
 	var key []byte
 	for i := range r.queue[:n] {
@@ -243,6 +246,15 @@ func (r *resident) learn(k *known) {
 			return
 		}
 	}
+}
+
+// forget forgets what is known of a file that is read anew, or of another one in its place.
+func (r *resident) forget() {
+	r.known.Store(nil)
+	r.settled.Store(false)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.base = 0
 }
 
 // residents are those of one disk.
