@@ -6,15 +6,13 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -120,8 +118,8 @@ func benchRow() []byte {
 	return row.Append(nil)
 }
 
-// name40 is a name of 40 bytes.
-func name40(n uint64) string { return fmt.Sprintf("photos/2026/object-%016x.jpeg", n) }
+// name40 is a name of 40 bytes, in a pseudo-folder.
+func name40(folder, n uint64) string { return fmt.Sprintf("%03d/photos/objects-%016x.jpeg", folder, n) }
 
 // spread is a number that looks like chance.
 func spread(n uint64) uint64 { return n * 0x9E3779B97F4A7C15 }
@@ -179,7 +177,7 @@ func BenchmarkJournaled(b *testing.B) {
 			}
 			before := j.disk.Counts()
 			b.ResetTimer()
-			j.insert(b, 64, b.N, all, func(n uint64) string { return name40(spread(n)) })
+			j.insert(b, 64, b.N, all, func(n uint64) string { return name40(0, spread(n)) })
 			b.StopTimer()
 			logSyncs := j.disk.Counts().Sub(before).Syncs
 			commits := j.end(b) - 3*containers // the first transaction of a file is 3
@@ -200,8 +198,8 @@ func BenchmarkTenMillion(b *testing.B) {
 		what string
 		key  func(n uint64) string
 	}{
-		{"random", func(n uint64) string { return name40(spread(n)) }},
-		{"ascending", name40},
+		{"random", func(n uint64) string { return name40(spread(n)>>7%100, spread(n)) }},
+		{"ascending", func(n uint64) string { return name40(n*100/uint64(rows), n) }},
 	} {
 		b.Run(order.what, func(b *testing.B) { benchmarkTenMillion(b, rows, order.key) })
 	}
@@ -216,23 +214,20 @@ func benchmarkTenMillion(b *testing.B, rows int, key func(n uint64) string) {
 	big := j.at(b, "big")
 	row := benchRow()
 	began := time.Now()
-	const batch = 100_000
-	for from := 0; from < rows; from += batch {
-		names := make([]string, 0, batch)
-		for i := from; i < min(from+batch, rows); i++ {
-			names = append(names, key(uint64(i)))
-		}
-		slices.Sort(names)
-		err := j.Store().Update(b.Context(), big, func(tx *metadb.Tx) error {
-			for _, n := range names {
-				if _, err := tx.MergeRow(0, n, row); err != nil {
-					return err
+	const batch = 10_000
+	for _, names := range rounds(rows, key) {
+		for names := range slices.Chunk(names, batch) {
+			err := j.Store().Update(b.Context(), big, func(tx *metadb.Tx) error {
+				for _, n := range names {
+					if _, err := tx.MergeRow(0, n, row); err != nil {
+						return err
+					}
 				}
+				return nil
+			})
+			if err != nil {
+				b.Fatal(err)
 			}
-			return nil
-		})
-		if err != nil {
-			b.Fatal(err)
 		}
 	}
 	b.Logf("made in %v", time.Since(began))
@@ -247,11 +242,13 @@ func benchmarkTenMillion(b *testing.B, rows int, key func(n uint64) string) {
 		}
 	}
 	b.Logf("%.1f bytes a row", float64(j.size(b))/float64(rows+3*more))
-	middle := name40(spread(uint64(rows / 2)))
+	middle := name40(50, 0)
 	for _, c := range []struct{ what, line string }{
 		{"list10000/start", "GET /sda/0/a/big?limit=10000"},
 		{"list10000/middle", "GET /sda/0/a/big?limit=10000&marker=" + middle},
 		{"list10000/reverse", "GET /sda/0/a/big?limit=10000&reverse=true&marker=" + middle},
+		{"delimiter", "GET /sda/0/a/big?delimiter=/"},
+		{"delimiter/reverse", "GET /sda/0/a/big?delimiter=/&reverse=true"},
 		{"head", "HEAD /sda/0/a/big"},
 	} {
 		b.Run(c.what, func(b *testing.B) {
@@ -268,14 +265,31 @@ func benchmarkTenMillion(b *testing.B, rows int, key func(n uint64) string) {
 		})
 	}
 	b.Run("check", func(b *testing.B) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		began, used := time.Now(), cpuTime(b)
 		if err := j.Store().Check(b.Context(), big); err != nil {
 			b.Fatal(err)
 		}
-		var u syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-			b.Fatal(err)
-		}
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(time.Since(began).Seconds(), "s")
+		b.ReportMetric((cpuTime(b) - used).Seconds(), "cpu-s")
+		b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/(1<<20), "MB-allocated")
 	})
+}
+
+// rounds are names in ten rounds, each in order: what is not ascending anyway falls
+// between those of earlier rounds.
+func rounds(rows int, key func(n uint64) string) (all [][]string) {
+	for r := range 10 {
+		var names []string
+		for i := r * rows / 10; i < (r+1)*rows/10; i++ {
+			names = append(names, key(uint64(i)))
+		}
+		slices.Sort(names)
+		all = append(all, names)
+	}
+	return all
 }
 
 // size is what the file of the largest database takes.
@@ -296,7 +310,3 @@ func (j *journaled) size(b *testing.B) (most int64) {
 	}
 	return most
 }
-
-// unused keeps imports while subdirs are measured below.
-var _ = rand.N[int]
-var _ = strings.Repeat
