@@ -121,8 +121,14 @@ func benchRow() []byte {
 // name40 is a name of 40 bytes, in a pseudo-folder.
 func name40(folder, n uint64) string { return fmt.Sprintf("%03d/photos/objects-%016x.jpeg", folder, n) }
 
-// spread is a number that looks like chance.
-func spread(n uint64) uint64 { return n * 0x9E3779B97F4A7C15 }
+// spread is a number that looks like chance: a multiple alone would be spread too evenly,
+// so that all pages of a file are full at the same time.
+func spread(n uint64) uint64 {
+	n = (n + 1) * 0x9E3779B97F4A7C15
+	n = (n ^ n>>30) * 0xBF58476D1CE4E5B9
+	n = (n ^ n>>27) * 0x94D049BB133111EB
+	return n ^ n>>31
+}
 
 // insert has so many writers insert rows into containers, until all is merged, and reports
 // how fast and at what price.

@@ -53,13 +53,15 @@ func (s *Store) vacuum(ctx context.Context, d *disk, loc Location, used int64, p
 	const op errs.Op = "metadb.vacuum"
 	path := s.path(loc)
 	info, err := d.fs.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
 		return s.wrap(op, loc, classify(err))
 	}
-	if free := info.Size - used*10/9; free < vacuumLeast || free < info.Size/2 || loc.Device.Room(2*used) != nil {
+	free := info.Size - used*10/9
+	hasRoom := loc.Device.Room(2*used) == nil
+	if free < vacuumLeast || free < info.Size/2 || !hasRoom {
 		return nil
 	}
 	began := time.Now()

@@ -283,10 +283,11 @@ func TestVacuumUnderLoad(t *testing.T) {
 				}
 				if err == nil {
 					err = s.View(bg, loc, func(tx *Tx) error {
-						if got, err := tx.Row(0, r.Name); got == nil || err != nil {
-							return fmt.Errorf("%s is not seen, %v", r.Name, err)
+						got, err := tx.Row(0, r.Name)
+						if err == nil && got == nil {
+							err = errors.New(r.Name + " is not seen")
 						}
-						return nil
+						return err
 					})
 				}
 				if err != nil {
