@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -26,6 +27,9 @@ type database struct {
 
 	step int   // updates that are merged in one transaction, unless others wait for it
 	disk *disk // where it is
+
+	auditing sync.Mutex            // held by who audits the database
+	auditor  atomic.Pointer[audit] // is told of transactions
 
 	mu      sync.Mutex
 	waiting []*write // guarded by mu
@@ -226,11 +230,14 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.failure(); err != nil {
+		return nil, rollback(b, err) // while it waited, another file has come in its place
+	}
 	t, err := begin(d.schema, b)
 	if err != nil {
 		return nil, rollback(b, err)
 	}
-	t.res = d.res
+	t.res, t.audit = d.res, d.auditor.Load()
 	waiting, err := d.res.take(d.schema, t.info.Incarnation, most)
 	if err != nil {
 		return nil, rollback(b, err)
@@ -267,6 +274,7 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 	if err != nil {
 		return nil, rollback(b, err)
 	}
+	t.tell()
 	if err := b.Commit(); err != nil {
 		return nil, err
 	}

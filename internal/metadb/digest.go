@@ -119,14 +119,9 @@ func (t *Tx) keepDigest() error {
 
 // compute adds up the digest from everything that is there.
 func (t *Tx) compute() (Digest, error) {
-	sum := t.infoTerm(t.info)
-	c := t.meta.Cursor()
-	for k, v := c.First(); k != nil; k, v = c.Next() {
-		raw, err := unseal(k, v)
-		if err != nil {
-			return Digest{}, corrupt(err)
-		}
-		sum = sum.plus(t.term(termField, k, raw))
+	sum, err := t.computeFields()
+	if err != nil {
+		return Digest{}, err
 	}
 	for _, b := range []*bolt.Bucket{t.live, t.dead} {
 		c := b.Cursor()
@@ -137,6 +132,23 @@ func (t *Tx) compute() (Digest, error) {
 			}
 			sum = sum.plus(t.term(termRow, k, row))
 		}
+	}
+	return sum, nil
+}
+
+// computeFields adds up the digest of what is not rows.
+func (t *Tx) computeFields() (Digest, error) {
+	sum := t.infoTerm(t.info)
+	c := t.meta.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		raw, err := unseal(k, v)
+		if err == nil {
+			_, err = decodeField(k, raw)
+		}
+		if err != nil {
+			return Digest{}, corrupt(err)
+		}
+		sum = sum.plus(t.term(termField, k, raw))
 	}
 	return sum, nil
 }

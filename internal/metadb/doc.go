@@ -55,7 +55,13 @@
 // bumps no change number and costs no sync. Listings cost in proportion to
 // what they return.
 //
-// A file that cannot be read is of kind errs.Corrupt and is left as it is; a
+// A file that cannot be read is of kind errs.Corrupt. Isolate, and Audit in its rounds, read
+// it again, and move what is damaged to
+//
+//	<device>/quarantined/<folder>/<32 hex>.<time>.db, and .reason beside it
+//
+// so that there is none until replication brings it back. Audit checks databases while they are
+// in use (see audit), and writes those anew whose files are mostly empty (see vacuum). A
 // panic of bbolt, or a page that the disk can't deliver, is caught here. After a
 // commit that failed, the database is closed and read anew from its file, once
 // what names the file's latest state is written again and synced: nothing that a
@@ -64,6 +70,11 @@
 // Replicas is how replication sees the databases: it compares digests, takes what
 // changed in bounded parts, merges a part whole or not at all, and drops a database
 // that is in exactly the state that others were seen to have.
+//
+// Tombstones stay. The digest that replicas compare includes them: if each forgot its own when
+// they are old enough, digests would differ until the last one has, and whoever still has
+// a tombstone would bring it back to the others, with a new change number, for ever. It
+// needs a horizon that is part of the comparison, which replication does not have yet.
 //
 // What a row is, and how two of them merge, is the Schema's business; what a
 // deleted database means to a client is the servers'. Nothing here

@@ -36,7 +36,7 @@ func (d *database) viewOver(absorbed bool, fn func(*Tx) error) (done bool, err e
 	}
 	err = d.bolt.View(func(b *bolt.Tx) error {
 		if len(r.rows) > 0 && (r.base != b.ID() || len(r.dirty) > 0) {
-			return nil
+			return nil // a merge that begins absorbs rows, and does not resolve them
 		}
 		done = true
 		t, err := begin(d.schema, b)

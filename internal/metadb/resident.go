@@ -277,11 +277,14 @@ func (r *resident) learn(k *known) {
 	}
 }
 
-// forget forgets what was known of a database whose file is not what it was.
+// forget forgets what is known of a file that is read anew, or of another one in its place.
 func (r *resident) forget() {
 	r.known.Store(nil)
 	r.settled.Store(false)
 	r.report.Store(nil)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.base = 0
 }
 
 // residents are those of one disk.

@@ -50,6 +50,7 @@ type Store struct {
 	cfg    Config
 	keep   int // unused databases of a device that stay open
 	disks  map[*device.Device]*atomic.Pointer[disk]
+	counts counts
 }
 
 // disk is what a store keeps for one device while that has one file system. A
@@ -73,6 +74,7 @@ type notes struct {
 	doubt   map[doubtful]bool      // whose latest commit failed, see mend; guarded by mu
 	dirs    map[unsynced]error     // directories whose sync failed, and how; guarded by mu
 	changed map[name.Hash]struct{} // guarded by mu
+	suspect map[name.Hash]struct{} // databases in which something was found corrupt; guarded by mu
 }
 
 // doubtful names a database on one disk of a device.
@@ -107,7 +109,7 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 	}
 	s := &Store{schema: schema, cfg: cfg, log: cfg.Log, track: cfg.Track, keep: cfg.Open, disks: map[*device.Device]*atomic.Pointer[disk]{}}
 	for dev := range devices.All() {
-		n := &notes{corrupt: map[name.Hash]badFile{}, doubt: map[doubtful]bool{}, dirs: map[unsynced]error{}, changed: map[name.Hash]struct{}{}}
+		n := &notes{corrupt: map[name.Hash]badFile{}, doubt: map[doubtful]bool{}, dirs: map[unsynced]error{}, changed: map[name.Hash]struct{}{}, suspect: map[name.Hash]struct{}{}}
 		d := s.newDisk(dev, cfg.FS, "", n)
 		s.disks[dev] = &atomic.Pointer[disk]{}
 		s.disks[dev].Store(d)
@@ -278,9 +280,11 @@ func (s *Store) withOn(ctx context.Context, d *disk, loc Location, open func(*di
 			if kind := errs.KindOf(err); kind == errs.Corrupt || kind == errs.NotFound {
 				d.residents.forget(loc.Hash)
 			}
+			d.suspects(loc.Hash, err)
 			return err
 		}
 		err = fn(d, e)
+		d.suspects(loc.Hash, err)
 		d.cache.release(e)
 		if !errors.Is(err, errDropped) {
 			return err

@@ -47,6 +47,9 @@ type Tx struct {
 	res  *resident // what is in memory of the database; nil where that is of no concern
 	over *resident // rows that wait, if it is a look that sees them and there are any
 
+	audit *audit  // is told what becomes of rows; nil for none
+	moves []moved // what it is to be told
+
 	info, was Info   // now, and as it is stored
 	delta     Digest // what changes of metadata and rows add to the stored digest
 
@@ -55,8 +58,19 @@ type Tx struct {
 
 	meta, live, dead, changes, statb, infob *bolt.Bucket
 
+	// Rows that were inserted between the same two of the file as the one before are a run.
+	seeker       *bolt.Cursor // over live
+	gap          []byte       // the key behind the latest that was inserted; nil is the end
+	inserts      int
+	runs         int // those that were in one
 	key, scratch []byte
 }
+
+// denseFill is how full pages are made that are not to be expected to get more soon.
+const denseFill = 0.9
+
+// minRuns is how many rows tell whether they come in runs.
+const minRuns = 16
 
 // begin reads what every transaction needs.
 func begin(schema Schema, tx *bolt.Tx) (*Tx, error) {
@@ -336,13 +350,18 @@ func (t *Tx) MergeRow(space policy.Index, name string, row []byte) (changed bool
 	}
 	key := rowKey(nil, space, name) // bbolt keeps it until the commit
 	from := t.live
-	stored := from.Get(key)
+	stored, run := t.find(key)
 	if stored == nil {
 		from = t.dead
 		stored = from.Get(key)
 	}
 	if stored == nil {
+		t.inserts++
+		if run {
+			t.runs++
+		}
 		t.exchange(termRow, key, nil, row)
+		t.note(key, 0, nil, row, Weight{}, after)
 		return true, t.place(key, row, after)
 	}
 	change, old, err := openRow(key, stored)
@@ -364,7 +383,23 @@ func (t *Tx) MergeRow(space policy.Index, name string, row []byte) (changed bool
 		return false, err
 	}
 	t.exchange(termRow, key, old, merged)
+	t.note(key, change, old, merged, before, after)
 	return true, t.replace(key, merged, from, change, before, after)
+}
+
+// find returns the stored value of a live row, and where there is none whether it comes
+// right behind the one that was looked for before.
+func (t *Tx) find(key []byte) (stored []byte, run bool) {
+	if t.seeker == nil {
+		t.seeker = t.live.Cursor()
+	}
+	k, v := t.seeker.Seek(key)
+	if bytes.Equal(k, key) {
+		return v, false
+	}
+	run = t.inserts > 0 && bytes.Equal(k, t.gap)
+	t.gap = k
+	return nil, run
 }
 
 // replace moves a row to a new change number and to where it now belongs.
@@ -406,8 +441,13 @@ func (t *Tx) place(key, row []byte, w Weight) error {
 	if err := to.Put(key, seal(key, value)); err != nil {
 		return err
 	}
+	// Where rows come in runs no more will come in between: pages are split to be
+	// nearly full, and not in halves.
+	if t.inserts > minRuns && 2*t.runs > t.inserts {
+		t.live.FillPercent = denseFill
+	}
 	// Change numbers only grow: full pages are not split in halves.
-	t.changes.FillPercent = 0.95
+	t.changes.FillPercent = 1
 	return t.changes.Put(binary.BigEndian.AppendUint64(nil, change), key)
 }
 

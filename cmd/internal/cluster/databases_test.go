@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"martlet/cmd/internal/config"
 	"martlet/internal/backend"
+	"martlet/internal/conf"
 	"martlet/internal/name"
 	"martlet/ring"
 )
@@ -143,6 +146,41 @@ func TestDatabasesReturn(t *testing.T) {
 		p.agree(made, meta, "200 1:")
 		p.agree(gone, meta, "404 :")
 		p.want("DELETE", base+"/made", nil, "", 204)
+	})
+
+	t.Run("a replica is damaged", func(t *testing.T) {
+		p := whole.in(t)
+		path := name.Path{Account: "AUTH_test", Container: "damaged"}
+		url := p.url + "/damaged"
+		p.want("PUT", url, map[string]string{meta: "1"}, "", 201)
+		p.want("PUT", url+"/o", nil, "x", 201)
+		p.pass(true)
+		_, primaries := p.primaries(path)
+		n := nodeOf(primaries[0].IP)
+		p.stop(n)
+		c := p.configs[n-1]
+		root, hash := filepath.Join(c.Server.Root, primaries[0].Name), p.hasher.Hash(path).String()
+		file := filepath.Join(root, "containers", hash[:2], hash[2:4], hash+".db")
+		if err := os.WriteFile(file, make([]byte, 32<<10), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		was := c.Databases.Audit
+		c.Databases.Audit = config.Pace{Loop: config.Loop{Enabled: true, Interval: conf.Duration(10 * time.Millisecond)}}
+		p.start(n)
+		c.Databases.Audit = was
+		aside := filepath.Join(root, "quarantined", "containers", hash+".*")
+		for deadline := time.After(30 * time.Second); ; {
+			if list, _ := filepath.Glob(aside); len(list) == 2 {
+				break
+			}
+			select {
+			case <-deadline:
+				t.Fatal("it is not in quarantine")
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+		p.pass(true)
+		p.agree(path, meta, "200 1: o")
 	})
 
 	t.Run("all primaries of an object are down", func(t *testing.T) {

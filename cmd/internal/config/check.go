@@ -51,6 +51,8 @@ func (c *Storage) Check() error {
 	places := c.services(k)
 	k.positive("object.container_update_timeout", c.Object.ContainerUpdateTimeout)
 	c.Store.check(k)
+	k.positive("databases.audit.interval", c.Databases.Audit.Interval)
+	k.least("databases.audit.bytes_per_second", int(c.Databases.Audit.BytesPerSecond), 0)
 	c.Replication.check(k)
 	c.Replicator.check(k)
 	k.positive("updater.interval", c.Updater.Interval)

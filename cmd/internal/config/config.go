@@ -102,6 +102,7 @@ type Storage struct {
 	Limits      StorageLimits `toml:"limits"`
 	Object      Object        `toml:"object"`
 	Store       Store         `toml:"store"`
+	Databases   Databases     `toml:"databases"`
 	Container   Service       `toml:"container"`
 	Account     Service       `toml:"account"`
 	Replication Replication   `toml:"replication"`
@@ -160,6 +161,11 @@ type Store struct {
 
 	Compaction Pace `toml:"compaction"` // of what is mostly dead
 	Scrub      Pace `toml:"scrub"`      // reading everything, to find what is damaged
+}
+
+// Databases is how the databases of accounts and containers are kept.
+type Databases struct {
+	Audit Pace `toml:"audit"` // checking all of them, and giving back what they don't need
 }
 
 // Pace is background work that is held back.
@@ -228,6 +234,7 @@ func DefaultStorage() *Storage {
 			Compaction: Pace{Loop{Enabled: true, Interval: seconds(60)}, 50 << 20},
 			Scrub:      Pace{Loop{Enabled: true, Interval: seconds(7 * 24 * 3600)}, 20 << 20},
 		},
+		Databases:   Databases{Audit: Pace{Loop{Enabled: true, Interval: seconds(7 * 24 * 3600)}, 20 << 20}},
 		Container:   Service{Enabled: true, Port: 6201},
 		Account:     Service{Enabled: true, Port: 6202},
 		Replication: Replication{Enabled: true, Port: 6203},

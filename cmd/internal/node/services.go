@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"martlet/account"
 	"martlet/cmd/internal/config"
 	"martlet/container"
@@ -47,6 +49,9 @@ const scrubEvery = time.Hour
 
 // maxLost is how many copies that were found damaged wait to be asked for.
 const maxLost = 1024
+
+// isolateEvery is how often what requests have found damaged in databases is looked at.
+const isolateEvery = 10 * time.Second
 
 // parts is what the services of a node are made of.
 type parts struct {
@@ -171,6 +176,9 @@ func (s *Storage) openAccount(p parts) error {
 		return err
 	}
 	s.atEnd(server.Close)
+	if err := s.keepDatabases(p, "account", server.Store()); err != nil {
+		return err
+	}
 	if p.replication != nil {
 		if err := p.replication.databases(p, databases.Accounts, server.Store(), p.rings.account); err != nil {
 			return err
@@ -193,6 +201,9 @@ func (s *Storage) openContainer(p parts) error {
 		return err
 	}
 	s.atEnd(server.Close)
+	if err := s.keepDatabases(p, "container", server.Store()); err != nil {
+		return err
+	}
 	if p.replication != nil {
 		if err := p.replication.databases(p, databases.Containers, server.Store(), p.rings.container); err != nil {
 			return err
@@ -276,6 +287,34 @@ func (s *Storage) keepStore(p parts, d *device.Device, e *engine.Engine) {
 	work("scrub", scrub, min(scrub.Interval.D(), scrubEvery), func(ctx context.Context, pace engine.Pace) error {
 		return e.Scrub(ctx, time.Now().Add(-scrub.Interval.D()), pace)
 	})
+}
+
+// keepDatabases has the databases of a kind audited, and counted what comes of it. What
+// requests find damaged is moved aside also where audits are switched off.
+func (s *Storage) keepDatabases(p parts, kind string, store *metadb.Store) error {
+	err := prometheus.WrapRegistererWith(prometheus.Labels{"kind": kind}, p.o.Registry).Register(databaseMetrics{store})
+	if err != nil {
+		return fmt.Errorf("metrics of %s databases: %w", kind, err)
+	}
+	audit := p.c.Databases.Audit
+	for d := range p.devices.All() {
+		pace := replicator.NewPace(int64(audit.BytesPerSecond), 0).Wait // of both
+		work := func(what string, every time.Duration, pass func(context.Context) error) {
+			s.every(what+" of "+kind+" databases of "+d.Name(), every, func(ctx context.Context) error {
+				if d.Check() == nil {
+					return pass(ctx)
+				}
+				return nil // whoever watches the device tells of it
+			})
+		}
+		work("isolation", isolateEvery, func(ctx context.Context) error { return store.Isolate(ctx, d, pace) })
+		if audit.Enabled {
+			work("audit", min(audit.Interval.D(), scrubEvery), func(ctx context.Context) error {
+				return store.Audit(ctx, d, audit.Interval.D(), pace)
+			})
+		}
+	}
+	return nil
 }
 
 // primaries are the partition of a path, and the devices that should hold it.

@@ -1,0 +1,196 @@
+package metadb
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"martlet/internal/device"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/vfs"
+)
+
+// quarantineDir is the folder of a device in which is kept what was found damaged: below it
+// there is one for each kind of database, with a file beside each that tells the reason.
+const quarantineDir = "quarantined"
+
+// errMoved is what an attempt to open a database ends with that moves it into quarantine.
+var errMoved = errors.New("the database is in quarantine now")
+
+// suspects notes a database in which something corrupt was found, for Isolate to look at.
+func (d *disk) suspects(hash name.Hash, err error) {
+	if !errs.Is(err, errs.Corrupt) {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.suspect[hash] = struct{}{}
+}
+
+// Isolate looks at the databases of a device in which a call has found something corrupt
+// since it was last called: those that are so are moved into quarantine.
+func (s *Store) Isolate(ctx context.Context, dev *device.Device, pace Pace) error {
+	const op errs.Op = "metadb.isolate"
+	d, err := s.disk(ctx, Location{Device: dev})
+	if err != nil {
+		return errs.E(op, err)
+	}
+	d.mu.Lock()
+	var list []name.Hash
+	for h := range d.suspect {
+		list = append(list, h)
+	}
+	d.mu.Unlock()
+	var all []error
+	for _, h := range list {
+		if ctx.Err() != nil {
+			break
+		}
+		if _, err := s.inspect(ctx, Location{dev, h}, pace); err != nil {
+			all = append(all, err)
+			continue // it stays a suspect
+		}
+		d.mu.Lock()
+		delete(d.suspect, h)
+		d.mu.Unlock()
+	}
+	return errors.Join(all...)
+}
+
+// inspect checks a database, and moves it into quarantine if it is corrupt. It returns what
+// Check adds up, 0 for a database that is gone.
+func (s *Store) inspect(ctx context.Context, loc Location, pace Pace) (used int64, err error) {
+	const op errs.Op = "metadb.inspect"
+	d, err := s.disk(ctx, loc)
+	if err != nil {
+		return 0, s.wrap(op, loc, err)
+	}
+	d.mu.Lock()
+	delete(d.corrupt, loc.Hash) // it is read again
+	d.mu.Unlock()
+	before, err := d.fs.Stat(s.path(loc))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err == nil {
+		used, err = s.check(ctx, loc, pace)
+	}
+	switch {
+	case err == nil:
+		s.counts.checked.Add(1)
+		s.counts.bytes.Add(used)
+		return used, nil
+	case errs.Is(err, errs.NotFound):
+		return 0, nil
+	case !errs.Is(err, errs.Corrupt):
+		return 0, s.wrap(op, loc, err)
+	}
+	if off := loc.Device.Check(); off != nil {
+		return 0, s.wrap(op, loc, off) // the disk fails: nobody knows what the file is like
+	}
+	return 0, s.wrap(op, loc, s.quarantine(ctx, d, loc, before, err))
+}
+
+// quarantine moves the file of a database aside. Nobody has it open then, and no update is
+// acknowledged meanwhile. What of it waits in the journal goes with it, as it does with a
+// database that is dropped: other replicas have it, and bring back both.
+//
+// The reason is durable before the file leaves its name. A crash before that is also durable
+// leaves the file where it was, to be found again. A file that is not the one that was read is left
+// alone.
+func (s *Store) quarantine(ctx context.Context, d *disk, loc Location, file vfs.Info, why error) error {
+	r := d.residents.acquire(loc.Hash)
+	defer d.residents.release(r)
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	for {
+		if err := ctx.Err(); err != nil {
+			return errs.E(errs.Aborted, err)
+		}
+		e, err := d.cache.acquire(loc.Hash, func() (*database, error) {
+			into, err := s.moveAside(d, loc, file, why)
+			if into == "" {
+				return nil, cmp.Or(err, errMoved)
+			}
+			r.forget()
+			n, bytes := r.discard()
+			d.fewer(r, n, bytes)
+			s.counts.quarantined.Add(1)
+			s.log.Error("a damaged database is in quarantine; its replicas will replace it",
+				"device", d.Name(), "hash", loc.Hash, "kept as", into, "updates forgotten", n, "err", why)
+			return nil, cmp.Or(err, errMoved)
+		})
+		switch {
+		case errors.Is(err, errMoved):
+			return nil
+		case err != nil:
+			return classify(err)
+		}
+		e.db.fail(why) // and those who come now wait until it is closed
+		d.cache.release(e)
+	}
+}
+
+// moveAside moves a file into quarantine. It returns its name there, empty where it still
+// has its own, or is another file.
+func (s *Store) moveAside(d *disk, loc Location, file vfs.Info, why error) (into string, err error) {
+	path := s.path(loc)
+	if now, err := d.fs.Stat(path); err != nil || now.Ino != file.Ino {
+		return "", err
+	}
+	dir := d.Path()
+	for _, e := range []string{quarantineDir, s.schema.Folder()} {
+		parent := dir
+		dir = filepath.Join(dir, e)
+		if err := d.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", deviceGone(parent, d.Device, err)
+		}
+		if err := d.syncDir(parent); err != nil {
+			return "", err
+		}
+	}
+	now := time.Now().UTC()
+	to := filepath.Join(dir, fmt.Sprintf("%s.%d", loc.Hash, now.UnixNano()))
+	reason := fmt.Sprintf("reason: %v\nfile: %s\nfound: %s\n", why, path, now.Format(time.RFC3339))
+	if err := d.writeFile(to+".reason", []byte(reason)); err != nil {
+		return "", err
+	}
+	// While it is not known which names there are in its folder, nothing in it is settled.
+	key := [4]byte([]byte(loc.Hash.String()))
+	d.unsettle(key)
+	if err := d.fs.Rename(path, to+suffix); err != nil {
+		return "", err
+	}
+	for _, dir := range []string{dir, filepath.Dir(path)} {
+		if err := d.syncDir(dir); err != nil {
+			return to + suffix, err
+		}
+	}
+	d.isSettled(key)
+	return to + suffix, nil
+}
+
+// unsettle notes that names in a folder may not be durable.
+func (d *disk) unsettle(key [4]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.settled, key)
+}
+
+// writeFile makes a new file, durable but for its name.
+func (d *disk) writeFile(path string, content []byte) error {
+	f, err := d.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(content, 0); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
