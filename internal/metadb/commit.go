@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -25,7 +26,7 @@ type database struct {
 	// nil once that is done. Only who leads may touch it.
 	settle func() error
 
-	step int   // updates that are merged in one transaction, unless others wait for it
+	step int   // updates that are merged in one transaction, unless others wait for it; belongs to who leads
 	disk *disk // where it is
 
 	auditing sync.Mutex            // held by who audits the database
@@ -177,12 +178,33 @@ func (d *database) lead() {
 
 // catchUp merges what waits, as long as that is more than one transaction should.
 func (d *database) catchUp() error {
-	for n := int(d.res.waits.Load()); n > d.step; n -= d.step { // what comes meanwhile is for later
+	for n := int(d.res.waits.Load()); n > d.step; { // what comes meanwhile is for later
+		began := time.Now()
 		if _, err := d.try(nil, d.step); err != nil {
 			return err
 		}
+		n -= d.step
+		d.step = nextStep(d.step, d.disk.journal.step, time.Since(began))
 	}
 	return nil
+}
+
+// A transaction that merges holds up writers for about mergeTime.
+const (
+	mergeTime = 40 * time.Millisecond
+	leastStep = 100
+)
+
+// nextStep is how many updates are merged in one transaction, at most most, after one with
+// step of them took so long.
+func nextStep(step, most int, took time.Duration) int {
+	switch {
+	case took > mergeTime:
+		step /= 2
+	case took < mergeTime/2:
+		step *= 2
+	}
+	return min(max(step, leastStep), most)
 }
 
 // commit runs a batch in one transaction. A write that fails after it changed

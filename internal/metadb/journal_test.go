@@ -232,6 +232,26 @@ func TestJournalChangesNothing(t *testing.T) {
 	})
 }
 
+// Transactions that take long have less to do the next time.
+func TestNextStep(t *testing.T) {
+	for _, tt := range []struct {
+		step, most int
+		took       time.Duration
+		want       int
+	}{
+		{1000, 1000, 100 * time.Millisecond, 500},
+		{1000, 1000, 30 * time.Millisecond, 1000},
+		{500, 1000, time.Millisecond, 1000},
+		{1000, 1000, time.Millisecond, 1000},
+		{120, 1000, time.Second, leastStep},
+		{3, 3, time.Second, 3},
+	} {
+		if got := nextStep(tt.step, tt.most, tt.took); got != tt.want {
+			t.Errorf("after %d of at most %d in %v: got %d, want %d", tt.step, tt.most, tt.took, got, tt.want)
+		}
+	}
+}
+
 // An update comes while another one of the same row is being merged: it still waits.
 func TestUpdateWhileMerging(t *testing.T) {
 	r := &resident{}
