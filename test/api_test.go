@@ -519,10 +519,13 @@ func accounts(t *testing.T, c *cluster, _ *api) {
 		}
 		return nil
 	})
-	rows := rowsOf(t, me.want(t, 200, "GET", "?format=json", ""))
-	if len(rows) != 3 || rows[0]["name"] != "x" || rows[0]["count"] != 1.0 || rows[0]["bytes"] != 5.0 {
-		t.Errorf("rows %v", rows)
-	}
+	poll(t, 30*time.Second, "so does its listing, whose replica may be told later", func() error {
+		rows := rowsOf(t, me.want(t, 200, "GET", "?format=json", ""))
+		if len(rows) != 3 || rows[0]["name"] != "x" || rows[0]["count"] != 1.0 || rows[0]["bytes"] != 5.0 {
+			return fmt.Errorf("rows %v", rows)
+		}
+		return nil
+	})
 	me.want(t, 204, "DELETE", "/y", "")
 	text(t, me.want(t, 200, "GET", "", ""), "x\nz\n")
 	has(t, me.want(t, 405, "PUT", "", ""), "Allow", "GET, HEAD, OPTIONS, POST")
