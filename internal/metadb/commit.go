@@ -252,6 +252,7 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 	if err != nil {
 		return nil, err
 	}
+	life := d.res.life.Load()
 	if err := d.failure(); err != nil {
 		return nil, rollback(b, err) // while it waited, another file has come in its place
 	}
@@ -300,7 +301,7 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 	if err := b.Commit(); err != nil {
 		return nil, err
 	}
-	d.res.learn(k)
+	d.res.learn(k, life)
 	d.res.report.CompareAndSwap(report, nil)
 	if waiting != nil {
 		d.res.merged(waiting)

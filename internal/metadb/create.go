@@ -47,6 +47,11 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 		return nil, classify(err)
 	}
 	d, err := s.openFile(dev.fs, path, os.O_RDWR)
+	if err == nil {
+		if err = d.isNamed(dev, path); err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}
 	switch {
 	case errs.Is(err, errs.Corrupt):
 		s.remember(dev, loc.Hash, err)
@@ -57,6 +62,23 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 		}
 	}
 	return d, err
+}
+
+// isNamed fails where another file has come under the name of an open one, which can be while
+// its lock is waited for: what is written to it would be in no file.
+func (d *database) isNamed(dev *disk, path string) error {
+	named, err := dev.fs.Stat(path)
+	if err != nil {
+		return classify(err)
+	}
+	opened, err := d.file.Stat()
+	if err != nil {
+		return classify(err)
+	}
+	if sys, ok := opened.Sys().(*syscall.Stat_t); ok && sys.Ino != named.Ino {
+		return errs.E(errs.Unavailable, "another file has come in its place")
+	}
+	return nil
 }
 
 // use has an open database have what is in memory of it.
@@ -237,6 +259,7 @@ func (s *Store) place(dev *disk, loc Location, tmp string) error {
 	if err := s.mkdir(dev, loc.Hash.String()); err != nil {
 		return err
 	}
+	turn := dev.nowTurn()
 	if err := dev.fs.Rename(tmp, path); err != nil {
 		return err
 	}
@@ -247,7 +270,7 @@ func (s *Store) place(dev *disk, loc Location, tmp string) error {
 			return errors.Join(err, dev.fs.Remove(path))
 		}
 	}
-	dev.isSettled([4]byte([]byte(loc.Hash.String())))
+	dev.isSettled([4]byte([]byte(loc.Hash.String())), turn)
 	return nil
 }
 
@@ -287,7 +310,7 @@ func (s *Store) settleName(dev *disk, loc Location) error {
 	hex := loc.Hash.String()
 	key := [4]byte([]byte(hex))
 	dev.mu.Lock()
-	done := dev.settled[key]
+	done, turn := dev.settled[key], dev.turn
 	dev.mu.Unlock()
 	if done {
 		return nil
@@ -298,15 +321,24 @@ func (s *Store) settleName(dev *disk, loc Location) error {
 	if err := dev.syncDir(filepath.Dir(s.path(loc))); err != nil {
 		return err
 	}
-	dev.isSettled(key)
+	dev.isSettled(key, turn)
 	return nil
 }
 
-// isSettled notes that all names of databases in a folder are durable.
-func (d *disk) isSettled(key [4]byte) {
+func (d *disk) nowTurn() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.settled[key] = true
+	return d.turn
+}
+
+// isSettled notes that all names of databases in a folder are durable, unless any may not be
+// since the turn when that was seen to.
+func (d *disk) isSettled(key [4]byte, turn uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if turn == d.turn {
+		d.settled[key] = true
+	}
 }
 
 // syncDir makes the names in a directory durable. After a failure nobody knows
@@ -326,6 +358,8 @@ func (d *disk) syncDir(dir string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.dirs[at] = err
+	d.turn++
+	clear(d.settled)
 	return err
 }
 

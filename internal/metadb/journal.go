@@ -113,8 +113,10 @@ type journaled struct {
 	at      time.Time         // mu; when that was
 	merging bool              // mu; the merger runs
 	over    error             // mu; why nothing begins any more; nil before
-	order   []seglog.Position // mu; of all updates, until they and all before them are merged
-	through seglog.Position   // mu; the latest that was in order
+	order   []seglog.Position // mu; of some updates, until they and all before them are merged
+	since   int               // mu; updates that are not in order, behind the latest that is
+	last    seglog.Position   // mu; of the latest update
+	through seglog.Position   // mu; all updates up to that are merged
 	hurry   bool              // mu; all is to be merged
 	waiting int64             // mu; bytes of updates that are not merged, about
 	room    chan struct{}     // mu; closed when there are fewer; nil if nobody waits for that
@@ -229,6 +231,7 @@ func (s *Store) know(ctx context.Context, d *disk, r *resident) (*known, error) 
 	if k := r.known.Load(); k != nil && r.settled.Load() {
 		return k, nil
 	}
+	life := r.life.Load()
 	loc := Location{d.Device, r.hash}
 	var k *known
 	err := s.withOn(ctx, d, loc, s.open, func(_ *disk, e *entry) error {
@@ -242,9 +245,12 @@ func (s *Store) know(ctx context.Context, d *disk, r *resident) (*known, error) 
 	if err != nil {
 		return nil, err
 	}
-	r.learn(k)
+	r.learn(k, life)
 	return k, nil
 }
+
+// orderEach is how many updates there are for each whose position is kept.
+const orderEach = 64
 
 // weight is about how many bytes rows that wait take in memory.
 func weight(rows []Row) int64 {
@@ -261,7 +267,13 @@ func (d *disk) arrived(r *resident, a arrival) {
 	r.add(a)
 	j := d.journal
 	j.mu.Lock()
-	j.order = append(j.order, a.at) // behind the others: see settledUpTo
+	if j.last.Less(a.at) { // behind the others: see settledUpTo
+		j.last = a.at
+		if j.since++; j.since == orderEach {
+			j.since = 0
+			j.order = append(j.order, a.at)
+		}
+	}
 	j.waiting += a.bytes
 	full := j.waiting >= mergeSoon
 	j.mu.Unlock()
@@ -362,8 +374,9 @@ func (s *Store) journalRows(ctx context.Context, d *disk, log Journal, hash name
 			return err
 		}
 		r.gate.RLock()
-		if k = r.known.Load(); k == nil {
-			r.gate.RUnlock() // it was dropped meanwhile
+		if k = r.known.Load(); k == nil || !r.settled.Load() {
+			k = nil
+			r.gate.RUnlock() // it was dropped meanwhile, or another file has come in its place
 		}
 	}
 	defer r.gate.RUnlock()

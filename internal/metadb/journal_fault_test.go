@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"martlet/internal/device"
 	"martlet/internal/errs"
@@ -126,7 +127,7 @@ func TestReleaseWhileSomethingComes(t *testing.T) {
 	}
 }
 
-// A database is found damaged: nothing more is acknowledged for it, what waits is given up
+// A database is found damaged, and is moved into quarantine: what waits is given up with it,
 // and holds neither the log nor others.
 func TestDamagedDatabaseHoldsNothing(t *testing.T) {
 	s, j, at, dir := journaledStore(t, 2, Config{})
@@ -138,11 +139,15 @@ func TestDamagedDatabaseHoldsNothing(t *testing.T) {
 	}
 	addRow(t, s, good, "a", live(5, 1))
 	mergeAll(s, bad.Device)
+	if err := s.Isolate(bg, bad.Device, nil); err != nil {
+		t.Fatal(err)
+	}
+	mergeAll(s, bad.Device)
 	if n := s.now(bad.Device).journal.bytes(); n != 0 || j.upTo() == (seglog.Position{}) {
 		t.Errorf("%d bytes wait, merged is up to %v", n, j.upTo())
 	}
-	if err := s.MergeRows(bg, bad, nil, Row{0, "b", live(6, 1)}); !errs.Is(err, errs.Corrupt) {
-		t.Errorf("got %v, want %v", err, errs.Corrupt)
+	if err := s.MergeRows(bg, bad, nil, Row{0, "b", live(6, 1)}); !errs.Is(err, errs.NotFound) {
+		t.Errorf("got %v, want %v", err, errs.NotFound)
 	}
 	s, j, good.Device = again(t, s, j, dir, Config{})
 	listed(t, "the other one, after a start", s, good, "a")
@@ -312,3 +317,72 @@ func TestAllAtOnceWithAJournal(t *testing.T) {
 var stampOne = at(1)
 
 var errFailed = errors.New("it was said to fail")
+
+// One look meets a page that can't be read, once. The file is whole: what waits for it is
+// neither given up nor kept from it, and nothing goes into quarantine.
+func TestDamageOfAMoment(t *testing.T) {
+	s, _, at, _ := journaledStore(t, 1, Config{})
+	loc := at[0]
+	addRow(t, s, loc, "a", live(5, 1))
+	mergeAll(s, loc.Device)
+	addRow(t, s, loc, "b", live(5, 1))
+	if err := s.View(bg, loc, func(*Tx) error { panic("a fault, once") }); !errs.Is(err, errs.Corrupt) {
+		t.Fatalf("got %v, want %v", err, errs.Corrupt)
+	}
+	mergeAll(s, loc.Device)
+	if err := s.Isolate(bg, loc.Device, nil); err != nil {
+		t.Fatal(err)
+	}
+	if c := s.Counts(); c.Quarantined != 0 {
+		t.Errorf("done was %+v", c)
+	}
+	listed(t, "the file is whole", s, loc, "a", "b")
+}
+
+// What was seen before all was forgotten is not learnt afterwards, and a folder is not
+// settled by who began before a name in it came into doubt.
+func TestWhatWasSeenBefore(t *testing.T) {
+	r := &resident{}
+	life := r.life.Load()
+	r.learn(&known{tx: 7}, life)
+	if k := r.known.Load(); k == nil || k.tx != 7 {
+		t.Errorf("known is %+v", k)
+	}
+	r.forget()
+	r.learn(&known{tx: 8}, life)
+	if k := r.known.Load(); k != nil {
+		t.Errorf("known is %+v", k)
+	}
+	d := &disk{notes: &notes{}, settled: map[[4]byte]bool{}}
+	key := [4]byte{1}
+	turn := d.nowTurn()
+	after := d.unsettle(key)
+	if d.isSettled(key, turn); d.settled[key] {
+		t.Error("it is settled")
+	}
+	if d.isSettled(key, after); !d.settled[key] {
+		t.Error("it is not settled")
+	}
+}
+
+// Positions of a few updates are kept, however many there are behind one that can't be merged.
+func TestOneThatWaitsLong(t *testing.T) {
+	s, j, at, _ := journaledStore(t, 2, Config{})
+	d := s.now(at[0].Device)
+	addRow(t, s, at[0], "a", live(5, 1))
+	r := d.residents.acquire(at[0].Hash)
+	r.retry = time.Now().Add(time.Hour)
+	for i := range 5 * orderEach {
+		addRow(t, s, at[1], "x", live(int64(5+i), 1))
+	}
+	s.mergeDue(d, time.Now().Add(mergeAge))
+	if n := len(d.journal.order); n > 6 || j.upTo() != (seglog.Position{}) {
+		t.Errorf("%d positions are kept, merged is up to %v", n, j.upTo())
+	}
+	r.retry = time.Time{}
+	d.residents.release(r)
+	mergeAll(s, at[0].Device)
+	if n := len(d.journal.order); n != 0 || j.upTo() != d.journal.last {
+		t.Errorf("%d positions are kept, merged is up to %v, want %v", n, j.upTo(), d.journal.last)
+	}
+}

@@ -117,7 +117,8 @@ func (j *journaled) bytes() int64 {
 	return j.waiting
 }
 
-// mergeOne merges what waits of a database.
+// mergeOne merges what waits of a database. Of one that is gone it is given up; of one that
+// can't be read it waits until that can be again, or is in quarantine.
 func (s *Store) mergeOne(d *disk, r *resident, now time.Time) {
 	select {
 	case <-d.journal.stop:
@@ -125,10 +126,10 @@ func (s *Store) mergeOne(d *disk, r *resident, now time.Time) {
 	default:
 	}
 	err := s.mergeNow(d, r)
-	if noUse(err) {
+	if errs.Is(err, errs.NotFound) && d.Check() == nil {
 		// Nobody adds more, or makes it anew, before it is clear that it is still so.
 		r.gate.Lock()
-		if err = s.mergeNow(d, r); noUse(err) {
+		if err = s.mergeNow(d, r); errs.Is(err, errs.NotFound) && d.Check() == nil {
 			r.forget()
 			n, bytes := r.discard()
 			s.log.Error("updates in the journal are given up with their database; replication brings them back with it",
@@ -149,9 +150,6 @@ func (s *Store) mergeNow(d *disk, r *resident) error {
 	loc := Location{d.Device, r.hash}
 	return s.withOn(context.Background(), d, loc, s.open, func(_ *disk, e *entry) error { return e.db.merge() })
 }
-
-// noUse reports whether an error is that of a database that is gone, or can't be read.
-func noUse(err error) bool { return errs.Is(err, errs.NotFound) || errs.Is(err, errs.Corrupt) }
 
 // fewer notes that updates of a resident do not wait any more.
 func (d *disk) fewer(r *resident, n int, bytes int64) {
@@ -202,9 +200,10 @@ func (s *Store) makeRoom(ctx context.Context, d *disk) error {
 func (d *disk) settledUpTo() {
 	j := d.journal
 	j.mu.Lock()
-	log, order := j.log, len(j.order)
+	log, order, last := j.log, len(j.order), j.last
+	known := j.through
 	j.mu.Unlock()
-	if log == nil || order == 0 {
+	if log == nil || !known.Less(last) {
 		return
 	}
 	// What is in order so far was among what waits before: who still waits is seen here.
@@ -217,17 +216,21 @@ func (d *disk) settledUpTo() {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	n := order
+	n, through := order, last
 	if least != (seglog.Position{}) {
 		n, _ = slices.BinarySearchFunc(j.order[:order], least, func(p, q seglog.Position) int {
 			return cmp.Or(cmp.Compare(p.Segment, q.Segment), cmp.Compare(p.Offset, q.Offset))
 		})
+		if through = j.through; n > 0 && through.Less(j.order[n-1]) {
+			through = j.order[n-1]
+		}
 	}
-	if n > 0 {
-		j.through = j.order[n-1]
-		j.order = slices.Delete(j.order, 0, n)
+	j.order = slices.Delete(j.order, 0, n)
+	if !j.through.Less(through) {
+		return
 	}
-	if n > 0 && j.over == nil { // else there is somebody else who works with the log
+	j.through = through
+	if j.over == nil { // else there is somebody else who works with the log
 		log.Merged(j.through)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -71,15 +72,20 @@ func (s *Store) inspect(ctx context.Context, loc Location, pace Pace) (used int6
 	if err != nil {
 		return 0, s.wrap(op, loc, err)
 	}
-	d.mu.Lock()
-	delete(d.corrupt, loc.Hash) // it is read again
-	d.mu.Unlock()
+	d.notCorrupt(loc.Hash) // it is read again
 	before, err := d.fs.Stat(s.path(loc))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
 	if err == nil {
 		used, err = s.check(ctx, loc, pace)
+	}
+	if errs.Is(err, errs.Corrupt) {
+		// It may be another's finding, or of a moment: only what is found again counts, and
+		// only of a file that can be read.
+		if err = s.readAnew(ctx, d, loc); err == nil {
+			used, err = s.check(ctx, loc, pace)
+		}
 	}
 	switch {
 	case err == nil:
@@ -97,6 +103,40 @@ func (s *Store) inspect(ctx context.Context, loc Location, pace Pace) (used int6
 	return 0, s.wrap(op, loc, s.quarantine(ctx, d, loc, before, err))
 }
 
+// readAnew has a database closed, what is remembered of it forgotten, and its file read
+// as a whole, with no regard for what is in it: what the disk does not give is its own fault.
+func (s *Store) readAnew(ctx context.Context, d *disk, loc Location) error {
+	err := s.with(ctx, loc, s.open, func(_ *disk, e *entry) error {
+		e.db.fail(errDropped) // whoever has it open looks again
+		return nil
+	})
+	if err != nil && !errs.Is(err, errs.Corrupt) {
+		return err
+	}
+	d.notCorrupt(loc.Hash)
+	f, err := d.fs.Open(s.path(loc))
+	if err != nil {
+		return classify(err)
+	}
+	b := make([]byte, 1<<20)
+	for at := int64(0); err == nil; at += int64(len(b)) {
+		if err = context.Cause(ctx); err == nil {
+			_, err = f.ReadAt(b, at)
+		}
+	}
+	if closeErr := f.Close(); !errors.Is(err, io.EOF) || closeErr != nil {
+		return errs.E(errs.BadDevice, errors.Join(err, closeErr))
+	}
+	return nil
+}
+
+// notCorrupt forgets that a file was found corrupt.
+func (d *disk) notCorrupt(hash name.Hash) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.corrupt, hash)
+}
+
 // quarantine moves the file of a database aside. Nobody has it open then, and no update is
 // acknowledged meanwhile. What of it waits in the journal goes with it, as it does with a
 // database that is dropped: other replicas have it, and bring back both.
@@ -112,6 +152,14 @@ func (s *Store) quarantine(ctx context.Context, d *disk, loc Location, file vfs.
 	for {
 		if err := ctx.Err(); err != nil {
 			return errs.E(errs.Aborted, err)
+		}
+		now, err := d.fs.Stat(s.path(loc))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return classify(err)
+		}
+		if err != nil || now.Ino != file.Ino {
+			d.notCorrupt(loc.Hash)
+			return nil // it is gone, or another one
 		}
 		e, err := d.cache.acquire(loc.Hash, func() (*database, error) {
 			into, err := s.moveAside(d, loc, file, why)
@@ -163,7 +211,7 @@ func (s *Store) moveAside(d *disk, loc Location, file vfs.Info, why error) (into
 	}
 	// While it is not known which names there are in its folder, nothing in it is settled.
 	key := [4]byte([]byte(loc.Hash.String()))
-	d.unsettle(key)
+	turn := d.unsettle(key)
 	if err := d.fs.Rename(path, to+suffix); err != nil {
 		return "", err
 	}
@@ -172,15 +220,17 @@ func (s *Store) moveAside(d *disk, loc Location, file vfs.Info, why error) (into
 			return to + suffix, err
 		}
 	}
-	d.isSettled(key)
+	d.isSettled(key, turn)
 	return to + suffix, nil
 }
 
-// unsettle notes that names in a folder may not be durable.
-func (d *disk) unsettle(key [4]byte) {
+// unsettle notes that names in a folder may not be durable, and returns what isSettled takes.
+func (d *disk) unsettle(key [4]byte) (turn uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.settled, key)
+	d.turn++
+	return d.turn
 }
 
 // writeFile makes a new file, durable but for its name.

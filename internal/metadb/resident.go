@@ -22,6 +22,9 @@ type resident struct {
 	// drops the database: no update is acknowledged that goes with it unseen.
 	gate sync.RWMutex
 
+	learning sync.Mutex    // held by who changes known or life
+	life     atomic.Uint64 // how often all was forgotten
+
 	known   atomic.Pointer[known] // nil where nothing is
 	settled atomic.Bool           // the file, and its name, are durable as this process has found them
 	report  atomic.Pointer[Report]
@@ -267,21 +270,24 @@ func (r *resident) inOrder() []*waiting {
 	return r.sorted
 }
 
-// learn keeps what a transaction has seen, if no later one was.
-func (r *resident) learn(k *known) {
-	for {
-		old := r.known.Load()
-		if old != nil && old.tx > k.tx || r.known.CompareAndSwap(old, k) {
-			return
-		}
+// learn keeps what a transaction has seen, if no later one was, and it was in the same life:
+// nothing was forgotten since.
+func (r *resident) learn(k *known, life uint64) {
+	r.learning.Lock()
+	defer r.learning.Unlock()
+	if old := r.known.Load(); life == r.life.Load() && (old == nil || old.tx <= k.tx) {
+		r.known.Store(k)
 	}
 }
 
 // forget forgets what is known of a file that is read anew, or of another one in its place.
 func (r *resident) forget() {
+	r.learning.Lock()
+	r.life.Add(1)
 	r.known.Store(nil)
 	r.settled.Store(false)
 	r.report.Store(nil)
+	r.learning.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.base = 0

@@ -65,6 +65,7 @@ type disk struct {
 	*notes
 	folders map[[4]byte]bool // made and synced by this process, by the first four digits; guarded by mu
 	settled map[[4]byte]bool // so are the names of databases in them; guarded by mu
+	turn    uint64           // how often a name in some of them was put in doubt; guarded by mu
 }
 
 // notes are what outlasts a file system's coming and going.

@@ -128,6 +128,7 @@ func (s *Store) rewrite(ctx context.Context, d *disk, loc Location, db *database
 // exchangeFiles is the third step. Named is whether the copy has lost the name it had in tmp.
 func (s *Store) exchangeFiles(d *disk, loc Location, c *copying, tmp string) (held time.Duration, named bool, err error) {
 	began := time.Now()
+	var turn uint64
 	err = c.from.guarded(func() (err error) {
 		b, err := c.from.bolt.Begin(true) // whoever writes waits, and then finds the database dropped
 		if err != nil {
@@ -155,7 +156,7 @@ func (s *Store) exchangeFiles(d *disk, loc Location, c *copying, tmp string) (he
 			return err
 		}
 		path := s.path(loc)
-		d.unsettle([4]byte([]byte(loc.Hash.String())))
+		turn = d.unsettle([4]byte([]byte(loc.Hash.String())))
 		c.from.fail(errDropped) // whatever comes of it, the file is looked for again
 		if err := d.fs.Rename(tmp, path); err != nil {
 			return err
@@ -164,7 +165,7 @@ func (s *Store) exchangeFiles(d *disk, loc Location, c *copying, tmp string) (he
 		return d.syncDir(filepath.Dir(path))
 	})
 	if named && err == nil {
-		d.isSettled([4]byte([]byte(loc.Hash.String())))
+		d.isSettled([4]byte([]byte(loc.Hash.String())), turn)
 		err = d.syncDir(filepath.Dir(tmp))
 	}
 	return time.Since(began), named, err

@@ -356,7 +356,7 @@ func TestVacuumFailsAtAnyCall(t *testing.T) {
 		}
 		if row("d") == nil {
 			want = append(want, "d")
-		} else if !fired {
+		} else if fired = faulty.Fired(); !fired {
 			t.Error("after all went well nothing can be written")
 		}
 		s.Close()

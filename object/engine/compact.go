@@ -80,8 +80,10 @@ func (d *disk) choose(except []uint64) (best uint64, ok bool) {
 	}
 	least := 1.0
 	small, oldestSmall := 0, uint64(0)
+	// In this order: what is sealed by now has all that it will have, and its owners know of it.
+	all := d.log.Stat()
 	held, someHeld := d.held(), false
-	for _, s := range d.log.Stat() {
+	for _, s := range all {
 		if !s.Sealed || slices.Contains(except, s.Number) {
 			continue
 		}

@@ -226,3 +226,41 @@ func TestJournalSurvives(t *testing.T) {
 		}
 	})
 }
+
+// Updates come, and their segment is sealed, after an owner was asked what he needs: the
+// segment stays.
+func TestSegmentSealedAfterOwnersWereAsked(t *testing.T) {
+	fs := vfs.NewMem()
+	e := New("/", smallConfig(fs))
+	var j *Journal
+	var acked []uint64
+	asked := false
+	needed := func() map[uint64]bool {
+		if asked {
+			return nil
+		}
+		asked = true
+		for {
+			n := uint64(len(acked))
+			update := append(binary.BigEndian.AppendUint64(nil, n), make([]byte, 4000)...)
+			var at seglog.Position
+			if err := j.Append([16]byte{3: byte(n)}, update, func(p seglog.Position) { at = p }); err != nil {
+				t.Error(err)
+			}
+			if acked = append(acked, n); at.Segment > 1 || t.Failed() {
+				return map[uint64]bool{} // as it was when he was asked
+			}
+		}
+	}
+	var err error
+	if j, err = e.Journal(ctx, record.Containers, Hooks{Needed: needed}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Compact(ctx, ts(0), nil); err != nil {
+		t.Fatal(err)
+	}
+	again := journalOf(t, New("/", smallConfig(fs.AfterCrash(whole))), record.Containers, nil)
+	if got, _ := replayed(t, again); !slices.Equal(got, acked) || len(acked) < 2 {
+		t.Errorf("replayed are %v, want %v", got, acked)
+	}
+}
