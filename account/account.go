@@ -67,13 +67,13 @@ func (s *Server) Store() *metadb.Store { return s.core.Store }
 // Serve answers one request.
 func (s *Server) Serve(ctx context.Context, r *backend.Request) (*backend.Response, error) {
 	if r.Method == rowbatch.Method {
-		return s.core.Batch(ctx, r, s.row)
+		return s.core.Batch(ctx, r, s.core.Rows("a container", isRow, s.serveRow))
 	}
 	call, err := s.core.Parse(r)
 	if err != nil {
 		return nil, err
 	}
-	if call.Target.Path.Container != "" {
+	if isRow(call.Target.Path) {
 		return s.serveRow(ctx, &call)
 	}
 	switch r.Method {
@@ -85,6 +85,16 @@ func (s *Server) Serve(ctx context.Context, r *backend.Request) (*backend.Respon
 		return s.delete(ctx, &call)
 	case http.MethodHead, http.MethodGet:
 		return s.read(ctx, &call)
+	}
+	return nil, errs.E(errs.Method)
+}
+
+// isRow reports whether a path is that of a row.
+func isRow(p name.Path) bool { return p.Container != "" }
+
+func (s *Server) serveRow(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
+	if call.Method == http.MethodPut {
+		return s.putRow(ctx, call)
 	}
 	return nil, errs.E(errs.Method)
 }

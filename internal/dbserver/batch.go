@@ -12,6 +12,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/httpapi"
+	"martlet/internal/name"
 	"martlet/internal/rowbatch"
 )
 
@@ -50,6 +51,21 @@ func (c *Core) Batch(ctx context.Context, r *backend.Request, row backend.Handle
 		Status: http.StatusOK, Header: backend.Header{{Name: backend.ContentType, Value: rowbatch.Type}},
 		Length: int64(len(b)), Body: io.NopCloser(bytes.NewReader(b)),
 	}, nil
+}
+
+// Rows answers an update that came in a batch, which is of a row and nothing else: isRow says
+// so of its path, and what names what a path must be, as in "a container".
+func (c *Core) Rows(what string, isRow func(name.Path) bool, serve func(context.Context, *Call) (*backend.Response, error)) backend.HandlerFunc {
+	return func(ctx context.Context, r *backend.Request) (*backend.Response, error) {
+		call, err := c.Parse(r)
+		if err == nil && !isRow(call.Target.Path) {
+			err = errs.Refuse(errs.Invalid, "the path is not that of %s", what)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return serve(ctx, &call)
+	}
 }
 
 // applying is a batch whose updates are being made.

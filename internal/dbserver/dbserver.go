@@ -253,15 +253,6 @@ func (call *Call) AutoCreates() bool {
 	return strings.HasPrefix(call.Owner.Account, autoPrefix)
 }
 
-// Change is Store.Update for the database of a call, or Store.Ensure with info
-// if it makes its own.
-func (c *Core) Change(ctx context.Context, call *Call, info metadb.Info, fn func(*metadb.Tx) error) error {
-	if !call.AutoCreates() {
-		return c.Store.Update(ctx, call.At, fn)
-	}
-	return c.Store.Ensure(ctx, call.At, info, fn)
-}
-
 // MergeRow is Store.MergeRows for the database of a call, which is made with info if it
 // makes its own.
 func (c *Core) MergeRow(ctx context.Context, call *Call, info metadb.Info, admit func(metadb.Info) error, row metadb.Row) error {

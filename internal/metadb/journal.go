@@ -85,14 +85,14 @@ func decodeUpdate(schema Schema, b []byte) (incarnation ID, rows []Row, err erro
 	return incarnation, rows, d.Err()
 }
 
-// JournalHooks are what a Journal calls of who has opened it, with any of its locks held:
-// they do not block, nor call the journal.
+// JournalHooks are what a Journal calls of who has opened it. They do not call the journal.
 type JournalHooks struct {
-	// Hurry asks for what waits to be merged soon.
+	// Hurry asks for what waits to be merged soon, and does not block.
 	Hurry func()
 
-	// Needed returns the segments of the log that have something that is not merged;
-	// nil where that is not known.
+	// Needed returns the segments of the log that have something that is not merged, of all
+	// that was appended before the call; nil where that is not known. It may wait for
+	// those who look at a database.
 	Needed func() map[uint64]bool
 }
 

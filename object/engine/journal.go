@@ -29,8 +29,8 @@ type Journal struct {
 // From time to time, when room can be had by it or writing has failed, hooks.Hurry is called,
 // which asks the owner to merge what he has soon, and hooks.Needed, which returns the
 // segments that have something that is not merged, of all that was appended before the
-// call, nil if that is not known: then all from the first of them on are kept. Those of the latest call for an owner are called; they must
-// not block.
+// call, nil if that is not known: then all from the first of them on are kept. Those of the
+// latest call for an owner are called; Hurry must not block.
 func (e *Engine) Journal(ctx context.Context, owner byte, hooks Hooks) (*Journal, error) {
 	const op errs.Op = "engine.journal"
 	if owner == 0 || owner >= record.Owners {
