@@ -31,6 +31,7 @@ import (
 	"martlet/replicator/databases"
 	"martlet/replicator/objects"
 	"martlet/replicator/stats"
+	"martlet/replicator/steps"
 	"martlet/replicator/updater"
 	"martlet/ring"
 )
@@ -43,6 +44,9 @@ const lookupTimeout = 10 * time.Second
 
 // sweepEvery is how often what writers have left behind is looked for.
 const sweepEvery = time.Hour
+
+// reclaimEvery is how often it is looked whether tombstones may be forgotten, at least.
+const reclaimEvery = 15 * time.Minute
 
 // scrubEvery is how often is looked whether anything is due to be scrubbed, at most.
 const scrubEvery = time.Hour
@@ -70,6 +74,9 @@ type parts struct {
 	lost        chan objects.Lost // copies of objects that were found damaged
 	walks       chan struct{}     // of recon
 }
+
+// terms say when what was deleted may be forgotten.
+func (p parts) terms() steps.Terms { return steps.Terms{ReclaimAge: p.c.Replicator.ReclaimAge.D()} }
 
 func (s *Storage) open(c *config.Storage, o Options) error {
 	p := parts{c: c, o: o, walks: make(chan struct{}, 1), lost: make(chan objects.Lost, maxLost)}
@@ -282,7 +289,24 @@ func (s *Storage) keepStore(p parts, d *device.Device, e *engine.Engine) {
 	}
 	compaction, scrub := p.c.Store.Compaction, p.c.Store.Scrub
 	work("compaction", compaction, compaction.Interval.D(), func(ctx context.Context, pace engine.Pace) error {
-		return e.Compact(ctx, timestamp.Now().Add(-p.c.Replicator.ReclaimAge.D()), pace)
+		return e.Compact(ctx, p.terms().Horizon(time.Now()), pace)
+	})
+	pace := replicator.NewPace(int64(compaction.BytesPerSecond), 0).Wait
+	var done timestamp.T // the horizon of the last pass over what is attached
+	s.every("reclaim of "+d.Name(), min(p.terms().Grain()/8, reclaimEvery), func(ctx context.Context) error {
+		horizon := p.terms().Horizon(time.Now())
+		if d.Check() != nil {
+			done = timestamp.T{} // what is there next may be another disk; whoever watches it tells of this one
+			return nil           //nolint:nilerr // see there
+		}
+		if horizon == done {
+			return nil
+		}
+		err := e.Reclaim(ctx, horizon, pace)
+		if err == nil {
+			done = horizon
+		}
+		return err
 	})
 	work("scrub", scrub, min(scrub.Interval.D(), scrubEvery), func(ctx context.Context, pace engine.Pace) error {
 		return e.Scrub(ctx, time.Now().Add(-scrub.Interval.D()), pace)
