@@ -44,6 +44,9 @@ func (p *Peer) String() string {
 	return p.Addr + "/" + p.Device
 }
 
+// Primary reports whether the peer has answered, and each time that it is a primary.
+func (p *Peer) Primary() bool { return p.node != "" && !p.denied }
+
 // Why an answer is not taken for a peer's.
 var (
 	errNameless = errors.New("the answer does not say whose it is")

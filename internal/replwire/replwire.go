@@ -126,3 +126,6 @@ func Read(body io.Reader) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// Last reports whether a list that Open takes has nothing behind it.
+func Last(list []byte) bool { return len(list) >= headSize+tailSize && list[len(list)-tailSize] == 0 }

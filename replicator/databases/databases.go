@@ -15,6 +15,11 @@
 // The database itself remembers that, by the incarnation of the peer's; whatever
 // is doubtful about it costs a push of everything.
 //
+// Nothing is pushed or dropped of a partition that is fenced (package steps): the device was
+// away for so long that it may have what was deleted and forgotten elsewhere. The device is in
+// step in a partition where of each database some peer had the same, or none, or has pushed
+// all that it had since the pass before.
+//
 // The package promises that nothing is dropped because of an error, of silence, of
 // an answer that turns out to be this node's own, or of one by somebody who does
 // not take himself for a primary, nor by a ring that is out of use
@@ -44,12 +49,14 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"time"
 
 	"martlet/internal/errs"
 	"martlet/internal/hosts"
 	"martlet/internal/name"
 	"martlet/internal/replwire"
 	"martlet/replicator"
+	"martlet/replicator/steps"
 	"martlet/ring"
 )
 
@@ -105,6 +112,10 @@ type Deps struct {
 	Peers  replicator.Sender
 	Pace   *replicator.Pace // nil for none
 	Log    *slog.Logger     // nil for none
+	Now    func() time.Time // nil for the machine's clock
+
+	// Steps returns what a device remembers of being in step with others.
+	Steps func(device string) (*steps.Book, error)
 }
 
 // Databases is the replicator.Kind of accounts or of containers.
@@ -116,6 +127,8 @@ type Databases struct {
 	merges chan struct{}
 	tried  tried
 	guard  replicator.Guard
+
+	brought brought
 }
 
 var _ replicator.Kind = (*Databases)(nil)
@@ -135,8 +148,11 @@ func build(cfg Config, deps Deps, kind string, list byte) (*Databases, error) {
 	if cfg.Concurrency <= 0 || cfg.Merges <= 0 {
 		return nil, errs.E(op, errs.Invalid, "concurrency and merges must be positive")
 	}
-	if deps.Store == nil || deps.Ring == nil || deps.Self.IsZero() || deps.NodeID == "" || deps.Hasher == nil || deps.Peers == nil {
-		return nil, errs.E(op, errs.Invalid, "store, ring, address, node id, hasher and sender are needed")
+	if deps.Store == nil || deps.Ring == nil || deps.Self.IsZero() || deps.NodeID == "" || deps.Hasher == nil || deps.Peers == nil || deps.Steps == nil {
+		return nil, errs.E(op, errs.Invalid, "store, ring, address, node id, hasher, sender and steps are needed")
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)

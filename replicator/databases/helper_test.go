@@ -32,6 +32,7 @@ import (
 	"martlet/internal/vfs"
 	"martlet/replicator"
 	"martlet/replicator/databases"
+	"martlet/replicator/steps"
 	"martlet/ring"
 )
 
@@ -63,7 +64,10 @@ type fleet struct {
 	ring   *ring.Ring
 	data   ring.Data // that the ring was made of
 	byAddr map[string]*node
+	later  atomic.Int64 // by how much the clock of passes is ahead
 }
+
+func (f *fleet) now() time.Time { return time.Now().Add(time.Duration(f.later.Load())) }
 
 func (f *fleet) hash(p string) name.Hash {
 	path, err := name.Parse(p)
@@ -186,6 +190,7 @@ func (f *fleet) open(n *node, l net.Listener) {
 			return f.ring
 		},
 		Self: hosts.At(netip.MustParseAddrPort(n.addr), nil), NodeID: id, Hasher: f.hasher, Peers: n.sender(f, client),
+		Now: f.now, Steps: steps.NewBooks(steps.Terms{ReclaimAge: 7 * 24 * time.Hour}, vfs.OS, n.set).Of,
 	}
 	common.Store = n.accounts.Store().Replicas()
 	accounts, err := databases.Accounts(databases.Defaults(), common)

@@ -3,6 +3,7 @@ package databases
 import (
 	"context"
 	"errors"
+	"time"
 
 	"martlet/internal/errs"
 	"martlet/internal/name"
@@ -16,6 +17,7 @@ type pass struct {
 	device string
 	tally  *replicator.Tally
 	peers  replicator.Client
+	*stepping
 }
 
 // work is a batch of databases: their hashes, and what is here of those that can
@@ -31,11 +33,27 @@ func (d *Databases) Pass(ctx context.Context, device string, t *replicator.Tally
 		Databases: d, device: device, tally: t,
 		peers: replicator.Client{Sender: d.Peers, Pace: d.Pace, Kind: d.name, NodeID: d.NodeID, Device: device},
 	}
+	var err error
+	if p.stepping, err = d.lookAhead(ctx, device); err != nil {
+		t.Fail(replicator.Failure{Reason: "nothing is pushed, as it is not known what the device may push: " + err.Error()})
+		return
+	}
+	if err := p.save(); err != nil {
+		t.Fail(replicator.Failure{Reason: err.Error()})
+	}
+	whole := true
 	replicator.Spread(ctx, d.cfg.Concurrency, p.partition, func(hand func(replicator.Batch[name.Hash]) bool) {
-		p.walk(ctx, replicator.Batcher[name.Hash]{Ring: p.Ring, Most: maxDatabases, Hand: hand})
+		whole = p.walk(ctx, replicator.Batcher[name.Hash]{Ring: p.Ring, Most: maxDatabases, Hand: hand})
 	})
 	if ctx.Err() != nil {
 		t.Fail(replicator.Failure{Reason: "the pass ended early: " + context.Cause(ctx).Error()})
+		return
+	}
+	if whole {
+		err = p.end()
+	}
+	if err != nil {
+		t.Fail(replicator.Failure{Reason: err.Error()})
 	}
 }
 
@@ -47,22 +65,22 @@ func (d *Databases) Held(ctx context.Context, device string) ([]replicator.Held,
 	return []replicator.Held{held}, err
 }
 
-// walk hands out what the device holds, by partitions.
-func (p *pass) walk(ctx context.Context, batches replicator.Batcher[name.Hash]) {
+// walk hands out what the device holds, by partitions, and reports whether that was all.
+func (p *pass) walk(ctx context.Context, batches replicator.Batcher[name.Hash]) (whole bool) {
 	first, last := replicator.Whole()
 	for h, err := range p.Store.Walk(ctx, p.device, first, last) {
 		if ctx.Err() != nil {
-			return
+			return false
 		}
 		if err != nil {
 			p.tally.Fail(replicator.Failure{Reason: err.Error()})
 			continue
 		}
 		if !batches.Add(h, h) {
-			return
+			return false
 		}
 	}
-	batches.Flush()
+	return batches.Flush()
 }
 
 // partition compares what the device holds of a partition with what the primaries
@@ -78,12 +96,25 @@ func (p *pass) partition(ctx context.Context, b replicator.Batch[name.Hash]) {
 		}
 	}
 	p.tally.Add(c)
+	if why := p.may(&w); why != nil {
+		p.fail(&w, nil, "", why.Error(), int64(len(w.Items)))
+		return
+	}
 	p.look(ctx, &w)
 	if len(w.list) == 0 {
 		return
 	}
+	var at time.Time
+	if len(others) == 0 {
+		at = p.began // there is nobody to be out of step with
+	}
 	for _, to := range others {
-		p.bring(ctx, &w, to)
+		if with := p.bring(ctx, &w, to); at.Before(with) && to.Primary() {
+			at = with
+		}
+	}
+	if ctx.Err() == nil {
+		p.note(&w, at)
 	}
 	if handoff && ctx.Err() == nil {
 		p.drop(ctx, &w, others)
@@ -108,23 +139,25 @@ func (p *pass) look(ctx context.Context, w *work) {
 }
 
 // bring has a peer get what it may lack and notes which databases it is known to
-// have all of.
-func (p *pass) bring(ctx context.Context, w *work, to *replicator.Peer) {
+// have all of. It returns as of when the device is in step with it in all of them, zero for
+// not at all.
+func (p *pass) bring(ctx context.Context, w *work, to *replicator.Peer) (inStep time.Time) {
 	to.Has = make([]bool, len(w.list))
 	if why, ok := p.peers.Down(to); ok {
 		p.fail(w, to, "", why, int64(len(w.list)))
-		return
+		return time.Time{}
 	}
 	theirs, err := p.ask(ctx, w, to)
 	if err != nil {
 		if ctx.Err() == nil {
 			p.fail(w, to, "", err.Error(), int64(len(w.list)))
 		}
-		return
+		return time.Time{}
 	}
+	inStep = p.began
 	for i := range w.list {
 		if ctx.Err() != nil {
-			return
+			return time.Time{}
 		}
 		mine := &w.list[i]
 		their := find(theirs, mine.Hash)
@@ -132,6 +165,9 @@ func (p *pass) bring(ctx context.Context, w *work, to *replicator.Peer) {
 			to.Has[i] = true
 			p.learn(ctx, mine, their, mine.Change)
 			continue
+		}
+		if at := p.asOf(mine, their); at.Before(inStep) {
+			inStep = at
 		}
 		if to.Has[i], err = p.push(ctx, w, to, mine, their); err == nil || ctx.Err() != nil {
 			continue
@@ -141,9 +177,10 @@ func (p *pass) bring(ctx context.Context, w *work, to *replicator.Peer) {
 			if left := len(w.list) - i - 1; left > 0 {
 				p.fail(w, to, "", why, int64(left))
 			}
-			return
+			return time.Time{}
 		}
 	}
+	return inStep
 }
 
 // drop removes what every primary is known to have.

@@ -104,5 +104,8 @@ func (d *Databases) merge(ctx context.Context, c *replicator.Call) (*backend.Res
 	if err != nil {
 		return nil, err
 	}
+	if replwire.Last(part) {
+		d.brought.note(c.Device, hash, d.Now())
+	}
 	return answer(replwire.End(replwire.AppendDatabase(replwire.Begin(nil, d.list), &now), 1, false)), nil
 }

@@ -77,8 +77,9 @@ func (b *Book) file() string { return filepath.Join(b.dir, fileName) }
 
 // Look tells the book of which partitions of a set a device holds something at a time, in
 // any order, and with how many bits of the hash they are numbered. It comes before a
-// pass, and is all or nothing: of what is left out nothing is remembered.
-func (b *Book) Look(set Set, power int, held []uint32, now time.Time) {
+// pass. Of what is left out nothing is remembered, unless that is not all that the device
+// holds: then nothing is forgotten, and it does not count as a look.
+func (b *Book) Look(set Set, power int, held []uint32, all bool, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.sets[set]
@@ -93,6 +94,9 @@ func (b *Book) Look(set Set, power int, held []uint32, now time.Time) {
 		before = now.Unix()
 	}
 	parts := make(map[uint32]step, len(held))
+	if !all {
+		parts = maps.Clone(p.parts)
+	}
 	for _, n := range held {
 		s, ok := p.parts[n]
 		if !ok {
@@ -101,7 +105,9 @@ func (b *Book) Look(set Set, power int, held []uint32, now time.Time) {
 		parts[n] = b.judge(s, now)
 	}
 	p.parts = parts
-	p.looked = max(p.looked, now.Unix())
+	if all {
+		p.looked = max(p.looked, now.Unix())
+	}
 }
 
 // judge fences what was out of step for too long. It needs mu.
@@ -142,18 +148,32 @@ func (b *Book) May(set Set, power int, partition uint32, now time.Time) (why err
 		return fmt.Errorf("%w: %w", ErrFenced, b.damaged)
 	}
 	p := b.sets[set]
-	if p == nil || p.power != power {
+	if p == nil {
 		return nil
 	}
-	s, ok := p.parts[partition]
-	if !ok {
-		return nil
+	first, last := p.covering(power, partition)
+	for n := first; ; n++ {
+		if s, ok := p.parts[n]; ok {
+			if s = b.judge(s, now); s.fenced {
+				p.parts[n] = s
+				return fmt.Errorf("%w: it was last in step at %s", ErrFenced, time.Unix(s.at, 0).UTC().Format(time.RFC3339))
+			}
+		}
+		if n == last {
+			return nil
+		}
 	}
-	if s = b.judge(s, now); s.fenced {
-		p.parts[partition] = s
-		return fmt.Errorf("%w: it was last in step at %s", ErrFenced, time.Unix(s.at, 0).UTC().Format(time.RFC3339))
+}
+
+// covering returns the partitions that overlap one of another part power, which may have
+// come into use since the last look.
+func (p *pages) covering(power int, partition uint32) (first, last uint32) {
+	if power >= p.power {
+		n := partition >> (power - p.power)
+		return n, n
 	}
-	return nil
+	first = partition << (p.power - power)
+	return first, first | (1<<(p.power-power) - 1)
 }
 
 // ErrFenced is wrapped by what May returns.

@@ -86,7 +86,7 @@ func TestMay(t *testing.T) {
 		for i, m := range moments {
 			now := start.Add(time.Duration(m.day * float64(day)))
 			if m.held != nil {
-				b.Look(set, 8, m.held, now)
+				b.Look(set, 8, m.held, true, now)
 			}
 			if m.inStep {
 				b.InStep(set, 8, 3, now)
@@ -106,12 +106,12 @@ func TestMay(t *testing.T) {
 func TestReadmit(t *testing.T) {
 	mem := vfs.NewMem()
 	b := open(t, mem)
-	b.Look("container", 4, []uint32{1, 2, 3}, start)
-	b.Look("object", 6, []uint32{7, 8}, start.Add(day))
+	b.Look("container", 4, []uint32{1, 2, 3}, true, start)
+	b.Look("object", 6, []uint32{7, 8}, true, start.Add(day))
 	later := start.Add(7 * day)
 	b.InStep("container", 4, 2, start.Add(3*day))
-	b.Look("container", 4, []uint32{1, 2, 3}, later)
-	b.Look("object", 6, []uint32{7, 8}, later.Add(-day))
+	b.Look("container", 4, []uint32{1, 2, 3}, true, later)
+	b.Look("object", 6, []uint32{7, 8}, true, later.Add(-day))
 	b.InStep("container", 4, 1, later) // too late
 	all, damaged := b.Fenced()
 	if len(all) != 1 || all[0] != (Fence{"container", 2, start.UTC()}) || damaged != nil {
@@ -145,16 +145,18 @@ func TestPartPower(t *testing.T) {
 		{3, []uint32{1}, "[true]"},
 	} {
 		b := open(t, vfs.NewMem())
-		b.Look("object", 4, []uint32{2, 3}, start)
+		b.Look("object", 4, []uint32{2, 3}, true, start)
 		b.InStep("object", 4, 3, start.Add(4*day))
 		now := start.Add(7 * day)
-		b.Look("object", tt.power, tt.held, now)
-		got := make([]bool, len(tt.held))
-		for i, p := range tt.held {
-			got[i] = b.May("object", tt.power, p, now) != nil
-		}
-		if fmt.Sprint(got) != tt.fenced {
-			t.Errorf("part power %d: partitions %v are fenced: %v, want %s", tt.power, tt.held, got, tt.fenced)
+		for _, when := range []string{"before the next look", "after it"} {
+			got := make([]bool, len(tt.held))
+			for i, p := range tt.held {
+				got[i] = b.May("object", tt.power, p, now) != nil
+			}
+			if fmt.Sprint(got) != tt.fenced {
+				t.Errorf("part power %d, %s: partitions %v are fenced: %v, want %s", tt.power, when, tt.held, got, tt.fenced)
+			}
+			b.Look("object", tt.power, tt.held, true, now)
 		}
 	}
 }
@@ -164,7 +166,7 @@ func TestPartPower(t *testing.T) {
 func TestDamage(t *testing.T) {
 	mem := vfs.NewMem()
 	b := open(t, mem)
-	b.Look("object", 4, []uint32{2, 3}, start)
+	b.Look("object", 4, []uint32{2, 3}, true, start)
 	save(t, b, start)
 	whole, err := readFile(mem, b.file())
 	if err != nil {
@@ -179,7 +181,7 @@ func TestDamage(t *testing.T) {
 		}
 		put(t, mem, b.file(), raw)
 		bad := open(t, mem)
-		bad.Look("object", 4, []uint32{2, 3}, start)
+		bad.Look("object", 4, []uint32{2, 3}, true, start)
 		save(t, bad, start.Add(time.Hour))
 		if why := bad.May("object", 4, 2, start); !errors.Is(why, ErrFenced) {
 			t.Fatalf("with byte %d changed: %v, want it fenced", i, why)
@@ -229,7 +231,7 @@ func TestCrash(t *testing.T) {
 			t.Helper()
 			for seed := range uint64(16) {
 				c := open(t, mem.AfterCrash(seed))
-				c.Look("object", 4, []uint32{2, 3}, now)
+				c.Look("object", 4, []uint32{2, 3}, true, now)
 				if b.May("object", 4, 2, now) != nil && c.May("object", 4, 2, now) == nil && !readmitted {
 					t.Errorf("call %d failed, crash %d %s: what was fenced is not", n, seed, what)
 				}
@@ -243,7 +245,7 @@ func TestCrash(t *testing.T) {
 		}
 		now := start
 		pass := func(inStep bool) {
-			b.Look("object", 4, []uint32{2, 3}, now)
+			b.Look("object", 4, []uint32{2, 3}, true, now)
 			if inStep {
 				b.InStep("object", 4, 2, now)
 			}
@@ -283,7 +285,7 @@ func TestModel(t *testing.T) {
 		now, last, fenced, looked := start, start, false, false
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(1, 80).Draw(t, "hours")) * time.Hour)
-			b.Look("object", 4, []uint32{9}, now)
+			b.Look("object", 4, []uint32{9}, true, now)
 			if !looked {
 				looked, last = true, now
 				if err := b.Save(now); err != nil {
@@ -309,7 +311,7 @@ func TestModel(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				again.Look("object", 4, []uint32{9}, now)
+				again.Look("object", 4, []uint32{9}, true, now)
 				if fenced && again.May("object", 4, 9, now) == nil {
 					t.Fatalf("at %v: a restart has lifted the fence", now)
 				}
@@ -320,9 +322,9 @@ func TestModel(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	b := open(f, vfs.NewMem())
-	b.Look("object-1", 4, []uint32{2, 3}, start)
-	b.Look("account", 1, []uint32{0}, start)
-	b.Look("container", 4, nil, start.Add(20*day))
+	b.Look("object-1", 4, []uint32{2, 3}, true, start)
+	b.Look("account", 1, []uint32{0}, true, start)
+	b.Look("container", 4, nil, true, start.Add(20*day))
 	f.Add(encode(b.sets))
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -334,4 +336,17 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("what was read is %x, and was %x", got, raw)
 		}
 	})
+}
+
+// A look that was not of everything forgets nothing, and does not count as one.
+func TestPartialLook(t *testing.T) {
+	b := open(t, vfs.NewMem())
+	b.Look("object", 4, []uint32{1}, true, start)
+	b.Look("object", 4, []uint32{2}, false, start.Add(5*day))
+	later := start.Add(7 * day)
+	for partition, fenced := range map[uint32]bool{1: true, 2: true, 3: false} {
+		if why := b.May("object", 4, partition, later); (why != nil) != fenced {
+			t.Errorf("partition %d: %v, want fenced is %v", partition, why, fenced)
+		}
+	}
 }

@@ -20,10 +20,12 @@ import (
 	"martlet/internal/httpapi"
 	"martlet/internal/metadb"
 	"martlet/internal/policy"
+	"martlet/internal/vfs"
 	"martlet/object"
 	"martlet/replicator"
 	"martlet/replicator/databases"
 	"martlet/replicator/objects"
+	"martlet/replicator/steps"
 	"martlet/ring"
 )
 
@@ -34,6 +36,7 @@ type replication struct {
 	pace   *replicator.Pace
 	client *direct.Client // to other nodes, over the replication network
 	kinds  []replicator.Kind
+	steps  *steps.Books // what devices remember of being in step with others
 }
 
 // newReplication begins the replication of a node. Requests leave from the node's
@@ -49,7 +52,8 @@ func (s *Storage) newReplication(p parts) *replication {
 	}
 	r := &replication{
 		nodeID: replicator.NewNodeID(), client: direct.New(cfg),
-		pace: replicator.NewPace(int64(c.Replicator.BytesPerSecond), int64(c.Replicator.OperationsPerSecond)),
+		pace:  replicator.NewPace(int64(c.Replicator.BytesPerSecond), int64(c.Replicator.OperationsPerSecond)),
+		steps: steps.NewBooks(p.terms(), vfs.OS, p.devices),
 	}
 	s.atEnd(func() error { r.client.Close(); return nil })
 	return r
@@ -88,7 +92,7 @@ func (r *replication) databases(
 	cfg.Concurrency = p.c.Replicator.Concurrency
 	kind, err := build(cfg, databases.Deps{
 		Store: store.Replicas(), Ring: source.Ring, Self: p.self(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
-		Hasher: p.hasher, Peers: r.client, Pace: r.pace, Log: p.o.Log,
+		Hasher: p.hasher, Peers: r.client, Pace: r.pace, Log: p.o.Log, Steps: r.steps.Of,
 	})
 	if err != nil {
 		return err

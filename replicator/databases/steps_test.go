@@ -1,0 +1,130 @@
+package databases_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"martlet/internal/replwire"
+	"martlet/replicator"
+)
+
+const week = 7 * 24 * time.Hour
+
+// refused reports whether a pass did nothing, since what is here may have been deleted
+// elsewhere.
+func refused(c replicator.Counts) bool {
+	return c.Pushed == 0 && c.Dropped == 0 && c.Failed > 0 && strings.Contains(c.Failures[0].Reason, "fenced")
+}
+
+// A node that was away for longer than tombstones are kept pushes nothing, whether it is
+// up again or was never down but could not be reached, and whatever others bring it. The
+// others are not fenced for it.
+func TestAwayForTooLong(t *testing.T) {
+	f := start(t, 3, 3)
+	away := f.nodes[2]
+	for _, n := range f.nodes {
+		n.do("PUT /a/c", 1)
+	}
+	away.put("/a/c/o", 2, 5) // nobody else has it
+	f.round()
+	away.put("/a/c/p", 3, 5)
+	for n := range 9 {
+		f.later.Store(int64(time.Duration(n) * week / 8))
+		for i, n := range f.nodes[:2] {
+			away.down.Store(true)
+			c := n.pass()
+			for _, failure := range c.Failures {
+				if strings.Contains(failure.Reason, "fenced") {
+					t.Errorf("node %d is fenced: %+v", i, failure)
+				}
+			}
+			away.down.Store(false)
+		}
+	}
+	if c := away.pass(); !refused(c) {
+		t.Errorf("the node that was away says %+v", c)
+	}
+	f.nodes[0].whole()
+	f.nodes[1].whole()
+	if c := away.pass(); !refused(c) {
+		t.Errorf("after others have brought what they have the node that was away says %+v", c)
+	}
+	if _, h, _ := f.nodes[0].ask("HEAD /a/c", 9); h.Get("X-Container-Object-Count") != "1" {
+		t.Errorf("what may have been deleted came back: %v", h)
+	}
+}
+
+// Who is in step now and then is never fenced: by the same digests, by what peers have
+// brought since the last pass, and where nobody else has anything.
+func TestInStep(t *testing.T) {
+	for what, do := range map[string]func(f *fleet, n int){
+		"nothing happens": func(*fleet, int) {},
+		"others change it all the time": func(f *fleet, n int) {
+			f.nodes[1].put("/a/c/o", 10+n, n) // when the first asks, they differ
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := start(t, 2, 2)
+			for _, n := range f.nodes {
+				n.do("PUT /a/c", 1)
+			}
+			f.nodes[0].do("PUT /a/only", 1)
+			f.round()
+			for n := range 16 {
+				f.later.Store(int64(time.Duration(n) * week / 4))
+				do(f, n)
+				for i, node := range f.nodes {
+					if c := node.pass(); c.Failed > 0 {
+						t.Fatalf("pass %d of node %d says %+v", n, i, c)
+					}
+				}
+			}
+		})
+	}
+}
+
+// What a peer has that is newer, and does not bring, is what a device is out of step in.
+func TestOutOfStep(t *testing.T) {
+	f := start(t, 2, 2)
+	a, b := f.nodes[0], f.nodes[1]
+	for _, n := range f.nodes {
+		n.do("PUT /a/c", 1)
+	}
+	f.round()
+	b.put("/a/c/o", 2, 5)
+	for n := range 8 {
+		f.later.Store(int64(time.Duration(n) * week / 8))
+		if c := a.pass(); c.Failed > 0 {
+			t.Fatalf("pass %d says %+v", n, c)
+		}
+	}
+	f.later.Store(int64(week))
+	a.put("/a/c/p", 3, 5)
+	if c := a.pass(); !refused(c) {
+		t.Errorf("after a week with somebody who had more the pass says %+v", c)
+	}
+}
+
+// A handoff that has found no primary for too long keeps what it has, and pushes none of it.
+func TestHandoffIsFenced(t *testing.T) {
+	f := start(t, 3, 2)
+	away := f.nodes[2]
+	away.do("PUT /a/c", 1)
+	for n := range 9 {
+		f.later.Store(int64(time.Duration(n) * week / 8))
+		for _, n := range f.nodes[:2] {
+			n.down.Store(true)
+		}
+		away.pass()
+	}
+	for _, n := range f.nodes[:2] {
+		n.down.Store(false)
+	}
+	if c := away.pass(); !refused(c) {
+		t.Errorf("the handoff says %+v", c)
+	}
+	if f.state(away, "/a/c") == (replwire.Database{}) {
+		t.Error("the handoff has dropped it")
+	}
+}
