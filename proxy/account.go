@@ -23,7 +23,7 @@ const accountACL = "X-Account-Sysmeta-Core-Access-Control"
 
 // account answers requests on an account.
 func (s *Server) account(rq *request) error {
-	switch rq.r.Method {
+	switch rq.Method {
 	case http.MethodGet, http.MethodHead:
 		return s.accountRead(rq)
 	case http.MethodPost:
@@ -47,24 +47,19 @@ func (s *Server) accountRead(rq *request) error {
 	if err := s.authorize(rq); err != nil {
 		return err
 	}
-	params, err := listing.Parse(rq.r.URL.RawQuery, s.cfg.Limits.AccountListingLimit)
+	params, err := listing.Parse(rq.Query, s.cfg.Limits.AccountListingLimit)
 	if err != nil {
 		return err
 	}
-	f, err := formOf(rq.r)
-	if err != nil {
-		return err
-	}
-	l := listed{rq.path.Account, true}
-	place := s.cluster.Account(rq.path.Account)
-	reply, err := s.cluster.Read(rq.ctx(), place, func(int, *ring.Device) *backend.Request {
-		return &backend.Request{Method: rq.r.Method, Query: params.Encode(), Header: rq.header(0)}
+	place := s.cluster.Account(rq.Path.Account)
+	reply, err := s.cluster.Read(rq.ctx, place, func(int, *ring.Device) *backend.Request {
+		return &backend.Request{Method: rq.Method, Query: params.Encode(), Header: rq.header(0)}
 	})
 	if err != nil {
 		return err
 	}
-	defer rq.close(reply)
-	h := rq.w.Header()
+	defer letGo(reply)
+	h := rq.out.Header
 	switch {
 	case reply.Status == http.StatusNotFound && reply.Header.Get("X-Account-Status") == "Deleted":
 		return errs.E(errs.Gone, errs.Public("The account was deleted."))
@@ -74,17 +69,17 @@ func (s *Server) accountRead(rq *request) error {
 		}
 		h.Set("X-Account-Bytes-Used", "0")
 		h.Set("X-Timestamp", s.stamps.Next().Normal())
-		return s.list(rq, l, f, nil)
+		return s.list(rq, nil)
 	case reply.Status/100 != 2:
 		return refusal(s.cluster.Answered(0, reply.Device, reply.Response, nil))
 	}
 	s.showAccount(rq, reply.Header)
-	return s.list(rq, l, f, reply.Response)
+	return s.list(rq, reply.Response)
 }
 
 // showAccount copies what a client may see of an account's headers.
 func (s *Server) showAccount(rq *request, from backend.Header) {
-	h := rq.w.Header()
+	h := rq.out.Header
 	for _, f := range from {
 		n := http.CanonicalHeaderKey(f.Name)
 		switch {
@@ -145,10 +140,10 @@ func (s *Server) accountPost(rq *request) error {
 // accountMeta collects and checks what a client sets of an account. Keys and
 // ACLs are for owners to set: from others they are not taken.
 func (s *Server) accountMeta(rq *request) (backend.Header, error) {
-	if err := s.cfg.Limits.CheckMetadata(limits.Account, rq.r.Header); err != nil {
+	if err := s.cfg.Limits.CheckMetadata(limits.Account, rq.Header); err != nil {
 		return nil, err
 	}
-	meta := metaUpdate(rq.r.Header, "Account", []string{"X-Account-Access-Control"})
+	meta := metaUpdate(rq.Header, "Account", []string{"X-Account-Access-Control"})
 	if !rq.owner {
 		meta = slices.DeleteFunc(meta, func(f backend.Field) bool { return privileged(f.Name) })
 	}
@@ -175,8 +170,8 @@ func (s *Server) accountManage(rq *request) error {
 		return err
 	}
 	var meta backend.Header
-	if rq.r.Method == http.MethodPut {
-		if err := s.cfg.Limits.CheckAccount(rq.path.Account); err != nil {
+	if rq.Method == http.MethodPut {
+		if err := s.cfg.Limits.CheckAccount(rq.Path.Account); err != nil {
 			return err
 		}
 		var err error
@@ -184,7 +179,7 @@ func (s *Server) accountManage(rq *request) error {
 			return err
 		}
 	}
-	answer, err := s.accountWrite(rq, rq.r.Method, meta)
+	answer, err := s.accountWrite(rq, rq.Method, meta)
 	if err != nil {
 		return err
 	}
@@ -193,7 +188,7 @@ func (s *Server) accountManage(rq *request) error {
 
 // accountWrite sends a write with a stamp of its own to the account's replicas.
 func (s *Server) accountWrite(rq *request, method string, meta backend.Header) (quorum.Answer, error) {
-	place := s.cluster.Account(rq.path.Account)
+	place := s.cluster.Account(rq.Path.Account)
 	defer s.infos.forget(place.Path)
 	return s.write(rq, place, func(stamp string) quorum.Build {
 		return func(int, *ring.Device) *backend.Request {
@@ -206,7 +201,7 @@ func (s *Server) accountWrite(rq *request, method string, meta backend.Header) (
 
 // createAccount makes the account of the request's path.
 func (s *Server) createAccount(rq *request) error {
-	if err := s.cfg.Limits.CheckAccount(rq.path.Account); err != nil {
+	if err := s.cfg.Limits.CheckAccount(rq.Path.Account); err != nil {
 		return err
 	}
 	answer, err := s.accountWrite(rq, "PUT", nil)
@@ -222,7 +217,7 @@ func (s *Server) createAccount(rq *request) error {
 // needAccount makes sure that the account of a path exists, and makes it where
 // that is allowed.
 func (s *Server) needAccount(rq *request) error {
-	i, err := s.infos.get(rq.ctx(), name.Path{Account: rq.path.Account})
+	i, err := s.infos.get(rq.ctx, name.Path{Account: rq.Path.Account})
 	switch {
 	case err != nil:
 		return err
@@ -234,9 +229,9 @@ func (s *Server) needAccount(rq *request) error {
 	return s.createAccount(rq)
 }
 
-// close gives the connection of a reply back, or drops it where its body was
-// not read.
-func (rq *request) close(reply quorum.Reply) {
+// letGo gives the connection of a reply back, or drops it where its body was not
+// read.
+func letGo(reply quorum.Reply) {
 	if reply.Body != nil {
 		_ = reply.Body.Close() // it was only read from
 	}
@@ -244,8 +239,8 @@ func (rq *request) close(reply quorum.Reply) {
 
 // notAllowed answers 405 with the methods that there are.
 func (rq *request) notAllowed(allow string) error {
-	rq.w.Header().Set("Allow", allow)
-	return errs.E(errs.Method, errs.Public("The method "+strings.ToUpper(rq.r.Method)+" is not allowed for this resource."))
+	rq.out.Header.Set("Allow", allow)
+	return errs.E(errs.Method, errs.Public("The method "+strings.ToUpper(rq.Method)+" is not allowed for this resource."))
 }
 
 // partition is the text of a place's partition.

@@ -13,6 +13,7 @@ import (
 	"martlet/internal/quorum"
 	"martlet/internal/timestamp"
 	"martlet/proxy/auth"
+	"martlet/proxy/chain"
 	"martlet/proxy/limits"
 	"martlet/ring"
 )
@@ -32,7 +33,7 @@ const containerMethods = "DELETE, GET, HEAD, OPTIONS, POST, PUT"
 
 // containerRequest answers requests on a container.
 func (s *Server) containerRequest(rq *request) error {
-	switch rq.r.Method {
+	switch rq.Method {
 	case http.MethodGet, http.MethodHead:
 		return s.containerRead(rq)
 	case http.MethodPut:
@@ -57,7 +58,7 @@ func (s *Server) containerACL(rq *request, method string, p name.Path) func(bool
 		if fresh {
 			look = s.infos.fresh
 		}
-		i, err := look(rq.ctx(), name.Path{Account: p.Account, Container: p.Container})
+		i, err := look(rq.ctx, name.Path{Account: p.Account, Container: p.Container})
 		if err != nil {
 			return nil, err
 		}
@@ -69,35 +70,31 @@ func (s *Server) containerACL(rq *request, method string, p name.Path) func(bool
 }
 
 func (s *Server) containerRead(rq *request) error {
-	if err := s.allow(rq, rq.r.Method, rq.path, s.containerACL(rq, rq.r.Method, rq.path)); err != nil {
+	if err := s.allow(rq, rq.Method, rq.Path, s.containerACL(rq, rq.Method, rq.Path)); err != nil {
 		return err
 	}
-	params, err := listing.Parse(rq.r.URL.RawQuery, s.cfg.Limits.ContainerListingLimit)
+	params, err := listing.Parse(rq.Query, s.cfg.Limits.ContainerListingLimit)
 	if err != nil {
 		return err
 	}
-	f, err := formOf(rq.r)
-	if err != nil {
-		return err
-	}
-	place := s.cluster.Container(rq.path.Account, rq.path.Container)
-	reply, err := s.cluster.Read(rq.ctx(), place, func(int, *ring.Device) *backend.Request {
-		return &backend.Request{Method: rq.r.Method, Query: params.Encode(), Header: rq.header(0)}
+	place := s.cluster.Container(rq.Path.Account, rq.Path.Container)
+	reply, err := s.cluster.Read(rq.ctx, place, func(int, *ring.Device) *backend.Request {
+		return &backend.Request{Method: rq.Method, Query: params.Encode(), Header: rq.header(0)}
 	})
 	if err != nil {
 		return err
 	}
-	defer rq.close(reply)
+	defer letGo(reply)
 	if reply.Status/100 != 2 {
 		return refusal(s.cluster.Answered(0, reply.Device, reply.Response, nil))
 	}
 	s.showContainer(rq, reply.Header)
-	return s.list(rq, listed{rq.path.Container, false}, f, reply.Response)
+	return s.list(rq, reply.Response)
 }
 
 // showContainer copies what a client may see of a container's headers.
 func (s *Server) showContainer(rq *request, from backend.Header) {
-	h := rq.w.Header()
+	h := rq.out.Header
 	for _, f := range from {
 		n := http.CanonicalHeaderKey(f.Name)
 		switch {
@@ -124,14 +121,14 @@ func (s *Server) containerPut(rq *request) error {
 	if err := s.authorize(rq); err != nil {
 		return err
 	}
-	if err := s.cfg.Limits.CheckContainer(rq.path.Container); err != nil {
+	if err := s.cfg.Limits.CheckContainer(rq.Path.Container); err != nil {
 		return err
 	}
 	meta, err := s.containerMeta(rq)
 	if err != nil {
 		return err
 	}
-	policyHeader, err := s.choosePolicy(rq.r.Header)
+	policyHeader, err := s.choosePolicy(rq.Header)
 	if err != nil {
 		return err
 	}
@@ -163,10 +160,10 @@ func (s *Server) choosePolicy(h http.Header) (backend.Field, error) {
 
 // containerMeta collects and checks what a client sets of a container.
 func (s *Server) containerMeta(rq *request) (backend.Header, error) {
-	if err := s.cfg.Limits.CheckMetadata(limits.Container, rq.r.Header); err != nil {
+	if err := s.cfg.Limits.CheckMetadata(limits.Container, rq.Header); err != nil {
 		return nil, err
 	}
-	meta := metaUpdate(rq.r.Header, "Container", containerNamed)
+	meta := metaUpdate(rq.Header, "Container", containerNamed)
 	if !rq.owner { // what only owners see only owners set
 		meta = slices.DeleteFunc(meta, func(f backend.Field) bool { return ownersOnly[f.Name] })
 	}
@@ -207,7 +204,7 @@ func (s *Server) containerDelete(rq *request) error {
 		return err
 	}
 	if answer.Status == http.StatusConflict {
-		return &statusError{http.StatusConflict, "There was a conflict when trying to complete your request: the container is not empty."}
+		return &chain.StatusError{Status: http.StatusConflict, Text: "There was a conflict when trying to complete your request: the container is not empty."}
 	}
 	return rq.done(answer)
 }
@@ -215,9 +212,9 @@ func (s *Server) containerDelete(rq *request) error {
 // containerWrite sends a write with a stamp of its own to the container's
 // replicas, each of which tells the account's.
 func (s *Server) containerWrite(rq *request, method string, meta backend.Header) (quorum.Answer, error) {
-	place := s.cluster.Container(rq.path.Account, rq.path.Container)
+	place := s.cluster.Container(rq.Path.Account, rq.Path.Container)
 	defer s.infos.forget(place.Path)
-	tell := s.tellAccount(rq.path.Account, method)
+	tell := s.tellAccount(rq.Path.Account, method)
 	return s.write(rq, place, func(stamp string) quorum.Build {
 		return func(int, *ring.Device) *backend.Request {
 			h := rq.header(len(meta) + len(tell) + 1)

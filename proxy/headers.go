@@ -5,46 +5,12 @@ import (
 	"strings"
 
 	"martlet/internal/backend"
+	"martlet/proxy/chain"
 )
 
-// internalPrefixes are the beginnings of header names that only the cluster's
-// own processes use. None comes in from a client, and none goes out.
-var internalPrefixes = []string{
-	"X-Backend-", "X-Account-Sysmeta-", "X-Container-Sysmeta-", "X-Object-Sysmeta-", "X-Object-Transient-Sysmeta-",
-}
-
-// internalNames are the older names of the same sort. A client that could send
-// X-Container-Host would make an object server send requests where it likes.
-var internalNames = map[string]bool{
-	"X-Account-Host": true, "X-Account-Device": true, "X-Account-Partition": true,
-	"X-Container-Host": true, "X-Container-Device": true, "X-Container-Partition": true, "X-Container-Root-Db-State": true,
-	"X-Delete-At-Host": true, "X-Delete-At-Device": true, "X-Delete-At-Partition": true, "X-Delete-At-Container": true,
-	"X-Account-Override-Deleted": true, "X-Put-Timestamp": true, "X-Delete-Timestamp": true,
-	"X-Object-Count": true, "X-Bytes-Used": true, "X-Size": true, "X-Etag": true, "X-Content-Type": true,
-	"X-Content-Type-Timestamp": true, "X-Meta-Timestamp": true,
-}
-
-// internal reports whether a header is the cluster's own. The name may be in any
-// case.
-func internal(name string) bool {
-	for _, p := range internalPrefixes {
-		if _, ok := backend.CutPrefix(name, p); ok {
-			return true
-		}
-	}
-	return internalNames[http.CanonicalHeaderKey(name)]
-}
-
-// gatekeep takes from a client's request what only the cluster may say. The
-// client's X-Timestamp is not the cluster's either.
-func gatekeep(h http.Header) {
-	for name := range h {
-		if internal(name) {
-			delete(h, name)
-		}
-	}
-	h.Del("X-Timestamp")
-}
+// metaPrefixes are the beginnings of the names of an object's metadata: the
+// client's, and what features of the proxy keep beside it.
+var metaPrefixes = []string{"X-Object-Meta-", "X-Object-Sysmeta-", "X-Object-Transient-Sysmeta-"}
 
 // storedNames are the headers of an object, besides its own metadata, that are
 // kept and come back.
@@ -57,7 +23,7 @@ var storedNames = []string{
 var isStored = setOf(storedNames...)
 
 // isShown are the headers of an object that the API itself gives it.
-var isShown = setOf("Content-Type", "Etag", "Last-Modified", "X-Timestamp", "Content-Range", "Accept-Ranges")
+var isShown = setOf("Etag", "Last-Modified", "X-Timestamp", "Content-Range", "Accept-Ranges", backend.BackendStamp)
 
 func setOf(names ...string) map[string]bool {
 	set := make(map[string]bool, len(names))
@@ -67,18 +33,53 @@ func setOf(names ...string) map[string]bool {
 	return set
 }
 
-// showObject copies what a client may see of an object's headers.
+// showObject copies what is an object's own of a storage node's answer. What only
+// the cluster may see is for the features further out; the gatekeeper keeps it in.
 func showObject(to http.Header, from backend.Header) {
 	for _, f := range from {
 		name := http.CanonicalHeaderKey(f.Name)
-		if isShown[name] || isStored[name] || strings.HasPrefix(name, "X-Object-Meta-") {
+		switch {
+		case name == backend.ContentType:
+			to[name] = []string{withoutSize(f.Value)}
+		case isShown[name], isStored[name], isMeta(name):
 			to[name] = append(to[name], f.Value)
 		}
 	}
 }
 
-// conditions are the headers of a read that the storage node weighs.
-var conditions = []string{"Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range"}
+func isMeta(name string) bool {
+	for _, prefix := range metaPrefixes {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// sizeParam is the parameter of a content type by which a container's listing
+// shows another size than the object's own: that of the large object of which it
+// is the manifest.
+const sizeParam = ";swift_bytes="
+
+// withoutSize takes the parameter off a content type.
+func withoutSize(contentType string) string {
+	at := strings.Index(contentType, sizeParam)
+	if at < 0 {
+		return contentType
+	}
+	rest := contentType[at+len(sizeParam):]
+	if next := strings.IndexByte(rest, ';'); next >= 0 {
+		return contentType[:at] + rest[next:]
+	}
+	return contentType[:at]
+}
+
+// conditions are the headers of a read that the storage node weighs, and what
+// features say of how.
+var conditions = []string{
+	"Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range",
+	chain.EtagIsAt, chain.IgnoreRangeIf,
+}
 
 // pick copies the named headers of a client's request.
 func pick(to *backend.Header, from http.Header, names []string) {

@@ -3,26 +3,25 @@ package proxy
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
-	"martlet/internal/httpapi"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
+	"martlet/proxy/chain"
 	"martlet/proxy/limits"
 	"martlet/ring"
 )
 
-const objectMethods = "COPY, DELETE, GET, HEAD, OPTIONS, POST, PUT"
+const objectMethods = "DELETE, GET, HEAD, OPTIONS, POST, PUT"
 
 // object answers requests on an object.
 func (s *Server) object(rq *request) error {
-	switch rq.r.Method {
+	switch rq.Method {
 	case http.MethodGet, http.MethodHead:
 		return s.objectRead(rq)
 	case http.MethodPut:
@@ -31,8 +30,6 @@ func (s *Server) object(rq *request) error {
 		return s.objectPost(rq)
 	case http.MethodDelete:
 		return s.objectDelete(rq)
-	case "COPY":
-		return s.objectCopy(rq)
 	}
 	return rq.notAllowed(objectMethods)
 }
@@ -45,7 +42,7 @@ func (s *Server) allowObject(rq *request, method string, p name.Path) error {
 // objectPlace returns the container of an object and where the object lives.
 // Where there is no container the error is of kind errs.NotFound.
 func (s *Server) objectPlace(rq *request, p name.Path) (facts, quorum.Place, error) {
-	c, err := s.container(rq.ctx(), p)
+	c, err := s.container(rq.ctx, p)
 	if err != nil {
 		return facts{}, quorum.Place{}, err
 	}
@@ -54,43 +51,35 @@ func (s *Server) objectPlace(rq *request, p name.Path) (facts, quorum.Place, err
 }
 
 func (s *Server) objectRead(rq *request) error {
-	if err := s.allowObject(rq, rq.r.Method, rq.path); err != nil {
+	if err := s.allowObject(rq, rq.Method, rq.Path); err != nil {
 		return err
 	}
-	c, place, err := s.objectPlace(rq, rq.path)
+	c, place, err := s.objectPlace(rq, rq.Path)
 	if err != nil {
 		return err
 	}
-	reply, err := s.readObject(rq, rq.r.Method, place, c.policy, rq.r.Header)
+	reply, err := s.readObject(rq, rq.Method, place, c.policy, rq.Header)
 	if err != nil {
 		return err
 	}
-	defer func() { rq.close(reply) }()
-	if reply.Status >= 400 && reply.Status != http.StatusRequestedRangeNotSatisfiable {
+	switch {
+	case reply.Status == http.StatusRequestedRangeNotSatisfiable:
+		defer letGo(reply)
+		showObject(rq.out.Header, reply.Header)
+		return refusal(s.cluster.Answered(0, reply.Device, reply.Response, nil))
+	case reply.Status >= 400:
+		defer letGo(reply)
 		return s.refuseObject(rq, reply)
 	}
-	h := rq.w.Header()
-	showObject(h, reply.Header)
+	showObject(rq.out.Header, reply.Header)
+	rq.out.Status = reply.Status
 	if reply.Status == http.StatusNotModified {
-		rq.w.WriteHeader(reply.Status)
+		letGo(reply)
 		return nil
 	}
-	if reply.Status == http.StatusRequestedRangeNotSatisfiable {
-		return refusal(s.cluster.Answered(0, reply.Device, reply.Response, nil))
-	}
-	h["Content-Length"] = []string{strconv.FormatInt(reply.Length, 10)}
-	if h["Content-Type"] == nil {
-		h["Content-Type"] = nil // net/http must not guess one from the bytes
-	}
-	rq.w.WriteHeader(reply.Status)
-	if rq.r.Method == http.MethodHead || reply.Body == nil {
-		return nil
-	}
-	reply.Body = s.resume(rq, place, c.policy, rq.boundary, reply)
-	if err := httpapi.CopyBody(rq.ctx(), rq.w, reply.Body, reply.Length); err != nil {
-		s.log.LogAttrs(rq.ctx(), slog.LevelWarn, "object broke off", slog.String("trans_id", httpapi.TransID(rq.ctx())),
-			slog.String("path", rq.path.String()), slog.String("device", reply.Device.Addr()+"/"+reply.Device.Name), slog.Any("err", err))
-		panic(http.ErrAbortHandler) // never end a broken body as if it were whole
+	rq.out.Length = reply.Length
+	if reply.Body != nil {
+		rq.out.Body = s.resume(rq, place, c.policy, rq.boundary, reply)
 	}
 	return nil
 }
@@ -98,15 +87,11 @@ func (s *Server) objectRead(rq *request) error {
 // refuseObject answers with what the storage nodes say against a read. A
 // condition that failed shows what it failed on.
 func (s *Server) refuseObject(rq *request, reply quorum.Reply) error {
-	if reply.Status == http.StatusNotFound && strings.Contains(rq.r.Header.Get("If-Match"), "*") {
+	if reply.Status == http.StatusNotFound && strings.Contains(rq.Header.Get("If-Match"), "*") {
 		return errs.E(errs.Precondition) // anything was wanted, and nothing is there
 	}
 	if reply.Status == http.StatusPreconditionFailed {
-		for _, n := range []string{backend.ETag, "Last-Modified"} {
-			if v := reply.Header.Get(n); v != "" {
-				rq.w.Header().Set(n, v)
-			}
-		}
+		showObject(rq.out.Header, reply.Header)
 	}
 	a := s.cluster.Answered(0, reply.Device, reply.Response, nil)
 	a.Body = nil // the words for it are the API's
@@ -131,15 +116,15 @@ func (s *Server) readObject(rq *request, method string, place quorum.Place, p po
 			return &backend.Request{Method: method, Header: h}
 		}
 	}
-	if !truthy(client.Get("X-Newest")) {
-		return s.cluster.Read(rq.ctx(), place, build(method))
+	if !chain.Truth(client.Get("X-Newest")) {
+		return s.cluster.Read(rq.ctx, place, build(method))
 	}
-	order := s.cluster.Newest(rq.ctx(), place, func(int, *ring.Device) *backend.Request {
+	order := s.cluster.Newest(rq.ctx, place, func(int, *ring.Device) *backend.Request {
 		h := rq.header(1)
 		h.Add(backend.PolicyIndex, p.String())
 		return &backend.Request{Method: http.MethodHead, Header: h}
 	})
-	return s.cluster.ReadFrom(rq.ctx(), place, order, build(method))
+	return s.cluster.ReadFrom(rq.ctx, place, order, build(method))
 }
 
 // backendBoundary carries the boundary of a multipart answer: any replica gives
@@ -153,24 +138,16 @@ func newBoundary() string {
 	return hex.EncodeToString(chance[:])
 }
 
-func truthy(text string) bool {
-	switch strings.ToLower(text) {
-	case "true", "1", "yes", "on", "t", "y":
-		return true
-	}
-	return false
-}
-
 func (s *Server) objectDelete(rq *request) error {
-	if err := s.allowObject(rq, rq.r.Method, rq.path); err != nil {
+	if err := s.allowObject(rq, rq.Method, rq.Path); err != nil {
 		return err
 	}
-	c, place, err := s.objectPlace(rq, rq.path)
+	c, place, err := s.objectPlace(rq, rq.Path)
 	if err != nil {
 		return err
 	}
 	var only backend.Header
-	pick(&only, rq.r.Header, []string{"X-If-Delete-At"})
+	pick(&only, rq.Header, []string{"X-If-Delete-At"})
 	answer, err := s.objectWrite(rq, place, c.policy, "DELETE", only, map[int]int{http.StatusNotFound: http.StatusNoContent})
 	if err != nil {
 		return err
@@ -180,21 +157,21 @@ func (s *Server) objectDelete(rq *request) error {
 }
 
 func (s *Server) objectPost(rq *request) error {
-	if err := s.allowObject(rq, rq.r.Method, rq.path); err != nil {
+	if err := s.allowObject(rq, rq.Method, rq.Path); err != nil {
 		return err
 	}
-	c, place, err := s.objectPlace(rq, rq.path)
+	c, place, err := s.objectPlace(rq, rq.Path)
 	if err != nil {
 		return err
 	}
-	if err := s.cfg.Limits.CheckMetadata(limits.Object, rq.r.Header); err != nil {
+	if err := s.cfg.Limits.CheckMetadata(limits.Object, rq.Header); err != nil {
 		return err
 	}
-	if err := s.expiry(rq.r.Header); err != nil {
+	if err := s.expiry(rq.Header); err != nil {
 		return err
 	}
-	meta := storedHeaders(rq.r.Header)
-	if t := rq.r.Header.Get("Content-Type"); t != "" {
+	meta := storedHeaders(rq.Header)
+	if t := rq.Header.Get("Content-Type"); t != "" {
 		if err := limits.CheckContentType(t); err != nil {
 			return err
 		}
@@ -222,13 +199,16 @@ func (s *Server) objectWrite(rq *request, place quorum.Place, p policy.Index, me
 	}, treat)
 }
 
-// storedHeaders collects what of a client's header is kept with an object, its
-// content type apart.
+// storedHeaders collects what of a request's header is kept with an object, its
+// content type apart. What only the cluster may set comes from features: nothing
+// of the kind gets past the gatekeeper.
 func storedHeaders(from http.Header) backend.Header {
 	var to backend.Header
-	pickPrefix(&to, from, "X-Object-Meta-")
+	for _, prefix := range metaPrefixes {
+		pickPrefix(&to, from, prefix)
+	}
 	for _, n := range storedNames {
-		if v := from.Get(n); v != "" && n != "X-Static-Large-Object" {
+		if v := from.Get(n); v != "" {
 			to.Add(n, v)
 		}
 	}

@@ -15,11 +15,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
-	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"martlet/internal/direct"
@@ -30,8 +27,8 @@ import (
 	"martlet/internal/quorum"
 	"martlet/internal/timestamp"
 	"martlet/proxy/auth"
+	"martlet/proxy/chain"
 	"martlet/proxy/info"
-	"martlet/proxy/limits"
 )
 
 // Deps is what a proxy is handed.
@@ -52,7 +49,7 @@ type Server struct {
 	cluster  *quorum.Cluster
 	client   *direct.Client
 	auth     *auth.Auth
-	chain    auth.Chain
+	who      auth.Chain
 	stamps   *timestamp.Source
 	infos    *infoCache
 	log      *slog.Logger
@@ -69,7 +66,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("proxy metrics: %w", err)
 	}
 	s := &Server{
-		cfg: cfg, policies: deps.Policies, auth: deps.Auth, chain: auth.Chain{deps.Auth.Tokens},
+		cfg: cfg, policies: deps.Policies, auth: deps.Auth, who: auth.Chain{deps.Auth.Tokens},
 		stamps: timestamp.NewSource(nil), log: deps.Log,
 		client: direct.New(direct.Config{
 			ConnectTimeout: cfg.ConnTimeout.D(), NodeTimeout: cfg.NodeTimeout.D(), UserAgent: "martlet-proxy",
@@ -82,11 +79,11 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	about, err := info.New(cfg.Info, info.Cluster{
 		Version: deps.Version, Limits: cfg.Limits, Policies: deps.Policies,
 		AllowAccountManagement: cfg.AllowAccountManagement, AccountAutocreate: cfg.AccountAutocreate,
-	}, map[string]info.Section{"tempauth": {"account_acls": true}})
+	}, s.features(), time.Now)
 	if err != nil {
 		return nil, err
 	}
-	s.handler = s.route(about, metrics)
+	s.handler = s.observed(s.router(about), metrics)
 	return s, nil
 }
 
@@ -100,106 +97,38 @@ func (s *Server) Close() {
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// route is the whole of what a proxy answers to. What stands around it, from the
-// outside in: Observe, because every answer needs a transaction id, a line in the
-// log and a count, also one to a request that is refused at once; then the
-// gatekeeper, before anything could believe a header that only the cluster may
-// send.
-func (s *Server) route(about http.Handler, metrics *httpapi.Metrics) http.Handler {
-	// The path is routed as it was sent: `//`, `..` and `%2F` are legal in the
-	// name of an object.
-	m := mux.NewRouter().SkipClean(true).UseEncodedPath()
-
-	m.Path("/healthcheck").Handler(info.Healthcheck(s.cfg.Info.DisablePath))
-	m.Path("/info").Handler(about)
-	m.PathPrefix(s.auth.Handler.Prefix()).Handler(s.auth.Handler)
-	for _, version := range []string{"/v1", "/v1.0"} {
-		m.PathPrefix(version + "/").Handler(s.api(version))
-	}
-	m.NotFoundHandler = http.HandlerFunc(nowhere)
-	guarded := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if code := tooLong(r, s.cfg.Limits); code != 0 {
-			newRequest(w, r).text(code, "")
-			return
-		}
-		gatekeep(r.Header)
-		m.ServeHTTP(w, r)
-	})
-	return httpapi.Observe(guarded, httpapi.Observed{
-		Server: "proxy", Silence: s.cfg.ClientTimeout.D(), Log: s.log, Level: slog.LevelInfo, Metrics: metrics,
-		NewID: func(r *http.Request) string {
-			return httpapi.NewTransID(time.Now(), r.Header.Get("X-Trans-Id-Extra"))
-		},
-	})
-}
-
-// nowhere answers what is on no path of the API: 404 for the root, 400 where
-// the path looks like an account's under another version, else 412.
-func nowhere(w http.ResponseWriter, r *http.Request) {
-	rq := newRequest(w, r)
-	version, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
-	switch {
-	case version == "":
-		rq.text(http.StatusNotFound, "")
-	case rest != "" && rest[0] != '/':
-		rq.text(http.StatusBadRequest, "")
-	default:
-		rq.text(http.StatusPreconditionFailed, badURL)
-	}
-}
-
-// badURL is what is said of a path that leads to no account.
-const badURL = "Bad URL"
-
-// request is one request of a client on its way through the proxy.
+// request is one request on its way through the core, and the answer that is
+// made to it.
 type request struct {
-	w        *httpapi.Writer
-	r        *http.Request
-	path     name.Path
-	id       *auth.Identity // nil is anonymous
-	boundary string         // of the parts of an answer with several ranges
-	owner    bool           // may see and set what only owners do; set by authorize
+	*chain.Request
+	ctx      context.Context //nolint:containedctx // of the request
+	out      chain.Response
+	boundary string // of the parts of an answer with several ranges
+	owner    bool   // may see and set what only owners do; set by authorize
 }
 
-func newRequest(w http.ResponseWriter, r *http.Request) *request {
-	ow, ok := w.(*httpapi.Writer)
-	if !ok {
-		ow = &httpapi.Writer{ResponseWriter: w}
-	}
-	return &request{w: ow, r: r}
+func newRequest(ctx context.Context, r *chain.Request) *request {
+	return &request{Request: r, ctx: ctx, out: chain.Response{Header: make(http.Header, 12)}}
 }
 
-func (rq *request) ctx() context.Context { return rq.r.Context() }
-
-// api answers what is under one version of the API.
-func (s *Server) api(version string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rq := newRequest(w, r)
-		if err := s.serve(rq, rawPath(r.URL, version)); err != nil { //nolint:contextcheck // the request carries it
-			s.fail(rq, err) //nolint:contextcheck // the request carries it
-		}
-	})
-}
-
-// serve finds out what a request is about and who sends it, and hands it on.
-func (s *Server) serve(rq *request, raw string) error {
-	var err error
-	if rq.path, err = parsePath(raw); err != nil {
-		return err
+// Serve is the core, behind all features: accounts, containers and objects as
+// the storage nodes keep them.
+func (s *Server) Serve(ctx context.Context, r *chain.Request) *chain.Response {
+	rq := newRequest(ctx, r)
+	if err := s.dispatch(rq); err != nil {
+		rq.fail(err)
+		s.ask(&rq.out, r)
 	}
-	if rq.id, err = s.chain.Authenticate(rq.ctx(), auth.CredentialsOf(rq.r)); err != nil {
-		return s.challenge(rq, err)
-	}
-	return s.challenge(rq, s.dispatch(rq))
+	return &rq.out
 }
 
 func (s *Server) dispatch(rq *request) error {
 	switch {
-	case rq.r.Method == http.MethodOptions:
+	case rq.Method == http.MethodOptions:
 		return s.options(rq)
-	case rq.path.Object != "":
+	case rq.Path.Object != "":
 		return s.object(rq)
-	case rq.path.Container != "":
+	case rq.Path.Container != "":
 		return s.containerRequest(rq)
 	}
 	return s.account(rq)
@@ -210,59 +139,24 @@ func (s *Server) dispatch(rq *request) error {
 func (s *Server) options(rq *request) error {
 	allow := s.accountMethods()
 	switch {
-	case rq.path.Object != "":
+	case rq.Path.Object != "":
 		allow = objectMethods
-	case rq.path.Container != "":
+	case rq.Path.Container != "":
 		allow = containerMethods
 	}
-	rq.w.Header().Set("Allow", allow)
-	if rq.path.Container != "" && rq.r.Header.Get("Origin") != "" {
+	rq.out.Header.Set("Allow", allow)
+	if rq.Path.Container != "" && rq.Header.Get("Origin") != "" {
 		rq.text(http.StatusUnauthorized, "")
 		return nil
 	}
-	rq.w.Header().Set("Content-Type", pageType)
-	rq.send(http.StatusOK, "")
+	rq.empty(http.StatusOK)
 	return nil
-}
-
-// rawPath returns the path behind the version as it was sent.
-func rawPath(u *url.URL, version string) string {
-	// EscapedPath encodes anew what holds bytes that should have been encoded, and
-	// knows no more then whether a slash was.
-	if raw, ok := strings.CutPrefix(u.RawPath, version+"/"); ok {
-		return "/" + raw
-	}
-	return u.EscapedPath()[len(version):]
-}
-
-// tooLong returns the status for a request whose first line or whose header is
-// beyond the limits; 0 for others.
-func tooLong(r *http.Request, l limits.Limits) int {
-	if len(r.Method)+len(r.RequestURI)+len(r.Proto)+2 > l.MaxRequestLine {
-		return http.StatusRequestURITooLong
-	}
-	n := 0
-	for _, values := range r.Header {
-		n += len(values)
-	}
-	if n > l.MaxHeaderCount() {
-		return http.StatusBadRequest
-	}
-	return 0
-}
-
-// challenge puts on a 401 what the client is asked for.
-func (s *Server) challenge(rq *request, err error) error {
-	if errs.Is(err, errs.Unauthorized) {
-		rq.w.Header().Set("WWW-Authenticate", auth.Challenge(rq.path.Account))
-	}
-	return err
 }
 
 // authorize decides by what the account allows: for requests that no container's
 // ACL speaks about.
 func (s *Server) authorize(rq *request) error {
-	return s.allow(rq, rq.r.Method, rq.path, nil)
+	return s.allow(rq, rq.Method, rq.Path, nil)
 }
 
 // allow decides whether the request's sender may use a method on a path. acls
@@ -270,8 +164,14 @@ func (s *Server) authorize(rq *request) error {
 // It is asked only where the account does not allow the request anyway, and again
 // without the cache before a refusal.
 func (s *Server) allow(rq *request, method string, p name.Path, acls func(fresh bool) (*auth.ACL, error)) error {
-	ask := auth.Request{Method: method, Path: p, Referer: rq.r.Referer()}
-	owner, err := s.auth.Resellers.Authorize(rq.id, ask)
+	if rq.Grant != nil {
+		if rq.Grant(method, p) {
+			return nil
+		}
+		return errs.E(errs.Op("proxy.allow"), errs.Unauthorized)
+	}
+	ask := auth.Request{Method: method, Path: p, Referer: rq.Header.Get("Referer")}
+	owner, err := s.auth.Resellers.Authorize(rq.Identity, ask)
 	if err == nil {
 		rq.owner = owner
 		return nil
@@ -281,7 +181,7 @@ func (s *Server) allow(rq *request, method string, p name.Path, acls func(fresh 
 		if ask.ACL, ask.AccountACL, lookErr = s.acls(rq, p, fresh, acls); lookErr != nil {
 			return lookErr
 		}
-		if owner, err = s.auth.Resellers.Authorize(rq.id, ask); err == nil {
+		if owner, err = s.auth.Resellers.Authorize(rq.Identity, ask); err == nil {
 			rq.owner = owner
 			return nil
 		}
@@ -295,7 +195,7 @@ func (s *Server) acls(rq *request, p name.Path, fresh bool, container func(bool)
 	if fresh {
 		look = s.infos.fresh
 	}
-	account, err := look(rq.ctx(), name.Path{Account: p.Account})
+	account, err := look(rq.ctx, name.Path{Account: p.Account})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -305,16 +205,4 @@ func (s *Server) acls(rq *request, p name.Path, fresh bool, container func(bool)
 	}
 	acl, err := container(fresh)
 	return acl, of, err
-}
-
-// parsePath reads the part of a URL behind the version.
-func parsePath(raw string) (name.Path, error) {
-	p, err := name.Parse(raw)
-	switch {
-	case err == nil:
-		return p, nil
-	case isText(err):
-		return name.Path{}, errs.E(errs.Precondition, errs.Public("Invalid UTF8 or contains NULL"), err)
-	}
-	return name.Path{}, errs.E(errs.Precondition, errs.Public(badURL), err)
 }

@@ -15,6 +15,7 @@ import (
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
 	"martlet/internal/timestamp"
+	"martlet/proxy/chain"
 	"martlet/proxy/limits"
 )
 
@@ -22,38 +23,34 @@ import (
 func newBytes(b []byte) io.Reader { return bytes.NewReader(b) }
 
 func (s *Server) objectPut(rq *request) error {
-	if from := rq.r.Header.Get("X-Copy-From"); from != "" {
-		return s.copyFrom(rq, from)
-	}
-	if err := s.allowObject(rq, rq.r.Method, rq.path); err != nil {
+	if err := s.allowObject(rq, rq.Method, rq.Path); err != nil {
 		return err
 	}
-	if err := s.checkPut(rq.r, rq.path); err != nil {
+	if err := s.checkPut(rq.Request); err != nil {
 		return err
 	}
 	put := body{
-		path: rq.path, header: rq.r.Header, etag: strings.Trim(strings.ToLower(rq.r.Header.Get("Etag")), `"`),
-		content: rq.r.Body, length: rq.r.ContentLength,
+		path: rq.Path, header: rq.Header, etag: strings.Trim(strings.ToLower(rq.Header.Get("Etag")), `"`),
+		content: rq.Body, length: rq.Length,
+	}
+	if put.content == nil {
+		put.content = newBytes(nil)
 	}
 	done, err := s.store(rq, put)
 	if err != nil {
 		return err
 	}
-	h := rq.w.Header()
+	h := rq.out.Header
 	h.Set("Etag", done.etag)
 	h.Set("Last-Modified", done.stamp.CeilSecond().Format(http.TimeFormat))
-	rq.created()
+	rq.empty(http.StatusCreated)
 	return nil
 }
 
 // checkPut checks everything about a PUT that can be known before its body.
-func (s *Server) checkPut(r *http.Request, p name.Path) error {
-	length, err := limits.ParseBody(strings.Join(r.TransferEncoding, ","), r.Header.Get("Content-Length"))
-	if err != nil {
-		return err
-	}
-	guessType(r.Header, p.Object)
-	if err := s.checkStored(r.Header, length, p.Object); err != nil {
+func (s *Server) checkPut(r *chain.Request) error {
+	guessType(r.Header, r.Path.Object)
+	if err := s.checkStored(r.Header, limits.Body{Length: r.Length, Chunked: r.HasBody() && r.Length < 0}, r.Path.Object); err != nil {
 		return err
 	}
 	return s.expiry(r.Header)
@@ -95,7 +92,7 @@ var knownTypes = map[string]string{".wav": "audio/x-wav"}
 // guessType gives an object that has no content type the one that its name
 // suggests.
 func guessType(h http.Header, object string) {
-	if h.Get("Content-Type") != "" && !truthy(h.Get("X-Detect-Content-Type")) {
+	if h.Get("Content-Type") != "" && !chain.Truth(h.Get("X-Detect-Content-Type")) {
 		return
 	}
 	ending := strings.ToLower(path.Ext(object))
@@ -137,7 +134,7 @@ func (s *Server) needAbsent(rq *request, place quorum.Place, p policy.Index) err
 	if err != nil {
 		return err
 	}
-	defer rq.close(reply)
+	defer letGo(reply)
 	if reply.Status != http.StatusNotFound {
 		return errs.E(errs.Op("proxy.put"), errs.Precondition)
 	}
@@ -155,7 +152,11 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	}
 	tell := updates(len(place.Primaries), s.cluster.Container(b.path.Account, b.path.Container))
 	kept := storedHeaders(b.header)
-	kept.Add(backend.ContentType, b.header.Get("Content-Type"))
+	contentType := b.header.Get("Content-Type")
+	if size := b.header.Get(chain.ListedBytes); size != "" {
+		contentType += sizeParam + size
+	}
+	kept.Add(backend.ContentType, contentType)
 	if b.header.Get("If-None-Match") != "" {
 		if err := s.needAbsent(rq, place, c.policy); err != nil {
 			return storedObject{}, err
@@ -172,7 +173,7 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 			return append(append(h, kept...), tell[slot]...)
 		},
 	}
-	sent, err := up.run(rq.ctx(), b.content)
+	sent, err := up.run(rq.ctx, b.content)
 	if err != nil {
 		return storedObject{}, err
 	}
@@ -180,7 +181,7 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	best, err := quorum.Best(sent.answers, n, nil)
 	if err == nil && best.Status == http.StatusConflict && sent.again != nil {
 		stamp = s.stamps.After(quorum.Newest(sent.answers))
-		best, err = quorum.Best(sent.again(rq.ctx(), stamp), n, nil)
+		best, err = quorum.Best(sent.again(rq.ctx, stamp), n, nil)
 	}
 	switch {
 	case err != nil:

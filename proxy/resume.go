@@ -46,7 +46,7 @@ type resumed struct {
 // can't go on from is left as it is.
 func (s *Server) resume(rq *request, place quorum.Place, p policy.Index, boundary string, reply quorum.Reply) io.ReadCloser {
 	r := &resumed{
-		ctx: rq.ctx(), cluster: s.cluster, log: s.log, place: place, policy: p, body: reply.Body, from: reply.Device,
+		ctx: rq.ctx, cluster: s.cluster, log: s.log, place: place, policy: p, body: reply.Body, from: reply.Device,
 		size: reply.Length, stamp: reply.Header.Get(backend.DataStamp), etag: reply.Header.Get(backend.ETag),
 	}
 	switch {
@@ -54,7 +54,7 @@ func (s *Server) resume(rq *request, place quorum.Place, p policy.Index, boundar
 		return reply.Body
 	case reply.Status == http.StatusOK:
 	case strings.HasPrefix(reply.Header.Get(backend.ContentType), "multipart/byteranges"):
-		r.ask, r.bound = rq.r.Header.Get("Range"), boundary
+		r.ask, r.bound = rq.Header.Get("Range"), boundary
 	default:
 		var last, whole int64
 		if _, err := fmt.Sscanf(reply.Header.Get("Content-Range"), "bytes %d-%d/%d", &r.first, &last, &whole); err != nil {

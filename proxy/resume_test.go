@@ -6,15 +6,14 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
-	"martlet/internal/httpapi"
 	"martlet/internal/quorum"
 	"martlet/internal/quorum/nodetest"
+	"martlet/proxy/chain"
 	"martlet/ring"
 )
 
@@ -49,9 +48,7 @@ func breaking(data, stamp string, after int) backend.HandlerFunc {
 func readAll(t *testing.T, b *bench, header http.Header) (string, error) {
 	t.Helper()
 	s := &Server{cluster: b.cluster, log: slog.New(slog.DiscardHandler)}
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	r.Header = header
-	rq := &request{w: &httpapi.Writer{ResponseWriter: httptest.NewRecorder()}, r: r}
+	rq := newRequest(t.Context(), &chain.Request{Method: http.MethodGet, Header: header})
 	reply, err := b.cluster.ReadFrom(t.Context(), b.place, b.place.Primaries, func(int, *ring.Device) *backend.Request {
 		req := &backend.Request{Method: http.MethodGet}
 		pick(&req.Header, header, conditions)

@@ -20,6 +20,7 @@ import (
 	"martlet/internal/quorum"
 	"martlet/internal/quorum/nodetest"
 	"martlet/internal/timestamp"
+	"martlet/proxy/chain"
 	"martlet/proxy/limits"
 )
 
@@ -34,12 +35,9 @@ func (b *bench) server() *Server {
 	}
 }
 
-func newTestRequest(t *testing.T, method string, header http.Header) (*request, *httptest.ResponseRecorder) {
+func newTestRequest(t *testing.T, method string, header http.Header) *request {
 	t.Helper()
-	w := httptest.NewRecorder()
-	r := httptest.NewRequestWithContext(t.Context(), method, "/v1/a/c/o", nil)
-	r.Header = header
-	return &request{w: &httpapi.Writer{ResponseWriter: w}, r: r, path: name.Path{Account: "a", Container: "c", Object: "o"}}, w
+	return newRequest(t.Context(), &chain.Request{Method: method, Header: header, Path: name.Path{Account: "a", Container: "c", Object: "o"}})
 }
 
 // A replica that lacks an object must not take a write that another refuses
@@ -62,8 +60,8 @@ func TestOnlyIfAbsentWritesNothingWhereItIsThere(t *testing.T) {
 			})
 		}
 		header := http.Header{"If-None-Match": {"*"}, "Content-Type": {"a/b"}}
-		rq, _ := newTestRequest(t, http.MethodPut, header)
-		_, err := b.server().store(rq, body{path: rq.path, header: header, content: strings.NewReader("x")})
+		rq := newTestRequest(t, http.MethodPut, header)
+		_, err := b.server().store(rq, body{path: rq.Path, header: header, content: strings.NewReader("x")})
 		if !errs.Is(err, errs.Precondition) {
 			t.Errorf("%s has it: %v, want a failed precondition", have, err)
 		}
@@ -76,23 +74,21 @@ func TestOnlyIfAbsentWritesNothingWhereItIsThere(t *testing.T) {
 
 // An answer that breaks off while it is read is the cluster's failure.
 func TestARefusalThatBreaksOff(t *testing.T) {
-	s := newBench(t).server()
-	rq, w := newTestRequest(t, http.MethodGet, http.Header{})
-	s.fail(rq, refusal(quorum.Answer{Err: errs.E(errs.Unavailable, io.ErrUnexpectedEOF)}))
-	if w.Code != http.StatusServiceUnavailable {
-		t.Errorf("got %d, want 503", w.Code)
+	rq := newTestRequest(t, http.MethodGet, http.Header{})
+	rq.fail(refusal(quorum.Answer{Err: errs.E(errs.Unavailable, io.ErrUnexpectedEOF)}))
+	if rq.out.Status != http.StatusServiceUnavailable || rq.out.Get("Retry-After") == "" {
+		t.Errorf("got %d, Retry-After %q, want 503", rq.out.Status, rq.out.Get("Retry-After"))
 	}
 }
 
 func TestAnErrorForAClientThatLeft(t *testing.T) {
-	s := newBench(t).server()
-	rq, w := newTestRequest(t, http.MethodPut, http.Header{})
+	rq := newTestRequest(t, http.MethodPut, http.Header{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	rq.r = rq.r.WithContext(ctx)
-	s.fail(rq, errs.E(errs.Unavailable))
-	if w.Code != httpapi.StatusClientGone {
-		t.Errorf("got %d, want 499", w.Code)
+	rq.ctx = ctx
+	rq.fail(errs.E(errs.Unavailable))
+	if rq.out.Status != httpapi.StatusClientGone {
+		t.Errorf("got %d, want 499", rq.out.Status)
 	}
 }
 
@@ -205,13 +201,13 @@ func TestOptions(t *testing.T) {
 		"account, preflight":  {http.Header{"Origin": {"http://x"}}, name.Path{Account: "a"}, 200},
 		"object of an origin": {http.Header{"Origin": {"http://x"}}, name.Path{Account: "a", Container: "c", Object: "o"}, 401},
 	} {
-		rq, w := newTestRequest(t, http.MethodOptions, tt.header)
-		rq.path = tt.path
+		rq := newTestRequest(t, http.MethodOptions, tt.header)
+		rq.Path = tt.path
 		if err := s.dispatch(rq); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if w.Code != tt.want || !strings.Contains(w.Header().Get("Allow"), "OPTIONS") || w.Body.Len() != 0 && tt.want == 200 {
-			t.Errorf("%s: got %d, Allow %q, want %d", name, w.Code, w.Header().Get("Allow"), tt.want)
+		if out := rq.out; out.Status != tt.want || !strings.Contains(out.Get("Allow"), "OPTIONS") || out.Length != 0 && tt.want == 200 {
+			t.Errorf("%s: got %d, Allow %q, want %d", name, out.Status, out.Get("Allow"), tt.want)
 		}
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"martlet/internal/quorum"
 	"martlet/internal/quorum/nodetest"
 	"martlet/internal/timestamp"
+	"martlet/proxy/chain"
 	"martlet/proxy/limits"
 	"martlet/ring"
 )
@@ -258,8 +259,8 @@ func TestUploadRefusedByMostSaysWhy(t *testing.T) {
 		b.fleet.Script(d, refuse(409, "1000000000.00001"))
 	}
 	_, err := b.run(t.Context(), bytes.NewReader(randomBytes((queueLen+40)*chunkSize)))
-	var st *statusError
-	if !errors.As(err, &st) || st.status != 409 {
+	var st *chain.StatusError
+	if !errors.As(err, &st) || st.Status != 409 {
 		t.Errorf("got %v, want a 409", err)
 	}
 }

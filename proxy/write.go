@@ -17,7 +17,7 @@ import (
 func (s *Server) write(rq *request, place quorum.Place, build func(stamp string) quorum.Build, treat map[int]int) (quorum.Answer, error) {
 	n := len(place.Primaries)
 	stamp := s.stamps.Next()
-	answers := s.cluster.Write(rq.ctx(), place, build(stamp.String()))
+	answers := s.cluster.Write(rq.ctx, place, build(stamp.String()))
 	best, err := quorum.Best(answers, n, treat)
 	if err != nil || best.Status != http.StatusConflict {
 		return best, err
@@ -26,7 +26,7 @@ func (s *Server) write(rq *request, place quorum.Place, build func(stamp string)
 	if newest.Before(stamp) {
 		return best, nil // a conflict of another sort: the container is not empty, say
 	}
-	answers = s.cluster.Write(rq.ctx(), place, build(s.stamps.After(newest).String()))
+	answers = s.cluster.Write(rq.ctx, place, build(s.stamps.After(newest).String()))
 	return quorum.Best(answers, n, treat)
 }
 

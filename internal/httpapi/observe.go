@@ -42,11 +42,26 @@ var methods = map[string]bool{
 	"UPDATE": true, "REPLICATE": true, "SSYNC": true, "BATCH": true,
 }
 
+// statusTexts are the statuses as labels: made once, not for each request.
+var statusTexts = func() (texts [600]string) {
+	for code := range texts {
+		texts[code] = strconv.Itoa(code)
+	}
+	return texts
+}()
+
+func statusText(code int) string {
+	if code >= 0 && code < len(statusTexts) {
+		return statusTexts[code]
+	}
+	return strconv.Itoa(code)
+}
+
 func (m *Metrics) count(method string, code int, took time.Duration) {
 	if !methods[method] {
 		method = "other" // a label is never what a client made up
 	}
-	m.requests.WithLabelValues(method, strconv.Itoa(code)).Inc()
+	m.requests.WithLabelValues(method, statusText(code)).Inc()
 	m.seconds.WithLabelValues(method).Observe(took.Seconds())
 }
 
@@ -73,21 +88,40 @@ func Observe(h http.Handler, o Observed) http.Handler {
 		if o.NewID != nil {
 			id = o.NewID(r)
 		}
-		w := &Writer{ResponseWriter: rw}
-		w.q = quiet{rc: http.NewResponseController(rw), limit: o.Silence}
+		// All that is kept of a request is one allocation.
+		x := &exchange{Context: r.Context(), w: Writer{ResponseWriter: rw}, ids: [1]string{id}, watched: watched{id, &o, r}}
+		w, body := &x.w, &x.body
+		w.q = quiet{conn: deadlinesOf(rw), limit: o.Silence}
 		if id != "" {
-			rw.Header()["X-Trans-Id"] = []string{id}
+			rw.Header()["X-Trans-Id"] = x.ids[:]
 			if o.NewID != nil {
-				rw.Header()["X-Openstack-Request-Id"] = []string{id}
+				rw.Header()["X-Openstack-Request-Id"] = x.ids[:]
 			}
 		}
-		body := &requestBody{body: r.Body, q: &w.q, from: r}
+		*body = requestBody{body: r.Body, q: &w.q, from: r}
 		w.body = body
-		r = r.WithContext(context.WithValue(r.Context(), transKey{}, watched{id, &o, r}))
+		r = r.WithContext(x) //nolint:contextcheck // x is around the context of r
 		r.Body = body
 		defer func() { o.finish(w, r, body, began, recover()) }()
 		h.ServeHTTP(w, r)
 	})
+}
+
+// exchange is one request that is watched, and the context of its handler.
+type exchange struct {
+	context.Context
+	watched watched
+	w       Writer
+	body    requestBody
+	ids     [1]string // the transaction id, as a header field has it
+}
+
+// Value knows the transaction id, and leaves the rest to the context around it.
+func (x *exchange) Value(key any) any {
+	if key == (transKey{}) {
+		return &x.watched
+	}
+	return x.Context.Value(key)
 }
 
 // finish is the end of every request, also of one that panicked: p is what was

@@ -15,7 +15,7 @@ import (
 // and an end to panics. The answer's body is for the caller to close.
 func Part(ctx context.Context, h backend.Handler, r *backend.Request, log *slog.Logger) *backend.Response {
 	began := time.Now()
-	outer, _ := ctx.Value(transKey{}).(watched)
+	outer := watchedIn(ctx)
 	ctx = WithTransID(ctx, r.Header.Get(backend.TransID))
 	resp := part(ctx, h, r, log)
 	if o := outer.by; o != nil {

@@ -14,12 +14,26 @@ import (
 // Deadlines are set at most once a second, so that a busy transfer does not pay
 // for them at each chunk; the limit is exact to that second.
 type quiet struct {
-	rc          *http.ResponseController
+	conn        deadlines
 	limit       time.Duration
 	read, write time.Time // when the deadlines were set last
 }
 
 const deadlineGrain = time.Second
+
+// deadlines is what a quiet needs of a connection.
+type deadlines interface {
+	SetReadDeadline(deadline time.Time) error
+	SetWriteDeadline(deadline time.Time) error
+}
+
+// deadlinesOf returns those of the connection that a writer leads to.
+func deadlinesOf(w http.ResponseWriter) deadlines {
+	if d, ok := w.(deadlines); ok {
+		return d
+	}
+	return http.NewResponseController(w)
+}
 
 func (q *quiet) beforeRead() {
 	if q.limit <= 0 {
@@ -27,7 +41,7 @@ func (q *quiet) beforeRead() {
 	}
 	if now := time.Now(); now.Sub(q.read) >= min(deadlineGrain, q.limit/4) {
 		q.read = now
-		_ = q.rc.SetReadDeadline(now.Add(q.limit)) // a writer that has no deadlines has no limit
+		_ = q.conn.SetReadDeadline(now.Add(q.limit)) // a writer that has no deadlines has no limit
 	}
 }
 
@@ -37,7 +51,7 @@ func (q *quiet) beforeWrite() {
 	}
 	if now := time.Now(); now.Sub(q.write) >= min(deadlineGrain, q.limit/4) {
 		q.write = now
-		_ = q.rc.SetWriteDeadline(now.Add(q.limit))
+		_ = q.conn.SetWriteDeadline(now.Add(q.limit))
 	}
 }
 
@@ -47,7 +61,7 @@ func (q *quiet) beforeWrite() {
 func (q *quiet) readDone() {
 	if !q.read.IsZero() {
 		q.read = time.Time{}
-		_ = q.rc.SetReadDeadline(time.Time{})
+		_ = q.conn.SetReadDeadline(time.Time{})
 	}
 }
 
@@ -102,7 +116,7 @@ func (b *requestBody) settle() bool {
 		return false
 	}
 	b.q.read = time.Now()
-	_ = b.q.rc.SetReadDeadline(b.q.read.Add(min(restTime, b.q.limit))) // a writer that has no deadlines has no limit
+	_ = b.q.conn.SetReadDeadline(b.q.read.Add(min(restTime, b.q.limit))) // a writer that has no deadlines has no limit
 	n, err := io.CopyN(io.Discard, b.body, mostRest+1)
 	b.n += n
 	b.q.readDone()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -20,16 +19,19 @@ const maxTransExtra = 32
 // digits by chance, a dash, the time in ten hexadecimal digits, and what the
 // client asked to have behind it, cut at 32 characters.
 func NewTransID(now time.Time, extra string) string {
+	const digits = 21
 	var chance [11]byte
 	_, _ = rand.Read(chance[:]) // never fails
-	id := fmt.Sprintf("tx%s-%010x", hex.EncodeToString(chance[:])[:21], now.Unix())
-	if extra == "" {
-		return id
+	var room [64]byte
+	id := append(hex.AppendEncode(append(room[:0], "tx"...), chance[:])[:2+digits], '-')
+	seconds := uint64(max(now.Unix(), 0))
+	for shift := 36; shift >= 0; shift -= 4 {
+		id = append(id, "0123456789abcdef"[seconds>>shift&15])
 	}
-	if len(extra) > maxTransExtra {
-		extra = extra[:maxTransExtra]
+	if extra != "" {
+		id = append(append(id, '-'), name.Quote(extra[:min(len(extra), maxTransExtra)])...)
 	}
-	return id + "-" + name.Quote(extra)
+	return string(id)
 }
 
 // watched is what a context carries of the request that it is of.
@@ -41,13 +43,19 @@ type watched struct {
 
 // WithTransID returns a context that carries the transaction id.
 func WithTransID(ctx context.Context, id string) context.Context {
-	w, _ := ctx.Value(transKey{}).(watched)
+	w := watchedIn(ctx)
 	w.id = id
-	return context.WithValue(ctx, transKey{}, w)
+	return context.WithValue(ctx, transKey{}, &w)
 }
 
 // TransID returns the context's transaction id, "" where it has none.
 func TransID(ctx context.Context) string {
-	w, _ := ctx.Value(transKey{}).(watched)
-	return w.id
+	return watchedIn(ctx).id
+}
+
+func watchedIn(ctx context.Context) watched {
+	if w, ok := ctx.Value(transKey{}).(*watched); ok {
+		return *w
+	}
+	return watched{}
 }

@@ -49,7 +49,7 @@ var tokenText = base64.RawURLEncoding.Strict()
 type Tokens struct {
 	users  *Users
 	prefix string       // reseller's, with its underscore
-	keys   []*sync.Pool // of HMACs, one pool for each secret: making one costs more than using it
+	keys   []*sync.Pool // of signers, one pool for each secret: making one costs more than using it
 	life   time.Duration
 	now    func() time.Time
 }
@@ -74,7 +74,7 @@ func NewTokens(users *Users, prefix string, secrets []string, life time.Duration
 		mac := hmac.New(sha256.New, []byte(s))
 		mac.Write([]byte(derivedLabel))
 		key := mac.Sum(nil)
-		t.keys = append(t.keys, &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }})
+		t.keys = append(t.keys, &sync.Pool{New: func() any { return &signer{mac: hmac.New(sha256.New, key)} }})
 	}
 	return t, nil
 }
@@ -106,13 +106,28 @@ func (t *Tokens) issue(e *entry) (token string, expires time.Time) {
 
 // sign appends the HMAC over the body of a token of a user to dst.
 func sign(dst []byte, key *sync.Pool, body []byte, e *entry) []byte {
-	mac := key.Get().(hash.Hash) //nolint:forcetypeassert // the pool holds nothing else
-	defer key.Put(mac)
-	mac.Reset()
-	mac.Write(macLabel)
-	mac.Write(body)
-	mac.Write(e.digest[:keyDigest])
-	return mac.Sum(dst)
+	s := key.Get().(*signer) //nolint:forcetypeassert // the pool holds nothing else
+	defer key.Put(s)
+	return append(dst, s.sign(body, e)...)
+}
+
+// A signer is an HMAC with room for a token, for what it is computed of, and for
+// its result.
+type signer struct {
+	mac  hash.Hash
+	text [maxToken]byte
+	body [maxToken]byte
+	sum  [tokenMAC]byte
+}
+
+// sign returns the HMAC over the body of a token of a user. It is good until the
+// next one.
+func (s *signer) sign(body []byte, e *entry) []byte {
+	s.mac.Reset()
+	s.mac.Write(macLabel)
+	s.mac.Write(body)
+	s.mac.Write(e.digest[:keyDigest])
+	return s.mac.Sum(s.sum[:0])
 }
 
 // Authenticate implements Authenticator. Its own are the tokens with the
@@ -134,14 +149,16 @@ func (t *Tokens) verify(token string) (*Identity, error) {
 	if !ok || len(token) > maxToken || strings.ContainsAny(text, "\r\n") {
 		return nil, errWrong
 	}
-	var room [256]byte
-	b, err := tokenText.AppendDecode(room[:0], []byte(text))
+	first := t.keys[0].Get().(*signer) //nolint:forcetypeassert // the pool holds nothing else
+	defer t.keys[0].Put(first)
+	n, err := tokenText.Decode(first.body[:], first.text[:copy(first.text[:], text)])
+	b := first.body[:n]
 	if err != nil || len(b) <= tokenUser+tokenMAC || b[0] != tokenVersion {
 		return nil, errWrong
 	}
 	body, mac := b[:len(b)-tokenMAC], b[len(b)-tokenMAC:]
 	e, ok := t.users.byName[string(body[tokenUser:])]
-	if !ok || !t.signed(body, mac, e) {
+	if !ok || !t.signed(first, body, mac, e) {
 		return nil, errWrong
 	}
 	if expires := binary.BigEndian.Uint64(body[9:tokenUser]); expires > math.MaxInt64 || t.now().Unix() >= int64(expires) {
@@ -151,10 +168,12 @@ func (t *Tokens) verify(token string) (*Identity, error) {
 }
 
 // signed reports whether one of the secrets made the HMAC.
-func (t *Tokens) signed(body, mac []byte, e *entry) bool {
-	var room [tokenMAC]byte
-	for _, key := range t.keys {
-		if hmac.Equal(mac, sign(room[:0], key, body, e)) {
+func (t *Tokens) signed(first *signer, body, mac []byte, e *entry) bool {
+	if hmac.Equal(mac, first.sign(body, e)) {
+		return true
+	}
+	for _, key := range t.keys[1:] {
+		if hmac.Equal(mac, sign(nil, key, body, e)) {
 			return true
 		}
 	}

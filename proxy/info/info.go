@@ -1,31 +1,37 @@
-// Package info answers what a client may ask before it has an account: /info,
-// what this cluster can do and how much, and /healthcheck, whether this proxy
-// wants requests.
+// Package info answers at /info what a client may ask before it has an account:
+// what this cluster can do, and how much.
 //
 // The document is Swift's: a section "swift" with version, policies and limits,
 // and a section for each feature that is on. It is built once, when the proxy
 // starts, and never changes.
+// Administrators, who sign their requests with a key, see one section more.
 package info
 
 import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1" // what clients of this API sign with
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"martlet/internal/httpapi"
 	"martlet/internal/policy"
+	"martlet/proxy/chain"
 	"martlet/proxy/limits"
 )
 
-// Config is the configuration of /info and /healthcheck.
+// Config is the configuration of /info, and of /healthcheck beside it.
 type Config struct {
 	Expose      bool     `toml:"expose_info"`         // off: /info is 403
 	Hidden      []string `toml:"disallowed_sections"` // left out: "section" or "section.key"
+	AdminKey    string   `toml:"admin_key"`           // signs requests that see the section "admin"; "" is nobody's
 	DisablePath string   `toml:"disable_path"`        // while this file exists, /healthcheck is 503; "" is none
 }
 
@@ -97,16 +103,22 @@ func policies(set policy.Set) []shownPolicy {
 // allowed is the value of Allow, in Swift's order.
 const allowed = "HEAD, GET, OPTIONS"
 
+// jsonType is the content type of the document.
+const jsonType = "application/json; charset=UTF-8"
+
 // Handler answers /info.
 type Handler struct {
 	expose bool
-	body   []byte
+	key    []byte // of signatures by which administrators see more; empty: nobody does
+	now    func() time.Time
+	body   string
+	admin  string // body with the section "admin"
 }
 
 // New builds the document: the section "swift", and the features that are on, by
 // the names under which Swift's middleware appear. A feature with nothing to say
-// is an empty or nil section.
-func New(cfg Config, c Cluster, features map[string]Section) (*Handler, error) {
+// is an empty or nil section. The clock says whether a signature is still good.
+func New(cfg Config, c Cluster, features map[string]Section, now func() time.Time) (*Handler, error) {
 	doc := map[string]Section{"swift": c.section()}
 	for name, section := range features {
 		switch {
@@ -137,63 +149,73 @@ func New(cfg Config, c Cluster, features map[string]Section) (*Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("info: %w", err)
 	}
-	return &Handler{expose: cfg.Expose, body: body}, nil
+	doc["admin"] = Section{"disallowed_sections": append([]string{}, cfg.Hidden...)}
+	admin, err := json.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("info: %w", err)
+	}
+	return &Handler{expose: cfg.Expose, key: []byte(cfg.AdminKey), now: now, body: string(body), admin: string(admin)}, nil
 }
 
-// ServeHTTP implements http.Handler. Any origin may read the document. The
-// signed form that shows more to administrators is refused.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// Serve answers one request. Any origin may read the document. Who signs the
+// request with the administrators' key sees a section more.
+func (h *Handler) Serve(_ context.Context, r *chain.Request) *chain.Response {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions:
-		w.Header().Set("Allow", allowed)
-		answer(w, http.StatusOK, "", nil)
-		return
+		resp := chain.Plain(http.StatusOK, chain.PageType, "")
+		resp.Header["Allow"] = []string{allowed}
+		return resp
 	default:
-		w.Header().Set("Allow", allowed)
-		refuse(w, http.StatusMethodNotAllowed)
-		return
+		resp := refuse(http.StatusMethodNotAllowed)
+		resp.Header["Allow"] = []string{allowed}
+		return resp
 	}
-	query := r.URL.Query()
-	if !h.expose || query.Get("swiftinfo_sig") != "" || query.Get("swiftinfo_expires") != "" {
-		refuse(w, http.StatusForbidden)
-		return
+	if !h.expose {
+		return refuse(http.StatusForbidden)
 	}
-	if origin := r.Header.Get("Origin"); origin != "" {
-		w.Header().Set("Access-Control-Allow-Origin", origin)
-		w.Header().Set("Access-Control-Expose-Headers", "x-trans-id")
-	}
-	answer(w, http.StatusOK, "application/json; charset=UTF-8", h.body)
-}
-
-// Healthcheck answers /healthcheck, any method: 200 "OK", or 503 while the file
-// exists with which an operator takes this proxy out of a balancer. "" is no
-// file.
-func Healthcheck(disablePath string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if disablePath != "" {
-			if _, err := os.Stat(disablePath); err == nil {
-				answer(w, http.StatusServiceUnavailable, "text/plain", []byte("DISABLED BY FILE"))
-				return
-			}
+	body := h.body
+	sig, _ := r.Param("swiftinfo_sig")
+	expires, _ := r.Param("swiftinfo_expires")
+	if sig != "" || expires != "" {
+		if len(h.key) == 0 {
+			return refuse(http.StatusForbidden)
 		}
-		answer(w, http.StatusOK, "text/plain", []byte("OK"))
-	})
+		if !h.signed(r.Method, sig, expires) {
+			return refuse(http.StatusUnauthorized)
+		}
+		body = h.admin
+	}
+	resp := chain.Plain(http.StatusOK, jsonType, body)
+	if origin := r.Header.Get("Origin"); origin != "" {
+		resp.Header["Access-Control-Allow-Origin"] = []string{origin}
+		resp.Header["Access-Control-Expose-Headers"] = []string{"x-trans-id"}
+	}
+	return resp
 }
 
-func refuse(w http.ResponseWriter, code int) {
-	answer(w, code, "text/plain; charset=utf-8", []byte(httpapi.Reason(code)))
+// signed reports whether a signature is the administrators' and not past its
+// time: HMAC-SHA1, in hexadecimal, of method, expiry and path, a line each. That
+// of a GET is good for a HEAD.
+func (h *Handler) signed(method, sig, expires string) bool {
+	at, err := strconv.ParseInt(expires, 10, 64)
+	if err != nil || at < h.now().Unix() {
+		return false
+	}
+	got, err := hex.DecodeString(sig)
+	if err != nil {
+		return false
+	}
+	for _, m := range []string{method, http.MethodGet} {
+		mac := hmac.New(sha1.New, h.key)
+		_, _ = fmt.Fprintf(mac, "%s\n%d\n/info", m, at) // never fails
+		if hmac.Equal(mac.Sum(nil), got) {
+			return true
+		}
+	}
+	return false
 }
 
-// answer sends a whole answer. net/http leaves the body out for HEAD.
-func answer(w http.ResponseWriter, code int, contentType string, body []byte) {
-	h := w.Header()
-	if contentType != "" {
-		h.Set("Content-Type", contentType)
-	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(code)
-	if len(body) > 0 {
-		_, _ = w.Write(body) // a client that left needs no answer
-	}
+func refuse(code int) *chain.Response {
+	return chain.Plain(code, "text/plain; charset=utf-8", httpapi.Reason(code))
 }

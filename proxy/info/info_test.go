@@ -1,19 +1,23 @@
 package info
 
 import (
+	"crypto/hmac"
+	"crypto/sha1" // what clients of this API sign with
+	"encoding/hex"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"martlet/internal/conf"
 	"martlet/internal/policy"
+	"martlet/proxy/chain"
 	"martlet/proxy/limits"
 )
 
@@ -30,10 +34,10 @@ func testCluster(t *testing.T) Cluster {
 	return Cluster{Version: "1.2.3", Limits: limits.Defaults(), Policies: set, AccountAutocreate: true}
 }
 
-// ask sends one request to a real server, so that HEAD is what clients see.
-func ask(t *testing.T, h http.Handler, method, path string, header http.Header) (*http.Response, string) {
+// ask sends one request through a real server, so that HEAD is what clients see.
+func ask(t *testing.T, h chain.Handler, method, path string, header http.Header) (*http.Response, string) {
 	t.Helper()
-	s := httptest.NewServer(h)
+	s := httptest.NewServer(&chain.Face{Handler: h, Log: slog.New(slog.DiscardHandler)})
 	defer s.Close()
 	r, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, nil)
 	if err != nil {
@@ -59,7 +63,7 @@ func ask(t *testing.T, h http.Handler, method, path string, header http.Header) 
 func TestDocument(t *testing.T) {
 	h, err := New(Defaults(), testCluster(t), map[string]Section{
 		"tempauth": {"account_acls": true}, "staticweb": nil, "symlink": {"symloop_max": 2},
-	})
+	}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +103,7 @@ func TestDocument(t *testing.T) {
 func TestDocumentFollowsLimits(t *testing.T) {
 	c := testCluster(t)
 	c.Limits.MaxFileSize, c.Limits.MaxMetaCount = 7, 3
-	h, err := New(Config{Expose: true}, c, nil)
+	h, err := New(Config{Expose: true}, c, nil, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,16 +117,16 @@ func TestDocumentFollowsLimits(t *testing.T) {
 
 func TestInfoRequests(t *testing.T) {
 	c := testCluster(t)
-	open, err := New(Defaults(), c, nil)
+	open, err := New(Defaults(), c, nil, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed, err := New(Config{}, c, nil)
+	closed, err := New(Config{}, c, nil, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
-		h            http.Handler
+		h            chain.Handler
 		method, path string
 		origin       string
 		status       int
@@ -160,10 +164,49 @@ func TestInfoRequests(t *testing.T) {
 	}
 }
 
+// What administrators see is for those who have their key, in time.
+func TestAdminSection(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	h, err := New(Config{Expose: true, Hidden: []string{"swift.version"}, AdminKey: "secret"}, testCluster(t), nil, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(key, text string) string {
+		mac := hmac.New(sha1.New, []byte(key))
+		mac.Write([]byte(text))
+		return hex.EncodeToString(mac.Sum(nil))
+	}
+	for name, tt := range map[string]struct {
+		method, sig, expires string
+		status               int
+	}{
+		"good":                    {"GET", sign("secret", "GET\n1700000000\n/info"), "1700000000", 200},
+		"HEAD":                    {"HEAD", sign("secret", "HEAD\n1700000009\n/info"), "1700000009", 200},
+		"HEAD with that of a GET": {"HEAD", sign("secret", "GET\n1700000009\n/info"), "1700000009", 200},
+		"GET with that of a HEAD": {"GET", sign("secret", "HEAD\n1700000009\n/info"), "1700000009", 401},
+		"too late":                {"GET", sign("secret", "GET\n1699999999\n/info"), "1699999999", 401},
+		"another key":             {"GET", sign("other", "GET\n1700000009\n/info"), "1700000009", 401},
+		"another time":            {"GET", sign("secret", "GET\n1700000009\n/info"), "1700000010", 401},
+		"no time":                 {"GET", sign("secret", "GET\n1700000009\n/info"), "", 401},
+		"no signature":            {"GET", "", "1700000009", 401},
+		"no hexadecimal":          {"GET", "xyz", "1700000009", 401},
+		"no number":               {"GET", sign("secret", "GET\nx\n/info"), "x", 401},
+	} {
+		resp, body := ask(t, h, tt.method, "/info?swiftinfo_sig="+tt.sig+"&swiftinfo_expires="+tt.expires, nil)
+		seen := strings.Contains(body, `"admin":{"disallowed_sections":["swift.version"]}`)
+		if resp.StatusCode != tt.status || seen != (tt.status == 200 && tt.method == "GET") {
+			t.Errorf("%s: got %d and %.200s, want %d", name, resp.StatusCode, body, tt.status)
+		}
+	}
+	if _, body := ask(t, h, "GET", "/info", nil); strings.Contains(body, "admin") {
+		t.Errorf("without a signature: got %s", body)
+	}
+}
+
 func TestHidden(t *testing.T) {
 	cfg := Config{Expose: true, Hidden: []string{"tempauth", "swift.version", "absent", "absent.key", "swift.absent", "symlink.a.b"}}
 	feature := Section{"k": "kept"}
-	h, err := New(cfg, testCluster(t), map[string]Section{"tempauth": {"a": 1}, "symlink": feature})
+	h, err := New(cfg, testCluster(t), map[string]Section{"tempauth": {"a": 1}, "symlink": feature}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,41 +223,16 @@ func TestNewRefuses(t *testing.T) {
 		"reserved": {"swift": {}}, "for administrators": {"admin": {}}, "dot in name": {"a.b": {}}, "no name": {"": {}},
 		"dot in key": {"a": {"b.c": 1}}, "no JSON": {"a": {"b": func() {}}},
 	} {
-		if _, err := New(Defaults(), testCluster(t), features); err == nil {
+		if _, err := New(Defaults(), testCluster(t), features, time.Now); err == nil {
 			t.Errorf("%s: got no error", name)
 		}
 	}
 }
 
-func TestHealthcheck(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "disabled")
-	h := Healthcheck(file)
-	is := func(method string, status int, want string) {
-		t.Helper()
-		resp, body := ask(t, h, method, "/healthcheck", nil)
-		if resp.StatusCode != status || body != want || resp.Header.Get("Content-Type") != "text/plain" {
-			t.Errorf("%s: got %d, %q, %q, want %d, %q", method, resp.StatusCode, body, resp.Header.Get("Content-Type"), status, want)
-		}
-	}
-	is("GET", 200, "OK")
-	is("HEAD", 200, "")
-	is("POST", 200, "OK")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	is("GET", 503, "DISABLED BY FILE")
-	if err := os.Remove(file); err != nil {
-		t.Fatal(err)
-	}
-	is("GET", 200, "OK")
-	h = Healthcheck("")
-	is("GET", 200, "OK")
-}
-
 func TestConfig(t *testing.T) {
 	cfg := Defaults()
-	err := conf.Parse("proxy.toml", "expose_info = false\ndisallowed_sections = [\"swift.version\"]\ndisable_path = \"/x\"\n", &cfg)
-	if want := (Config{false, []string{"swift.version"}, "/x"}); err != nil || !reflect.DeepEqual(cfg, want) {
+	err := conf.Parse("proxy.toml", "expose_info = false\ndisallowed_sections = [\"swift.version\"]\nadmin_key = \"k\"\ndisable_path = \"/x\"\n", &cfg)
+	if want := (Config{false, []string{"swift.version"}, "k", "/x"}); err != nil || !reflect.DeepEqual(cfg, want) {
 		t.Errorf("got %+v, %v, want %+v", cfg, err, want)
 	}
 }

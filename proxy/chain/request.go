@@ -1,0 +1,108 @@
+package chain
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"martlet/internal/name"
+	"martlet/proxy/auth"
+)
+
+// Request is one request on its way down the chain: a client's, or one that a
+// feature makes on its behalf.
+type Request struct {
+	Method string
+	Path   name.Path   // what it is about; zero for what is under no version of the API
+	Query  string      // as sent, without the question mark
+	Header http.Header // names in canonical form
+	Length int64       // of the body in bytes; -1: not known before its end, or not said where there is no Body
+	Body   io.Reader   // nil: none
+
+	// Client is the client's request as it came in: its target, address and
+	// connection. It is only read, and its body not even that. Requests that
+	// features make carry that of the request which they serve.
+	Client *http.Request
+
+	// Identity is who sends it; nil is nobody in particular.
+	Identity *auth.Identity
+
+	// Grant allows what the sender alone might not do: a signature does so. Where
+	// it is set nothing else allows the request.
+	Grant Grant
+}
+
+// Headers by which features tell the core of the proxy something. The gatekeeper
+// lets none of them in or out.
+const (
+	// EtagIsAt names the header fields of an object, in the order in which they
+	// are looked for, that conditions are to be compared with instead of its ETag.
+	EtagIsAt = "X-Backend-Etag-Is-At"
+	// IgnoreRangeIf names the header fields of an object whose presence makes Range
+	// mean nothing: it is about something that the object stands for.
+	IgnoreRangeIf = "X-Backend-Ignore-Range-If-Metadata-Present"
+	// ListedBytes is the size that the container's listing is to show for an
+	// object that is put, where that is not its own.
+	ListedBytes = "X-Backend-Listed-Bytes"
+)
+
+// A Grant reports whether a method may be used on a path.
+type Grant func(method string, p name.Path) bool
+
+// Sub makes a request of the same sender about something else, without query or
+// body.
+func (r *Request) Sub(method string, p name.Path) *Request {
+	sub := &Request{Method: method, Path: p, Header: http.Header{}, Length: -1, Client: r.Client, Identity: r.Identity, Grant: r.Grant}
+	if referer := r.Header["Referer"]; referer != nil { // ACLs ask for it
+		sub.Header["Referer"] = referer
+	}
+	return sub
+}
+
+// Param returns a parameter of the query and whether it is there. Of a repeated
+// one the last counts.
+func (r *Request) Param(key string) (value string, ok bool) {
+	for rest := r.Query; rest != ""; {
+		var pair string
+		pair, rest, _ = strings.Cut(rest, "&")
+		k, v, _ := strings.Cut(pair, "=")
+		if k != key && unescape(k) != key {
+			continue
+		}
+		value, ok = unescape(v), true
+	}
+	return value, ok
+}
+
+// HasBody reports whether the request has, or may have, a body that is not empty.
+func (r *Request) HasBody() bool { return r.Body != nil && r.Length != 0 }
+
+// HasFlag reports whether a parameter of the query is there and says yes.
+func (r *Request) HasFlag(key string) bool {
+	v, _ := r.Param(key)
+	return Truth(v)
+}
+
+// unescape decodes a part of a query. One that is broken stays as it is.
+func unescape(s string) string {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+		return s
+	}
+	if u, err := url.QueryUnescape(s); err == nil {
+		return u
+	}
+	return s
+}
+
+// Truth reads a flag as Swift does.
+func Truth(text string) bool {
+	if text == "" {
+		return false
+	}
+	switch strings.ToLower(text) {
+	case "true", "1", "yes", "on", "t", "y":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,170 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"martlet/internal/errs"
+	"martlet/internal/httpapi"
+	"martlet/internal/name"
+	"martlet/proxy/auth"
+	"martlet/proxy/chain"
+)
+
+// chained is a proxy without a cluster: what its chain does not answer goes to
+// last.
+func chained(t testing.TB, last chain.Handler) (h http.Handler, token string) {
+	t.Helper()
+	a, err := auth.New(auth.Config{
+		Users:            []auth.User{{Account: "test", Name: "tester", Key: "testing", Groups: []string{".admin"}}},
+		ResellerPrefixes: []string{"AUTH"}, AuthPrefix: "/auth/", StorageURLScheme: auth.SchemeDefault, TokenLife: auth.Defaults().TokenLife,
+	}, []string{"a secret of the cluster"}, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{cfg: Defaults(), auth: a, who: auth.Chain{a.Tokens}, log: slog.New(slog.DiscardHandler)}
+	metrics, err := httpapi.NewMetrics(prometheus.NewRegistry(), "proxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err = a.Tokens.Issue("test:tester")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := name.Path{Account: "AUTH_test", Container: "c", Object: "o"}
+	return s.observed(s.face(last, func(*http.Request) name.Path { return path }), metrics), token
+}
+
+// sink is a client that throws all away.
+type sink struct{ h http.Header }
+
+func (s *sink) Header() http.Header              { return s.h }
+func (s *sink) WriteHeader(int)                  {}
+func (s *sink) Write(p []byte) (int, error)      { return len(p), nil }
+func (s *sink) SetReadDeadline(time.Time) error  { return nil }
+func (s *sink) SetWriteDeadline(time.Time) error { return nil }
+
+// plainRequest is a GET that uses no feature, and what answers it at the end of
+// the chain without work of its own.
+func plainRequest(token string) (*http.Request, chain.Handler) {
+	r, _ := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://h/v1/AUTH_test/c/o", nil)
+	r.RequestURI, r.Body = "/v1/AUTH_test/c/o", http.NoBody
+	r.Header.Set("X-Auth-Token", token)
+	r.Header.Set("User-Agent", "test")
+	resp := &chain.Response{Status: 200, Header: http.Header{"Content-Type": {"text/plain"}, "Etag": {"e"}}}
+	return r, chain.HandlerFunc(func(context.Context, *chain.Request) *chain.Response { return resp })
+}
+
+// BenchmarkChain is what every request pays: all that stands around the core but
+// the router, for one that uses nothing of it.
+func BenchmarkChain(b *testing.B) {
+	_, last := plainRequest("")
+	h, token := chained(b, last)
+	r, _ := plainRequest(token)
+	w := &sink{h: http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		h.ServeHTTP(w, r)
+	}
+}
+
+// The bound is the project's; benchmarks show the time.
+func TestTheChainAllocatesLittle(t *testing.T) {
+	_, last := plainRequest("")
+	h, token := chained(t, last)
+	r, _ := plainRequest(token)
+	w := &sink{h: http.Header{}}
+	if n := testing.AllocsPerRun(1000, func() { h.ServeHTTP(w, r) }); n > 5 {
+		t.Errorf("a request that uses no feature costs %v allocations, want at most 5", n)
+	}
+}
+
+// Whoever is wrong about who they are gets no further, and is told what to bring.
+func TestTheChainAuthenticates(t *testing.T) {
+	for what, tt := range map[string]struct {
+		token string
+		want  int
+		user  string
+	}{
+		"good":    {"", 200, "test:tester"},
+		"none":    {"-", 200, ""},
+		"forged":  {"AUTH_tkforged", 401, ""},
+		"another": {"OTHER_tk", 200, ""}, // nobody here knows it: anonymous
+	} {
+		var seen *chain.Request
+		h, token := chained(t, chain.HandlerFunc(func(_ context.Context, r *chain.Request) *chain.Response {
+			seen = r
+			return chain.Empty(200)
+		}))
+		switch tt.token {
+		case "":
+		case "-":
+			token = ""
+		default:
+			token = tt.token
+		}
+		r, _ := plainRequest(token)
+		if token == "" {
+			r.Header.Del("X-Auth-Token")
+		}
+		w := &statusSink{sink: sink{h: http.Header{}}}
+		h.ServeHTTP(w, r)
+		if w.status != tt.want || (seen == nil) != (tt.want != 200) {
+			t.Errorf("%s: got %d, want %d", what, w.status, tt.want)
+			continue
+		}
+		if user := ""; seen != nil {
+			if seen.Identity != nil {
+				user = seen.Identity.User
+			}
+			if user != tt.user {
+				t.Errorf("%s: it is %q, want %q", what, user, tt.user)
+			}
+		}
+		if tt.want == 401 && w.h.Get("Www-Authenticate") != `Swift realm="AUTH_test"` {
+			t.Errorf("%s: it is asked for %q", what, w.h.Get("Www-Authenticate"))
+		}
+	}
+}
+
+type statusSink struct {
+	sink
+	status int
+	n      int
+}
+
+func (s *statusSink) WriteHeader(code int) { s.status = code }
+func (s *statusSink) Write(p []byte) (int, error) {
+	s.n += len(p)
+	return len(p), nil
+}
+
+// breaks is a body that ends before it should, or with an error.
+type breaks struct{ err error }
+
+func (b breaks) Read([]byte) (int, error) { return 0, b.err }
+func (b breaks) Close() error             { return nil }
+
+// What breaks off on its way never looks whole: the connection goes.
+func TestABodyThatBreaksOffBreaksTheConnection(t *testing.T) {
+	for what, body := range map[string]io.ReadCloser{"error": breaks{errs.E(errs.Unavailable)}, "too short": breaks{io.EOF}} {
+		h, token := chained(t, chain.HandlerFunc(func(context.Context, *chain.Request) *chain.Response {
+			return &chain.Response{Status: 200, Header: http.Header{}, Length: 9, Body: body}
+		}))
+		r, _ := plainRequest(token)
+		var p any
+		func() {
+			defer func() { p = recover() }()
+			h.ServeHTTP(&statusSink{sink: sink{h: http.Header{}}}, r)
+		}()
+		if p != http.ErrAbortHandler {
+			t.Errorf("%s: the handler ended with %v", what, p)
+		}
+	}
+}

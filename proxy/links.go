@@ -1,0 +1,109 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"martlet/internal/httpapi"
+	"martlet/proxy/auth"
+	"martlet/proxy/chain"
+	"martlet/proxy/copying"
+	"martlet/proxy/gatekeeper"
+	"martlet/proxy/info"
+	"martlet/proxy/limits"
+	"martlet/proxy/listings"
+)
+
+// observed stands around everything, the router included, since every answer
+// needs it, also one to a request that is refused at once: a transaction id, a
+// line in the access log, a count, limits on silence, an end to panics.
+func (s *Server) observed(h http.Handler, metrics *httpapi.Metrics) http.Handler {
+	return httpapi.Observe(h, httpapi.Observed{
+		Server: "proxy", Silence: s.cfg.ClientTimeout.D(), Log: s.log, Level: slog.LevelInfo, Metrics: metrics,
+		NewID: func(r *http.Request) string {
+			return httpapi.NewTransID(time.Now(), r.Header.Get("X-Trans-Id-Extra"))
+		},
+	})
+}
+
+// links is the chain: every feature, in the order in which a request passes them.
+func (s *Server) links() []chain.Link {
+	return []chain.Link{
+		// What is too large is refused before anything looks at it.
+		s.bounds,
+		// Everything behind the gate can trust the cluster's own headers, and
+		// needs not think of what it leaves in its answers.
+		gatekeeper.Link,
+		// Before all that acts for the sender.
+		s.authenticate,
+		// Outside of what reads listings itself, which wants rows.
+		listings.Link,
+		// Outside of the large objects, so that their bytes are copied.
+		copying.Link,
+	}
+}
+
+// features is what /info tells of them.
+func (s *Server) features() map[string]info.Section {
+	return map[string]info.Section{"tempauth": {"account_acls": true}}
+}
+
+// bounds refuses requests whose first line or header is beyond the limits, and
+// whose body has a length that makes no sense.
+func (s *Server) bounds(next chain.Handler) chain.Handler {
+	return chain.HandlerFunc(func(ctx context.Context, r *chain.Request) *chain.Response {
+		if code := tooLong(r.Client, s.cfg.Limits); code != 0 {
+			return chain.Text(code, "")
+		}
+		if te := r.Client.TransferEncoding; len(te) > 0 {
+			if _, err := limits.ParseBody(strings.Join(te, ","), ""); err != nil {
+				return chain.Fail(ctx, err)
+			}
+		}
+		return next.Serve(ctx, r)
+	})
+}
+
+// tooLong returns the status for a request whose first line or whose header is
+// beyond the limits; 0 for others.
+func tooLong(r *http.Request, l limits.Limits) int {
+	if len(r.Method)+len(r.RequestURI)+len(r.Proto)+2 > l.MaxRequestLine {
+		return http.StatusRequestURITooLong
+	}
+	n := 0
+	for _, values := range r.Header {
+		n += len(values)
+	}
+	if n > l.MaxHeaderCount() {
+		return http.StatusBadRequest
+	}
+	return 0
+}
+
+// authenticate finds out who sends a request. What they may do is decided where
+// it is known what the request touches: in the core.
+func (s *Server) authenticate(next chain.Handler) chain.Handler {
+	return chain.HandlerFunc(func(ctx context.Context, r *chain.Request) *chain.Response {
+		if r.Path.Account == "" || r.Grant != nil {
+			return next.Serve(ctx, r)
+		}
+		id, err := s.who.Authenticate(ctx, auth.CredentialsOf(r.Client))
+		if err != nil {
+			resp := chain.Fail(ctx, err)
+			s.ask(resp, r)
+			return resp
+		}
+		r.Identity = id
+		return next.Serve(ctx, r)
+	})
+}
+
+// ask puts on a 401 what the client is asked for.
+func (s *Server) ask(resp *chain.Response, r *chain.Request) {
+	if resp.Status == http.StatusUnauthorized {
+		resp.Header["Www-Authenticate"] = []string{auth.Challenge(r.Path.Account)}
+	}
+}

@@ -1,0 +1,92 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/gorilla/mux"
+
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/proxy/chain"
+	"martlet/proxy/healthcheck"
+)
+
+// router is the whole of what a proxy answers to. Each face has the same chain
+// before it: features do nothing about what is no part of the API.
+func (s *Server) router(about chain.Handler) http.Handler {
+	// The path is routed as it was sent: `//`, `..` and `%2F` are legal in the
+	// name of an object.
+	m := mux.NewRouter().SkipClean(true).UseEncodedPath()
+	m.Path("/healthcheck").Handler(s.face(healthcheck.New(s.cfg.Info.DisablePath), nil))
+	m.Path("/info").Handler(s.face(about, nil))
+	m.PathPrefix(s.auth.Handler.Prefix()).Handler(s.face(chain.FromHTTP(s.auth.Handler), nil))
+	for _, version := range []string{"/v1", "/v1.0"} {
+		m.PathPrefix(version + "/").Handler(s.face(s.below(version), func(r *http.Request) name.Path {
+			p, err := parsePath(rawPath(r.URL, version))
+			if err != nil {
+				return name.Path{} // below says what is wrong
+			}
+			return p
+		}))
+	}
+	m.NotFoundHandler = s.face(chain.HandlerFunc(nowhere), nil)
+	return m
+}
+
+// face puts the chain before a handler and carries it over net/http.
+func (s *Server) face(last chain.Handler, path func(*http.Request) name.Path) http.Handler {
+	return &chain.Face{Handler: chain.Join(last, s.links()...), Path: path, Log: s.log}
+}
+
+// below is the core, for what is under one version of the API. A path that leads
+// nowhere gets this far without being known to any feature.
+func (s *Server) below(version string) chain.Handler {
+	return chain.HandlerFunc(func(ctx context.Context, r *chain.Request) *chain.Response {
+		if r.Path.Account == "" {
+			_, err := parsePath(rawPath(r.Client.URL, version))
+			return chain.Fail(ctx, err)
+		}
+		return s.Serve(ctx, r)
+	})
+}
+
+// nowhere answers what is on no path of the API: 404 for the root, 400 where
+// the path looks like an account's under another version, else 412.
+func nowhere(_ context.Context, r *chain.Request) *chain.Response {
+	version, rest, _ := strings.Cut(strings.TrimPrefix(r.Client.URL.EscapedPath(), "/"), "/")
+	switch {
+	case version == "":
+		return chain.Text(http.StatusNotFound, "")
+	case rest != "" && rest[0] != '/':
+		return chain.Text(http.StatusBadRequest, "")
+	}
+	return chain.Text(http.StatusPreconditionFailed, badURL)
+}
+
+// badURL is what is said of a path that leads to no account.
+const badURL = "Bad URL"
+
+// rawPath returns the path behind the version as it was sent.
+func rawPath(u *url.URL, version string) string {
+	// EscapedPath encodes anew what holds bytes that should have been encoded, and
+	// knows no more then whether a slash was.
+	if raw, ok := strings.CutPrefix(u.RawPath, version+"/"); ok {
+		return "/" + raw
+	}
+	return u.EscapedPath()[len(version):]
+}
+
+// parsePath reads the part of a URL behind the version.
+func parsePath(raw string) (name.Path, error) {
+	p, err := name.Parse(raw)
+	switch {
+	case err == nil:
+		return p, nil
+	case isText(err):
+		return name.Path{}, errs.E(errs.Precondition, errs.Public("Invalid UTF8 or contains NULL"), err)
+	}
+	return name.Path{}, errs.E(errs.Precondition, errs.Public(badURL), err)
+}
