@@ -4,8 +4,10 @@ import (
 	"time"
 
 	"martlet/internal/conf"
+	"martlet/proxy/dlo"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
+	"martlet/proxy/slo"
 )
 
 // Config is what an operator may set of a proxy. Defaults gives every field its
@@ -40,6 +42,10 @@ type Config struct {
 	// again.
 	InfoCache conf.Duration `toml:"info_cache"`
 
+	// SLO and DLO are static and dynamic large objects.
+	SLO slo.Config `toml:"slo"`
+	DLO dlo.Config `toml:"dlo"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -58,6 +64,8 @@ func Defaults() Config {
 		ErrorLimit:             10,
 		ErrorLimitSpan:         conf.Duration(time.Minute),
 		InfoCache:              conf.Duration(2 * time.Second),
+		SLO:                    slo.Defaults(),
+		DLO:                    dlo.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

@@ -11,10 +11,12 @@ import (
 	"martlet/proxy/auth"
 	"martlet/proxy/chain"
 	"martlet/proxy/copying"
+	"martlet/proxy/dlo"
 	"martlet/proxy/gatekeeper"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
 	"martlet/proxy/listings"
+	"martlet/proxy/slo"
 )
 
 // observed stands around everything, the router included, since every answer
@@ -43,12 +45,16 @@ func (s *Server) links() []chain.Link {
 		listings.Link,
 		// Outside of the large objects, so that their bytes are copied.
 		copying.Link,
+		// In front of the dynamic ones, whose manifests it takes for what they
+		// stand for when it looks at segments.
+		slo.Link(s.cfg.SLO),
+		dlo.Link(s.cfg.DLO, s.cfg.Limits.ContainerListingLimit),
 	}
 }
 
 // features is what /info tells of them.
 func (s *Server) features() map[string]info.Section {
-	return map[string]info.Section{"tempauth": {"account_acls": true}}
+	return map[string]info.Section{"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section()}
 }
 
 // bounds refuses requests whose first line or header is beyond the limits, and

@@ -68,20 +68,6 @@ func (s *Server) checkStored(h http.Header, length limits.Body, object string) e
 	if v := h.Get("If-None-Match"); v != "" && strings.TrimSpace(v) != "*" {
 		return errs.Refuse(errs.Invalid, "If-None-Match of a PUT can only be *")
 	}
-	return checkManifest(h)
-}
-
-// checkManifest checks X-Object-Manifest: "container/prefix".
-func checkManifest(h http.Header) error {
-	v := h.Get("X-Object-Manifest")
-	if v == "" {
-		return nil
-	}
-	plain, err := name.Unquote(v)
-	container, prefix, ok := strings.Cut(strings.TrimPrefix(plain, "/"), "/")
-	if err != nil || !ok || container == "" || prefix == "" || strings.ContainsAny(v, "?&") {
-		return errs.Refuse(errs.Invalid, "X-Object-Manifest must be in the format container/prefix")
-	}
 	return nil
 }
 

@@ -77,14 +77,6 @@ func TestMetaUpdate(t *testing.T) {
 	}
 }
 
-func TestCheckManifest(t *testing.T) {
-	for value, ok := range map[string]bool{"": true, "c/p": true, "/c/p/q": true, "c": false, "c/": false, "/p": false, "c/p?x": false, "c/p&x": false, "c%2Fp": true} {
-		if err := checkManifest(http.Header{"X-Object-Manifest": {value}}); (err == nil) != ok {
-			t.Errorf("checkManifest(%q) = %v, want ok %v", value, err, ok)
-		}
-	}
-}
-
 func TestGuessType(t *testing.T) {
 	for name, tt := range map[string]struct{ object, given, detect, want string }{
 		"given":      {"a.png", "text/x", "", "text/x"},

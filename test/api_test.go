@@ -110,6 +110,8 @@ func TestAPI(t *testing.T) {
 		"refused in time":   refusedInTime,
 		"unknown resources": unknown,
 		"headers inside":    inside,
+		"large objects":     largeObjects,
+		"dynamic ones":      dynamicObjects,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, c, me) })
 	}

@@ -17,6 +17,7 @@ type Object struct {
 	Bytes        int64
 	ContentType  string
 	LastModified string // ISO, microseconds, no zone
+	SLOETag      string // of the large object whose manifest it is, in quotes; "" for others
 	Subdir       bool
 }
 

@@ -74,6 +74,9 @@ func WriteObjectsJSON(w io.Writer, list []Object) error {
 		b = appendASCII(append(b, `, "name": `...), e.Name)
 		b = appendASCII(append(b, `, "content_type": `...), e.ContentType)
 		b = appendASCII(append(b, `, "last_modified": `...), e.LastModified)
+		if e.SLOETag != "" {
+			b = appendASCII(append(b, `, "slo_etag": `...), e.SLOETag)
+		}
 		return append(b, '}')
 	})
 	o.b = append(o.b, ']')
@@ -165,7 +168,7 @@ func element(b []byte, tag, text string) []byte {
 	if text == "" {
 		return append(b, " />"...)
 	}
-	b = appendXMLText(append(b, '>'), text)
+	b = AppendXMLText(append(b, '>'), text)
 	return append(append(append(b, "</"...), tag...), '>')
 }
 
@@ -175,7 +178,9 @@ func number(b []byte, tag string, n int64) []byte {
 	return append(append(append(b, "</"...), tag...), '>')
 }
 
-func appendXMLText(b []byte, s string) []byte { return appendXML(b, s, false) }
+// AppendXMLText appends s as the text of an XML element.
+func AppendXMLText(b []byte, s string) []byte { return appendXML(b, s, false) }
+
 func appendXMLAttr(b []byte, s string) []byte { return appendXML(b, s, true) }
 
 // appendXML escapes what XML gives a meaning, and control characters as

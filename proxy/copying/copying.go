@@ -124,8 +124,9 @@ func get(r *chain.Request, from name.Path, raw bool) *chain.Request {
 		}
 	}
 	sub.Header["X-Newest"] = []string{"true"}
+	sub.Query = r.Query // it may ask for a part
 	if raw {
-		sub.Query = "multipart-manifest=get&format=raw"
+		sub.Query += "&format=raw"
 	}
 	return sub
 }

@@ -33,11 +33,29 @@ func (c *Proxy) Check() error {
 	k.wrap("proxy.limits", c.Server.Limits.Validate())
 	k.page("proxy.limits.container_listing_limit", c.Server.Limits.ContainerListingLimit)
 	k.page("proxy.limits.account_listing_limit", c.Server.Limits.AccountListingLimit)
+	c.largeObjects(k)
 	c.Auth.check(k)
 	c.Admin.check(k)
 	c.Log.check(k)
 	k.distinct([]place{{"proxy.listen", c.Server.Listen}, {"admin.listen", c.Admin.Listen}})
 	return k.err
+}
+
+// largeObjects checks what bounds static and dynamic large objects.
+func (c *Proxy) largeObjects(k *checker) {
+	s, d := c.Server.SLO, c.Server.DLO
+	k.least("proxy.slo.max_manifest_segments", s.MaxSegments, 1)
+	k.least("proxy.slo.max_manifest_size", int(s.MaxSize), 1)
+	k.least("proxy.slo.concurrency", s.Concurrency, 1)
+	k.least("proxy.slo.delete_concurrency", s.DeleteConcurrency, 1)
+	k.positive("proxy.slo.yield_frequency", s.Heartbeat)
+	k.least("proxy.slo.rate_limit_after_segment", s.RateAfter, 0)
+	k.least("proxy.slo.rate_limit_under_size", int(s.RateUnder), 0)
+	k.least("proxy.slo.rate_limit_segments_per_sec", s.RatePerSecond, 0)
+	k.positive("proxy.slo.max_get_time", s.MaxGetTime)
+	k.least("proxy.dlo.rate_limit_after_segment", d.RateAfter, 0)
+	k.least("proxy.dlo.rate_limit_segments_per_sec", d.RatePerSecond, 0)
+	k.positive("proxy.dlo.max_get_time", d.MaxGetTime)
 }
 
 // Check says what is wrong with the file: the first thing, in one line.

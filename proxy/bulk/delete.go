@@ -1,0 +1,112 @@
+// Package bulk deletes many objects for one request, and reports on each.
+package bulk
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"sync"
+
+	"martlet/internal/name"
+	"martlet/proxy/chain"
+	"martlet/proxy/report"
+)
+
+// Target is something to be deleted.
+type Target struct {
+	Name string // in the report
+	Path name.Path
+	Err  error // why it can't be, for a target that is only to be reported; its text is for the client
+	Gone bool  // it is known not to be there
+}
+
+// Delete deletes targets, so many at a time, in about their order, each with a
+// request of the sender's own sent to next. It returns when all have been
+// answered; the report says how many were deleted and how many were not there, and
+// names those that failed.
+func Delete(ctx context.Context, next chain.Handler, r *chain.Request, targets iter.Seq[Target], concurrency int) *report.Report {
+	d := &deleting{}
+	var all sync.WaitGroup
+	turn := make(chan Target)
+	for range max(1, concurrency) {
+		all.Go(func() {
+			for t := range turn {
+				resp := next.Serve(ctx, r.Sub(http.MethodDelete, t.Path))
+				resp.Close()
+				d.answered(t, resp.Status)
+			}
+		})
+	}
+	for t := range targets {
+		switch {
+		case ctx.Err() != nil:
+		case t.Gone:
+			d.answered(t, http.StatusNotFound)
+		case t.Err != nil:
+			d.failed(t, t.Err.Error(), http.StatusBadRequest)
+		default:
+			turn <- t
+		}
+	}
+	close(turn)
+	all.Wait()
+	return d.report()
+}
+
+// deleting is the count of what was deleted.
+type deleting struct {
+	mu             sync.Mutex // of all that follows
+	deleted, gone  int
+	status         int // worst of the failures
+	failures       []report.Failure
+	failuresUnsaid int
+}
+
+// mostFailures is how many failures are named in a report.
+const mostFailures = 1000
+
+func (d *deleting) answered(t Target, status int) {
+	switch {
+	case status/100 == 2:
+		d.mu.Lock()
+		d.deleted++
+		d.mu.Unlock()
+	case status == http.StatusNotFound:
+		d.mu.Lock()
+		d.gone++
+		d.mu.Unlock()
+	case status == http.StatusUnauthorized:
+		d.failed(t, report.Status(status), status)
+	case status >= 500:
+		d.failed(t, report.Status(status), http.StatusBadGateway)
+	default:
+		d.failed(t, report.Status(status), http.StatusBadRequest)
+	}
+}
+
+func (d *deleting) failed(t Target, why string, status int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.status = max(d.status, status)
+	if len(d.failures) == mostFailures {
+		d.failuresUnsaid++
+		return
+	}
+	d.failures = append(d.failures, report.Failure{Name: name.Quote(t.Name), Why: why})
+}
+
+func (d *deleting) report() *report.Report {
+	status, body := http.StatusOK, ""
+	switch {
+	case d.status != 0:
+		status = d.status
+	case d.deleted == 0 && d.gone == 0:
+		status, body = http.StatusBadRequest, "Invalid bulk delete."
+	}
+	if d.failuresUnsaid > 0 {
+		body = "There are more errors than these."
+	}
+	return &report.Report{Root: "delete", Failures: d.failures, Fields: map[string]any{
+		"Response Status": report.Status(status), "Response Body": body, "Number Deleted": d.deleted, "Number Not Found": d.gone,
+	}}
+}

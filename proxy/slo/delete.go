@@ -1,0 +1,114 @@
+package slo
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net/http"
+	"strings"
+
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/proxy/bulk"
+	"martlet/proxy/chain"
+	"martlet/proxy/listings"
+	"martlet/proxy/report"
+)
+
+// delete deletes a large object with all its segments, the manifests last. The
+// answer is a report; while the work goes on it is white space.
+func (f *feature) delete(ctx context.Context, r *chain.Request) *chain.Response {
+	contentType, ok := listings.Accepted(r.Header)
+	if !ok {
+		contentType = "text/plain"
+	}
+	resp := &chain.Response{Status: http.StatusOK, Header: http.Header{"Content-Type": {contentType}}, Length: -1}
+	resp.Body = report.Heartbeat(ctx, f.cfg.Heartbeat.D(), false, func(ctx context.Context) string {
+		return bulk.Delete(ctx, f.next, r, f.targets(ctx, r), f.cfg.DeleteConcurrency).Text(contentType)
+	})
+	return resp
+}
+
+// doomed is an object that is to be deleted: with its segments before it, or,
+// once those are in front of it, by itself.
+type doomed struct {
+	bulk.Target
+	manifest bool
+}
+
+// targets hands out what a large object is made of, breadth first, and each
+// manifest behind what it names.
+func (f *feature) targets(ctx context.Context, r *chain.Request) iter.Seq[bulk.Target] {
+	return func(yield func(bulk.Target) bool) {
+		queue := []doomed{{bulk.Target{Name: "/" + r.Path.Container + "/" + r.Path.Object, Path: r.Path}, true}}
+		for len(queue) > 0 && ctx.Err() == nil {
+			one := queue[0]
+			queue = queue[1:]
+			if one.manifest {
+				one.manifest = false
+				segments, err := f.segmentsOf(ctx, r, one.Path)
+				switch {
+				case errs.Is(err, errs.NotFound):
+					one.Gone = true
+				case err != nil:
+					one.Err = err
+				}
+				queue = append(queue, segments...)
+				if len(queue) > 10*f.cfg.MaxSegments {
+					yield(bulk.Target{Name: one.Name, Err: errors.New("Too many buffered slo segments to delete.")}) //nolint:staticcheck // for the client
+					return
+				}
+				queue = append(queue, one)
+				continue
+			}
+			if !yield(one.Target) {
+				return
+			}
+		}
+	}
+}
+
+var (
+	errNoManifest   = errors.New("Not an SLO manifest")                     //nolint:staticcheck // for the client
+	errUnauthorized = errors.New(report.Status(http.StatusUnauthorized))    // for the client
+	errForbidden    = errors.New(report.Status(http.StatusForbidden))       // for the client
+	errUnreadable   = errors.New("Unable to load SLO manifest or segment.") //nolint:staticcheck // for the client
+)
+
+// segmentsOf reads which segments a manifest names. Where there is none the error
+// is of kind errs.NotFound; of others the text is for the client.
+func (f *feature) segmentsOf(ctx context.Context, r *chain.Request, p name.Path) ([]doomed, error) {
+	sub := r.Sub(http.MethodGet, p)
+	sub.Query = "multipart-manifest=get"
+	sub.Header[chain.IgnoreRangeIf] = ignoreRangeIf
+	sub.Header["Range"] = []string{"bytes=-1"} // no more of what is no manifest
+	resp := f.next.Serve(ctx, sub)
+	defer resp.Close()
+	switch {
+	case resp.Status == http.StatusNotFound:
+		return nil, errs.E(errs.NotFound)
+	case resp.Status == http.StatusUnauthorized:
+		return nil, errUnauthorized
+	case resp.Status == http.StatusForbidden:
+		return nil, errForbidden
+	case resp.Status == http.StatusRequestedRangeNotSatisfiable:
+		return nil, errNoManifest // it is empty
+	case !resp.OK():
+		return nil, errUnreadable
+	case !chain.Truth(resp.Get(hdrStatic)):
+		return nil, errNoManifest
+	}
+	m, err := f.parse(resp)
+	if err != nil {
+		return nil, errUnreadable
+	}
+	var list []doomed
+	for _, s := range m.segments {
+		if s.Data != nil {
+			continue
+		}
+		path, _ := pathOf(r.Path.Account, s.Name) // read has checked it
+		list = append(list, doomed{bulk.Target{Name: strings.Clone(s.Name), Path: path}, s.Sub})
+	}
+	return list, nil
+}

@@ -1,0 +1,241 @@
+package slo
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5" // the ETag of the API
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"martlet/internal/conditional"
+	"martlet/internal/errs"
+	"martlet/internal/httpapi"
+	"martlet/internal/name"
+	"martlet/proxy/chain"
+	"martlet/proxy/listings"
+	"martlet/proxy/report"
+)
+
+// put takes in a manifest. With heartbeat=on the answer begins before the segments
+// are looked at.
+func (f *feature) put(ctx context.Context, r *chain.Request) *chain.Response {
+	list, err := f.take(r)
+	if err != nil {
+		resp := chain.Fail(ctx, err)
+		if errs.Is(err, errs.Invalid) {
+			resp = chain.Plain(resp.Status, "text/plain", errs.PublicOf(err))
+		}
+		return resp
+	}
+	contentType, ok := listings.Accepted(r.Header)
+	if !ok {
+		contentType = "text/plain"
+	}
+	if r.HasFlag("heartbeat") {
+		resp := &chain.Response{Status: http.StatusAccepted, Header: http.Header{"Content-Type": {contentType}}, Length: -1}
+		resp.Body = report.Heartbeat(ctx, f.cfg.Heartbeat.D(), true, func(ctx context.Context) string {
+			return f.told(f.store(ctx, r, list)).Text(contentType)
+		})
+		return resp
+	}
+	out := f.store(ctx, r, list)
+	if len(out.problems) > 0 {
+		return chain.Plain(http.StatusBadRequest, contentType, (&report.Report{Root: "upload", Failures: out.problems}).Text(contentType))
+	}
+	return out.resp
+}
+
+// take reads the manifest that a client sends.
+func (f *feature) take(r *chain.Request) ([]wanted, error) {
+	most := int64(f.cfg.MaxSize)
+	tooLarge := errs.Refuse(errs.TooLarge, "Manifest File > %d bytes", most)
+	switch {
+	case r.Header.Get("X-Copy-From") != "":
+		return nil, errs.Refuse(errs.Method, "Multipart Manifest PUTs cannot be COPY requests")
+	case r.Length < 0 && r.Body == nil:
+		return nil, errs.E(errs.Length)
+	case r.Length > most:
+		return nil, tooLarge
+	}
+	var body []byte
+	if r.Body != nil {
+		var err error
+		if body, err = io.ReadAll(io.LimitReader(r.Body, most+1)); err != nil {
+			return nil, err
+		}
+	}
+	if int64(len(body)) > most {
+		return nil, tooLarge
+	}
+	if r.Length >= 0 && int64(len(body)) != r.Length {
+		return nil, errs.E(errs.Aborted, io.ErrUnexpectedEOF)
+	}
+	return parse(body, r.Path, f.cfg.MaxSegments)
+}
+
+// outcome is what came of a manifest: problems with its segments, or an answer.
+type outcome struct {
+	problems []report.Failure
+	resp     *chain.Response
+}
+
+// told makes the report of an outcome, for a client that has its status already.
+func (f *feature) told(out outcome) *report.Report {
+	rep := &report.Report{Root: "upload", Fields: map[string]any{}, Failures: out.problems}
+	if len(out.problems) > 0 {
+		out.resp = chain.Plain(http.StatusBadRequest, "", httpapi.Reason(http.StatusBadRequest))
+	}
+	rep.Fields["Response Status"] = report.Status(out.resp.Status)
+	if out.resp.OK() {
+		rep.Fields["Etag"] = out.resp.Get("Etag")
+		rep.Fields["Last Modified"] = out.resp.Get("Last-Modified")
+	}
+	body, err := out.resp.ReadAll(64 << 10)
+	if err != nil {
+		body = nil // the status says what there is to say
+	}
+	rep.Fields["Response Body"] = string(body)
+	return rep
+}
+
+// store looks at the segments and keeps the manifest.
+func (f *feature) store(ctx context.Context, r *chain.Request, list []wanted) outcome {
+	kept, problems := f.verify(ctx, r, list)
+	if len(problems) > 0 {
+		return outcome{problems: problems}
+	}
+	etag, size := etagOf(kept), int64(0)
+	for i := range kept {
+		span, err := kept[i].span()
+		if err != nil || size+span.N < size {
+			return outcome{resp: chain.Fail(ctx, errs.E(errs.Op("slo.put"), errs.Invalid, err))}
+		}
+		size += span.N
+	}
+	if want := strings.Trim(r.Header.Get("Etag"), `"`); want != "" && want != etag {
+		return outcome{resp: chain.Fail(ctx, errs.Refuse(errs.Mismatch, "ETag %s is not that of the large object, %s", want, etag))}
+	}
+	body, err := json.Marshal(kept)
+	if err != nil {
+		return outcome{resp: chain.Fail(ctx, errs.E(errs.Op("slo.put"), err))}
+	}
+	sum := md5.Sum(body)
+	own := hex.EncodeToString(sum[:])
+	r.Query, r.Body, r.Length = "", bytes.NewReader(body), int64(len(body))
+	for n, v := range map[string]string{
+		hdrETag: etag, hdrSize: strconv.FormatInt(size, 10), hdrStatic: "True", "Etag": own, hdrListed: own + listedMark + etag,
+		chain.ListedBytes: strconv.FormatInt(size, 10),
+	} {
+		r.Header[n] = []string{v}
+	}
+	resp := f.next.Serve(ctx, r)
+	if resp.OK() {
+		resp.Header["Etag"] = []string{`"` + etag + `"`}
+	}
+	return outcome{resp: resp}
+}
+
+// verify asks for the head of each segment, a few at a time, each object once.
+func (f *feature) verify(ctx context.Context, r *chain.Request, list []wanted) ([]stored, []report.Failure) {
+	heads := map[name.Path]*chain.Response{}
+	todo := make([]name.Path, 0, len(list))
+	for _, w := range list {
+		if _, ok := heads[w.path]; !ok && !w.plain {
+			heads[w.path] = nil
+			todo = append(todo, w.path)
+		}
+	}
+	found := f.heads(ctx, r, todo)
+	for i, p := range todo {
+		heads[p] = found[i]
+	}
+	kept := make([]stored, len(list))
+	var problems []report.Failure
+	for i, w := range list {
+		if w.plain {
+			kept[i].Data = w.data
+			continue
+		}
+		s, why := fits(w, heads[w.path], i == len(list)-1)
+		for _, one := range why {
+			problems = append(problems, report.Failure{Name: name.Quote(w.text), Why: one})
+		}
+		kept[i] = s
+	}
+	return kept, problems
+}
+
+// heads asks for the heads of objects, those of large objects as what they stand
+// for.
+func (f *feature) heads(ctx context.Context, r *chain.Request, todo []name.Path) []*chain.Response {
+	found := make([]*chain.Response, len(todo))
+	var all sync.WaitGroup
+	turn := make(chan int)
+	for range max(1, min(f.cfg.Concurrency, len(todo))) {
+		all.Go(func() {
+			for i := range turn {
+				resp := f.Serve(ctx, r.Sub(http.MethodHead, todo[i]))
+				resp.Close()
+				found[i] = resp
+			}
+		})
+	}
+	for i := range todo {
+		turn <- i
+	}
+	close(turn)
+	all.Wait()
+	return found
+}
+
+// fits compares an object with what the client says of it, and says what does not
+// fit.
+func fits(w wanted, head *chain.Response, last bool) (s stored, why []string) {
+	if !head.OK() {
+		return s, []string{report.Status(head.Status)}
+	}
+	size := head.Length
+	if size < 0 { // a dynamic large object that nobody knows the length of
+		return s, []string{"Size Mismatch"}
+	}
+	s = stored{
+		Name: "/" + strings.TrimLeft(w.text, "/"), Bytes: size, Hash: strings.Trim(head.Get("Etag"), `"`),
+		ContentType: head.Get("Content-Type"), LastModified: modified(head), Sub: chain.Truth(head.Get(hdrStatic)),
+	}
+	n := size
+	if w.span != "" {
+		span, extent := spanOf(w.span, size)
+		switch {
+		case extent != conditional.Partial:
+			why = append(why, "Unsatisfiable Range")
+		case span.N != size:
+			s.Range = fmt.Sprintf("%d-%d", span.Off, span.Off+span.N-1)
+		}
+		n = span.N
+	}
+	if n < 1 && !last {
+		why = append(why, "Too small; each segment must be at least 1 byte.")
+	}
+	if w.size >= 0 && w.size != size {
+		why = append(why, "Size Mismatch")
+	}
+	if w.etag != "" && w.etag != s.Hash {
+		why = append(why, "Etag Mismatch")
+	}
+	return s, why
+}
+
+// modified is when an object was, in the form that manifests have.
+func modified(head *chain.Response) string {
+	t, err := http.ParseTime(head.Get("Last-Modified"))
+	if err != nil {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000000")
+}
