@@ -8,6 +8,7 @@ import (
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
 	"martlet/proxy/slo"
+	"martlet/proxy/tempurl"
 )
 
 // Config is what an operator may set of a proxy. Defaults gives every field its
@@ -46,6 +47,9 @@ type Config struct {
 	SLO slo.Config `toml:"slo"`
 	DLO dlo.Config `toml:"dlo"`
 
+	// TempURL is temporary URLs.
+	TempURL tempurl.Config `toml:"tempurl"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -66,6 +70,7 @@ func Defaults() Config {
 		InfoCache:              conf.Duration(2 * time.Second),
 		SLO:                    slo.Defaults(),
 		DLO:                    dlo.Defaults(),
+		TempURL:                tempurl.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

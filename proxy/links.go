@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"martlet/internal/httpapi"
+	"martlet/internal/name"
 	"martlet/proxy/auth"
 	"martlet/proxy/chain"
 	"martlet/proxy/copying"
@@ -17,6 +18,7 @@ import (
 	"martlet/proxy/limits"
 	"martlet/proxy/listings"
 	"martlet/proxy/slo"
+	"martlet/proxy/tempurl"
 )
 
 // observed stands around everything, the router included, since every answer
@@ -39,6 +41,8 @@ func (s *Server) links() []chain.Link {
 		// Everything behind the gate can trust the cluster's own headers, and
 		// needs not think of what it leaves in its answers.
 		gatekeeper.Link,
+		// In front of authentication: a signature takes the place of a sender.
+		tempurl.Link(s.cfg.TempURL, s.keys, time.Now),
 		// Before all that acts for the sender.
 		s.authenticate,
 		// Outside of what reads listings itself, which wants rows.
@@ -54,7 +58,32 @@ func (s *Server) links() []chain.Link {
 
 // features is what /info tells of them.
 func (s *Server) features() map[string]info.Section {
-	return map[string]info.Section{"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section()}
+	return map[string]info.Section{"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section(), "tempurl": s.cfg.TempURL.Section()}
+}
+
+// keys finds the keys of temporary URLs that an account and a container have.
+func (s *Server) keys(ctx context.Context, container name.Path, fresh bool) (account, own []string, err error) {
+	look := s.infos.get
+	if fresh {
+		look = s.infos.fresh
+	}
+	of := func(p name.Path, prefix string) (list []string, err error) {
+		known, err := look(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range []string{"Temp-Url-Key", "Temp-Url-Key-2"} {
+			if key := known.header.Get(prefix + n); key != "" {
+				list = append(list, key)
+			}
+		}
+		return list, nil
+	}
+	if account, err = of(name.Path{Account: container.Account}, "X-Account-Meta-"); err != nil {
+		return nil, nil, err
+	}
+	own, err = of(container, "X-Container-Meta-")
+	return account, own, err
 }
 
 // bounds refuses requests whose first line or header is beyond the limits, and

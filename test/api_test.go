@@ -112,6 +112,7 @@ func TestAPI(t *testing.T) {
 		"headers inside":    inside,
 		"large objects":     largeObjects,
 		"dynamic ones":      dynamicObjects,
+		"temporary URLs":    temporaryURLs,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, c, me) })
 	}

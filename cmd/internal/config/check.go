@@ -34,6 +34,7 @@ func (c *Proxy) Check() error {
 	k.page("proxy.limits.container_listing_limit", c.Server.Limits.ContainerListingLimit)
 	k.page("proxy.limits.account_listing_limit", c.Server.Limits.AccountListingLimit)
 	c.largeObjects(k)
+	k.wrap("proxy.tempurl", c.Server.TempURL.Validate())
 	c.Auth.check(k)
 	c.Admin.check(k)
 	c.Log.check(k)

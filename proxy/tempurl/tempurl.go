@@ -1,0 +1,301 @@
+// Package tempurl is temporary URLs: whoever has one may do one thing with one
+// object, or with those whose names begin alike, for a time, without being known.
+//
+// The URL carries an HMAC over the method, the expiry, the path and, where it is
+// limited to them, the addresses, made with a key that the owner set as metadata of
+// the account or the container. It opens no more than that account, or that
+// container. What is uploaded can't point at other data, and what is downloaded
+// shows no metadata but X-Object-Meta-Public-.
+//
+// The text that is signed, the parameters and the answers are Swift's.
+package tempurl
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1" // what older clients sign with, where an operator allows it
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"martlet/internal/name"
+	"martlet/proxy/chain"
+)
+
+// Config is what an operator may set.
+type Config struct {
+	Methods []string `toml:"methods"`
+	Digests []string `toml:"allowed_digests"` // of "sha1", "sha256", "sha512"
+}
+
+// Defaults returns Swift's.
+func Defaults() Config {
+	return Config{Methods: []string{"GET", "HEAD", "PUT", "POST", "DELETE"}, Digests: []string{"sha256", "sha512"}}
+}
+
+// digests are those that there are.
+var digests = map[string]func() hash.Hash{"sha1": sha1.New, "sha256": sha256.New, "sha512": sha512.New}
+
+// Validate checks the values. An error names the key.
+func (c Config) Validate() error {
+	for _, d := range c.Digests {
+		if digests[d] == nil {
+			return fmt.Errorf("key %q: value %q: it is none of sha1, sha256 and sha512", "allowed_digests", d)
+		}
+	}
+	return nil
+}
+
+// Section is what /info says.
+func (c Config) Section() map[string]any {
+	return map[string]any{
+		"methods": c.Methods, "allowed_digests": c.Digests,
+		"incoming_remove_headers": []string{"x-timestamp", "x-open-expired"}, "incoming_allow_headers": []string{},
+		"outgoing_remove_headers": []string{"x-object-meta-*"}, "outgoing_allow_headers": []string{"x-object-meta-public-*"},
+	}
+}
+
+// Keys finds the keys that the owner of an account has set, for all of it and for
+// one container. fresh asks again for what is known already.
+type Keys func(ctx context.Context, container name.Path, fresh bool) (account, own []string, err error)
+
+// Link returns the feature. It stands in front of what finds out who sends a
+// request.
+func Link(cfg Config, keys Keys, now func() time.Time) chain.Link {
+	return func(next chain.Handler) chain.Handler {
+		return chain.HandlerFunc(func(ctx context.Context, r *chain.Request) *chain.Response {
+			if r.Query == "" || r.Path.Account == "" || r.Method == http.MethodOptions {
+				return next.Serve(ctx, r)
+			}
+			u, ok := parse(r)
+			if !ok {
+				return next.Serve(ctx, r)
+			}
+			return serve(ctx, cfg, keys, now(), next, r, u)
+		})
+	}
+}
+
+// url is what a temporary URL says.
+type url struct {
+	sig, expires string
+	prefix       *string
+	filename     string
+	inline       bool
+	addresses    string
+}
+
+// parse reads the parameters. It is false where the URL is no temporary one.
+func parse(r *chain.Request) (u url, ok bool) {
+	var signed, limited bool
+	u.sig, signed = r.Param("temp_url_sig")
+	u.expires, limited = r.Param("temp_url_expires")
+	if !signed && !limited {
+		return u, false
+	}
+	if p, ok := r.Param("temp_url_prefix"); ok {
+		u.prefix = &p
+	}
+	u.filename, _ = r.Param("filename")
+	_, u.inline = r.Param("inline")
+	u.addresses, _ = r.Param("temp_url_ip_range")
+	return u, true
+}
+
+func serve(ctx context.Context, cfg Config, keys Keys, now time.Time, next chain.Handler, r *chain.Request, u url) *chain.Response {
+	at, ok := expiry(u.expires)
+	if !ok || at < now.Unix() || r.Path.Object == "" || !slices.Contains(cfg.Methods, r.Method) || u.addresses != "" && !from(r, u.addresses) {
+		return invalid(r)
+	}
+	algorithm, mac, ok := signature(u.sig)
+	if !ok || !slices.Contains(cfg.Digests, algorithm) {
+		return invalid(r)
+	}
+	texts, ok := signedTexts(r, u, at)
+	if !ok {
+		return invalid(r)
+	}
+	grant, err := scope(ctx, keys, r.Path, digests[algorithm], mac, texts)
+	switch {
+	case err != nil:
+		return chain.Fail(ctx, err)
+	case grant == nil:
+		return invalid(r)
+	}
+	for _, n := range []string{"X-Object-Manifest", "X-Symlink-Target"} { // to data that the key's owner did not mean
+		if r.Header[n] != nil && (r.Method == http.MethodPut || r.Method == http.MethodPost) {
+			return chain.Text(http.StatusBadRequest, "The header "+n+" is not allowed in this tempurl")
+		}
+	}
+	delete(r.Header, "X-Open-Expired")
+	r.Query, r.Grant, r.Identity = "", grant, nil // other parameters are not signed
+	resp := next.Serve(ctx, r)
+	show(resp, r, u, at)
+	return resp
+}
+
+// expiry reads when a URL ends, in seconds since 1970: a number, or a time in
+// ISO 8601.
+func expiry(text string) (int64, bool) {
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return n, n > 0
+	}
+	for _, form := range []string{"2006-01-02T15:04:05Z", "2006-01-02T15:04:05-0700", "2006-01-02T15:04:05", "2006-01-02"} {
+		if t, err := time.Parse(form, text); err == nil {
+			return t.Unix(), t.Unix() > 0
+		}
+	}
+	return 0, false
+}
+
+// signature reads a signature: hexadecimal, whose length tells the digest, or the
+// digest's name, a colon and base64 of either alphabet.
+func signature(text string) (algorithm string, mac []byte, ok bool) {
+	if algorithm, encoded, named := strings.Cut(text, ":"); named {
+		encoded = strings.TrimRight(strings.NewReplacer("-", "+", "_", "/").Replace(encoded), "=")
+		mac, err := base64.RawStdEncoding.DecodeString(encoded)
+		return algorithm, mac, err == nil && !strings.ContainsAny(encoded, "\r\n") && digests[algorithm] != nil
+	}
+	mac, err := hex.DecodeString(text)
+	switch len(mac) {
+	case sha1.Size:
+		algorithm = "sha1"
+	case sha256.Size:
+		algorithm = "sha256"
+	case sha512.Size:
+		algorithm = "sha512"
+	}
+	return algorithm, mac, err == nil && algorithm != ""
+}
+
+// from reports whether a request comes from one of the addresses: one, or a
+// network of them.
+func from(r *chain.Request, addresses string) bool {
+	host, _, err := net.SplitHostPort(r.Client.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	if one, err := netip.ParseAddr(addresses); err == nil {
+		return one == addr.Unmap()
+	}
+	network, err := netip.ParsePrefix(addresses)
+	return err == nil && network == network.Masked() && network.Contains(addr.Unmap())
+}
+
+// signedTexts returns the texts whose signature allows a request: a HEAD goes with
+// that of what it tells of as well. It is false where the path has not the prefix.
+func signedTexts(r *chain.Request, u url, at int64) ([]string, bool) {
+	p := r.Path
+	path := "/v1/" + p.Account + "/" + p.Container + "/" + p.Object
+	if u.prefix != nil {
+		if !strings.HasPrefix(p.Object, *u.prefix) {
+			return nil, false
+		}
+		path = "prefix:/v1/" + p.Account + "/" + p.Container + "/" + *u.prefix
+	}
+	methods := []string{r.Method}
+	if r.Method == http.MethodHead {
+		methods = []string{"HEAD", "GET", "POST", "PUT"}
+	}
+	texts := make([]string, len(methods))
+	for i, m := range methods {
+		texts[i] = m + "\n" + strconv.FormatInt(at, 10) + "\n" + path
+		if u.addresses != "" {
+			texts[i] = "ip=" + u.addresses + "\n" + texts[i]
+		}
+	}
+	return texts, true
+}
+
+// scope finds the key that a signature was made with, and what it opens: its
+// account or its container. It is nil where there is none; keys are asked for
+// again before that is said.
+func scope(ctx context.Context, keys Keys, p name.Path, digest func() hash.Hash, mac []byte, texts []string) (chain.Grant, error) {
+	container := name.Path{Account: p.Account, Container: p.Container}
+	for _, fresh := range []bool{false, true} {
+		account, own, err := keys(ctx, container, fresh)
+		if err != nil {
+			return nil, err
+		}
+		if signed(account, digest, mac, texts) {
+			return func(_ string, of name.Path) bool { return of.Account == p.Account }, nil
+		}
+		if signed(own, digest, mac, texts) {
+			return func(_ string, of name.Path) bool { return of.Account == p.Account && of.Container == p.Container }, nil
+		}
+	}
+	return nil, nil
+}
+
+func signed(keys []string, digest func() hash.Hash, mac []byte, texts []string) bool {
+	for _, key := range keys {
+		for _, text := range texts {
+			m := hmac.New(digest, []byte(key))
+			m.Write([]byte(text))
+			if hmac.Equal(m.Sum(nil), mac) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// invalid is the answer to a URL that opens nothing; why is nothing that its
+// sender should learn.
+func invalid(*chain.Request) *chain.Response {
+	resp := chain.Plain(http.StatusUnauthorized, "text/plain", "401 Unauthorized: Temp URL invalid\n")
+	resp.Header["Www-Authenticate"] = []string{`Swift realm="unknown"`}
+	return resp
+}
+
+// show takes from an answer what only the account's own see, and says how it is
+// to be kept.
+func show(resp *chain.Response, r *chain.Request, u url, at int64) {
+	for n := range resp.Header {
+		if strings.HasPrefix(n, "X-Object-Meta-") && !strings.HasPrefix(n, "X-Object-Meta-Public-") {
+			delete(resp.Header, n)
+		}
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || !resp.OK() {
+		return
+	}
+	resp.Header["Content-Disposition"] = []string{strings.ReplaceAll(disposition(resp, r.Path.Object, u), "\n", "%0A")}
+	resp.Header["Expires"] = []string{time.Unix(at, 0).UTC().Format(http.TimeFormat)}
+}
+
+// disposition is what a browser is to do with an object: what the URL says, else
+// what the object says, else keep it under its name.
+func disposition(resp *chain.Response, object string, u url) string {
+	switch {
+	case u.inline && u.filename == "":
+		return "inline"
+	case u.inline:
+		return named("inline", u.filename)
+	case u.filename != "":
+		return named("attachment", u.filename)
+	case resp.Get("Content-Disposition") != "":
+		return resp.Get("Content-Disposition")
+	}
+	object = strings.TrimRight(object, "/")
+	return named("attachment", object[strings.LastIndexByte(object, '/')+1:])
+}
+
+// named adds a file's name in the forms of RFC 6266 and RFC 5987.
+func named(kind, file string) string {
+	quoted := name.Quote(file)
+	return kind + `; filename="` + strings.ReplaceAll(quoted, "%20", " ") + `"; filename*=UTF-8''` + quoted
+}
