@@ -16,6 +16,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/timestamp"
 )
 
 // NodeHeader is on every answer on the replication network: a name that the
@@ -93,7 +94,15 @@ func (r *Replicator) Close() error {
 // Options say what a pass is over.
 type Options struct {
 	Device string // "" is every device of the node
+
+	// Settled lets the pass leave out what was written in the last seconds: of
+	// partitions that are being written to each device has some changes before
+	// the other, which is nothing to look at.
+	Settled bool
 }
+
+// settle is how old changes are that a pass which is Settled looks at.
+const settle = 10 * time.Second
 
 // Pass makes one full pass, over all devices at the same time, and reports. Where
 // a pass over a device is under way it waits for that to end and then makes its
@@ -117,9 +126,13 @@ func (r *Replicator) Pass(ctx context.Context, o Options) (Report, error) {
 	}
 	defer done()
 	report := Report{Began: time.Now(), Devices: make([]DeviceReport, len(devices))}
+	var before timestamp.T
+	if o.Settled {
+		before = timestamp.FromTime(report.Began.Add(-settle))
+	}
 	var all sync.WaitGroup
 	for i, d := range devices {
-		all.Go(func() { report.Devices[i] = r.device(ctx, d) })
+		all.Go(func() { report.Devices[i] = r.device(ctx, d, before) })
 	}
 	all.Wait()
 	report.Seconds = time.Since(report.Began).Seconds()
@@ -144,7 +157,7 @@ func (r *Replicator) begin(ctx context.Context) (context.Context, func(), error)
 }
 
 // device makes the pass over one device, once it is its turn.
-func (r *Replicator) device(ctx context.Context, d *device.Device) DeviceReport {
+func (r *Replicator) device(ctx context.Context, d *device.Device, before timestamp.T) DeviceReport {
 	report := DeviceReport{Device: d.Name(), Kinds: []Counts{}}
 	turn := r.turns[d.Name()]
 	select {
@@ -161,7 +174,7 @@ func (r *Replicator) device(ctx context.Context, d *device.Device) DeviceReport 
 			break
 		}
 		t := NewTally(k.Name())
-		k.Pass(ctx, d.Name(), t)
+		k.Pass(ctx, d.Name(), before, t)
 		report.Kinds = append(report.Kinds, t.Counts())
 	}
 	report.Seconds = time.Since(began).Seconds()

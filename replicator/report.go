@@ -28,7 +28,7 @@ type Counts struct {
 	Kind       string `json:"kind"`
 	Partitions int64  `json:"partitions"` // that hold something here
 	Handoffs   int64  `json:"handoffs"`   // of them, those this device is no primary of
-	Compared   int64  `json:"compared"`   // names, each once, whatever the number of peers
+	Compared   int64  `json:"compared"`   // names, or objects by their sums, each once, whatever the number of peers
 	Pushed     int64  `json:"pushed"`     // versions, rows or databases that a peer took
 	Bytes      int64  `json:"bytes"`      // of pushed bodies
 	Dropped    int64  `json:"dropped"`    // names that left here, since every primary has them

@@ -8,6 +8,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
 	"martlet/replicator"
 )
 
@@ -27,8 +28,8 @@ type work struct {
 	list []replwire.Database
 }
 
-// Pass implements replicator.Kind.
-func (d *Databases) Pass(ctx context.Context, device string, t *replicator.Tally) {
+// Pass implements replicator.Kind. It leaves out nothing.
+func (d *Databases) Pass(ctx context.Context, device string, _ timestamp.T, t *replicator.Tally) {
 	p := &pass{
 		Databases: d, device: device, tally: t,
 		peers: replicator.Client{Sender: d.Peers, Pace: d.Pace, Kind: d.name, NodeID: d.NodeID, Device: device},

@@ -29,10 +29,12 @@ func (d *Databases) Primary(c *replicator.Call) bool { return d.guard.Primary(c,
 
 // Serve implements replicator.Kind.
 func (d *Databases) Serve(ctx context.Context, c *replicator.Call) (*backend.Response, error) {
-	switch c.Method {
-	case "REPLICATE":
+	switch {
+	case c.Whole:
+		return nil, errs.Refuse(errs.Invalid, "%ss are compared and pushed by partitions", d.name)
+	case c.Method == "REPLICATE":
 		return d.tell(ctx, c)
-	case "PUT":
+	case c.Method == "PUT":
 		return d.merge(ctx, c)
 	}
 	return nil, errs.Refuse(errs.Method, "%s can only be PUT", d.name)

@@ -124,7 +124,7 @@ func (s *Storage) openReplication(p parts) error {
 	s.atEnd(r.Close)
 	if p.c.Replicator.Enabled {
 		s.every("replicator", p.c.Replicator.Interval.D(), func(ctx context.Context) error {
-			_, err := r.Pass(ctx, replicator.Options{}) // what it could not confirm it has logged, and the next one tries again
+			_, err := r.Pass(ctx, replicator.Options{Settled: true}) // what it could not confirm it has logged, and the next one tries again
 			return err
 		})
 	}
