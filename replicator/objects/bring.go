@@ -34,6 +34,7 @@ func (p *pass) bringAll(ctx context.Context, to *peer, spans []span) {
 			return
 		}
 		if why, ok := p.peers.Down(out.via); ok {
+			p.lagging(s.part, to.String())
 			p.failMany(s.part, to, why, s.mine.Objects)
 			continue
 		}
@@ -53,9 +54,11 @@ func (p *pass) bringSpan(ctx context.Context, out *out, to *peer, s *span) {
 		if !s.empty() {
 			var err error
 			if b.theirs, err = p.ask(ctx, w, b.to); err != nil {
+				p.lagging(s.part, to.String())
 				p.fail(w, b.to, "", err.Error(), int64(len(w.Items)))
 				return
 			}
+			p.compared(s.part, to.String(), w.Items, b.theirs)
 		}
 		p.bring(ctx, out, b)
 		if len(w.Items) > replwire.MaxPushes {
@@ -67,6 +70,7 @@ func (p *pass) bringSpan(ctx context.Context, out *out, to *peer, s *span) {
 			return
 		}
 		if err != nil {
+			p.lagging(s.part, to.String())
 			p.tally.Fail(replicator.Failure{Policy: s.policy.String(), Partition: uint32(w.Partition), Reason: err.Error()})
 			continue
 		}

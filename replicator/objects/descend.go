@@ -64,7 +64,7 @@ func (p *pass) descend(ctx context.Context, to *peer, differ []span, hand func(s
 // is something in here. What could not be asked has been counted as not confirmed.
 func (p *pass) parts(ctx context.Context, to *peer, of []span) (differ []span) {
 	if why, ok := p.peers.Down(to.fresh(0)); ok {
-		p.failSpans(of, to, why)
+		p.failSpans(of, to, to, why)
 		return nil
 	}
 	slices.SortFunc(of, func(a, b span) int { return cmp.Compare(a.mine.Range.Prefix, b.mine.Range.Prefix) })
@@ -79,7 +79,7 @@ func (p *pass) parts(ctx context.Context, to *peer, of []span) (differ []span) {
 	n := 0
 	for e, err := range p.store.Ranges(ctx, of[0].policy, ranges, p.before) {
 		if err != nil {
-			p.failSpans(of, nil, err.Error())
+			p.failSpans(of, to, nil, err.Error())
 			return nil
 		}
 		if (e.Sum != replwire.Digest{}) {
@@ -94,15 +94,18 @@ func (p *pass) parts(ctx context.Context, to *peer, of []span) (differ []span) {
 	})
 	if err != nil && ctx.Err() == nil {
 		for i := answered; i < len(q.Parts); i++ {
+			p.lagging(of[parents[i]].part, to.String())
 			p.failMany(of[parents[i]].part, to, err.Error(), q.Parts[i].Objects)
 		}
 	}
 	return differ
 }
 
-func (p *pass) failSpans(of []span, to *peer, why string) {
+// failSpans counts what was not compared with a peer as not confirmed, at whose fault it is.
+func (p *pass) failSpans(of []span, to, fault *peer, why string) {
 	for i := range of {
-		p.failMany(of[i].part, to, why, of[i].mine.Objects)
+		p.lagging(of[i].part, to.String())
+		p.failMany(of[i].part, fault, why, of[i].mine.Objects)
 	}
 }
 

@@ -15,7 +15,7 @@ func (p *pass) handoff(ctx context.Context, of *part) {
 	batches := replicator.Batcher[replwire.Object]{
 		Ring: func() *ring.Ring { return p.Ring(of.policy) }, Most: maxObjects,
 		Hand: func(b replicator.Batch[replwire.Object]) bool {
-			p.bringHome(ctx, &work{of.policy, b})
+			p.bringHome(ctx, of, &work{of.policy, b})
 			return ctx.Err() == nil
 		},
 	}
@@ -24,6 +24,7 @@ func (p *pass) handoff(ctx context.Context, of *part) {
 			return
 		}
 		if err != nil {
+			p.laggingAll(of)
 			p.tally.Fail(replicator.Failure{Policy: of.policy.String(), Partition: uint32(of.partition()), Reason: err.Error()})
 			continue
 		}
@@ -37,18 +38,23 @@ func (p *pass) handoff(ctx context.Context, of *part) {
 // bringHome has all primaries get what they lack of a work's names, and drops what all of
 // them have. Where another ring has come into use meanwhile, by which the device is one of
 // them, nothing is dropped.
-func (p *pass) bringHome(ctx context.Context, w *work) {
+func (p *pass) bringHome(ctx context.Context, of *part, w *work) {
 	primaries, handoff := p.others(w.Ring, w.Partition)
+	if w.Ring != of.ring {
+		p.laggingAll(of) // those who are asked are others
+	}
 	p.tally.Add(replicator.Counts{Compared: int64(len(w.Items))})
 	home := make([]*bringing, 0, len(primaries))
 	for _, to := range primaries {
 		to.Has = make([]bool, len(w.Items))
 		if why, ok := p.peers.Down(to); ok {
+			p.lagging(of, to.String())
 			p.fail(w, to, "", why, int64(len(w.Items)))
 			continue
 		}
 		theirs, err := p.ask(ctx, w, to)
 		if err != nil {
+			p.lagging(of, to.String())
 			p.fail(w, to, "", err.Error(), int64(len(w.Items)))
 			continue
 		}
@@ -58,6 +64,7 @@ func (p *pass) bringHome(ctx context.Context, w *work) {
 		p.takeOver(ctx, w, home, len(home) == len(primaries))
 	}
 	for _, b := range home {
+		p.compared(of, b.to.String(), w.Items, b.theirs)
 		out := p.newOut(w.policy, w.Ring, &replicator.Peer{Addr: b.to.Addr, Device: b.to.Device})
 		p.bring(ctx, out, b)
 		out.finish(ctx)

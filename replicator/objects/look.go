@@ -40,6 +40,8 @@ type part struct {
 	good   int    // others that hold the same
 	bare   bool   // one of the others holds nothing
 	differ []diff // others that hold something else; none of a handoff, which looks at all
+
+	home []string // of a handoff: its primaries
 }
 
 // diff is a peer that holds something else.
@@ -88,11 +90,18 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 		p.tally.Fail(replicator.Failure{Policy: index.String(), Reason: "the cluster has no such storage policy"})
 		return nil
 	}
+	whole := true
+	var found []replwire.Extent
 	for e, err := range p.store.Partitions(ctx, index, l.ring.PartPower(), p.before) {
 		if err != nil {
 			p.tally.Fail(replicator.Failure{Policy: index.String(), Reason: err.Error()})
+			whole = false
 			break // of the others nothing is known, and something may be done about these
 		}
+		found = append(found, e)
+	}
+	l.held(found, whole)
+	for _, e := range found {
 		l.add(e)
 	}
 	replicator.Spread(ctx, p.cfg.Concurrency, l.ask, func(hand func(*about) bool) {
@@ -104,6 +113,9 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 	})
 	var todo []*part
 	for _, of := range l.all {
+		if of.good > 0 {
+			p.inStep(of)
+		}
 		if of.handoff || len(of.differ) > 0 {
 			todo = append(todo, of)
 		}
@@ -111,7 +123,7 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 	return todo
 }
 
-// add notes a partition, and whom to ask about it.
+// add notes a partition, and whom to ask about it. One that is fenced is left as it is.
 func (l *looking) add(e replwire.Extent) {
 	of := &part{policy: l.policy, ring: l.ring, mine: e}
 	c := replicator.Counts{Partitions: 1, Compared: e.Objects}
@@ -119,7 +131,18 @@ func (l *looking) add(e replwire.Extent) {
 	if others, of.handoff = l.others(l.ring, of.partition()); of.handoff {
 		c.Handoffs, c.Compared = 1, 0 // names are counted when they are
 	}
+	if why := l.may(of.policy, of.ring, of.partition()); why != nil {
+		l.tally.Add(replicator.Counts{Partitions: c.Partitions, Handoffs: c.Handoffs})
+		l.failMany(of, nil, why.Error(), e.Objects)
+		return
+	}
+	if len(others) == 0 {
+		l.inStep(of) // there is nobody to be out of step with
+	}
 	for _, o := range others {
+		if of.handoff {
+			of.home = append(of.home, o.String())
+		}
 		key := peer{o.Addr, o.Device}
 		if l.peers[key] == nil {
 			l.peers[key] = &about{peer: &key}

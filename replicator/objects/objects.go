@@ -46,7 +46,15 @@
 // have been forgotten. They are still pushed where the peer has something older,
 // which they replace, and nowhere else. So a list without the name is a confirmation
 // of such a state, and of no other: it leaves a handoff when every primary has
-// answered, and each has it, has something newer, or holds nothing under the name.
+// answered, and each has it, has something newer, or holds nothing under the name. So is 410,
+// by which a peer says that it is before its own horizon.
+//
+// # What is not pushed
+//
+// Nothing is pushed or dropped of a partition that is fenced (package steps): the device was away
+// for so long that it may have what was deleted elsewhere, and the tombstone forgotten. The
+// device is in step in a partition where another primary had nothing newer of the names that it
+// holds there: their sums were the same, or the lists of all ranges in which they were not show it.
 package objects
 
 import (
@@ -65,6 +73,7 @@ import (
 	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
 	"martlet/replicator"
+	"martlet/replicator/steps"
 	"martlet/ring"
 )
 
@@ -153,6 +162,9 @@ type Deps struct {
 
 	// Lost says what devices of this node have lost: see Repair. Nil is nothing.
 	Lost <-chan Lost
+
+	// Steps returns what a device remembers of being in step with others.
+	Steps func(device string) (*steps.Book, error)
 }
 
 // Objects is the replicator.Kind of objects.
@@ -174,8 +186,8 @@ func New(cfg Config, deps Deps) (*Objects, error) {
 	if cfg.Concurrency <= 0 || cfg.ReclaimAge <= 0 || cfg.Few < 0 {
 		return nil, errs.E(op, errs.Invalid, "concurrency and reclaim age must be positive, few not negative")
 	}
-	if deps.Ring == nil || deps.Self.IsZero() || deps.NodeID == "" || deps.Hasher == nil || deps.Merge == nil || deps.Peers == nil {
-		return nil, errs.E(op, errs.Invalid, "rings, address, node id, hasher, object server and sender are needed")
+	if deps.Ring == nil || deps.Self.IsZero() || deps.NodeID == "" || deps.Hasher == nil || deps.Merge == nil || deps.Peers == nil || deps.Steps == nil {
+		return nil, errs.E(op, errs.Invalid, "rings, address, node id, hasher, object server, sender and steps are needed")
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now
@@ -197,7 +209,9 @@ func New(cfg Config, deps Deps) (*Objects, error) {
 func (o *Objects) Name() string { return "object" }
 
 // horizon is the time before which tombstones may have been forgotten.
-func (o *Objects) horizon() timestamp.T { return timestamp.FromTime(o.Now().Add(-o.cfg.ReclaimAge)) }
+func (o *Objects) horizon() timestamp.T {
+	return steps.Terms{ReclaimAge: o.cfg.ReclaimAge}.Horizon(o.Now())
+}
 
 // forgettable reports whether nothing need be left of a state.
 func forgettable(s *replwire.Object, horizon timestamp.T) bool {

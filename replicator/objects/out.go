@@ -221,10 +221,11 @@ func (v *item) take(p *pass, via *replicator.Peer, r *replwire.Result) {
 	switch {
 	case r.Status/100 == 2:
 		p.tally.Add(replicator.Counts{Pushed: 1, Bytes: int64(v.bytes)})
+	case r.Status == 409 && (v.sum == taken || v.sum == past):
+		v.sum = refused
+	case r.Status == 410 && v.sum == taken:
+		v.sum = past
 	case r.Status == 409 || r.Status == 410:
-		if v.sum == taken {
-			v.sum = refused
-		}
 	default:
 		v.sum, v.err = failed, fmt.Errorf("%s: a push was answered with %d %q", v.of.to, r.Status, r.Text)
 	}
@@ -235,8 +236,11 @@ func (x *out) settle(v *version) {
 	if v.sum != failed && v.sum != changed && v.lack&replwire.LackData == 0 && v.theirs != nil && v.theirs.Kind == replwire.Lost {
 		v.sum, v.err = failed, errLost // whatever it has taken: see the package's text
 	}
+	if o := &v.of.w.Items[v.at]; v.sum == past && o.Kind != replwire.Tombstone && o.Kind != replwire.Waiting {
+		v.sum = refused // nothing is lost with those alone
+	}
 	switch v.sum {
-	case taken:
+	case taken, past:
 		v.of.to.Has[v.at] = true
 	case refused:
 		v.of.unsure = append(v.of.unsure, v.at)

@@ -22,6 +22,7 @@ type pass struct {
 	before  timestamp.T // what is of that time or later may be left out; zero leaves out nothing
 	horizon timestamp.T // one for the whole pass
 	peers   replicator.Client
+	steps   *stepping
 }
 
 // newPass begins a pass over the disk that a device has now; nil where there is no such
@@ -48,6 +49,9 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 		return
 	}
 	policies, err := p.store.Policies()
+	if err == nil {
+		p.steps, err = p.newStepping()
+	}
 	if err != nil {
 		t.Fail(replicator.Failure{Reason: err.Error()})
 		return
@@ -56,6 +60,7 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	for _, index := range policies {
 		all = append(all, p.look(ctx, index)...)
 	}
+	p.save(ctx)
 	slices.SortStableFunc(all, func(a, b *part) int { return cmp.Or(cmp.Compare(a.good, b.good), cmp.Compare(a.late(), b.late())) })
 	replicator.Spread(ctx, o.cfg.Concurrency, func(ctx context.Context, do job) { do(ctx) }, func(hand func(job) bool) {
 		for wave := range waves(all) {
@@ -67,7 +72,10 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	})
 	if ctx.Err() != nil {
 		t.Fail(replicator.Failure{Reason: "the pass ended early: " + context.Cause(ctx).Error()})
+		return
 	}
+	p.endSteps(all)
+	p.save(ctx)
 }
 
 // inWave is how many partitions are gone into together, at most: what differs of them is
@@ -161,6 +169,7 @@ func (p *pass) current(of *part, to *peer, objects int64) bool {
 		return true
 	}
 	p.failMany(of, to, replicator.ErrRing.Error(), objects)
+	p.lagging(of, to.String())
 	return false
 }
 

@@ -38,6 +38,7 @@ const (
 	failed  result = iota // with an error
 	taken                 // it is on stable storage there, or was already
 	refused               // the peer says that it has something as new
+	past                  // it is before the peer's horizon, and ends nothing there
 	changed               // it is not here any more as it was: the next pass will see
 )
 
@@ -59,8 +60,8 @@ func (p *pass) alone(ctx context.Context, w *work, to *replicator.Peer, s *State
 		if r == failed || r == changed {
 			return r, err
 		}
-		if r == refused {
-			sum = refused
+		if r != taken {
+			sum = r
 		}
 	}
 	return sum, nil
@@ -135,8 +136,10 @@ func (p *pass) send(ctx context.Context, w *work, to *replicator.Peer, path name
 	case resp.Status/100 == 2:
 		p.tally.Add(replicator.Counts{Pushed: 1, Bytes: r.Length})
 		return taken, closeBody(resp)
-	case resp.Status == 409 || resp.Status == 410:
+	case resp.Status == 409:
 		return refused, closeBody(resp)
+	case resp.Status == 410:
+		return past, closeBody(resp)
 	}
 	return failed, p.peers.Bad(to, r, resp)
 }

@@ -125,6 +125,14 @@ func (o *Objects) bringBack(ctx context.Context, want wanted) {
 	if err != nil || !has(s.Object) {
 		return // who is asked next may have it
 	}
+	if p.steps, err = p.newStepping(); err == nil {
+		err = p.may(w.policy, w.Ring, w.Partition)
+	}
+	if err != nil {
+		o.Log.LogAttrs(ctx, slog.LevelWarn, "what a peer has lost is not brought", slog.String("device", want.Device),
+			slog.String("hash", want.Hash.String()), slog.Any("why", err))
+		return
+	}
 	w.Items = []replwire.Object{s.Object}
 	for _, to := range others {
 		if to.Device == want.to { // of whichever node: who does not lack it gets nothing

@@ -19,6 +19,7 @@ import (
 	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
 	"martlet/replicator"
+	"martlet/replicator/steps"
 	"martlet/ring"
 )
 
@@ -72,6 +73,7 @@ func TestCompareInTime(t *testing.T) {
 				Ring:  func(policy.Index) *ring.Ring { return new(ring.Ring) },
 				Merge: backend.HandlerFunc(func(context.Context, *backend.Request) (*backend.Response, error) { return nil, errs.E(errs.Invalid) }),
 				Peers: &nobody{},
+				Steps: func(string) (*steps.Book, error) { return nil, errors.New("there is none") },
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -34,6 +34,7 @@ import (
 	"martlet/object/engine"
 	"martlet/replicator"
 	"martlet/replicator/objects"
+	"martlet/replicator/steps"
 	"martlet/ring"
 )
 
@@ -156,6 +157,7 @@ func (f *fleet) open(fs vfs.FS, address, self string) *small {
 			}
 			return f.ring
 		},
+		Steps: steps.NewBooks(steps.Terms{ReclaimAge: f.objects.ReclaimAge}, fs, devices).Of,
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -75,7 +75,7 @@ func (r *replication) objects(p parts, stores object.Stores, server *object.Serv
 			}
 			return nil
 		},
-		Hasher: p.hasher, Merge: server, Peers: r.client, Pace: r.pace, Log: p.o.Log, Lost: p.lost,
+		Hasher: p.hasher, Merge: server, Peers: r.client, Pace: r.pace, Log: p.o.Log, Lost: p.lost, Steps: r.steps.Of,
 	})
 	if err != nil {
 		return nil, err
