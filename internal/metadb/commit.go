@@ -1,13 +1,13 @@
 package metadb
 
 import (
-	"errors"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"martlet/internal/metadb/boltfile"
 )
 
 // maxBatch bounds how many writers share a transaction, so that none waits
@@ -16,8 +16,8 @@ const maxBatch = 512
 
 // database is one open file.
 type database struct {
-	bolt   *bolt.DB
-	file   *os.File // bolt's own; closing it drops the lock when bolt can't
+	file   *boltfile.File
+	bolt   *bolt.DB // file's
 	schema Schema
 	res    *resident // what is in memory of it, and not in the file; the database is a user of it
 
@@ -343,13 +343,4 @@ func rollback(b *bolt.Tx, err error) error {
 }
 
 // close closes the file. Nobody may be using it.
-func (d *database) close() error {
-	if panicked(d.failure()) {
-		return classify(abandon(d.file)) // bbolt may hold its own locks for ever
-	}
-	err := guard(d.bolt.Close)
-	if panicked(err) {
-		err = errors.Join(err, abandon(d.file))
-	}
-	return classify(err)
-}
+func (d *database) close() error { return d.file.Close(d.failure()) }

@@ -4,18 +4,16 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 
 	"martlet/internal/device"
 	"martlet/internal/errs"
+	"martlet/internal/metadb/boltfile"
 	"martlet/internal/name"
 	"martlet/internal/vfs"
 )
@@ -24,9 +22,6 @@ const (
 	tmpDir  = "tmp"
 	tmpName = "metadb-" // begins the names of files that are being made
 	suffix  = ".db"
-
-	// lockWait is for the moment in which a process before this one lets go.
-	lockWait = 2 * time.Second
 )
 
 // path returns where a database lies.
@@ -48,7 +43,7 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 	}
 	d, err := s.openFile(dev.fs, path, os.O_RDWR)
 	if err == nil {
-		if err = d.isNamed(dev, path); err != nil {
+		if err = d.file.IsNamed(dev.fs, path); err != nil {
 			err = errors.Join(err, d.close())
 		}
 	}
@@ -58,27 +53,10 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 	case err == nil:
 		d.use(dev, loc.Hash)
 		if !d.res.settled.Load() {
-			d.settle = func() error { return errors.Join(syncDB(d.bolt), s.settleName(dev, loc)) }
+			d.settle = func() error { return errors.Join(d.file.Sync(), s.settleName(dev, loc)) }
 		}
 	}
 	return d, err
-}
-
-// isNamed fails where another file has come under the name of an open one, which can be while
-// its lock is waited for: what is written to it would be in no file.
-func (d *database) isNamed(dev *disk, path string) error {
-	named, err := dev.fs.Stat(path)
-	if err != nil {
-		return classify(err)
-	}
-	opened, err := d.file.Stat()
-	if err != nil {
-		return classify(err)
-	}
-	if sys, ok := opened.Sys().(*syscall.Stat_t); ok && sys.Ino != named.Ino {
-		return errs.E(errs.Unavailable, "another file has come in its place")
-	}
-	return nil
 }
 
 // use has an open database have what is in memory of it.
@@ -86,11 +64,7 @@ func (d *database) use(dev *disk, hash name.Hash) {
 	d.res, d.step, d.disk = dev.residents.acquire(hash), dev.journal.step, dev
 }
 
-// mend makes a file durable whose latest commit failed, and does nothing to
-// others. The commit may have reached the pages that name the latest state, and
-// only its last sync failed: then the file is read as if it had succeeded, while
-// no later sync writes those pages, which the kernel holds for clean. So they are
-// written again. What they name was synced before they were.
+// mend makes a file durable whose latest commit failed, and does nothing to others.
 func (d *disk) mend(path string, hash name.Hash) error {
 	d.mu.Lock()
 	doubt := d.doubt[doubtful{d.id, hash}]
@@ -98,11 +72,7 @@ func (d *disk) mend(path string, hash name.Hash) error {
 	if !doubt {
 		return nil
 	}
-	f, err := d.fs.OpenFile(path, os.O_RDWR)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(rewrite(f, 2*os.Getpagesize()), f.Close()); err != nil {
+	if err := boltfile.Mend(d.fs, path); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -111,78 +81,12 @@ func (d *disk) mend(path string, hash name.Hash) error {
 	return nil
 }
 
-// rewrite writes the first n bytes of a file as they are, and syncs it.
-func rewrite(f vfs.File, n int) error {
-	b := make([]byte, n)
-	n, err := f.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	if _, err := f.WriteAt(b[:n], 0); err != nil {
-		return err
-	}
-	return f.Sync()
-}
-
 func (s *Store) openFile(disk vfs.FS, path string, flag int) (*database, error) {
-	d := &database{schema: s.schema}
-	err := guard(func() error {
-		var err error
-		d.bolt, err = bolt.Open(path, 0o640, &bolt.Options{
-			Timeout:      lockWait,
-			FreelistType: bolt.FreelistMapType,
-			NoStatistics: true,
-			NoSync:       dropSync,
-			NoGrowSync:   dropSync,
-			// bbolt would make what does not exist, and begin anew in an empty file:
-			// only flag says so.
-			OpenFile: func(path string, _ int, mode os.FileMode) (*os.File, error) {
-				var err error
-				d.file, err = openWhole(disk, path, flag, mode)
-				return d.file, err
-			},
-		})
-		return err
-	})
-	if err == nil {
-		return d, nil
-	}
-	if panicked(err) && d.file != nil {
-		_ = abandon(d.file) // bbolt did not get as far as to close it
-	}
-	var sys syscall.Errno
-	if err = classify(err); errs.KindOf(err) == errs.Other && !errors.As(err, &sys) {
-		err = corrupt(err) // bbolt does not like what it read
-	}
-	return nil, err
-}
-
-func openWhole(disk vfs.FS, path string, flag int, mode os.FileMode) (*os.File, error) {
-	open := os.OpenFile
-	if on, ok := disk.(interface {
-		OpenOS(string, int, os.FileMode) (*os.File, error)
-	}); ok {
-		open = on.OpenOS
-	}
-	f, err := open(path, flag, mode)
-	if err != nil || flag&os.O_CREATE != 0 {
-		return f, err
-	}
-	info, err := f.Stat()
-	if err == nil && info.Size() == 0 {
-		err = errShape
-	}
+	f, err := boltfile.Open(disk, path, flag)
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, err
 	}
-	return f, nil
-}
-
-// abandon takes a file from a bbolt that lost its way. Its mapping stays, since
-// nobody knows who reads it, and keeps the open file alive in the kernel: so the
-// lock has to be given back by name.
-func abandon(f *os.File) error {
-	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+	return &database{schema: s.schema, file: f, bolt: f.DB}, nil
 }
 
 // create makes a database with info in it and what fn adds. When it returns nil
@@ -225,7 +129,7 @@ func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (
 func (s *Store) fill(d *database, info Info, fn func(*Tx) error) error {
 	// The one sync at the end does for all: nobody knows the file before.
 	d.bolt.NoSync = true
-	defer func() { d.bolt.NoSync = dropSync }()
+	defer func() { d.bolt.NoSync = boltfile.DropSync }()
 	err := guard(func() error {
 		return d.bolt.Update(func(b *bolt.Tx) error {
 			for _, n := range [][]byte{bucketInfo, bucketMeta, bucketLive, bucketDead, bucketChanges, bucketStats} {
@@ -250,7 +154,7 @@ func (s *Store) fill(d *database, info Info, fn func(*Tx) error) error {
 	if err != nil {
 		return err
 	}
-	return syncDB(d.bolt)
+	return d.file.Sync()
 }
 
 // place gives a complete file its name and makes the name durable.

@@ -150,7 +150,7 @@ func (s *Store) exchangeFiles(d *disk, loc Location, c *copying, tmp string) (he
 			err = c.commit()
 		}
 		if err == nil {
-			err = syncDB(c.to.bolt)
+			err = c.to.file.Sync()
 		}
 		if err != nil {
 			return err
@@ -222,7 +222,7 @@ func (c *copying) run(ctx context.Context) error {
 	if _, err := c.to.auditWith(ctx, newAudit(), c.pace, c.stop); err != nil {
 		return err
 	}
-	return syncDB(c.to.bolt)
+	return c.to.file.Sync()
 }
 
 // wait pays for what was copied, and commits what is enough for a transaction.
