@@ -2,6 +2,7 @@ package metadb
 
 import (
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/metadb/boltfile"
+	"martlet/internal/metadb/small"
 	"martlet/internal/name"
 	"martlet/internal/vfs"
 )
@@ -25,15 +27,20 @@ const (
 )
 
 // path returns where a database lies.
-func (s *Store) path(loc Location) string {
-	hex := loc.Hash.String()
-	return loc.Device.Dir(s.schema.Folder(), hex[:2], hex[2:4], hex+suffix)
+func (s *Store) path(loc Location) string { return pathOf(loc.Device, s.schema, loc.Hash) }
+
+func pathOf(dev *device.Device, schema Schema, hash name.Hash) string {
+	hex := hash.String()
+	return dev.Dir(schema.Folder(), hex[:2], hex[2:4], hex+suffix)
 }
 
 // open opens a database that exists; the error is of kind errs.NotFound if it
 // does not. A file that was found corrupt is not opened again until it has
 // changed: each attempt may leave a mapping behind.
 func (s *Store) open(dev *disk, loc Location) (*database, error) {
+	if d, err := s.openSmall(dev, loc); d != nil || err != nil {
+		return d, err
+	}
 	path := s.path(loc)
 	if err := dev.known(path, loc.Hash); err != nil {
 		return nil, err
@@ -43,7 +50,10 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 	}
 	d, err := s.openFile(dev.fs, path, os.O_RDWR)
 	if err == nil {
-		if err = d.file.IsNamed(dev.fs, path); err != nil {
+		if err = d.file.IsNamed(dev.fs, path); err == nil {
+			err = s.ask(dev, loc, d)
+		}
+		if err != nil {
 			err = errors.Join(err, d.close())
 		}
 	}
@@ -52,11 +62,23 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 		s.remember(dev, loc.Hash, err)
 	case err == nil:
 		d.use(dev, loc.Hash)
+		d.res.home.Store(homeOwn)
 		if !d.res.settled.Load() {
 			d.settle = func() error { return errors.Join(d.file.Sync(), s.settleName(dev, loc)) }
 		}
 	}
 	return d, err
+}
+
+// ask finds out what the owner was told of a database with a file of its own.
+func (s *Store) ask(dev *disk, loc Location, d *database) (err error) {
+	if !s.track {
+		return nil
+	}
+	if d.told, err = openTelling(dev.small, loc.Hash); errs.Is(err, errs.Corrupt) {
+		err = errs.E(errs.Unavailable, fmt.Errorf("the shared file is damaged: %v", err)) //nolint:errorlint // the damage is not that of the database
+	}
+	return err
 }
 
 // use has an open database have what is in memory of it.
@@ -89,8 +111,8 @@ func (s *Store) openFile(disk vfs.FS, path string, flag int) (*database, error) 
 	return &database{schema: s.schema, file: f, bolt: f.DB}, nil
 }
 
-// create makes a database with info in it and what fn adds. When it returns nil
-// the file is complete, has its name, and all of that is on stable storage.
+// create makes a database with info in it and what fn adds, a small one if it is. When it returns nil
+// it is complete, its file has its name, and all of that is on stable storage.
 func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (*database, error) {
 	if _, err := rand.Read(info.Incarnation[:]); err != nil {
 		return nil, err
@@ -98,18 +120,26 @@ func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (
 	if info.PolicyAt.IsZero() {
 		info.PolicyAt = info.Created
 	}
-	tmp := filepath.Join(loc.Device.Dir(tmpDir), tmpName+s.schema.Folder()+"-"+info.Incarnation.String())
-	// What is in tmp need not last, so its name need not either.
-	if err := dev.fs.Mkdir(loc.Device.Dir(tmpDir)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, classify(deviceGone(loc.Device.Path(), loc.Device, err))
+	if d, err := s.createSmall(dev, loc, info, fn); !errors.Is(err, errGrown) {
+		return d, classify(err)
+	}
+	tmp, err := s.temp(dev)
+	if err != nil {
+		return nil, err
 	}
 	d, err := s.openFile(dev.fs, tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err == nil {
-		if err = s.fill(d, info, fn); err == nil {
+		err = s.fill(d, info, fn)
+		if err == nil && s.track {
+			d.told = &telling{files: dev.small, key: loc.Hash, marked: true}
+			err = dev.small.Commit(small.Put{In: small.Marks, Key: loc.Hash, Value: []byte{}}, small.Put{In: small.Told, Key: loc.Hash})
+		}
+		if err == nil {
 			err = s.place(dev, loc, tmp)
 		}
 		if err == nil {
 			d.use(dev, loc.Hash)
+			d.res.home.Store(homeOwn)
 			d.res.settled.Store(true)
 		} else {
 			d.fail(err)
@@ -117,12 +147,30 @@ func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (
 		}
 	}
 	if err != nil {
-		if rmErr := dev.fs.Remove(tmp); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
-			s.log.Warn("a temporary file stays until the next start", "file", tmp, "err", rmErr)
-		}
+		s.removeTemp(dev, tmp)
 		return nil, classify(err)
 	}
 	return d, nil
+}
+
+// temp returns the name of a file that is to be made. What is in tmp need not last, so its
+// name need not either.
+func (s *Store) temp(dev *disk) (string, error) {
+	var id [16]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return "", err
+	}
+	dir := dev.Dir(tmpDir)
+	if err := dev.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", classify(deviceGone(dev.Path(), dev.Device, err))
+	}
+	return filepath.Join(dir, tmpName+s.schema.Folder()+"-"+hex.EncodeToString(id[:])), nil
+}
+
+func (s *Store) removeTemp(dev *disk, tmp string) {
+	if err := dev.fs.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("a temporary file stays until the next start", "file", tmp, "err", err)
+	}
 }
 
 // fill writes the first state of a database and syncs it.
@@ -132,7 +180,7 @@ func (s *Store) fill(d *database, info Info, fn func(*Tx) error) error {
 	defer func() { d.bolt.NoSync = boltfile.DropSync }()
 	err := guard(func() error {
 		return d.bolt.Update(func(b *bolt.Tx) error {
-			for _, n := range [][]byte{bucketInfo, bucketMeta, bucketLive, bucketDead, bucketChanges, bucketStats} {
+			for _, n := range buckets {
 				if _, err := b.CreateBucket(n); err != nil {
 					return err
 				}
@@ -189,8 +237,19 @@ func (s *Store) mkdir(dev *disk, hex string) error {
 	if done {
 		return nil
 	}
+	if err := s.mkdirs(dev, s.schema.Folder(), hex[:2], hex[2:4]); err != nil {
+		return err
+	}
+	dev.mu.Lock()
+	defer dev.mu.Unlock()
+	dev.folders[key] = true
+	return nil
+}
+
+// mkdirs makes folders, each in the one before it.
+func (s *Store) mkdirs(dev *disk, folders ...string) error {
 	path := dev.Path()
-	for _, e := range []string{s.schema.Folder(), hex[:2], hex[2:4]} {
+	for _, e := range folders {
 		parent := path
 		path = filepath.Join(path, e)
 		if err := dev.fs.Mkdir(path); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -201,9 +260,6 @@ func (s *Store) mkdir(dev *disk, hex string) error {
 			return err
 		}
 	}
-	dev.mu.Lock()
-	defer dev.mu.Unlock()
-	dev.folders[key] = true
 	return nil
 }
 

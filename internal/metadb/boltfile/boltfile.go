@@ -29,7 +29,7 @@ type File struct {
 }
 
 // Open opens a file, which no other can have open, as flag says; with os.O_CREATE it is
-// begun anew. The error is of kind errs.NotFound where there is none, and errs.Corrupt
+// begun anew, and with os.O_RDONLY what is only needed for writing is not looked at. The error is of kind errs.NotFound where there is none, and errs.Corrupt
 // where it is no file of bbolt.
 func Open(disk vfs.FS, path string, flag int) (*File, error) {
 	f := &File{}
@@ -37,6 +37,7 @@ func Open(disk vfs.FS, path string, flag int) (*File, error) {
 		var err error
 		f.DB, err = bolt.Open(path, 0o640, &bolt.Options{
 			Timeout:      lockWait,
+			ReadOnly:     flag == os.O_RDONLY,
 			FreelistType: bolt.FreelistMapType,
 			NoStatistics: true,
 			NoSync:       DropSync,
