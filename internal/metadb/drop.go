@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"martlet/internal/errs"
+	"martlet/internal/metadb/small"
 	"martlet/internal/replwire"
 )
 
@@ -33,6 +34,13 @@ func (s *Store) drop(ctx context.Context, loc Location, want replwire.Database) 
 				return err
 			}
 			e.db.fail(errDropped) // whatever comes of it, the file is looked for again
+			if err := s.unmark(d, e); err != nil {
+				return err
+			}
+			if e.db.small != nil {
+				dropped = true
+				return nil
+			}
 			path := s.path(loc)
 			if err := d.fs.Remove(path); err != nil {
 				return err
@@ -45,6 +53,22 @@ func (s *Store) drop(ctx context.Context, loc Location, want replwire.Database) 
 		err = nil
 	}
 	return dropped && err == nil, err
+}
+
+// unmark removes what the shared file has of an open database: all of it, if it is small.
+func (s *Store) unmark(d *disk, e *entry) error {
+	if e.db.small != nil {
+		if err := d.sound(e.hash, s.schema); err != nil {
+			return err
+		}
+	} else if !s.track {
+		return nil
+	}
+	puts := make([]small.Put, 0, 3)
+	for _, in := range [...]small.Bucket{small.Values, small.Marks, small.Told} {
+		puts = append(puts, small.Put{In: in, Key: e.hash})
+	}
+	return d.small.Commit(puts...)
 }
 
 // state returns the database as peers compare it.

@@ -464,16 +464,3 @@ func (t *Tx) known() (*known, error) {
 	m, err := t.merged()
 	return &known{tx: t.id, info: t.info, merged: m}, err
 }
-
-// SetReported remembers what the owner of the listing was told about a database. Where there
-// is a journal that is as durable as the next change of the database: who is told again
-// of what he knows takes no harm.
-func (s *Store) SetReported(ctx context.Context, loc Location, r Report) error {
-	if s.cfg.Journal == nil {
-		return s.Update(ctx, loc, func(tx *Tx) error { return tx.SetReported(r) })
-	}
-	return s.View(ctx, loc, func(tx *Tx) error {
-		tx.res.report.Store(&r)
-		return nil
-	})
-}

@@ -27,7 +27,7 @@ type resident struct {
 
 	known   atomic.Pointer[known] // nil where nothing is
 	settled atomic.Bool           // the file, and its name, are durable as this process has found them
-	report  atomic.Pointer[Report]
+	home    atomic.Int32          // where it was last found
 
 	waits atomic.Int64 // how many updates do; the residents' mu to make it more than none
 
@@ -286,7 +286,6 @@ func (r *resident) forget() {
 	r.life.Add(1)
 	r.known.Store(nil)
 	r.settled.Store(false)
-	r.report.Store(nil)
 	r.learning.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -129,7 +129,7 @@ var confined = []struct {
 	why  string
 }{
 	{
-		"go.etcd.io/bbolt", within("internal/metadb", "account", "container", "object/engine"),
+		"go.etcd.io/bbolt", within("internal/metadb/...", "account", "container", "object/engine"),
 		"a database belongs to the package that knows its layout",
 	},
 	{"github.com/klauspost/reedsolomon", within("internal/ec"), "erasure coding is one idea"},
