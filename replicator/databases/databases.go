@@ -103,8 +103,8 @@ type Deps struct {
 	NodeID string            // as the replicator's
 	Hasher interface{ Hash(name.Path) name.Hash }
 	Peers  replicator.Sender
-	Pace   *replicator.Pace // nil for none
-	Log    *slog.Logger     // nil for none
+	Pace   *replicator.Paces // nil for none
+	Log    *slog.Logger      // nil for none
 }
 
 // Databases is the replicator.Kind of accounts or of containers.

@@ -29,9 +29,9 @@ type work struct {
 func (d *Databases) Pass(ctx context.Context, device string, t *replicator.Tally) {
 	p := &pass{
 		Databases: d, device: device, tally: t,
-		peers: replicator.Client{Sender: d.Peers, Pace: d.Pace, Kind: d.name, NodeID: d.NodeID, Device: device},
+		peers: replicator.Client{Sender: d.Peers, Pace: d.Pace.Of(device), Kind: d.name, NodeID: d.NodeID, Device: device},
 	}
-	replicator.Spread(ctx, d.cfg.Concurrency, p.partition, func(hand func(replicator.Batch[name.Hash]) bool) {
+	replicator.Spread(ctx, p.peers.Pace, d.cfg.Concurrency, p.partition, func(hand func(replicator.Batch[name.Hash]) bool) {
 		p.walk(ctx, replicator.Batcher[name.Hash]{Ring: p.Ring, Most: maxDatabases, Hand: hand})
 	})
 	if ctx.Err() != nil {

@@ -33,7 +33,7 @@ type work struct {
 func (o *Objects) Pass(ctx context.Context, device string, t *replicator.Tally) {
 	p := &pass{
 		Objects: o, device: device, store: o.Stores[device], tally: t, horizon: o.horizon(),
-		peers: replicator.Client{Sender: o.Peers, Pace: o.Pace, Kind: o.Name(), NodeID: o.NodeID, Device: device},
+		peers: replicator.Client{Sender: o.Peers, Pace: o.Pace.Of(device), Kind: o.Name(), NodeID: o.NodeID, Device: device},
 	}
 	if p.store == nil {
 		t.Fail(replicator.Failure{Reason: "the device has no store for objects"})
@@ -45,7 +45,7 @@ func (o *Objects) Pass(ctx context.Context, device string, t *replicator.Tally) 
 		t.Fail(replicator.Failure{Reason: err.Error()})
 		return
 	}
-	replicator.Spread(ctx, o.cfg.Concurrency, p.partition, func(hand func(work) bool) {
+	replicator.Spread(ctx, p.peers.Pace, o.cfg.Concurrency, p.partition, func(hand func(work) bool) {
 		for _, index := range policies {
 			p.walk(ctx, index, hand)
 		}

@@ -72,7 +72,7 @@ func (o *Objects) repair(l Lost) (p *pass, w work, others []*replicator.Peer, ha
 	others, handoff = replicator.Others(r, w.Partition, l.Device, o.Self)
 	return &pass{
 		Objects: o, device: l.Device, store: o.Stores[l.Device].Pinned(), tally: replicator.NewTally(o.Name()), horizon: o.horizon(),
-		peers: replicator.Client{Sender: o.Peers, Pace: o.Pace, Kind: o.Name(), NodeID: o.NodeID, Device: l.Device},
+		peers: replicator.Client{Sender: o.Peers, Pace: o.Pace.Of(l.Device), Kind: o.Name(), NodeID: o.NodeID, Device: l.Device},
 	}, w, others, handoff
 }
 

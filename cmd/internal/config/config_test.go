@@ -117,6 +117,8 @@ func TestWrong(t *testing.T) {
 		"replicator interval":    {goodStorage + "[replicator]\ninterval = \"0s\"\n", "replicator.interval"},
 		"replicator timeout":     {goodStorage + "[replicator]\nnode_timeout = \"0s\"\n", "replicator.node_timeout"},
 		"replicator concurrency": {goodStorage + "[replicator]\nconcurrency = 0\n", "replicator.concurrency"},
+		"too many partitions":    {goodStorage + "[replicator]\nconcurrency = 1025\n", "replicator.concurrency"},
+		"incoming pushes":        {goodStorage + "[replicator]\nincoming = 0\n", "replicator.incoming"},
 		"reclaim age":            {goodStorage + "[replicator]\nreclaim_age = \"-1h\"\n", "replicator.reclaim_age"},
 		"replicator operations":  {goodStorage + "[replicator]\noperations_per_second = -1\n", "replicator.operations_per_second"},
 		"replication peers":      {goodStorage + "peers = [\"127.0.0.1\"]\n", "replication.peers"},

@@ -31,7 +31,7 @@ import (
 // opened.
 type replication struct {
 	nodeID string
-	pace   *replicator.Pace
+	paces  *replicator.Paces
 	client *direct.Client // to other nodes, over the replication network
 	kinds  []replicator.Kind
 }
@@ -49,7 +49,7 @@ func (s *Storage) newReplication(p parts) *replication {
 	}
 	r := &replication{
 		nodeID: replicator.NewNodeID(), client: direct.New(cfg),
-		pace: replicator.NewPace(int64(c.Replicator.BytesPerSecond), int64(c.Replicator.OperationsPerSecond)),
+		paces: replicator.NewPaces(c.Server.Devices, c.Replicator.Limits(), p.o.Log),
 	}
 	s.atEnd(func() error { r.client.Close(); return nil })
 	return r
@@ -71,7 +71,7 @@ func (r *replication) objects(p parts, stores object.Stores, server *object.Serv
 			}
 			return nil
 		},
-		Hasher: p.hasher, Merge: server, Peers: r.client, Pace: r.pace, Log: p.o.Log, Lost: p.lost,
+		Hasher: p.hasher, Merge: server, Peers: r.client, Pace: r.paces, Log: p.o.Log, Lost: p.lost,
 	})
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func (r *replication) databases(
 	cfg.Concurrency = p.c.Replicator.Concurrency
 	kind, err := build(cfg, databases.Deps{
 		Store: store.Replicas(), Ring: source.Ring, Self: p.self(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
-		Hasher: p.hasher, Peers: r.client, Pace: r.pace, Log: p.o.Log,
+		Hasher: p.hasher, Peers: r.client, Pace: r.paces, Log: p.o.Log,
 	})
 	if err != nil {
 		return err
@@ -112,7 +112,8 @@ func (s *Storage) openReplication(p parts) error {
 	}
 	known.known(netip.Addr{}) // learns the rings of now, whenever the first peer comes
 	r, err := replicator.New(replicator.Deps{
-		Devices: p.devices, Kinds: p.replication.kinds, NodeID: p.replication.nodeID, Peer: known.known, Registry: p.o.Registry, Log: p.o.Log,
+		Devices: p.devices, Kinds: p.replication.kinds, NodeID: p.replication.nodeID, Peer: known.known,
+		Paces: p.replication.paces, Patience: p.c.Replicator.NodeTimeout.D(), Registry: p.o.Registry, Log: p.o.Log,
 	})
 	if err != nil {
 		return err
@@ -197,16 +198,22 @@ func (p *peers) learn(all map[string]*ring.Ring) {
 func (s *Storage) operations(mux *http.ServeMux) {
 	mux.HandleFunc("POST /replicate", func(w http.ResponseWriter, r *http.Request) {
 		report, err := s.Replicate(r.Context(), r.URL.Query().Get("device"))
-		if err != nil {
-			text := cmp.Or(errs.PublicOf(err), err.Error()) // it goes to an operator
-			http.Error(w, text, httpapi.Status(err))
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(report); err != nil {
-			s.log.LogAttrs(r.Context(), slog.LevelWarn, "report was not sent", slog.Any("err", err))
-		}
+		s.tell(w, r, report, err)
 	})
+	s.pacing(mux)
+}
+
+// tell answers an operator, in JSON, or with what is wrong.
+func (s *Storage) tell(w http.ResponseWriter, r *http.Request, report any, err error) {
+	if err != nil {
+		text := cmp.Or(errs.PublicOf(err), err.Error()) // it goes to an operator
+		http.Error(w, text, httpapi.Status(err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(report); err != nil {
+		s.log.LogAttrs(r.Context(), slog.LevelWarn, "report was not sent", slog.Any("err", err))
+	}
 }
