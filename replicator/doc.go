@@ -29,5 +29,6 @@
 // and pushes X-Backend-Replication: true. REPLICATE is answered with a list as
 // package replwire encodes it. A request with anything missing, out of range or
 // beside the partition is 400, one from somebody else's address 403, one for a
-// device that can't be used 507, any other verb 405.
+// device that can't be used 507, any other verb 405. Where the cluster has a key,
+// package clusterkey stands before all this, on both sides.
 package replicator

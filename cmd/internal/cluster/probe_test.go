@@ -48,18 +48,24 @@ type probe struct {
 }
 
 // startProbe starts four nodes of two devices, with three replicas.
-func startProbe(t *testing.T) *probe {
+func startProbe(t *testing.T, change ...func(*Options)) *probe {
 	t.Helper()
-	return startPatientProbe(t, 0)
+	return startPatientProbe(t, 0, change...)
 }
+
+// withKey has the nodes know each other by a key.
+func withKey(o *Options) { o.ClusterKey = true }
 
 // startPatientProbe is startProbe where nobody goes on without a server that takes its
 // time, up to patience; 0 is what is usual.
-func startPatientProbe(t *testing.T, patience time.Duration) *probe {
+func startPatientProbe(t *testing.T, patience time.Duration, change ...func(*Options)) *probe {
 	t.Helper()
 	o := Defaults()
 	o.Network, o.PartPower = freeNetwork(t), 5
 	o.Listen = o.Network + ".0.1:0"
+	for _, c := range change {
+		c(&o)
+	}
 	f, err := Make(t.TempDir(), o, flags())
 	if err != nil {
 		t.Fatal(err)

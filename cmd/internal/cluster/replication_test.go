@@ -151,7 +151,7 @@ func TestObjectsReturn(t *testing.T) {
 
 // What was written to replicas apart from each other comes together.
 func TestObjectsConverge(t *testing.T) {
-	p := startProbe(t)
+	p := startProbe(t, withKey)
 	s := p.source
 	meta := func(v string) backend.Header { return backend.Header{{Name: "X-Object-Meta-K", Value: v}} }
 	var checks []func()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"martlet/internal/clusterkey"
 	"martlet/internal/conf"
 	"martlet/internal/name"
 	"martlet/internal/policy"
@@ -162,6 +163,10 @@ func (c *Cluster) check(k *checker) {
 	}
 	_, err := c.PolicySet()
 	k.wrap("cluster.policies", err)
+	if c.KeyFile != "" {
+		_, err := clusterkey.Load(c.KeyFile)
+		k.wrap("cluster.key_file", err)
+	}
 }
 
 // PolicySet returns the policies.

@@ -29,6 +29,10 @@ type Cluster struct {
 	HashPathPrefix string `toml:"hash_path_prefix"`
 	HashPathSuffix string `toml:"hash_path_suffix"`
 
+	// KeyFile is the file with the cluster's keys, by which storage nodes know each other on the
+	// replication network; empty trusts the addresses. Proxies need none.
+	KeyFile string `toml:"key_file"`
+
 	// Policies are the storage policies. Without any there is one, "Policy-0".
 	Policies []Policy `toml:"policies"`
 }

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"martlet/internal/clusterkey"
 	"martlet/internal/direct"
 	"martlet/internal/errs"
 	"martlet/internal/hosts"
@@ -32,13 +33,14 @@ import (
 type replication struct {
 	nodeID string
 	paces  *replicator.Paces
-	client *direct.Client // to other nodes, over the replication network
+	client *direct.Client     // to other nodes, over the replication network
+	keys   *clusterkey.Source // nil where the addresses are trusted
 	kinds  []replicator.Kind
 }
 
 // newReplication begins the replication of a node. Requests leave from the node's
 // own address on that network, by which peers know it.
-func (s *Storage) newReplication(p parts) *replication {
+func (s *Storage) newReplication(p parts) (*replication, error) {
 	c := p.c
 	cfg := direct.Config{
 		ConnectTimeout: c.Server.ConnTimeout.D(), NodeTimeout: c.Replicator.NodeTimeout.D(), UserAgent: "martlet-replicator",
@@ -52,7 +54,9 @@ func (s *Storage) newReplication(p parts) *replication {
 		paces: replicator.NewPaces(c.Server.Devices, c.Replicator.Limits(), p.o.Log),
 	}
 	s.atEnd(func() error { r.client.Close(); return nil })
-	return r
+	var err error
+	r.keys, err = s.openKey(p)
+	return r, err
 }
 
 // objects adds the objects of a node, and the server that merges what is pushed.
@@ -71,7 +75,7 @@ func (r *replication) objects(p parts, stores object.Stores, server *object.Serv
 			}
 			return nil
 		},
-		Hasher: p.hasher, Merge: server, Peers: r.client, Pace: r.paces, Log: p.o.Log, Lost: p.lost,
+		Hasher: p.hasher, Merge: server, Peers: r.signing(), Pace: r.paces, Log: p.o.Log, Lost: p.lost,
 	})
 	if err != nil {
 		return nil, err
@@ -88,7 +92,7 @@ func (r *replication) databases(
 	cfg.Concurrency = p.c.Replicator.Concurrency
 	kind, err := build(cfg, databases.Deps{
 		Store: store.Replicas(), Ring: source.Ring, Self: p.self(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
-		Hasher: p.hasher, Peers: r.client, Pace: r.paces, Log: p.o.Log,
+		Hasher: p.hasher, Peers: r.signing(), Pace: r.paces, Log: p.o.Log,
 	})
 	if err != nil {
 		return err
@@ -126,7 +130,11 @@ func (s *Storage) openReplication(p parts) error {
 		})
 	}
 	s.replicator = r
-	return s.serve(p.c, p.o, service{"replication", at(p.c.Replication.Address, p.c.Replication.Port), r})
+	handler, err := s.guarded(p, r)
+	if err != nil {
+		return err
+	}
+	return s.serve(p.c, p.o, service{"replication", at(p.c.Replication.Address, p.c.Replication.Port), handler})
 }
 
 // Replicate makes one pass of replication now, over one device or, where that is
