@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -45,6 +46,8 @@ type probe struct {
 	url, token string            // of the account
 	source     *timestamp.Source //
 	patience   time.Duration     // of the proxy; 0 is the usual
+
+	listen func(server, address string) (net.Listener, error) // nil is the usual
 }
 
 // startProbe starts four nodes of two devices, with three replicas.
@@ -105,7 +108,7 @@ func startPatientProbe(t *testing.T, patience time.Duration, change ...func(*Opt
 }
 
 func (p *probe) options() node.Options {
-	return node.Options{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test"}
+	return node.Options{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test", Listen: p.listen}
 }
 
 // in is the same probe, in a subtest.
