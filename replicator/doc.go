@@ -3,8 +3,9 @@
 // What is compared and pushed, and how, is each kind's own: package objects for
 // objects, package databases for accounts and containers, both a Kind. What their
 // passes have in common is here too: how partitions are handed out (Batcher,
-// Spread), who else is to have one (Others), how peers are spoken with and whom to
-// believe (Client, Doubt), and when a handoff may drop what it has (Guard).
+// Spread), what holds a device back (Paces: limits, slow peers, a pause), who else
+// is to have one (Others), how peers are spoken with and whom to believe (Client,
+// Doubt), and when a handoff may drop what it has (Guard).
 //
 // It promises that a request of somebody who is no peer, for a device that isn't
 // here, or that contradicts itself, is refused and logged before any kind sees it;
@@ -38,4 +39,6 @@
 // in number, and answered is a list as package replwire encodes it. A request with anything missing, out of range or
 // beside the partition is 400, one from somebody else's address 403, one that
 // is too long 413, one for a device that can't be used 507, any other verb 405.
+//
+// Where the cluster has a key, package clusterkey stands before all this, on both sides.
 package replicator

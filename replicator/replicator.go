@@ -34,6 +34,14 @@ type Deps struct {
 	Kinds   []Kind // passes go through them in this order
 	NodeID  string // of this process, from NewNodeID; kinds have the same
 
+	// Paces hold passes back, and what peers push; kinds have the same. Nil is that of
+	// DefaultLimits, for the frame alone.
+	Paces *Paces
+
+	// Patience is how long peers wait for an answer: pushes wait in line no longer. 0 is
+	// until they are gone.
+	Patience time.Duration
+
 	// Peer says whether requests are taken from an address; nil takes them all.
 	Peer func(netip.Addr) bool
 
@@ -45,6 +53,7 @@ type Deps struct {
 type Replicator struct {
 	Deps
 	metrics *metrics
+	setting sync.Mutex               // held while limits are changed
 	turns   map[string]chan struct{} // by device: who has put something in makes its pass
 
 	ending context.Context //nolint:containedctx // the replicator's own life
@@ -63,21 +72,58 @@ func New(deps Deps) (*Replicator, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Replicator{Deps: deps, turns: map[string]chan struct{}{}}
+	r := &Replicator{Deps: deps}
 	for i, k := range deps.Kinds {
 		if slices.ContainsFunc(deps.Kinds[:i], func(o Kind) bool { return o.Name() == k.Name() }) {
 			return nil, errs.E(op, errs.Subject(k.Name()), errs.Invalid, "two kinds have one name")
 		}
 	}
-	for d := range deps.Devices.All() {
-		r.turns[d.Name()] = make(chan struct{}, 1)
+	if err := r.pace(); err != nil {
+		return nil, errs.E(op, err)
 	}
 	var err error
-	if r.metrics, err = newMetrics(deps.Registry); err != nil {
+	if r.metrics, err = newMetrics(deps.Registry, r.Paces); err != nil {
 		return nil, errs.E(op, err)
 	}
 	r.ending, r.end = context.WithCancel(context.Background())
 	return r, nil
+}
+
+// pace prepares what holds each device back.
+func (r *Replicator) pace() error {
+	r.turns = map[string]chan struct{}{}
+	if r.Paces == nil {
+		var names []string
+		for d := range r.Devices.All() {
+			names = append(names, d.Name())
+		}
+		r.Paces = NewPaces(names, DefaultLimits(), r.Log)
+	}
+	for d := range r.Devices.All() {
+		r.turns[d.Name()] = make(chan struct{}, 1)
+		pace := r.Paces.Of(d.Name())
+		if pace == nil {
+			return errs.E(errs.Subject(d.Name()), errs.Invalid, "the device has no pace")
+		}
+		d.Follow(func(device.Change) { pace.setPaused(errNotLooked) }) // it may be another disk
+		if d.Check() == nil {
+			_ = pace.look(d) // whoever begins a pass looks again, and says what is wrong
+		}
+	}
+	return nil
+}
+
+// named returns the device of a name, or where that is "" all of them.
+func (r *Replicator) named(name string) (list []*device.Device, err error) {
+	for d := range r.Devices.All() {
+		if name == "" || name == d.Name() {
+			list = append(list, d)
+		}
+	}
+	if name != "" && len(list) == 0 {
+		return nil, errs.E(errs.Subject(name), errs.NotFound, errs.Public("this node has no such device"))
+	}
+	return list, nil
 }
 
 // Close ends the passes that are under way and returns when they have ended. Those
@@ -111,14 +157,9 @@ const settle = 10 * time.Second
 // where ctx ended; what could not be confirmed is in the report.
 func (r *Replicator) Pass(ctx context.Context, o Options) (Report, error) {
 	const op errs.Op = "replicator.pass"
-	var devices []*device.Device
-	for d := range r.Devices.All() {
-		if o.Device == "" || o.Device == d.Name() {
-			devices = append(devices, d)
-		}
-	}
-	if o.Device != "" && len(devices) == 0 {
-		return Report{}, errs.E(op, errs.Subject(o.Device), errs.NotFound, errs.Public("this node has no such device"))
+	devices, err := r.named(o.Device)
+	if err != nil {
+		return Report{}, errs.E(op, err)
 	}
 	ctx, done, err := r.begin(ctx)
 	if err != nil {
@@ -167,6 +208,12 @@ func (r *Replicator) device(ctx context.Context, d *device.Device, before timest
 		return report
 	}
 	defer func() { <-turn }()
+	under, done, err := r.Paces.Of(d.Name()).pass(ctx, d)
+	if err != nil {
+		report.leftOut(err)
+		return report
+	}
+	defer done()
 	began := time.Now()
 	for _, k := range r.Kinds {
 		if err := d.Check(); err != nil {
@@ -174,8 +221,12 @@ func (r *Replicator) device(ctx context.Context, d *device.Device, before timest
 			break
 		}
 		t := NewTally(k.Name())
-		k.Pass(ctx, d.Name(), before, t)
+		k.Pass(under, d.Name(), before, t)
 		report.Kinds = append(report.Kinds, t.Counts())
+		if ctx.Err() == nil && under.Err() != nil {
+			report.leftOut(context.Cause(under))
+			break
+		}
 	}
 	report.Seconds = time.Since(began).Seconds()
 	if ctx.Err() == nil {

@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -20,7 +21,14 @@ type DeviceReport struct {
 	Device  string   `json:"device"`
 	Seconds float64  `json:"seconds"`
 	Kinds   []Counts `json:"kinds"`
-	Error   string   `json:"error,omitempty"` // why there was no pass: the device can't be used
+	Paused  bool     `json:"paused,omitempty"` // there was no pass, or not all of it, since replication is paused
+	Error   string   `json:"error,omitempty"`  // why there was no pass: the device can't be used, or is paused
+}
+
+// leftOut says why a device is left out, or the rest of it.
+func (r *DeviceReport) leftOut(why error) {
+	r.Error = why.Error()
+	r.Paused = errors.As(why, new(PausedError)) || errors.Is(why, errPauseDamaged)
 }
 
 // Counts is what a pass over one kind of data on one device has done.

@@ -47,6 +47,13 @@ func (r *Replicator) serve(ctx context.Context, req *backend.Request) (*backend.
 	if err != nil {
 		return nil, err
 	}
+	if isPush(c.Request) {
+		done, err := r.turn(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
 	if c.Whole { // nothing is dropped for what is said of no partition
 		resp, err := kind.Serve(ctx, c)
 		if err == nil {
@@ -60,6 +67,17 @@ func (r *Replicator) serve(ctx context.Context, req *backend.Request) (*backend.
 		resp.Header.Set(replwire.PrimaryHeader, strconv.FormatBool(primary))
 	}
 	return resp, err
+}
+
+// turn waits until a push may be handled: clients come first, so that a device takes only
+// some at one time. Who pushes is not refused but waits, for as long as he is patient.
+func (r *Replicator) turn(ctx context.Context, c *Call) (done func(), err error) {
+	if r.Patience > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, r.Patience)
+		defer stop()
+	}
+	return r.Paces.Of(c.Device).turn(ctx)
 }
 
 // check is everything that Call says has been seen to.

@@ -59,7 +59,7 @@ func (e echo) Pass(ctx context.Context, device string, _ timestamp.T, t *Tally) 
 }
 
 // devices makes a node's devices d1 and d2, and one that is missing.
-func devices(t *testing.T) *device.Set {
+func devices(t testing.TB) *device.Set {
 	t.Helper()
 	root := t.TempDir()
 	for _, d := range []string{"d1", "d2"} {
@@ -74,7 +74,7 @@ func devices(t *testing.T) *device.Set {
 	return set
 }
 
-func newReplicator(t *testing.T, kind Kind, peer func(netip.Addr) bool, log *slog.Logger) *Replicator {
+func newReplicator(t testing.TB, kind Kind, peer func(netip.Addr) bool, log *slog.Logger) *Replicator {
 	t.Helper()
 	r, err := New(Deps{Devices: devices(t), Kinds: []Kind{kind}, NodeID: NewNodeID(), Peer: peer, Log: log})
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *safe) take() string {
 }
 
 // serve listens for a replicator and returns the address.
-func serve(t *testing.T, r *Replicator) string {
+func serve(t testing.TB, r *Replicator) string {
 	t.Helper()
 	l, err := httpapi.Listen("127.0.0.1:0")
 	if err != nil {

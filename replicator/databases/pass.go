@@ -32,7 +32,7 @@ type work struct {
 func (d *Databases) Pass(ctx context.Context, device string, _ timestamp.T, t *replicator.Tally) {
 	p := &pass{
 		Databases: d, device: device, tally: t,
-		peers: replicator.Client{Sender: d.Peers, Pace: d.Pace, Kind: d.name, NodeID: d.NodeID, Device: device},
+		peers: replicator.Client{Sender: d.Peers, Pace: d.Pace.Of(device), Kind: d.name, NodeID: d.NodeID, Device: device},
 	}
 	var err error
 	if p.stepping, err = d.lookAhead(ctx, device); err != nil {
@@ -43,7 +43,7 @@ func (d *Databases) Pass(ctx context.Context, device string, _ timestamp.T, t *r
 		t.Fail(replicator.Failure{Reason: err.Error()})
 	}
 	whole := true
-	replicator.Spread(ctx, d.cfg.Concurrency, p.partition, func(hand func(replicator.Batch[name.Hash]) bool) {
+	replicator.Spread(ctx, p.peers.Pace, d.cfg.Concurrency, p.partition, func(hand func(replicator.Batch[name.Hash]) bool) {
 		whole = p.walk(ctx, replicator.Batcher[name.Hash]{Ring: p.Ring, Most: maxDatabases, Hand: hand})
 	})
 	if ctx.Err() != nil {

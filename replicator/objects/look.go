@@ -104,7 +104,7 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 	for _, e := range found {
 		l.add(e)
 	}
-	replicator.Spread(ctx, p.cfg.Concurrency, l.ask, func(hand func(*about) bool) {
+	replicator.Spread(ctx, p.peers.Pace, p.cfg.Concurrency, l.ask, func(hand func(*about) bool) {
 		for _, of := range l.order {
 			if !hand(of) {
 				return

@@ -156,9 +156,9 @@ type Deps struct {
 	Hasher interface{ Hash(name.Path) name.Hash }
 	Merge  backend.Handler // the object server
 	Peers  replicator.Sender
-	Pace   *replicator.Pace // nil for none
-	Now    func() time.Time // nil for the machine's clock
-	Log    *slog.Logger     // nil for none
+	Pace   *replicator.Paces // nil for none
+	Now    func() time.Time  // nil for the machine's clock
+	Log    *slog.Logger      // nil for none
 
 	// Lost says what devices of this node have lost: see Repair. Nil is nothing.
 	Lost <-chan Lost

@@ -34,7 +34,7 @@ func (o *Objects) newPass(device string, before timestamp.T, t *replicator.Tally
 	}
 	return &pass{
 		Objects: o, device: device, store: store.Pinned(), tally: t, before: before, horizon: o.horizon(),
-		peers: replicator.Client{Sender: o.Peers, Pace: o.Pace, Kind: o.Name(), NodeID: o.NodeID, Device: device},
+		peers: replicator.Client{Sender: o.Peers, Pace: o.Pace.Of(device), Kind: o.Name(), NodeID: o.NodeID, Device: device},
 	}
 }
 
@@ -62,7 +62,7 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	}
 	p.save(ctx)
 	slices.SortStableFunc(all, func(a, b *part) int { return cmp.Or(cmp.Compare(a.good, b.good), cmp.Compare(a.late(), b.late())) })
-	replicator.Spread(ctx, o.cfg.Concurrency, func(ctx context.Context, do job) { do(ctx) }, func(hand func(job) bool) {
+	replicator.Spread(ctx, p.peers.Pace, o.cfg.Concurrency, func(ctx context.Context, do job) { do(ctx) }, func(hand func(job) bool) {
 		for wave := range waves(all) {
 			if ctx.Err() != nil {
 				return

@@ -98,7 +98,7 @@ func (p *probe) nodeOf(path name.Path, n int) int {
 
 // Containers and accounts while a node that holds them is away.
 func TestDatabasesReturn(t *testing.T) {
-	whole := startProbe(t)
+	whole := startProbe(t, withKey)
 	const meta = "X-Container-Meta-A"
 
 	t.Run("updates wait for a container server that is away", func(t *testing.T) {

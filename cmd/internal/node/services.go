@@ -120,7 +120,9 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 		return fmt.Errorf("metrics of listing updates: %w", err)
 	}
 	if c.Replication.Enabled {
-		p.replication = s.newReplication(p)
+		if p.replication, err = s.newReplication(p); err != nil {
+			return err
+		}
 	}
 	p.stores = s.openStores(p)
 	for _, open := range []func(parts) error{s.openAccount, s.openContainer, s.openObject, s.openReplication} {

@@ -24,7 +24,7 @@ type Storage struct {
 // OpenStorage opens everything that a storage node needs, its listeners included.
 // What it returns is to be run, or closed.
 func OpenStorage(c *config.Storage, o Options) (*Storage, error) {
-	s := &Storage{process: process{log: o.Log}}
+	s := &Storage{process: process{log: o.Log, listener: o.Listen}}
 	if err := s.open(c, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("storage: %w", err), s.close())
 	}
