@@ -93,7 +93,7 @@ func TestRanges(t *testing.T) {
 				if i != len(ranges) {
 					t.Fatalf("%d of %d ranges", i, len(ranges))
 				}
-				for _, power := range []int{0, 3, 8, 12, 14} {
+				for _, power := range []int{0, 3, 8, 10} {
 					var got, want []Part
 					for p, err := range ix.Partitions(s, power, line) {
 						if err != nil {
@@ -102,8 +102,9 @@ func TestRanges(t *testing.T) {
 						got = append(got, p)
 					}
 					for p := range uint32(1) << power {
-						if r := name.PartitionRange(power, p); !alone(r).IsZero() {
-							want = append(want, Part{r, alone(r)})
+						r := name.PartitionRange(power, p)
+						if d := alone(r); !d.IsZero() {
+							want = append(want, Part{r, d})
 						}
 					}
 					if !slices.Equal(got, want) {

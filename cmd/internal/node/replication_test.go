@@ -113,6 +113,11 @@ func pointer[T any](v T) *T { return &v }
 // A handoff drops nothing for an answer that does not say, in whole, that the
 // primary has it.
 func TestNothingDropped(t *testing.T) {
+	t.Run("small", func(t *testing.T) { nothingDropped(t, "body") })
+	t.Run("large", func(t *testing.T) { nothingDropped(t, strings.Repeat("x", 300_000)) }) // it goes alone
+}
+
+func nothingDropped(t *testing.T, body string) {
 	list := func(list ...replwire.Object) []byte {
 		b := replwire.Begin(nil, replwire.Objects)
 		for i := range list {
@@ -137,7 +142,7 @@ func TestNothingDropped(t *testing.T) {
 	handoff, primary := f.nodes[3], f.nodes[1]
 	ts := timestamp.Now()
 	for _, n := range f.nodes {
-		f.write(n, "PUT", "o", ts, nil, "body", false)
+		f.write(n, "PUT", "o", ts, nil, body, false)
 	}
 	before := f.state(handoff, "o")
 	mine := wireObject(f.at("o").Hash, &before)
@@ -193,14 +198,25 @@ func TestNothingDropped(t *testing.T) {
 // isList reports whether a request asks for the list of a range of a partition.
 func isList(r *http.Request) bool { return r.Method == "REPLICATE" && r.ContentLength == 0 }
 
-// refusing answers what is pushed with a status.
+// refusing answers each thing that is pushed with a status.
 func refusing(status int, list http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != "REPLICATE" {
+		if r.Method == "REPLICATE" {
+			list(w, r)
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		pushes, err := replwire.ParsePushes(body)
+		if err != nil { // one alone
 			w.WriteHeader(status)
 			return
 		}
-		list(w, r)
+		results := slices.Repeat([]replwire.Result{{Status: status, Primary: true, Text: "a test says so"}}, len(pushes))
+		w.Header().Set(replicator.NodeHeader, "another")
+		_, _ = w.Write(replwire.AppendResults(nil, results))
 	}
 }
 
