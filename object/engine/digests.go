@@ -58,3 +58,30 @@ func (s *store) digests(ctx context.Context, p policy.Index, of func(*disk) iter
 		}
 	}
 }
+
+// Losses is Engine.Losses.
+func (s *store) Losses(ctx context.Context, p policy.Index) iter.Seq2[name.Hash, error] {
+	const op errs.Op = "engine.losses"
+	return func(yield func(name.Hash, error) bool) {
+		d, err := s.openFor(ctx, op, Location{Policy: p})
+		if err != nil {
+			yield(name.Hash{}, err)
+			return
+		}
+		for item, err := range d.index.Range(p, name.Range{}.First(), name.Range{}.Last()) {
+			switch {
+			case errs.Is(err, errs.Corrupt):
+				err = s.wrap(op, Location{Policy: p}, d.indexFailed(err))
+			case err != nil:
+				err = s.wrap(op, Location{Policy: p}, err)
+			case ctx.Err() != nil:
+				err = errs.E(op, errs.Aborted, context.Cause(ctx))
+			case item.Entry.Kind != index.Lost && !item.Entry.MetaLost:
+				continue
+			}
+			if !yield(item.Key.Hash, err) || err != nil {
+				return
+			}
+		}
+	}
+}

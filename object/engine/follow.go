@@ -247,6 +247,12 @@ func (e *Engine) Ranges(ctx context.Context, p policy.Index, ranges []name.Range
 	return e.now().Ranges(ctx, p, ranges, before)
 }
 
+// Losses yields the hashes of a policy under which anything was damaged and has not been
+// replaced, in order, from the index alone. An error ends it.
+func (e *Engine) Losses(ctx context.Context, p policy.Index) iter.Seq2[name.Hash, error] {
+	return e.now().Losses(ctx, p)
+}
+
 // Sweep removes what writers that a crash ended have left in the folders of
 // objects. It spares what this Engine's own writers are working on. It is one
 // pass over all folders and may run beside requests.

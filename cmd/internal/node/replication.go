@@ -133,7 +133,12 @@ func (s *Storage) openReplication(p parts) error {
 			return err
 		})
 	}
-	s.replicator = r
+	s.replicator, s.steps = r, p.replication.steps
+	if p.o.Registry != nil {
+		if err := p.o.Registry.Register(fenceMetrics{s}); err != nil {
+			return fmt.Errorf("metrics of fences: %w", err)
+		}
+	}
 	handler, err := s.guarded(p, r)
 	if err != nil {
 		return err
@@ -213,6 +218,7 @@ func (s *Storage) operations(mux *http.ServeMux) {
 		s.tell(w, r, report, err)
 	})
 	s.pacing(mux)
+	s.fencing(mux)
 }
 
 // tell answers an operator, in JSON, or with what is wrong.

@@ -12,6 +12,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/httpapi"
 	"martlet/replicator"
+	"martlet/replicator/steps"
 )
 
 // Storage is one storage process.
@@ -19,6 +20,7 @@ type Storage struct {
 	process
 	owned      *device.Set
 	replicator *replicator.Replicator // nil where replication is switched off
+	steps      *steps.Books           // likewise
 }
 
 // OpenStorage opens everything that a storage node needs, its listeners included.
