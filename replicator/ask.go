@@ -16,11 +16,12 @@ import (
 )
 
 // Ask asks a peer which parts of a question differ, in as many requests as it takes: take
-// is given each difference, by its place in the question. It returns how many parts, from
+// is given each difference, by its place in the question, and strange the place of each part of
+// which the peer says that it is no primary. It returns how many parts, from
 // the first on, were answered; all of them where there is no error. header goes with each
 // request. What a peer answers is no reason to drop anything.
 func (c *Client) Ask(
-	ctx context.Context, r *ring.Ring, to *Peer, header backend.Header, q replwire.Question, take func(replwire.Difference),
+	ctx context.Context, r *ring.Ring, to *Peer, header backend.Header, q replwire.Question, take func(replwire.Difference), strange func(at int),
 ) (answered int, err error) {
 	for answered < len(q.Parts) {
 		part := replwire.Question{Before: q.Before, Parts: q.Parts[answered:min(len(q.Parts), answered+replwire.MaxParts)]}
@@ -31,6 +32,9 @@ func (c *Client) Ask(
 		for _, d := range a.Differ {
 			d.At += answered
 			take(d)
+		}
+		for _, at := range a.Strange {
+			strange(at + answered)
 		}
 		answered += a.Answered
 	}

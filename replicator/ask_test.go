@@ -32,16 +32,18 @@ func TestClientAsk(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		a := replwire.Answer{Answered: min(3, len(part.Parts)), Differ: []replwire.Difference{{At: 0, Sum: replwire.Digest{2}, Objects: 9}}}
+		a := replwire.Answer{Answered: min(3, len(part.Parts)), Differ: []replwire.Difference{{At: 0, Sum: replwire.Digest{2}, Objects: 9}}, Strange: []int{0}}
 		return answer(200, "b", string(a.Append(nil, asked, len(part.Parts))))
 	}
 	header := backend.Header{{Name: backend.PolicyIndex, Value: "3"}}
 	to := &Peer{Addr: "x:1", Device: "d 1"}
 	var differ []int
+	var strange []int
 	take := func(d replwire.Difference) { differ = append(differ, d.At) }
+	odd := func(at int) { strange = append(strange, at) }
 	c := Client{NodeID: "a", Device: "d", Sender: answers(good)}
-	if n, err := c.Ask(t.Context(), r, to, header, q, take); err != nil || n != 10 || requests != 4 || !slices.Equal(differ, []int{0, 3, 6, 9}) {
-		t.Errorf("%d answered in %d requests, %v differ, %v; want 10 in 4, 0 3 6 9", n, requests, differ, err)
+	if n, err := c.Ask(t.Context(), r, to, header, q, take, odd); err != nil || n != 10 || requests != 4 || !slices.Equal(differ, []int{0, 3, 6, 9}) || !slices.Equal(strange, differ) {
+		t.Errorf("%d answered in %d requests, %v differ, %v are strange, %v; want 10 in 4, 0 3 6 9 twice", n, requests, differ, strange, err)
 	}
 
 	// What was answered before something went wrong counts, and what went wrong is told.
@@ -64,7 +66,7 @@ func TestClientAsk(t *testing.T) {
 			}
 			return good(addr, req)
 		})}
-		n, err := c.Ask(t.Context(), r, &Peer{Addr: "x:1", Device: "d 1"}, header, q, take)
+		n, err := c.Ask(t.Context(), r, &Peer{Addr: "x:1", Device: "d 1"}, header, q, take, odd)
 		if err == nil || n != 3 || !slices.Equal(differ, []int{0}) || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("a peer that %s: %d answered, %v differ, %v; want 3, 0, %q", what, n, differ, err, tt.says)
 		}

@@ -31,6 +31,9 @@ type Client struct {
 	NodeID string      // of this process
 	Device string      // that the pass is over
 
+	// Fresh says why nothing is to be pushed any more, before each push; nil for never.
+	Fresh func() error
+
 	outages outages
 }
 
@@ -53,6 +56,9 @@ func (c *Client) Do(ctx context.Context, at About, to *Peer, r *backend.Request)
 		backend.Field{Name: replwire.PartPowerHeader, Value: strconv.Itoa(at.Ring.PartPower())},
 	)
 	answered, err := c.Pace.begin(ctx, to.String(), r)
+	if err == nil && c.Fresh != nil && isPush(r) {
+		err = c.Fresh() // last of all: what was waited for may have taken any time
+	}
 	if err != nil {
 		return nil, err
 	}

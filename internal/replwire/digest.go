@@ -41,6 +41,10 @@ type Question struct {
 type Answer struct {
 	Answered int
 	Differ   []Difference // in order of At
+
+	// Strange are those parts, by their places in the question and in order, of which the
+	// device is by its own ring no primary. That it holds the same there says little.
+	Strange []int
 }
 
 // Difference is a part of which the peer holds something else.
@@ -54,12 +58,13 @@ const (
 	partSize       = 1 + 8 + 16
 	questionHead   = 8 + 8
 	differenceSize = 4 + 16 + 8
-	answerHead     = 4 + 4
+	answerHead     = 4 + 4 + 4
+	strangeSize    = 4
 )
 
 // MaxParts is how many parts a question may have: so many that an answer which has them all
 // is no longer than MaxList.
-const MaxParts = (MaxList - headSize - answerHead - tailSize) / differenceSize
+const MaxParts = (MaxList - headSize - answerHead - tailSize) / (differenceSize + strangeSize)
 
 // Append appends the encoded question to b, which must be empty. It is as large as Size
 // says.
@@ -115,6 +120,10 @@ func tag(question []byte) uint32 { return binary.BigEndian.Uint32(question[len(q
 func (a *Answer) Append(b, asked []byte, parts int) []byte {
 	be := binary.BigEndian
 	b = be.AppendUint32(be.AppendUint32(Begin(b, answer), tag(asked)), uint32(a.Answered))
+	b = be.AppendUint32(b, uint32(len(a.Strange)))
+	for _, at := range a.Strange {
+		b = be.AppendUint32(b, uint32(at))
+	}
 	for _, d := range a.Differ {
 		b = append(be.AppendUint32(b, uint32(d.At)), d.Sum[:]...)
 		b = be.AppendUint64(b, uint64(d.Objects))
@@ -130,8 +139,12 @@ func ParseAnswer(b []byte, q *Question, asked []byte) (Answer, error) {
 		return Answer{}, err
 	}
 	be := binary.BigEndian
-	if len(records) != answerHead+count*differenceSize {
-		return Answer{}, bad("%d differences in %d bytes", count, len(records))
+	strange := 0
+	if len(records) >= answerHead {
+		strange = int(be.Uint32(records[8:]))
+	}
+	if strange > len(q.Parts) || len(records) != answerHead+strange*strangeSize+count*differenceSize {
+		return Answer{}, bad("%d differences and %d strange parts in %d bytes", count, strange, len(records))
 	}
 	if be.Uint32(records) != tag(asked) {
 		return Answer{}, bad("it is the answer to another question")
@@ -142,6 +155,14 @@ func ParseAnswer(b []byte, q *Question, asked []byte) (Answer, error) {
 	}
 	a := Answer{Answered: int(n), Differ: make([]Difference, count)}
 	records = records[answerHead:]
+	for i := range strange {
+		at := be.Uint32(records[i*strangeSize:])
+		if at >= n || i > 0 && int(at) <= a.Strange[i-1] {
+			return Answer{}, bad("strange part %d is %d", i, at)
+		}
+		a.Strange = append(a.Strange, int(at))
+	}
+	records = records[strange*strangeSize:]
 	last := -1
 	for i := range a.Differ {
 		d, r := &a.Differ[i], records[i*differenceSize:]

@@ -21,7 +21,7 @@
 // the peer holds something else. Both have something before their records:
 //
 //	question  ticks(8) offset(8)     then  depth(1) prefix(8) sum(16)
-//	answer    checksum of the question(4) answered(4)
+//	answer    checksum of the question(4) answered(4) strange(4) place(4)...
 //	                                 then  place in the question(4) sum(16) objects(8)
 //
 // Ticks and offset are the time before which both look; more in an answer is 1 where it is

@@ -107,7 +107,7 @@ func (d *Databases) merge(ctx context.Context, c *replicator.Call) (*backend.Res
 		return nil, err
 	}
 	if replwire.Last(part) {
-		d.brought.note(c.Device, hash, d.Now())
+		d.brought.note(c.Device, bringer{hash, c.Peer}, d.Now())
 	}
 	return answer(replwire.End(replwire.AppendDatabase(replwire.Begin(nil, d.list), &now), 1, false)), nil
 }

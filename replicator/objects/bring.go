@@ -39,6 +39,11 @@ func (p *pass) bringAll(ctx context.Context, to *peer, spans []span) {
 			continue
 		}
 		if p.current(s.part, to, s.mine.Objects) {
+			if err := p.fresh(); err != nil {
+				p.lagging(s.part, to.String())
+				p.failMany(s.part, to, err.Error(), s.mine.Objects)
+				continue
+			}
 			p.bringSpan(ctx, out, to, s)
 		}
 	}
@@ -58,7 +63,7 @@ func (p *pass) bringSpan(ctx context.Context, out *out, to *peer, s *span) {
 				p.fail(w, b.to, "", err.Error(), int64(len(w.Items)))
 				return
 			}
-			p.compared(s.part, to.String(), w.Items, b.theirs)
+			p.compared(s.part, b.to, w.Items, b.theirs)
 		}
 		p.bring(ctx, out, b)
 		if len(w.Items) > replwire.MaxPushes {
@@ -163,7 +168,12 @@ func (p *pass) drop(ctx context.Context, w *work, primaries []*replicator.Peer) 
 			return
 		}
 		o := &w.Items[i]
-		gone, err := p.guard.Drop(p.device, w.Ring, current, func() (bool, error) { return p.store.Drop(ctx, w.policy, *o) })
+		gone, err := p.guard.Drop(p.device, w.Ring, current, func() (bool, error) {
+			if err := p.fresh(); err != nil {
+				return false, err
+			}
+			return p.store.Drop(ctx, w.policy, *o)
+		})
 		switch {
 		case errors.Is(err, replicator.ErrRing):
 			p.fail(w, nil, "", err.Error(), int64(len(all)-n))

@@ -91,7 +91,7 @@ func (p *pass) parts(ctx context.Context, to *peer, of []span) (differ []span) {
 	answered, err := p.peers.Ask(ctx, of[0].ring, to.fresh(0), policyHeader(of[0].policy), q, func(d replwire.Difference) {
 		parent := of[parents[d.At]]
 		differ = append(differ, span{parent.part, q.Parts[d.At], d})
-	})
+	}, func(at int) { p.lagging(of[parents[at]].part, to.String()) })
 	if err != nil && ctx.Err() == nil {
 		for i := answered; i < len(q.Parts); i++ {
 			p.lagging(of[parents[i]].part, to.String())

@@ -64,7 +64,7 @@ func (p *pass) bringHome(ctx context.Context, of *part, w *work) {
 		p.takeOver(ctx, w, home, len(home) == len(primaries))
 	}
 	for _, b := range home {
-		p.compared(of, b.to.String(), w.Items, b.theirs)
+		p.compared(of, b.to, w.Items, b.theirs)
 		out := p.newOut(w.policy, w.Ring, &replicator.Peer{Addr: b.to.Addr, Device: b.to.Device})
 		p.bring(ctx, out, b)
 		out.finish(ctx)

@@ -38,6 +38,7 @@ type part struct {
 	handoff bool
 
 	good   int    // others that hold the same
+	same   int    // of them, those that say that they are primaries
 	bare   bool   // one of the others holds nothing
 	differ []diff // others that hold something else; none of a handoff, which looks at all
 
@@ -100,7 +101,7 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 		}
 		found = append(found, e)
 	}
-	l.held(found, whole)
+	l.held(ctx, found, whole)
 	for _, e := range found {
 		l.add(e)
 	}
@@ -113,7 +114,7 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 	})
 	var todo []*part
 	for _, of := range l.all {
-		if of.good > 0 {
+		if of.same > 0 {
 			p.inStep(of)
 		}
 		if of.handoff || len(of.differ) > 0 {
@@ -131,13 +132,13 @@ func (l *looking) add(e replwire.Extent) {
 	if others, of.handoff = l.others(l.ring, of.partition()); of.handoff {
 		c.Handoffs, c.Compared = 1, 0 // names are counted when they are
 	}
+	if len(others) == 0 && !of.handoff { // there is nobody to be out of step with
+		l.steps.book.Only(setOf(l.policy), l.ring.PartPower(), uint32(of.partition()), l.Now())
+	}
 	if why := l.may(of.policy, of.ring, of.partition()); why != nil {
 		l.tally.Add(replicator.Counts{Partitions: c.Partitions, Handoffs: c.Handoffs})
 		l.failMany(of, nil, why.Error(), e.Objects)
 		return
-	}
-	if len(others) == 0 {
-		l.inStep(of) // there is nobody to be out of step with
 	}
 	for _, o := range others {
 		if of.handoff {
@@ -161,18 +162,34 @@ func (l *looking) ask(ctx context.Context, of *about) {
 		q.Parts[i] = l.all[at].mine
 	}
 	var differ []replwire.Difference
-	answered, err := l.pass.peers.Ask(ctx, l.ring, of.fresh(0), policyHeader(l.policy), q, func(d replwire.Difference) { differ = append(differ, d) })
+	var strange []int
+	answered, err := l.pass.peers.Ask(ctx, l.ring, of.fresh(0), policyHeader(l.policy), q,
+		func(d replwire.Difference) { differ = append(differ, d) }, func(at int) { strange = append(strange, at) })
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	less := make([]bool, answered) // does not hold the same, or is no primary
 	for _, at := range of.parts[:answered] {
 		l.all[at].good++
 	}
 	for _, d := range differ {
 		found := l.all[of.parts[d.At]]
 		found.good--
-		found.bare = found.bare || d.Sum == replwire.Digest{}
+		less[d.At] = true
+		if (d.Sum == replwire.Digest{}) {
+			found.bare = true
+			l.lagging(found, of.String()) // who has nothing at all may be new, and knows of no deletes
+		}
 		if !found.handoff {
 			found.differ = append(found.differ, diff{of.peer, d})
+		}
+	}
+	for _, at := range strange {
+		less[at] = true
+		l.lagging(l.all[of.parts[at]], of.String()) // who is to have it hears of deletes, and this one need not
+	}
+	for i, is := range less {
+		if !is {
+			l.all[of.parts[i]].same++
 		}
 	}
 	if err == nil || ctx.Err() != nil {

@@ -173,8 +173,8 @@ type Objects struct {
 	Deps
 	guard replicator.Guard
 	wants chan wanted
-	asked chan struct{}            // who has put something in answers a question
-	taken chan struct{}            // who has put something in takes many pushes
+	asked map[string]chan struct{} // by device: who has put something in answers a question
+	taken map[string]chan struct{} // by device: who has put something in takes many pushes
 	turns map[string]chan struct{} // by device: who has put something in takes one of them
 }
 
@@ -197,9 +197,10 @@ func New(cfg Config, deps Deps) (*Objects, error) {
 	}
 	o := &Objects{
 		cfg: cfg, Deps: deps, wants: make(chan wanted, maxRepairs),
-		asked: make(chan struct{}, maxAsked), taken: make(chan struct{}, maxTaken), turns: map[string]chan struct{}{},
+		asked: map[string]chan struct{}{}, taken: map[string]chan struct{}{}, turns: map[string]chan struct{}{},
 	}
 	for device := range deps.Stores {
+		o.asked[device], o.taken[device] = make(chan struct{}, maxAsked), make(chan struct{}, maxTaken)
 		o.turns[device] = make(chan struct{}, max(1, together/len(deps.Stores)))
 	}
 	return o, nil

@@ -62,19 +62,28 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	}
 	p.save(ctx)
 	slices.SortStableFunc(all, func(a, b *part) int { return cmp.Or(cmp.Compare(a.good, b.good), cmp.Compare(a.late(), b.late())) })
+	done := 0
+	var old error // why not all is gone through
 	replicator.Spread(ctx, p.peers.Pace, o.cfg.Concurrency, func(ctx context.Context, do job) { do(ctx) }, func(hand func(job) bool) {
 		for wave := range waves(all) {
 			if ctx.Err() != nil {
 				return
 			}
+			if old = p.fresh(); old != nil {
+				return
+			}
 			p.wave(ctx, wave, hand)
+			done += len(wave)
 		}
 	})
 	if ctx.Err() != nil {
 		t.Fail(replicator.Failure{Reason: "the pass ended early: " + context.Cause(ctx).Error()})
 		return
 	}
-	p.endSteps(all)
+	if old != nil {
+		t.Fail(replicator.Failure{Reason: old.Error(), Count: int64(len(all) - done)})
+	}
+	p.endSteps(all[:done])
 	p.save(ctx)
 }
 

@@ -3,6 +3,7 @@ package objects
 import (
 	"context"
 	"sync"
+	"time"
 
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
@@ -17,8 +18,9 @@ import (
 // sums say so, and where they differ the lists of the ranges that they differ in. It is safe for
 // concurrent use.
 type stepping struct {
-	book *steps.Book
-	at   timestamp.T // as of when that is so
+	book  *steps.Book
+	began time.Time
+	at    timestamp.T // as of when that is so
 
 	mu     sync.Mutex
 	behind map[*part]map[string]bool // guarded by mu; whom each is not known to be in step with
@@ -33,21 +35,40 @@ func (p *pass) newStepping() (*stepping, error) {
 	if err != nil {
 		return nil, err
 	}
+	began := p.Now()
 	at := p.before
 	if at.IsZero() {
-		at = timestamp.FromTime(p.Now())
+		at = timestamp.FromTime(began)
 	}
-	return &stepping{book: book, at: at, behind: map[*part]map[string]bool{}}, nil
+	p.peers.Fresh = p.fresh
+	return &stepping{book: book, began: began, at: at, behind: map[*part]map[string]bool{}}, nil
 }
 
-// held tells the book of the partitions of a policy that the device holds something of. All
-// is whether there are no others.
-func (l *looking) held(found []replwire.Extent, all bool) {
-	numbers := make([]uint32, len(found))
-	for i := range found {
-		numbers[i] = uint32(l.ring.Partition(found[i].Range.First()))
+// held tells the book of the partitions of a policy that the device holds something of, also
+// what the pass leaves out because it was written lately. All is whether there are no others.
+func (l *looking) held(ctx context.Context, found []replwire.Extent, all bool) {
+	numbers := make([]uint32, 0, len(found))
+	add := func(e replwire.Extent) { numbers = append(numbers, uint32(l.ring.Partition(e.Range.First()))) }
+	for _, e := range found {
+		add(e)
+	}
+	if all && !l.before.IsZero() {
+		numbers = numbers[:0]
+		for e, err := range l.store.Partitions(ctx, l.policy, l.ring.PartPower(), timestamp.T{}) {
+			if err != nil {
+				all = false
+				break
+			}
+			add(e)
+		}
 	}
 	l.steps.book.Look(setOf(l.policy), l.ring.PartPower(), numbers, all, l.Now())
+}
+
+// fresh returns why nothing is to be pushed or dropped any more: what the pass goes by is too
+// old.
+func (p *pass) fresh() error {
+	return steps.Terms{ReclaimAge: p.cfg.ReclaimAge}.Fresh(p.steps.began, p.Now())
 }
 
 // may reports whether what the device holds of a partition may be pushed and dropped, and if
@@ -79,21 +100,28 @@ func (p *pass) laggingAll(of *part) {
 	}
 }
 
-// compared notes whether a peer's list has something newer of what is here: mine is in order
-// of hash.
-func (p *pass) compared(of *part, to string, mine, theirs []replwire.Object) {
+// compared notes whether a peer's list has something of what is here that the device must hear
+// of before it is forgotten: a delete, from before the time as of which it is in step. Newer
+// data is never forgotten, and wins wherever it is. Mine is in order of hash.
+func (p *pass) compared(of *part, to *replicator.Peer, mine, theirs []replwire.Object) {
+	if !to.Primary() {
+		p.lagging(of, to.String())
+		return
+	}
 	for i := range theirs {
 		t := &theirs[i]
-		m := lookUp(mine, t.Hash)
-		if m != nil && t.SurelyLacks(m) != 0 && !forgettable(t, p.horizon) {
-			p.lagging(of, to)
+		if t.Kind != replwire.Tombstone || !t.Times.Data.Before(p.steps.at) || forgettable(t, p.horizon) {
+			continue
+		}
+		if m := lookUp(mine, t.Hash); m != nil && t.SurelyLacks(m)&replwire.LackData != 0 {
+			p.lagging(of, to.String())
 			return
 		}
 	}
 }
 
 // endSteps notes in which of the partitions that there was something to do about the device is in
-// step with some peer. They have all been gone through.
+// step with some peer. Those that are given have all been gone through.
 func (p *pass) endSteps(todo []*part) {
 	p.steps.mu.Lock()
 	defer p.steps.mu.Unlock()

@@ -15,12 +15,14 @@ import (
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
 	"martlet/replicator"
+	"martlet/ring"
 )
 
 const (
-	// maxAsked and maxTaken bound how many questions a node answers and how many requests
-	// of many pushes it takes at one time: each takes some times as much memory as it is long.
-	maxAsked, maxTaken = 4, 16
+	// maxAsked and maxTaken bound how many questions a device answers and how many requests
+	// of many pushes it takes at one time: each takes some times as much memory as it is long,
+	// and one whose disk hangs keeps its own places.
+	maxAsked, maxTaken = 4, 8
 
 	// together is how many pushes of those that came together are taken at one time by all
 	// devices of a node, each of which has an equal share. They share its syncs: the more, the
@@ -58,7 +60,7 @@ func garbled(err error) error {
 // compare answers a question: which parts of it differ from what is here. It answers as
 // many as it can within listTime.
 func (o *Objects) compare(ctx context.Context, store Store, p policy.Index, c *replicator.Call) (*backend.Response, error) {
-	leave, err := turn(ctx, o.asked)
+	leave, err := turn(ctx, o.asked[c.Device])
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +78,8 @@ func (o *Objects) compare(ctx context.Context, store Store, p policy.Index, c *r
 		ranges[i] = q.Parts[i].Range
 	}
 	var a replwire.Answer
+	r := o.Ring(p)
+	last, strange := ring.Partition(0), false
 	began := time.Now()
 	for here, err := range store.Ranges(ctx, p, ranges, q.Before) {
 		if err != nil {
@@ -83,6 +87,13 @@ func (o *Objects) compare(ctx context.Context, store Store, p policy.Index, c *r
 		}
 		if here.Sum != q.Parts[a.Answered].Sum {
 			a.Differ = append(a.Differ, replwire.Difference{At: a.Answered, Sum: here.Sum, Objects: here.Objects})
+		}
+		if at := r.Partition(here.Range.First()); a.Answered == 0 || at != last {
+			_, strange = replicator.Others(r, at, c.Device, o.Self)
+			last = at
+		}
+		if strange {
+			a.Strange = append(a.Strange, a.Answered)
 		}
 		if a.Answered++; time.Since(began) > listTime {
 			break
@@ -94,7 +105,7 @@ func (o *Objects) compare(ctx context.Context, store Store, p policy.Index, c *r
 // takeMany takes many pushes side by side, those of one name one after the other, and says
 // of each what has become of it: what merge would, if it had come alone.
 func (o *Objects) takeMany(ctx context.Context, store Store, p policy.Index, c *replicator.Call) (*backend.Response, error) {
-	leave, err := turn(ctx, o.taken)
+	leave, err := turn(ctx, o.taken[c.Device])
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +134,13 @@ func (o *Objects) takeMany(ctx context.Context, store Store, p policy.Index, c *
 		for to < len(list) && list[to].Path == list[from].Path {
 			to++
 		}
-		next <- [2]int{from, to}
+		select {
+		case next <- [2]int{from, to}:
+		case <-ctx.Done(): // those who take are waited for, and nobody waits for what they say
+			close(next)
+			workers.Wait()
+			return nil, errs.E(errs.Op("objects.take"), errs.Aborted, context.Cause(ctx))
+		}
 		from = to
 	}
 	close(next)
@@ -159,7 +176,11 @@ func (m *many) take(ctx context.Context, from, to int) {
 	turns := m.turns[m.call.Device]
 	for i := from; i < to; i++ {
 		x := &m.list[i]
-		turns <- struct{}{} // each is given back soon
+		leave, err := turn(ctx, turns)
+		if err != nil {
+			m.results[i] = replwire.Result{Status: 503, Text: "it was not its turn in time"}
+			continue
+		}
 		resp := httpapi.Part(ctx, backend.HandlerFunc(func(ctx context.Context, _ *backend.Request) (*backend.Response, error) {
 			one, err := m.call.Alone(x)
 			if err != nil {
@@ -167,7 +188,7 @@ func (m *many) take(ctx context.Context, from, to int) {
 			}
 			return m.merge(ctx, m.store, m.policy, one)
 		}), &backend.Request{Method: x.Method, Path: backend.Target{Device: m.call.Device, Partition: x.Partition, Path: x.Path}.Quoted(), Header: m.call.Header}, m.Log)
-		<-turns
+		leave()
 		m.results[i] = replwire.Result{Status: resp.Status, Primary: m.primary[x.Partition], Text: textOf(resp)}
 	}
 }

@@ -109,7 +109,8 @@ func TestDigestsFindWhatDiffers(t *testing.T) {
 		if len(q.Parts) > 0 {
 			c := replicator.Client{Sender: f.client, Kind: "object", NodeID: a.repl.NodeID, Device: "d"}
 			n, err := c.Ask(t.Context(), f.ring, &replicator.Peer{Addr: b.address, Device: "d"}, backend.Header{{Name: backend.PolicyIndex, Value: "0"}}, q,
-				func(d replwire.Difference) { differ[q.Parts[d.At].Range] = d.Objects })
+				func(d replwire.Difference) { differ[q.Parts[d.At].Range] = d.Objects },
+				func(at int) { rt.Fatalf("part %d is strange to a primary", at) })
 			if err != nil || n != len(q.Parts) {
 				rt.Fatalf("%d of %d parts answered, %v", n, len(q.Parts), err)
 			}

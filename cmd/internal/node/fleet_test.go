@@ -47,6 +47,7 @@ type small struct {
 	repl    *replicator.Replicator
 	handler atomic.Pointer[http.Handler] // what its address serves; a test may put another in its place
 	now     time.Time                    // not changed while it serves
+	ahead   atomic.Int64                 // by how much its clock is ahead of that
 	ring    atomic.Pointer[ring.Ring]    // the one that it has in use, where that is not the fleet's
 }
 
@@ -141,13 +142,12 @@ func (f *fleet) open(fs vfs.FS, address, self string) *small {
 	cfg.FS = fs
 	stores := object.OpenStores(devices, cfg, nil)
 	n.store = stores["d"].Engine
-	clock := func() time.Time { return n.now }
-	if n.server, err = object.New(object.Defaults(), object.Deps{Devices: devices, Hasher: f.hasher, Stores: stores, Sender: f.client, Now: clock}); err != nil {
+	if n.server, err = object.New(object.Defaults(), object.Deps{Devices: devices, Hasher: f.hasher, Stores: stores, Sender: f.client, Now: n.clock}); err != nil {
 		f.t.Fatal(err)
 	}
 	id := replicator.NewNodeID()
 	kind, err := objects.New(f.objects, objects.Deps{
-		Stores: map[string]objects.Store{"d": objectStore{n.store}}, Self: hosts.At(netip.MustParseAddrPort(self), f.names), NodeID: id, Hasher: f.hasher, Merge: n.server, Peers: f.client, Now: clock,
+		Stores: map[string]objects.Store{"d": objectStore{n.store}}, Self: hosts.At(netip.MustParseAddrPort(self), f.names), NodeID: id, Hasher: f.hasher, Merge: n.server, Peers: f.client, Now: n.clock,
 		Ring: func(i policy.Index) *ring.Ring {
 			if i != 0 {
 				return nil
@@ -182,6 +182,8 @@ func (f *fleet) listen(n *small, l net.Listener) {
 		}
 	})
 }
+
+func (n *small) clock() time.Time { return n.now.Add(time.Duration(n.ahead.Load())) }
 
 func (n *small) serve(h http.Handler)  { n.handler.Store(&h) }
 func (n *small) serving() http.Handler { return *n.handler.Load() }
