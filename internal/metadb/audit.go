@@ -186,6 +186,9 @@ func (d *database) auditSmall() (used int64, err error) {
 	}
 	i, err := d.small.latest()
 	if err != nil {
+		if errors.Is(err, errDropped) {
+			d.fail(err) // what is in memory is not there any more: it is looked for anew
+		}
 		return 0, classify(err)
 	}
 	t, err := beginImage(d.schema, i)

@@ -16,6 +16,8 @@ const maxBatch = 512
 
 // database is one that is open: a file of its own, or what a shared one has of it.
 type database struct {
+	gone bool // it was dropped, durably; whoever leads may set and read it
+
 	file   *boltfile.File // nil where it is small
 	bolt   *bolt.DB       // file's
 	small  *shared        // nil where it has a file of its own
@@ -305,6 +307,13 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 		touched = touched || t.touch
 		w.report = t.unreported
 	}
+	if d.gone { // nothing more is kept of it
+		if waiting != nil {
+			d.res.merged(waiting)
+			d.disk.fewer(d.res, waiting.n, waiting.bytes)
+		}
+		return nil, c.rollback(nil)
+	}
 	if !touched {
 		if waiting != nil { // all of it had been merged before
 			d.res.merged(waiting)
@@ -387,7 +396,7 @@ func (t *Tx) mergeBatch(b *batch) error {
 		return err
 	}
 	for i, w := range b.rows {
-		if before.has(b.through.log, w.last) {
+		if before.has(b.through.log, b.lasts[i]) {
 			continue // it was replayed
 		}
 		if _, err := t.MergeRow(spaceOf(w.key), string(w.key[spaceLen:]), b.values[i]); err != nil {

@@ -64,7 +64,7 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 		d.use(dev, loc.Hash)
 		d.res.home.Store(homeOwn)
 		if !d.res.settled.Load() {
-			d.settle = func() error { return errors.Join(d.file.Sync(), s.settleName(dev, loc)) }
+			d.settle = func() error { return errors.Join(settleShared(dev, loc), d.file.Sync(), s.settleName(dev, loc)) }
 		}
 	}
 	return d, err
@@ -75,8 +75,26 @@ func (s *Store) ask(dev *disk, loc Location, d *database) (err error) {
 	if !s.track {
 		return nil
 	}
-	if d.told, err = openTelling(dev.small, loc.Hash); errs.Is(err, errs.Corrupt) {
-		err = errs.E(errs.Unavailable, fmt.Errorf("the shared file is damaged: %v", err)) //nolint:errorlint // the damage is not that of the database
+	d.told, err = openTelling(dev.small, loc.Hash)
+	return elsewhere(err)
+}
+
+// settleShared makes it durable that the shared file has no value of a database, before
+// anything is kept in a file of its own: a process that was killed may have deleted the value,
+// and not synced that, and if it came back what is in the own file would be taken for a leftover.
+func settleShared(dev *disk, loc Location) error {
+	err := dev.small.Settle(loc.Hash)
+	if errs.Is(err, errs.NotFound) {
+		return nil // there is no such file
+	}
+	return elsewhere(err)
+}
+
+// elsewhere is the error of a shared file for a database with a file of its own, which is not
+// damaged for that.
+func elsewhere(err error) error {
+	if errs.Is(err, errs.Corrupt) {
+		err = errs.E(errs.Unavailable, fmt.Errorf("the shared file is damaged: %v", err)) //nolint:errorlint // it has another kind
 	}
 	return err
 }
@@ -133,6 +151,9 @@ func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (
 		if err == nil && s.track {
 			d.told = &telling{files: dev.small, key: loc.Hash, marked: true}
 			err = dev.small.Commit(small.Put{In: small.Marks, Key: loc.Hash, Value: []byte{}}, small.Put{In: small.Told, Key: loc.Hash})
+		}
+		if err == nil {
+			err = settleShared(dev, loc)
 		}
 		if err == nil {
 			err = s.place(dev, loc, tmp)

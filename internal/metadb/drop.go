@@ -3,10 +3,12 @@ package metadb
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path/filepath"
 
 	"martlet/internal/errs"
 	"martlet/internal/metadb/small"
+	"martlet/internal/name"
 	"martlet/internal/replwire"
 )
 
@@ -34,19 +36,20 @@ func (s *Store) drop(ctx context.Context, loc Location, want replwire.Database) 
 				return err
 			}
 			e.db.fail(errDropped) // whatever comes of it, the file is looked for again
-			if err := s.unmark(d, e); err != nil {
+			if e.db.small == nil {
+				path := s.path(loc)
+				if err := d.fs.Remove(path); err != nil {
+					return err
+				}
+				if err := d.syncDir(filepath.Dir(path)); err != nil {
+					return err
+				}
+			}
+			if err := s.unmark(d, e); err != nil { // last: a mark too many does no harm
 				return err
 			}
-			if e.db.small != nil {
-				dropped = true
-				return nil
-			}
-			path := s.path(loc)
-			if err := d.fs.Remove(path); err != nil {
-				return err
-			}
-			dropped = true
-			return d.syncDir(filepath.Dir(path))
+			dropped, e.db.gone = true, true
+			return nil
 		})
 	})
 	if errs.Is(err, errs.NotFound) {
@@ -61,6 +64,9 @@ func (s *Store) unmark(d *disk, e *entry) error {
 		if err := d.sound(e.hash, s.schema); err != nil {
 			return err
 		}
+		if err := s.noLeftover(d, e.hash); err != nil {
+			return err
+		}
 	} else if !s.track {
 		return nil
 	}
@@ -69,6 +75,17 @@ func (s *Store) unmark(d *disk, e *entry) error {
 		puts = append(puts, small.Put{In: in, Key: e.hash})
 	}
 	return d.small.Commit(puts...)
+}
+
+// noLeftover makes it durable that a small database has no file of its own: one may have been
+// removed by a process that was killed before that was synced, and would be the database once
+// the value is gone.
+func (s *Store) noLeftover(d *disk, hash name.Hash) error {
+	dir := filepath.Dir(pathOf(d.Device, s.schema, hash))
+	if _, err := d.fs.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return d.syncDir(dir)
 }
 
 // state returns the database as peers compare it.

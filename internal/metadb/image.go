@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+
+	"martlet/internal/errs"
 )
 
 // An image is all of a small database, as it is kept in memory while that is open. One that was
@@ -210,7 +212,10 @@ func decodeImage(value []byte) (*image, error) {
 		return nil, corrupt(ErrDecode)
 	}
 	d := NewDecoder(value)
-	if d.Byte() != imageVersion {
+	switch version := d.Byte(); {
+	case version > imageVersion: // it is sealed, and so not damaged
+		return nil, errs.E(errs.BadDevice, "a database is of a later version")
+	case version != imageVersion:
 		return nil, corrupt(ErrDecode)
 	}
 	i := &image{commits: d.Uvarint()}

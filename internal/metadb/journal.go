@@ -221,6 +221,7 @@ func (s *Store) replay(ctx context.Context, d *disk, id seglog.ID, at seglog.Pos
 		return nil
 	}
 	d.arrived(r, arrival{log: id, at: at, incarnation: incarnation, when: time.Now(), rows: rows, bytes: weight(rows)})
+	s.mark(d, hash) // its owner may not have been told
 	return s.makeRoom(ctx, d)
 }
 

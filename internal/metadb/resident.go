@@ -154,8 +154,9 @@ type batch struct {
 	n       int // of the queue
 	bytes   int64
 	through mark
-	rows    []*waiting // by key
-	values  [][]byte   // of each what is merged
+	rows    []*waiting        // by key
+	values  [][]byte          // of each what is merged
+	lasts   []seglog.Position // of each up to which update that is
 }
 
 // take returns the first of what waits, of at most that many updates, or all where most is
@@ -190,8 +191,9 @@ func (r *resident) take(schema Schema, incarnation ID, most int) (*batch, error)
 	}
 	slices.SortFunc(b.rows, func(v, w *waiting) int { return bytes.Compare(v.key, w.key) })
 	b.values = make([][]byte, len(b.rows))
+	b.lasts = make([]seglog.Position, len(b.rows))
 	for i, w := range b.rows {
-		b.values[i] = w.row
+		b.values[i], b.lasts[i] = w.row, w.last
 	}
 	return b, nil
 }

@@ -85,6 +85,9 @@ func (s *Store) quarantineValue(ctx context.Context, d *disk, q small.Quarter, d
 		if err != nil {
 			return "", err
 		}
+		if err := s.noLeftover(d, hash); err != nil {
+			return "", err
+		}
 		err = d.small.Commit(
 			small.Put{In: small.Values, Key: hash}, small.Put{In: small.Marks, Key: hash}, small.Put{In: small.Told, Key: hash},
 		)
@@ -144,12 +147,13 @@ func (s *Store) salvage(ctx context.Context, d *disk, q small.Quarter) error {
 	return nil
 }
 
-// forgetWhere forgets what is known of some databases.
+// forgetWhere forgets what is known of some small databases. Those with files of their own stay
+// open, and what is known of them is still so.
 func (rs *residents) forgetWhere(is func(name.Hash) bool) {
 	rs.mu.Lock()
 	var list []*resident
 	for h, r := range rs.all {
-		if is(h) {
+		if is(h) && r.home.Load() != homeOwn {
 			list = append(list, r)
 		}
 	}

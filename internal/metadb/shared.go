@@ -110,14 +110,14 @@ func (s *Store) openSmall(dev *disk, loc Location) (*database, error) {
 		}
 		return nil, err
 	}
+	i, err := decodeImage(value)
+	if err != nil {
+		return nil, err
+	}
 	if own == nil { // left by a crash while it moved
 		if err := s.removeLeft(dev, path); err != nil {
 			return nil, classify(err)
 		}
-	}
-	i, err := decodeImage(value)
-	if err != nil {
-		return nil, err
 	}
 	d := s.useSmall(dev, loc, i, turn)
 	if d.told != nil {

@@ -76,7 +76,7 @@ func (l *telling) mark(t *Tx) error {
 		return nil
 	}
 	if err := l.files.Commit(small.Put{In: small.Marks, Key: l.key, Value: []byte{}}); err != nil {
-		return err
+		return elsewhere(err)
 	}
 	l.marked = true
 	return nil
@@ -87,7 +87,7 @@ func (l *telling) markSmall(t *Tx) (puts []small.Put, news bool, err error) {
 	if l == nil {
 		return nil, false, nil
 	}
-	if news, err = t.news(); err != nil || news == l.marked {
+	if news, err = t.news(); err != nil || !news && !l.marked {
 		return nil, news, err
 	}
 	p := small.Put{In: small.Marks, Key: l.key}
@@ -140,7 +140,8 @@ func (d *database) setTold(r Report) error {
 		puts = append(puts, small.Put{In: small.Marks, Key: l.key})
 	}
 	if err := l.files.Commit(puts...); err != nil {
-		return err
+		d.fail(errDropped) // whether it is marked is not known: it is read anew
+		return elsewhere(err)
 	}
 	l.told.Store(&r)
 	l.marked = l.marked && !unmark

@@ -56,8 +56,17 @@ func (f *Files) Has(in Bucket, key Key) (bool, error) {
 // view runs fn in a read transaction.
 func (q *quarter) view(fn func(tx *bolt.Tx) error) error {
 	return q.with(false, func(o *open) error {
-		err := boltfile.Guard(func() error { return o.DB.View(fn) })
+		began := false
+		err := boltfile.Guard(func() error {
+			return o.DB.View(func(tx *bolt.Tx) error {
+				began = true
+				return fn(tx)
+			})
+		})
 		if boltfile.Panicked(err) {
+			if !began { // it holds locks that nobody will give back
+				q.fail(o, err)
+			}
 			err = &DamageError{Page: true, Why: err}
 		}
 		if d, is := damage(err); is && (d.Page || d.In != Values) {

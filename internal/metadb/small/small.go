@@ -154,3 +154,17 @@ func (f *Files) Settle(key Key) error {
 var errAbsent = errs.E(errs.NotFound, "there is no such file")
 
 func corrupt(err error) error { return boltfile.Corrupt(err) }
+
+// Settled reports whether what the file of a key holds is known to be durable, as it is after Settle.
+func (f *Files) Settled(key Key) bool {
+	q := f.of(key)
+	q.mu.Lock()
+	o := q.file
+	q.mu.Unlock()
+	if o == nil {
+		return false
+	}
+	o.settling.Lock()
+	defer o.settling.Unlock()
+	return o.settled
+}
