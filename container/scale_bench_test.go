@@ -85,7 +85,7 @@ func (j *journaled) end(b *testing.B) (commits int) {
 		b.Fatal(err)
 	}
 	err := filepath.WalkDir(filepath.Join(j.dir, "sda", "containers"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".db" {
 			return err
 		}
 		db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true})
@@ -155,11 +155,17 @@ func (j *journaled) insert(b *testing.B, writers, rows int, at []metadb.Location
 	}
 	wg.Wait()
 	acked := time.Since(began)
-	for _, loc := range at { // what waits is merged before it
-		if err := j.Store().Update(b.Context(), loc, func(*metadb.Tx) error { return nil }); err != nil {
-			b.Fatal(err)
-		}
+	next.Store(0)
+	for range writers {
+		wg.Go(func() {
+			for n := next.Add(1) - 1; n < int64(len(at)); n = next.Add(1) - 1 { // what waits is merged before it
+				if err := j.Store().Update(b.Context(), at[n], func(*metadb.Tx) error { return nil }); err != nil {
+					b.Error(err)
+				}
+			}
+		})
 	}
+	wg.Wait()
 	took := time.Since(began)
 	b.ReportMetric(float64(rows)/acked.Seconds(), "acked/s")
 	b.ReportMetric(float64(rows)/took.Seconds(), "merged/s")

@@ -118,9 +118,9 @@ func (s *Server) send(ctx context.Context, addr string, r *backend.Request) (sta
 // what is so now, with the path and the headers of the row that account servers
 // take: for several at a time, so that what goes to one server can go together.
 // Once send returns nil, that counts as told. With all it looks at every
-// container of the node, as after a start, those on a device that can't be used
-// as soon as it can; else at those that changed since it last did. What could
-// not be told is tried again by the next call, and the errors are returned
+// container of the node that was not told of when the process before this one ended, those on a
+// device that can't be used as soon as it can; else at those that changed since it last did.
+// What could not be told is tried again by the next call, and the errors are returned
 // together, the first few of them. One call runs at a time.
 func (s *Server) Report(ctx context.Context, all bool, send func(context.Context, name.Path, backend.Header) error) error {
 	s.reporting.Lock()
@@ -132,7 +132,7 @@ func (s *Server) Report(ctx context.Context, all bool, send func(context.Context
 	}
 	r := &report{send: send, slots: make(chan struct{}, reportsAtOnce)}
 	for _, loc := range s.core.Store.TakeChanged() {
-		r.begin(func() error { return s.reportOne(ctx, loc, send) })
+		r.begin(func() error { return s.reportOne(ctx, loc, false, send) })
 	}
 	for dev := range s.unseen {
 		if dev.Check() == nil && s.reportDevice(ctx, dev, r) {
@@ -171,36 +171,37 @@ func (r *report) note(err error) {
 	r.failed.add(err)
 }
 
-// reportDevice reports what is on a device, and returns whether it saw all of it.
+// reportDevice reports what is on a device and was not told of, and returns whether it saw all of it.
 func (s *Server) reportDevice(ctx context.Context, dev *device.Device, r *report) bool {
 	whole := true
-	for hash, err := range s.core.Store.Walk(ctx, dev) {
+	for hash, err := range s.core.Store.Unreported(ctx, dev) {
 		if err != nil {
 			whole = false
 			r.note(err)
 			continue
 		}
-		r.begin(func() error { return s.reportOne(ctx, metadb.Location{Device: dev, Hash: hash}, r.send) })
+		r.begin(func() error { return s.reportOne(ctx, metadb.Location{Device: dev, Hash: hash}, true, r.send) })
 	}
 	return whole
 }
 
-func (s *Server) reportOne(ctx context.Context, loc metadb.Location, send func(context.Context, name.Path, backend.Header) error) error {
+// reportOne reports a container. With marked it is noted also if its account knows all that there
+// is.
+func (s *Server) reportOne(ctx context.Context, loc metadb.Location, marked bool, send func(context.Context, name.Path, backend.Header) error) error {
 	var now metadb.Info
-	var stat metadb.Stat
-	var told metadb.Report
+	var is, told metadb.Report
 	err := s.core.Store.View(ctx, loc, func(tx *metadb.Tx) (err error) {
 		now = tx.Info()
-		if stat, err = tx.Stat(now.Policy); err == nil {
+		if is, err = tx.News(); err == nil {
 			told, err = tx.Reported()
 		}
 		return err
 	})
-	is := metadb.Report{Put: now.Put, Delete: now.Delete, Objects: stat.Rows, Bytes: stat.Bytes}
+	stat := metadb.Stat{Rows: is.Objects, Bytes: is.Bytes}
 	switch {
-	case errs.Is(err, errs.NotFound) || err == nil && told == is:
+	case errs.Is(err, errs.NotFound) || err == nil && told == is && !marked:
 		return nil
-	case err == nil:
+	case err == nil && told != is:
 		err = send(ctx, now.Path, append(s.accountHeader(now, stat), backend.Field{Name: dbserver.OverrideGone, Value: "yes"}))
 	}
 	if err == nil {

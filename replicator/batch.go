@@ -55,28 +55,25 @@ func (b *Batcher[T]) Flush() bool {
 	return b.Hand(full)
 }
 
-// Spread has n workers do what produce hands out, and returns when all of it is
-// done. hand waits for a worker who is free, and reports false where ctx has ended
-// before there was one.
-func Spread[T any](ctx context.Context, n int, work func(context.Context, T), produce func(hand func(T) bool)) {
-	queue := make(chan T)
-	var workers sync.WaitGroup
-	for range n {
-		workers.Go(func() {
-			for w := range queue {
-				work(ctx, w)
-			}
-		})
+// Spread has workers do what produce hands out, as many at one time as the pace lets be
+// under way, or n where that is nil, and returns when all of it is done. hand waits until
+// there may be one more, and reports false where ctx has ended before.
+func Spread[T any](ctx context.Context, pace *DevicePace, n int, work func(context.Context, T), produce func(hand func(T) bool)) {
+	if pace == nil {
+		pace = &DevicePace{}
+		pace.under.set(n)
 	}
+	var workers sync.WaitGroup
 	produce(func(w T) bool {
-		select {
-		case queue <- w:
-			return true
-		case <-ctx.Done():
+		if pace.enter(ctx) != nil {
 			return false
 		}
+		workers.Go(func() {
+			defer pace.leave()
+			work(ctx, w)
+		})
+		return true
 	})
-	close(queue)
 	workers.Wait()
 }
 

@@ -47,7 +47,7 @@ func TestBatcher(t *testing.T) {
 func TestSpread(t *testing.T) {
 	var mu sync.Mutex
 	sum := 0
-	Spread(t.Context(), 3, func(_ context.Context, n int) {
+	Spread(t.Context(), nil, 3, func(_ context.Context, n int) {
 		mu.Lock()
 		defer mu.Unlock()
 		sum += n
@@ -62,7 +62,7 @@ func TestSpread(t *testing.T) {
 		t.Errorf("the work done is %d, want 4950", sum)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	Spread(ctx, 1, func(ctx context.Context, _ int) { cancel(); <-ctx.Done() }, func(hand func(int) bool) {
+	Spread(ctx, nil, 1, func(ctx context.Context, _ int) { cancel(); <-ctx.Done() }, func(hand func(int) bool) {
 		n := 0
 		for hand(0) {
 			n++

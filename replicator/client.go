@@ -26,10 +26,13 @@ type Sender interface {
 // answer that is not another device's. It is safe for concurrent use; a Peer is not.
 type Client struct {
 	Sender Sender
-	Pace   *Pace  // nil for none
-	Kind   string // of data: Kind.Name
-	NodeID string // of this process
-	Device string // that the pass is over
+	Pace   *DevicePace // of the device; nil for none
+	Kind   string      // of data: Kind.Name
+	NodeID string      // of this process
+	Device string      // that the pass is over
+
+	// Fresh says why nothing is to be pushed any more, before each push; nil for never.
+	Fresh func() error
 
 	outages outages
 }
@@ -52,7 +55,11 @@ func (c *Client) Do(ctx context.Context, at About, to *Peer, r *backend.Request)
 		backend.Field{Name: replwire.KindHeader, Value: c.Kind},
 		backend.Field{Name: replwire.PartPowerHeader, Value: strconv.Itoa(at.Ring.PartPower())},
 	)
-	if err := c.Pace.Wait(ctx, r.Length); err != nil {
+	answered, err := c.Pace.begin(ctx, to.String(), r)
+	if err == nil && c.Fresh != nil && isPush(r) {
+		err = c.Fresh() // last of all: what was waited for may have taken any time
+	}
+	if err != nil {
 		return nil, err
 	}
 	resp, err := c.Sender.Do(ctx, to.Addr, r)
@@ -67,6 +74,7 @@ func (c *Client) Do(ctx context.Context, at About, to *Peer, r *backend.Request)
 	if err != nil {
 		return nil, err
 	}
+	answered()
 	if err := to.know(resp, c.NodeID, c.Device); err != nil {
 		return nil, errors.Join(c.fail(to, errs.Invalid, err), closeBody(resp))
 	}

@@ -10,7 +10,7 @@ import (
 
 // A Guard keeps nodes whose rings differ from dropping a copy each because the
 // other one has it. A device drops something only when every primary has it and
-// has said that it is one (replwire.PrimaryHeader), and only while the ring by
+// has said that it is one (replwire.PrimaryHeader, or replwire.Result of one of many pushes), and only while the ring by
 // which this device is none is still in use. So of two that each take the other for
 // a primary both say that they are none, and of two whose rings change meanwhile
 // the one that has become a primary drops nothing more: Primary and Drop see to it

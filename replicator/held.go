@@ -25,9 +25,9 @@ type DeviceHeld struct {
 	Error  string `json:"error,omitempty"` // why it is not known, or not whole
 }
 
-// Held looks at what each device holds, whether or not a pass has been over it. It
-// reads the names of everything, so it is for who is about to change something, and
-// not for watching.
+// Held looks at what each device holds, whether or not a pass has been over it. Of
+// objects it looks at sums; of accounts and containers it reads the names of everything,
+// so it is for who is about to change something, and not for watching.
 func (r *Replicator) Held(ctx context.Context) []DeviceHeld {
 	all := []DeviceHeld{}
 	for d := range r.Devices.All() {

@@ -5,6 +5,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/name"
+	"martlet/internal/timestamp"
 )
 
 // A Kind is one kind of data as the replicator sees it: objects, accounts,
@@ -15,7 +16,9 @@ type Kind interface {
 	Name() string
 
 	// Serve answers a peer: REPLICATE with the list of what a device holds in a
-	// range of hashes, PUT, POST and DELETE by merging what they bring. The frame
+	// range of hashes, PUT, POST and DELETE by merging what they bring. A call of the
+	// Whole device is a question about digests, or many pushes; a kind that has none
+	// of that refuses it as errs.Invalid. The frame
 	// has checked everything that Call says it has; what only this kind can know to
 	// be wrong is an error of kind errs.Invalid with a public text, and nothing of
 	// such a request is applied. 2xx means that what was pushed is on stable
@@ -24,7 +27,8 @@ type Kind interface {
 
 	// Primary reports whether the call's device is, by the ring in use on this node,
 	// a primary of all that the call's partition covers. It is asked before Serve, and
-	// its answer goes with Serve's. Once it has said so, nothing of the partition
+	// its answer goes with Serve's; of many pushes the kind asks itself, and says so of
+	// each. Once it has said so, nothing of the partition
 	// leaves the device that Serve may show or take, unless it becomes a handoff
 	// again and its primaries say that they have it. A Guard does that.
 	Primary(c *Call) bool
@@ -32,9 +36,10 @@ type Kind interface {
 	// Pass makes one device's copies of every partition that it holds known to
 	// those who should have them, once, and counts what it does in t. What can't
 	// be confirmed is a failure in t and the rest goes on; a pass that returns with
-	// no failure has left every primary with what this device holds. It ends early
+	// no failure has left every primary with what this device held when it began. It ends early
 	// with ctx, which is a failure. There is at most one pass per device at a time.
-	Pass(ctx context.Context, device string, t *Tally)
+	// A time of before other than zero lets it leave out what is of that time or later.
+	Pass(ctx context.Context, device string, before timestamp.T, t *Tally)
 
 	// Held counts what a device holds, one Held for each ring that it is held by.
 	Held(ctx context.Context, device string) ([]Held, error)
@@ -43,7 +48,7 @@ type Kind interface {
 // Call is a request of a peer. The frame has seen to it that the peer's address
 // is one of the cluster's, that the method is REPLICATE, PUT, POST or DELETE, that
 // the device is one of this node and usable, that the partition is one of its part
-// power, that a REPLICATE has no body, and that all others say
+// power, that a REPLICATE of one has no body, and that all others say
 // X-Backend-Replication.
 type Call struct {
 	*backend.Request
@@ -52,6 +57,11 @@ type Call struct {
 	Device    string
 	Partition uint32
 	PartPower int
+
+	// Whole says that the call names no partition: a REPLICATE whose body is a question
+	// of package replwire, or a PUT whose body is many pushes, neither of them empty
+	// nor longer than one may be. Partition, Path, From and To then say nothing.
+	Whole bool
 
 	// Path is what a push is about: zero for REPLICATE, an account, a container or
 	// an object otherwise. That its hash is in the partition is for Holds to say.

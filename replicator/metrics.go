@@ -15,7 +15,7 @@ type metrics struct {
 }
 
 // newMetrics makes the metrics, and registers them where there is a registry.
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, paces *Paces) (*metrics, error) {
 	counter := func(name, help string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "martlet_replication_" + name, Help: help}, []string{"device", "kind"})
 	}
@@ -35,7 +35,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	var all []error
-	for _, c := range []prometheus.Collector{m.pushed, m.bytes, m.dropped, m.failed, m.seconds, m.ended, m.refused} {
+	for _, c := range []prometheus.Collector{m.pushed, m.bytes, m.dropped, m.failed, m.seconds, m.ended, m.refused, paceMetrics{paces}} {
 		all = append(all, reg.Register(c))
 	}
 	return m, errors.Join(all...)
@@ -52,5 +52,36 @@ func (m *metrics) count(r *DeviceReport) {
 	m.seconds.WithLabelValues(r.Device).Set(r.Seconds)
 	if r.Error == "" {
 		m.ended.WithLabelValues(r.Device).Set(float64(time.Now().UnixMilli()) / 1e3)
+	}
+}
+
+var (
+	paceFactor = prometheus.NewDesc("martlet_replication_pace_factor", "What is left of the pace to the peer that takes longest: 1 for all of it.", []string{"device"}, nil)
+	pacePaused = prometheus.NewDesc("martlet_replication_paused", "Whether replication of the device is paused.", []string{"device"}, nil)
+	paceWaited = prometheus.NewDesc("martlet_replication_waiting_seconds_total", "What pushes have waited, each for itself.", []string{"device", "for"}, nil)
+)
+
+// paceMetrics tells what holds replication back.
+type paceMetrics struct{ paces *Paces }
+
+// Describe implements prometheus.Collector.
+func (m paceMetrics) Describe(to chan<- *prometheus.Desc) {
+	to <- paceFactor
+	to <- pacePaused
+	to <- paceWaited
+}
+
+// Collect implements prometheus.Collector.
+func (m paceMetrics) Collect(to chan<- prometheus.Metric) {
+	for _, d := range m.paces.all() {
+		r, paused := d.Report(), 0.0
+		if r.Paused != "" {
+			paused = 1
+		}
+		to <- prometheus.MustNewConstMetric(paceFactor, prometheus.GaugeValue, r.Factor, r.Device)
+		to <- prometheus.MustNewConstMetric(pacePaused, prometheus.GaugeValue, paused, r.Device)
+		for what, seconds := range map[string]float64{"limits": r.Waited.Limits, "latency": r.Waited.Latency, "line": r.Waited.Line} {
+			to <- prometheus.MustNewConstMetric(paceWaited, prometheus.CounterValue, seconds, r.Device, what)
+		}
 	}
 }

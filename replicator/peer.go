@@ -71,6 +71,17 @@ func (p *Peer) know(resp *backend.Response, nodeID, device string) error {
 	return nil
 }
 
+// Heard notes what an answer says of the peer's partition that was about several of them,
+// and came to via: whether the device takes itself for a primary.
+func (p *Peer) Heard(via *Peer, primary bool) error {
+	if p.node != "" && via.node != p.node {
+		return errAnother
+	}
+	p.node = via.node
+	p.denied = p.denied || !primary
+	return nil
+}
+
 // Everywhere reports whether each of the peers, of which there is at least one, is
 // known to have what is at a place of the batch.
 func Everywhere(peers []*Peer, i int) bool {

@@ -16,6 +16,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/timestamp"
 )
 
 // NodeHeader is on every answer on the replication network: a name that the
@@ -33,6 +34,14 @@ type Deps struct {
 	Kinds   []Kind // passes go through them in this order
 	NodeID  string // of this process, from NewNodeID; kinds have the same
 
+	// Paces hold passes back, and what peers push; kinds have the same. Nil is that of
+	// DefaultLimits, for the frame alone.
+	Paces *Paces
+
+	// Patience is how long peers wait for an answer: pushes wait in line no longer. 0 is
+	// until they are gone.
+	Patience time.Duration
+
 	// Peer says whether requests are taken from an address; nil takes them all.
 	Peer func(netip.Addr) bool
 
@@ -44,6 +53,7 @@ type Deps struct {
 type Replicator struct {
 	Deps
 	metrics *metrics
+	setting sync.Mutex               // held while limits are changed
 	turns   map[string]chan struct{} // by device: who has put something in makes its pass
 
 	ending context.Context //nolint:containedctx // the replicator's own life
@@ -62,21 +72,58 @@ func New(deps Deps) (*Replicator, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Replicator{Deps: deps, turns: map[string]chan struct{}{}}
+	r := &Replicator{Deps: deps}
 	for i, k := range deps.Kinds {
 		if slices.ContainsFunc(deps.Kinds[:i], func(o Kind) bool { return o.Name() == k.Name() }) {
 			return nil, errs.E(op, errs.Subject(k.Name()), errs.Invalid, "two kinds have one name")
 		}
 	}
-	for d := range deps.Devices.All() {
-		r.turns[d.Name()] = make(chan struct{}, 1)
+	if err := r.pace(); err != nil {
+		return nil, errs.E(op, err)
 	}
 	var err error
-	if r.metrics, err = newMetrics(deps.Registry); err != nil {
+	if r.metrics, err = newMetrics(deps.Registry, r.Paces); err != nil {
 		return nil, errs.E(op, err)
 	}
 	r.ending, r.end = context.WithCancel(context.Background())
 	return r, nil
+}
+
+// pace prepares what holds each device back.
+func (r *Replicator) pace() error {
+	r.turns = map[string]chan struct{}{}
+	if r.Paces == nil {
+		var names []string
+		for d := range r.Devices.All() {
+			names = append(names, d.Name())
+		}
+		r.Paces = NewPaces(names, DefaultLimits(), r.Log)
+	}
+	for d := range r.Devices.All() {
+		r.turns[d.Name()] = make(chan struct{}, 1)
+		pace := r.Paces.Of(d.Name())
+		if pace == nil {
+			return errs.E(errs.Subject(d.Name()), errs.Invalid, "the device has no pace")
+		}
+		d.Follow(func(device.Change) { pace.setPaused(errNotLooked) }) // it may be another disk
+		if d.Check() == nil {
+			_ = pace.look(d) // whoever begins a pass looks again, and says what is wrong
+		}
+	}
+	return nil
+}
+
+// named returns the device of a name, or where that is "" all of them.
+func (r *Replicator) named(name string) (list []*device.Device, err error) {
+	for d := range r.Devices.All() {
+		if name == "" || name == d.Name() {
+			list = append(list, d)
+		}
+	}
+	if name != "" && len(list) == 0 {
+		return nil, errs.E(errs.Subject(name), errs.NotFound, errs.Public("this node has no such device"))
+	}
+	return list, nil
 }
 
 // Close ends the passes that are under way and returns when they have ended. Those
@@ -93,7 +140,15 @@ func (r *Replicator) Close() error {
 // Options say what a pass is over.
 type Options struct {
 	Device string // "" is every device of the node
+
+	// Settled lets the pass leave out what was written in the last seconds: of
+	// partitions that are being written to each device has some changes before
+	// the other, which is nothing to look at.
+	Settled bool
 }
+
+// settle is how old changes are that a pass which is Settled looks at.
+const settle = 10 * time.Second
 
 // Pass makes one full pass, over all devices at the same time, and reports. Where
 // a pass over a device is under way it waits for that to end and then makes its
@@ -102,14 +157,9 @@ type Options struct {
 // where ctx ended; what could not be confirmed is in the report.
 func (r *Replicator) Pass(ctx context.Context, o Options) (Report, error) {
 	const op errs.Op = "replicator.pass"
-	var devices []*device.Device
-	for d := range r.Devices.All() {
-		if o.Device == "" || o.Device == d.Name() {
-			devices = append(devices, d)
-		}
-	}
-	if o.Device != "" && len(devices) == 0 {
-		return Report{}, errs.E(op, errs.Subject(o.Device), errs.NotFound, errs.Public("this node has no such device"))
+	devices, err := r.named(o.Device)
+	if err != nil {
+		return Report{}, errs.E(op, err)
 	}
 	ctx, done, err := r.begin(ctx)
 	if err != nil {
@@ -117,9 +167,13 @@ func (r *Replicator) Pass(ctx context.Context, o Options) (Report, error) {
 	}
 	defer done()
 	report := Report{Began: time.Now(), Devices: make([]DeviceReport, len(devices))}
+	var before timestamp.T
+	if o.Settled {
+		before = timestamp.FromTime(report.Began.Add(-settle))
+	}
 	var all sync.WaitGroup
 	for i, d := range devices {
-		all.Go(func() { report.Devices[i] = r.device(ctx, d) })
+		all.Go(func() { report.Devices[i] = r.device(ctx, d, before) })
 	}
 	all.Wait()
 	report.Seconds = time.Since(report.Began).Seconds()
@@ -144,7 +198,7 @@ func (r *Replicator) begin(ctx context.Context) (context.Context, func(), error)
 }
 
 // device makes the pass over one device, once it is its turn.
-func (r *Replicator) device(ctx context.Context, d *device.Device) DeviceReport {
+func (r *Replicator) device(ctx context.Context, d *device.Device, before timestamp.T) DeviceReport {
 	report := DeviceReport{Device: d.Name(), Kinds: []Counts{}}
 	turn := r.turns[d.Name()]
 	select {
@@ -154,6 +208,12 @@ func (r *Replicator) device(ctx context.Context, d *device.Device) DeviceReport 
 		return report
 	}
 	defer func() { <-turn }()
+	under, done, err := r.Paces.Of(d.Name()).pass(ctx, d)
+	if err != nil {
+		report.leftOut(err)
+		return report
+	}
+	defer done()
 	began := time.Now()
 	for _, k := range r.Kinds {
 		if err := d.Check(); err != nil {
@@ -161,8 +221,12 @@ func (r *Replicator) device(ctx context.Context, d *device.Device) DeviceReport 
 			break
 		}
 		t := NewTally(k.Name())
-		k.Pass(ctx, d.Name(), t)
+		k.Pass(under, d.Name(), before, t)
 		report.Kinds = append(report.Kinds, t.Counts())
+		if ctx.Err() == nil && under.Err() != nil {
+			report.leftOut(context.Cause(under))
+			break
+		}
 	}
 	report.Seconds = time.Since(began).Seconds()
 	if ctx.Err() == nil {

@@ -150,7 +150,7 @@ func TestNewRefuses(t *testing.T) {
 // twice is a registry that has the metrics already.
 func twice(t *testing.T) prometheus.Registerer {
 	registry := prometheus.NewRegistry()
-	if _, err := newMetrics(registry); err != nil {
+	if _, err := newMetrics(registry, nil); err != nil {
 		t.Fatal(err)
 	}
 	return registry

@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -20,7 +21,14 @@ type DeviceReport struct {
 	Device  string   `json:"device"`
 	Seconds float64  `json:"seconds"`
 	Kinds   []Counts `json:"kinds"`
-	Error   string   `json:"error,omitempty"` // why there was no pass: the device can't be used
+	Paused  bool     `json:"paused,omitempty"` // there was no pass, or not all of it, since replication is paused
+	Error   string   `json:"error,omitempty"`  // why there was no pass: the device can't be used, or is paused
+}
+
+// leftOut says why a device is left out, or the rest of it.
+func (r *DeviceReport) leftOut(why error) {
+	r.Error = why.Error()
+	r.Paused = errors.As(why, new(PausedError)) || errors.Is(why, errPauseDamaged)
 }
 
 // Counts is what a pass over one kind of data on one device has done.
@@ -28,7 +36,7 @@ type Counts struct {
 	Kind       string `json:"kind"`
 	Partitions int64  `json:"partitions"` // that hold something here
 	Handoffs   int64  `json:"handoffs"`   // of them, those this device is no primary of
-	Compared   int64  `json:"compared"`   // names, each once, whatever the number of peers
+	Compared   int64  `json:"compared"`   // names, or objects by their sums, each once, whatever the number of peers
 	Pushed     int64  `json:"pushed"`     // versions, rows or databases that a peer took
 	Bytes      int64  `json:"bytes"`      // of pushed bodies
 	Dropped    int64  `json:"dropped"`    // names that left here, since every primary has them

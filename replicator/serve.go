@@ -47,12 +47,37 @@ func (r *Replicator) serve(ctx context.Context, req *backend.Request) (*backend.
 	if err != nil {
 		return nil, err
 	}
+	if isPush(c.Request) {
+		done, err := r.turn(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
+	if c.Whole { // nothing is dropped for what is said of no partition
+		resp, err := kind.Serve(ctx, c)
+		if err == nil {
+			resp.Header.Set(replwire.PrimaryHeader, "false")
+		}
+		return resp, err
+	}
 	primary := kind.Primary(c) // first: see Guard
 	resp, err := kind.Serve(ctx, c)
 	if err == nil {
 		resp.Header.Set(replwire.PrimaryHeader, strconv.FormatBool(primary))
 	}
 	return resp, err
+}
+
+// turn waits until a push may be handled: clients come first, so that a device takes only
+// some at one time. Who pushes is not refused but waits, for as long as he is patient.
+func (r *Replicator) turn(ctx context.Context, c *Call) (done func(), err error) {
+	if r.Patience > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, r.Patience)
+		defer stop()
+	}
+	return r.Paces.Of(c.Device).turn(ctx)
 }
 
 // check is everything that Call says has been seen to.
@@ -111,15 +136,72 @@ func (c *Call) parse() error {
 		return errs.Refuse(errs.Invalid, "%s must be from %d to %d", replwire.PartPowerHeader, ring.MinPartPower, ring.MaxPartPower)
 	}
 	c.PartPower = int(power)
-	if c.Method == "REPLICATE" {
+	switch rest := strings.TrimPrefix(c.Request.Path, "/"); {
+	case (c.Method == "REPLICATE" || c.Method == "PUT") && !strings.Contains(rest, "/"):
+		err = c.parseWhole(rest)
+	case c.Method == "REPLICATE":
 		err = c.parseRange()
-	} else {
+	default:
 		err = c.parsePush()
 	}
 	if err != nil {
 		return err
 	}
 	return nil
+}
+
+// parseWhole reads "/device" and sees to it that there is a body that may be a question
+// about digests, or many pushes. What is in it is for the kind to see.
+func (c *Call) parseWhole(device string) error {
+	most := int64(replwire.MaxList)
+	if c.Method == "PUT" {
+		most = replwire.MaxPushBytes
+	}
+	switch {
+	case !strings.HasPrefix(c.Request.Path, "/"):
+		return errs.Refuse(errs.Invalid, "path is not /device")
+	case c.Method == "PUT" && c.Header.Get(replwire.ReplicationHeader) != "true":
+		return errs.Refuse(errs.Invalid, "%s: true is missing", replwire.ReplicationHeader)
+	case c.Query != "":
+		return errs.Refuse(errs.Invalid, "%s of a device has no query", c.Method)
+	case c.Length < 0:
+		return errs.Refuse(errs.Length, "%s of a device has a Content-Length", c.Method)
+	case c.Length == 0:
+		return errs.Refuse(errs.Invalid, "%s of a device has a body", c.Method)
+	case c.Length > most:
+		return errs.Refuse(errs.TooLarge, "%s of a device has at most %d bytes", c.Method, most)
+	}
+	c.Whole = true
+	return c.parseDevice(device)
+}
+
+func (c *Call) parseDevice(raw string) error {
+	device, err := name.Unquote(raw)
+	if err != nil || device == "" || !utf8.ValidString(device) || strings.ContainsAny(device, "/\x00") {
+		return errs.Refuse(errs.Invalid, "path begins with no device")
+	}
+	c.Device = device
+	return nil
+}
+
+// Alone returns the call that one of the many pushes of a Whole call would be if it had come
+// alone, with the same checks made, and common to all what the call's own header says of kind,
+// part power and policy.
+func (c *Call) Alone(x *replwire.Push) (*Call, error) {
+	header := make(backend.Header, 0, 5+len(x.Header))
+	for _, name := range [...]string{replwire.KindHeader, replwire.PartPowerHeader, replwire.ReplicationHeader, backend.PolicyIndex, backend.TransID} {
+		if v, ok := c.Header.Lookup(name); ok {
+			header = append(header, backend.Field{Name: name, Value: v}) // the first of a name counts
+		}
+	}
+	one := &Call{Peer: c.Peer, PartPower: c.PartPower, Request: &backend.Request{
+		Method: x.Method, Path: backend.Target{Device: c.Device, Partition: x.Partition, Path: x.Path}.Quoted(),
+		Header: append(header, x.Header...), Length: int64(len(x.Body)), Remote: c.Remote,
+	}}
+	if len(x.Body) > 0 {
+		one.Body = bytes.NewReader(x.Body)
+	}
+	return one, one.parsePush()
 }
 
 func (c *Call) parsePush() error {
@@ -153,15 +235,17 @@ func (c *Call) parseRange() error {
 	}
 	rest, ok := strings.CutPrefix(c.Request.Path, "/")
 	raw, part, split := strings.Cut(rest, "/")
-	device, err := name.Unquote(raw)
-	if !ok || !split || err != nil || device == "" || !utf8.ValidString(device) || strings.ContainsAny(device, "/\x00") {
+	if !ok || !split {
 		return errs.Refuse(errs.Invalid, "path is not /device/partition")
+	}
+	if err := c.parseDevice(raw); err != nil {
+		return err
 	}
 	n, err := strconv.ParseUint(part, 10, 32)
 	if err != nil {
 		return errs.E(errs.Invalid, errs.Public("partition is not a number"), err)
 	}
-	c.Device, c.Partition = device, uint32(n)
+	c.Partition = uint32(n)
 	if err := c.checkPartition(); err != nil {
 		return err
 	}

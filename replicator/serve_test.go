@@ -24,6 +24,7 @@ import (
 	"martlet/internal/httpapi"
 	"martlet/internal/name"
 	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 )
 
@@ -45,17 +46,20 @@ func (echo) Held(_ context.Context, device string) ([]Held, error) {
 
 func (echo) Serve(_ context.Context, c *Call) (*backend.Response, error) {
 	text := fmt.Sprintf("%s %s %d/%d %q %s-%s", c.Method, c.Device, c.Partition, c.PartPower, c.Path.String(), c.From, c.To)
+	if c.Whole {
+		text = fmt.Sprintf("%s %s %d/%d %q whole", c.Method, c.Device, c.Partition, c.PartPower, c.Path.String())
+	}
 	return &backend.Response{Status: 200, Length: int64(len(text)), Body: io.NopCloser(strings.NewReader(text))}, nil
 }
 
-func (e echo) Pass(ctx context.Context, device string, t *Tally) {
+func (e echo) Pass(ctx context.Context, device string, _ timestamp.T, t *Tally) {
 	if e.pass != nil {
 		e.pass(ctx, device, t)
 	}
 }
 
 // devices makes a node's devices d1 and d2, and one that is missing.
-func devices(t *testing.T) *device.Set {
+func devices(t testing.TB) *device.Set {
 	t.Helper()
 	root := t.TempDir()
 	for _, d := range []string{"d1", "d2"} {
@@ -70,7 +74,7 @@ func devices(t *testing.T) *device.Set {
 	return set
 }
 
-func newReplicator(t *testing.T, kind Kind, peer func(netip.Addr) bool, log *slog.Logger) *Replicator {
+func newReplicator(t testing.TB, kind Kind, peer func(netip.Addr) bool, log *slog.Logger) *Replicator {
 	t.Helper()
 	r, err := New(Deps{Devices: devices(t), Kinds: []Kind{kind}, NodeID: NewNodeID(), Peer: peer, Log: log})
 	if err != nil {
@@ -100,7 +104,7 @@ func (s *safe) take() string {
 }
 
 // serve listens for a replicator and returns the address.
-func serve(t *testing.T, r *Replicator) string {
+func serve(t testing.TB, r *Replicator) string {
 	t.Helper()
 	l, err := httpapi.Listen("127.0.0.1:0")
 	if err != nil {
@@ -157,6 +161,20 @@ func TestServe(t *testing.T) {
 		"account":             {"POST", "/d1/3/a", good, nil, 200, `POST d1 3/4 "/a"`},
 		"delete":              {"DELETE", "/d1/3/a/c", good, nil, 200, `DELETE d1`},
 
+		"question":                {"REPLICATE", "/d1", good, strings.NewReader("x"), 200, `REPLICATE d1 0/4 "/" whole`},
+		"many pushes":             {"PUT", "/d1", good, strings.NewReader("x"), 200, `PUT d1 0/4 "/" whole`},
+		"question about nothing":  {"REPLICATE", "/d2", good, nil, 400, ""},
+		"question to no device":   {"REPLICATE", "/", good, strings.NewReader("x"), 400, ""},
+		"question to a range":     {"REPLICATE", "/d1?from=" + zeros, good, strings.NewReader("x"), 400, ""},
+		"question too long":       {"REPLICATE", "/d1", good, strings.NewReader(strings.Repeat("x", replwire.MaxList+1)), 413, ""},
+		"question of no length":   {"REPLICATE", "/d1", good, struct{ io.Reader }{strings.NewReader("x")}, 411, ""},
+		"question elsewhere":      {"REPLICATE", "/d9", good, strings.NewReader("x"), 507, ""},
+		"no pushes":               {"PUT", "/d1", good, nil, 400, ""},
+		"pushes too long":         {"PUT", "/d1", good, strings.NewReader(strings.Repeat("x", replwire.MaxPushBytes+1)), 413, ""},
+		"pushes without the mark": {"PUT", "/d1", with(replwire.ReplicationHeader, ""), strings.NewReader("x"), 400, ""},
+		"POST of a device":        {"POST", "/d1", good, strings.NewReader("x"), 400, ""},
+		"DELETE of a device":      {"DELETE", "/d1", good, nil, 400, ""},
+
 		"GET":                     {"GET", "/d1/3/a/c/o", good, nil, 405, ""},
 		"HEAD of a list":          {"OPTIONS", "/d1/3", good, nil, 405, ""},
 		"SSYNC":                   {"SSYNC", "/d1/3", good, nil, 405, ""},
@@ -203,7 +221,7 @@ func TestServe(t *testing.T) {
 		if (tt.want != 200) != refused {
 			t.Errorf("%s: the log says %q", what, said)
 		}
-		primary := strconv.FormatBool(strings.HasPrefix(tt.path, "/d1/"))
+		primary := strconv.FormatBool(strings.HasPrefix(tt.path, "/d1/")) // of no partition nobody is one
 		if tt.want == 200 && (header.Get(NodeHeader) != r.NodeID || header.Get(replwire.PrimaryHeader) != primary) {
 			t.Errorf("%s: the answer says %v, want it of node %q, a primary: %s", what, header, r.NodeID, primary)
 		}
@@ -263,6 +281,8 @@ func FuzzCheck(f *testing.F) {
 	f.Add("REPLICATE", "/d1/0", "from="+zeros+"&to=0f"+effs[2:], "4", int64(0))
 	f.Add("PUT", "/d1/3/a/c/o", "", "4", int64(7))
 	f.Add("DELETE", "/d1/3/%2F/c", "", "32", int64(0))
+	f.Add("REPLICATE", "/d1", "", "4", int64(7))
+	f.Add("PUT", "/d1", "", "4", int64(7))
 	f.Fuzz(func(t *testing.T, method, path, query, power string, length int64) {
 		_, c, err := r.check(&backend.Request{
 			Method: method, Path: path, Query: query, Length: length, Remote: "127.0.0.1:1",
@@ -271,16 +291,21 @@ func FuzzCheck(f *testing.F) {
 			},
 		})
 		if err != nil {
-			if k := errs.KindOf(err); k != errs.Invalid && k != errs.Method && k != errs.BadDevice && k != errs.Length {
+			if k := errs.KindOf(err); k != errs.Invalid && k != errs.Method && k != errs.BadDevice && k != errs.Length && k != errs.TooLarge {
 				t.Errorf("%q %q?%q: %v is of kind %v", method, path, query, err, k)
 			}
 			return
 		}
 		first, last := rangeOf(c.Partition, c.PartPower)
 		ok := c.Device == "d1" && c.PartPower >= 1 && c.PartPower <= 32 && c.Holds(first) && c.Holds(last) && c.Peer == "127.0.0.1"
-		if c.Method == "REPLICATE" {
+		switch {
+		case c.Whole && c.Method == "REPLICATE":
+			ok = ok && c.Length > 0 && c.Length <= replwire.MaxList
+		case c.Whole:
+			ok = ok && c.Method == "PUT" && c.Length > 0 && c.Length <= replwire.MaxPushBytes
+		case c.Method == "REPLICATE":
 			ok = ok && c.Holds(c.From) && c.Holds(c.To) && c.Path == (name.Path{})
-		} else {
+		default:
 			ok = ok && c.Path.Account != "" && c.Length >= 0
 		}
 		if !ok {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"martlet/internal/name"
 	"martlet/internal/vfs"
 	"martlet/object/engine"
@@ -52,7 +54,66 @@ func (c *cluster) held(t *testing.T, kind string) map[name.Hash][]string {
 		}
 		all[h] = append(all[h], m[1])
 	}
+	for n := 1; n <= c.nodes; n++ {
+		shared, err := filepath.Glob(fmt.Sprintf("%s/storage%d/d*/%s/*.small", c.dir, n, kind))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range shared {
+			folder := filepath.Dir(filepath.Dir(path))
+			device := filepath.Base(filepath.Dir(folder)) + "/" + filepath.Base(folder)
+			for _, h := range smallOnes(t, path) {
+				all[h] = append(all[h], device)
+			}
+		}
+	}
 	return all
+}
+
+// smallOnes returns the databases in a file that small ones share. A process has it in use: what
+// is read is a copy, which may have been made while it was written.
+func smallOnes(t *testing.T, path string) (list []name.Hash) {
+	t.Helper()
+	var err error
+	for range 20 {
+		if list, err = readSmall(t, path); err == nil {
+			return list
+		}
+	}
+	t.Fatal(err)
+	return nil
+}
+
+func readSmall(t *testing.T, path string) (list []name.Hash, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = fmt.Errorf("%s: %v", path, why)
+		}
+	}()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	own := filepath.Join(t.TempDir(), "copy")
+	if err := os.WriteFile(own, content, 0o600); err != nil {
+		return nil, err
+	}
+	db, err := bolt.Open(own, 0o600, &bolt.Options{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	err = db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte("values"))
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(k, _ []byte) error {
+			list = append(list, name.Hash(k))
+			return nil
+		})
+	})
+	return list, err
 }
 
 // objectsOn returns the names that a device holds. A process has it in use, and may remove

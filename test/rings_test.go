@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -128,7 +129,9 @@ func TestRingsOfARunningCluster(t *testing.T) {
 	for _, weight := range []string{"50", "100"} {
 		c.ringed(t, "set-weight %s d6 "+weight+" d7 "+weight)
 		c.ringed(t, "pretend-min-part-hours-passed %s")
-		c.ringed(t, "rebalance %s")
+		c.ringed(t, "rebalance %s --cluster "+c.file("proxy.toml"))
+		c.ringed(t, "pretend-min-part-hours-passed %s")
+		c.unfinished(t)
 		// Whether or not the nodes have the ring yet: what it moves is on handoffs.
 		code, stdout, stderr := martlet(t, "ring", "increase-part-power", c.file("rings/object.builder"), "--cluster", c.file("proxy.toml"))
 		if code != 2 || !strings.Contains(stderr, "the part power was not changed") {
@@ -152,11 +155,49 @@ func TestRingsOfARunningCluster(t *testing.T) {
 	// Node 4 dies, and what was on it is copied from the others.
 	c.storage[3].signal(t, os.Kill)
 	c.storage[3].wait(t, 10*time.Second)
+	if d := c.durability(t, 1); d.UnderReplicated == 0 || d.Objects != len(want) {
+		t.Errorf("with a node dead %+v, want some of %d objects to have too few copies", d, len(want))
+	}
 	c.nodes = 3
 	c.ringed(t, "remove %s %n.1.4 --yes")
 	c.ringed(t, "rebalance %s")
 	c.readable(t, tok, want)
 	c.settled(t, "three nodes", tok, want)
+	if d := c.durability(t, 0); d.UnderReplicated != 0 || d.Objects != len(want) {
+		t.Errorf("at the end %+v, want %d objects, and none with too few copies", d, len(want))
+	}
+}
+
+// unfinished expects that the ring of objects is not rebalanced again while the last time is
+// not carried out.
+func (c *cluster) unfinished(t *testing.T) {
+	t.Helper()
+	code, stdout, stderr := martlet(t, "status", "--rebalance", "--window", "0s", "--config", c.file("proxy.toml"))
+	if code != 1 || !strings.Contains(stdout, "left: ") {
+		t.Errorf("after a rebalance status says, with exit status %d\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, stderr = martlet(t, "ring", "rebalance", c.file("rings/object.builder"), "--cluster", c.file("proxy.toml"))
+	if code != 2 || !strings.Contains(stderr, "the last rebalance is not known to have been carried out") {
+		t.Errorf("another rebalance at once: exit status %d\n%s%s", code, stdout, stderr)
+	}
+}
+
+// durable is what status says of durability.
+type durable struct {
+	Objects         int `json:"objects"`
+	UnderReplicated int `json:"under_replicated"`
+}
+
+func (c *cluster) durability(t *testing.T, status int) (d durable) {
+	t.Helper()
+	code, stdout, stderr := martlet(t, "status", "--durability", "--json", "--config", c.file("proxy.toml"))
+	if code != status {
+		t.Errorf("status --durability: exit status %d, want %d\n%s%s", code, status, stdout, stderr)
+	}
+	if err := json.Unmarshal([]byte(stdout), &d); err != nil {
+		t.Errorf("status --durability: %v\n%s", err, stdout)
+	}
+	return d
 }
 
 // A disk dies, as docs/operations.md has it under "Replacing a disk": what was on it is

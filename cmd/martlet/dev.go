@@ -33,6 +33,7 @@ func (f *devFlags) add(c *cobra.Command) {
 	c.Flags().IntVar(&f.Devices, "devices", f.Devices, "devices of each node")
 	c.Flags().IntVar(&f.Replicas, "replicas", f.Replicas, "replicas of everything")
 	c.Flags().IntVar(&f.PartPower, "part-power", f.PartPower, "the rings have 2^`N` partitions")
+	c.Flags().BoolVar(&f.ClusterKey, "cluster-key", false, "storage nodes know each other on the replication network by a key")
 	c.Flags().StringVar(&f.Network, "network", f.Network, "first two `NUMBERS` of the nodes' loopback addresses: storage on NUMBERS.1.N, replication on NUMBERS.2.N")
 }
 

@@ -22,7 +22,7 @@ func newDevice() *cobra.Command {
 		Args:  arguments(cobra.NoArgs),
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newDeviceInit())
+	c.AddCommand(newDeviceInit(), newDeviceReadmit())
 	return c
 }
 

@@ -50,8 +50,7 @@ func (storageNodes) handoffs(ctx context.Context, file string, b *builder.Builde
 	answers := map[string]*node.HeldReport{} // by address
 	for _, a := range all {
 		if answers[a.addr] == nil {
-			answers[a.addr] = &node.HeldReport{}
-			if err := ask(ctx, client, a.addr, node.HeldPath, answers[a.addr]); err != nil {
+			if answers[a.addr], err = heldBy(ctx, client, a.addr); err != nil {
 				return report, err
 			}
 			report.Servers++
@@ -65,6 +64,12 @@ func (storageNodes) handoffs(ctx context.Context, file string, b *builder.Builde
 		}
 	}
 	return report, nil
+}
+
+// heldBy asks a storage node what its devices hold.
+func heldBy(ctx context.Context, client *http.Client, addr string) (*node.HeldReport, error) {
+	held := &node.HeldReport{}
+	return held, ask(ctx, client, addr, node.HeldPath, held)
 }
 
 // ringsOf loads the rings of a configuration, by name, and lists whom they name.

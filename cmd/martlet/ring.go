@@ -83,7 +83,7 @@ an error.`,
 	)
 	for group, verbs := range map[string][]verb{
 		"change": append(deviceVerbs(), settingVerbs(cluster)...),
-		"apply":  append([]verb{rebalanceVerb()}, fileVerbs()...),
+		"apply":  append([]verb{rebalanceVerb(cluster)}, fileVerbs()...),
 		"look":   append([]verb{showVerb(), diffVerb()}, lookVerbs()...),
 	} {
 		for _, v := range verbs {

@@ -19,12 +19,15 @@ type rebalanceFlags struct {
 	dryRun, force bool
 	dry           forecastFlags
 	steps         int
+
+	cluster string // the configuration of a process of the cluster that is asked; "" for none
+	check   func(*builder.Builder) error
 }
 
-func rebalanceVerb() verb {
+func rebalanceVerb(cluster clusterCheck) verb {
 	var f rebalanceFlags
 	return verb{
-		use:   "rebalance BUILDER [--seed N] [--dry-run] [--force]",
+		use:   "rebalance BUILDER [--seed N] [--dry-run] [--cluster CONFIG] [--force]",
 		short: "Give partitions to devices, and write the ring",
 		long: `The builder is saved, then the ring is written beside it: object.ring.gz for object.builder. Of a partition
 one replica moves in a rebalance, and none within min_part_hours of the last; what was on removed devices is
@@ -38,6 +41,10 @@ Where partitions have all their replicas on devices that are removed, nothing is
 A rebalance that changes balance and dispersion by less than 1, while no device has changed, is not worth
 moving data for: nothing is saved then without --force.
 
+With --cluster every device is asked first, by the configuration of a process of the cluster: while something of the
+last rebalance is left to be moved, or a device can't be asked, nothing is done without --force. Without it
+min_part_hours alone decides.
+
 --dry-run tells what would happen and writes nothing: what each device gives and takes, the fullest that any
 gets while it happens, and, given sizes and a rate, bytes and hours. --steps K plans bringing new devices in
 over K rebalances. Equal builders and seeds give equal rings, so that what a dry run tells is what is done.`,
@@ -46,12 +53,20 @@ over K rebalances. Equal builders and seeds give equal rings, so that what a dry
 			c.Flags().Uint64Var(&f.seed, "seed", 0, "choose by chance with this seed")
 			c.Flags().BoolVar(&f.force, "force", false, "save and write even if it changes little, partitions keep no replica, or the ring that is there is newer, or another of the same version")
 			c.Flags().BoolVar(&f.dryRun, "dry-run", false, "tell what would happen, and write nothing")
+			c.Flags().StringVar(&f.cluster, "cluster", "", "ask the cluster of this configuration `FILE` whether the last rebalance has been carried out, and refuse if not")
 			c.Flags().IntVar(&f.steps, "steps", 0, "with --dry-run: plan to bring new devices in over `K` rebalances")
 			f.dry.add(c)
 		},
 		run: func(c *cobra.Command, args []string) (answer, error) {
 			running := newProgress(c.ErrOrStderr())
 			defer running.end()
+			f.check = func(b *builder.Builder) error {
+				if f.cluster == "" || f.force || f.dryRun {
+					return nil
+				}
+				running.say("asking the cluster of %s", f.cluster)
+				return cluster.unfinished(c.Context(), f.cluster, b)
+			}
 			if !f.dryRun {
 				if name := f.dry.given(c); name != "" || c.Flags().Changed("steps") {
 					return nil, fmt.Errorf("--%s is for --dry-run", orSteps(name))
@@ -121,6 +136,11 @@ func (a *balanced) rebalance(path string, f *rebalanceFlags, now time.Time) (err
 	asItWas, err := ownRing(b.Builder)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
+	}
+	if asItWas != nil {
+		if err := f.check(b.Builder); err != nil {
+			return fmt.Errorf("%s: nothing was moved, as the last rebalance is not known to have been carried out (--force does it): %w", path, err)
+		}
 	}
 	stale := there.behind(b.Builder, asItWas) // before anything is moved
 	result, own, err := a.try(b.Builder, asItWas, f.seed, now)

@@ -209,6 +209,10 @@ type clusterCheck interface {
 	// another ring in use than the one that the builder makes: what it holds is not
 	// known then.
 	handoffs(ctx context.Context, config string, b *builder.Builder) (handoffReport, error)
+
+	// unfinished returns why the last rebalance of the ring that the builder has made is
+	// not known to have been carried out; nil where it has been.
+	unfinished(ctx context.Context, config string, b *builder.Builder) error
 }
 
 // handoffReport is what is on handoffs in a cluster.

@@ -38,6 +38,39 @@ type Field struct {
 	Name, Value string
 }
 
+// Valid reports whether servers take such a field in a request.
+func (f Field) Valid() bool {
+	return f.Name != "" && all(f.Name, nameByte) && all(f.Value, valueByte) && strings.Trim(f.Value, " \t") == f.Value
+}
+
+// The sets of bytes that may stand in a field.
+const (
+	nameByte uint8 = 1 << iota
+	valueByte
+)
+
+var byteSets = func() (t [256]uint8) {
+	for i := range t {
+		b := byte(i)
+		if b >= ' ' && b != 0x7f || b == '\t' {
+			t[b] |= valueByte
+		}
+		if 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0 {
+			t[b] |= nameByte
+		}
+	}
+	return t
+}()
+
+func all(s string, set uint8) bool {
+	for i := range len(s) {
+		if byteSets[s[i]]&set == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // Header is the fields of a request or response in the order they were sent.
 // Names are compared without regard to case. Being short, it is searched and not
 // indexed.

@@ -68,6 +68,11 @@ func (d *Device) Dir(elem ...string) string {
 	return filepath.Join(append([]string{d.path}, elem...)...)
 }
 
+// FS is the file system of the device's folder as it is attached now: vfs.Absent while it
+// can't be used, and failing with vfs.ErrDetached once it is let go of. Who keeps files open
+// on it wants Follow.
+func (d *Device) FS() vfs.FS { return *d.fs.Load() }
+
 // Check returns why the device can't be used, of kind errs.BadDevice, or nil.
 func (d *Device) Check() error {
 	if p := d.fault.Load(); p != nil {

@@ -64,6 +64,12 @@ func inbound(r *http.Request) *backend.Request {
 	return req
 }
 
+// Failure makes the answer to a request that failed, as Backend does, for handlers that have
+// to see every answer: it logs what is the server's own fault.
+func Failure(ctx context.Context, log *slog.Logger, r *backend.Request, err error) *backend.Response {
+	return failure(ctx, log, r.Method, r.Path, err)
+}
+
 // failure makes the answer to a request that failed, and logs what is the
 // server's own fault.
 func failure(ctx context.Context, log *slog.Logger, method, uri string, err error) *backend.Response {

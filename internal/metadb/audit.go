@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"martlet/internal/errs"
 	"martlet/internal/policy"
 )
@@ -171,11 +169,34 @@ func (s *tally) count(w Weight, sign int64) {
 func (d *database) audit(ctx context.Context, pace Pace, stop <-chan struct{}) (used int64, err error) {
 	d.auditing.Lock()
 	defer d.auditing.Unlock()
+	if d.small != nil {
+		return d.auditSmall()
+	}
 	for {
 		if used, err = d.auditWith(ctx, newAudit(), pace, stop); !errors.Is(err, errAgain) {
 			return used, err
 		}
 	}
+}
+
+// auditSmall checks what a shared file has of a database.
+func (d *database) auditSmall() (used int64, err error) {
+	if err := d.failure(); err != nil {
+		return 0, err
+	}
+	i, err := d.small.latest()
+	if err != nil {
+		if errors.Is(err, errDropped) {
+			d.fail(err) // what is in memory is not there any more: it is looked for anew
+		}
+		return 0, classify(err)
+	}
+	t, err := beginImage(d.schema, i)
+	a := newAudit()
+	for done := false; err == nil && !done; {
+		done, err = a.slice(t)
+	}
+	return a.bytes + perValue, classify(err)
 }
 
 func (d *database) auditWith(ctx context.Context, a *audit, pace Pace, stop <-chan struct{}) (used int64, err error) {
@@ -242,7 +263,7 @@ const (
 	smallest = 32 << 10 // bytes of a file without rows
 )
 
-func after(c *bolt.Cursor, key []byte) (k, v []byte) {
+func after(c tableCursor, key []byte) (k, v []byte) {
 	if key == nil {
 		return c.First()
 	}

@@ -18,7 +18,7 @@ import (
 // An audit that is interrupted after every row by whatever may happen finds nothing wrong,
 // and comes to the same sums as one that is left alone.
 func TestAuditWhileRowsChange(t *testing.T) {
-	s, dev := open(t, t.TempDir(), Config{})
+	s, dev := open(t, t.TempDir(), own)
 	n := uint64(0)
 	rapid.Check(t, func(rt *rapid.T) {
 		n++
@@ -129,7 +129,7 @@ func TestAuditFindsWhatDoesNotAgree(t *testing.T) {
 		"what is known":  func(tx *Tx) error { return tx.infob.Put(knownKey(ID{1}), []byte("?????")) },
 	} {
 		t.Run(what, func(t *testing.T) {
-			s, loc := one(t)
+			s, loc := one(t, own)
 			err := s.Update(bg, loc, func(tx *Tx) error {
 				for i := range 300 {
 					if _, err := tx.MergeRow(0, fmt.Sprintf("r%03d", i), live(5, int64(i))); err != nil {
@@ -162,7 +162,7 @@ func TestAuditFindsWhatDoesNotAgree(t *testing.T) {
 	}
 }
 
-func bothPut(b *bolt.Bucket, k1, v1, k2, v2 []byte) error {
+func bothPut(b table, k1, v1, k2, v2 []byte) error {
 	err := b.Put(k1, v1)
 	if err == nil && k2 != nil {
 		err = b.Put(k2, v2)
@@ -172,7 +172,7 @@ func bothPut(b *bolt.Bucket, k1, v1, k2, v2 []byte) error {
 
 // Writers that need the file to grow get on while it is audited.
 func TestAuditHoldsUpNobody(t *testing.T) {
-	s, loc := one(t)
+	s, loc := one(t, own)
 	for i := range 20 {
 		rows := map[string][]byte{}
 		for j := range 500 {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 
-	bolt "go.etcd.io/bbolt"
-
 	"martlet/internal/policy"
 )
 
@@ -53,7 +51,7 @@ func (t *Tx) changed(k, key []byte) (number uint64, row []byte, err error) {
 		return 0, nil, corrupt(errShape)
 	}
 	number = binary.BigEndian.Uint64(k)
-	for _, b := range []*bolt.Bucket{t.live, t.dead} {
+	for _, b := range [...]table{t.live, t.dead} {
 		if stored := b.Get(key); stored != nil {
 			change, row, err := openRow(key, stored)
 			if err == nil && change != number {

@@ -3,35 +3,19 @@ package metadb
 import (
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 
+	"martlet/internal/metadb/boltfile"
 	"martlet/internal/timestamp"
 )
 
 // ErrDecode is returned for bytes that are no record.
 var ErrDecode = errors.New("not a record of this version")
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+const sealLen = boltfile.SealLen
 
-const sealLen = 4
+func seal(key, b []byte) []byte { return boltfile.Seal(key, b) }
 
-// seal appends the checksum of a key and the value b.
-func seal(key, b []byte) []byte {
-	return binary.LittleEndian.AppendUint32(b, checksum(key, b))
-}
-
-func checksum(key, value []byte) uint32 {
-	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
-}
-
-// unseal returns the value that was sealed under key.
-func unseal(key, b []byte) ([]byte, error) {
-	n := len(b) - sealLen
-	if n < 0 || binary.LittleEndian.Uint32(b[n:]) != checksum(key, b[:n]) {
-		return nil, errChecksum
-	}
-	return b[:n:n], nil
-}
+func unseal(key, b []byte) ([]byte, error) { return boltfile.Unseal(key, b) }
 
 // AppendStamp appends a timestamp to a record: its ticks and its offset.
 func AppendStamp(b []byte, t timestamp.T) []byte {

@@ -1,24 +1,28 @@
 package metadb
 
 import (
-	"errors"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"martlet/internal/metadb/boltfile"
 )
 
 // maxBatch bounds how many writers share a transaction, so that none waits
 // long for a late one.
 const maxBatch = 512
 
-// database is one open file.
+// database is one that is open: a file of its own, or what a shared one has of it.
 type database struct {
-	bolt   *bolt.DB
-	file   *os.File // bolt's own; closing it drops the lock when bolt can't
+	gone bool // it was dropped, durably; whoever leads may set and read it
+
+	file   *boltfile.File // nil where it is small
+	bolt   *bolt.DB       // file's
+	small  *shared        // nil where it has a file of its own
 	schema Schema
+	told   *telling  // what its owner was told; nil where nobody is
 	res    *resident // what is in memory of it, and not in the file; the database is a user of it
 
 	// settle makes durable what the file holds when it is opened, and its name: a
@@ -43,14 +47,18 @@ type write struct {
 	fn     func(*Tx) error
 	turn   chan bool // true: lead the next batch; false: done
 	err    error
-	report bool // what is told to the owner of a listing may have changed
-	alone  bool // it shares its transaction with nobody
+	report bool         // what is told to the owner of a listing may have changed
+	alone  bool         // it shares its transaction with nobody
+	quiet  func() error // done instead of a transaction, while there is none
 }
 
 // failure returns why the database may not be used any more.
 func (d *database) failure() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.failed == nil && d.small != nil && d.small.stale() {
+		return errDropped // it is read again
+	}
 	return d.failed
 }
 
@@ -66,13 +74,27 @@ func (d *database) fail(why error) {
 // look runs fn over the newest state of the file.
 func (d *database) look(fn func(*Tx) error) error {
 	return d.guarded(func() error {
-		return d.bolt.View(func(b *bolt.Tx) error {
-			t, err := begin(d.schema, b)
-			if err != nil {
-				return err
-			}
-			return fn(t)
-		})
+		return d.newest(fn)
+	})
+}
+
+// newest runs fn over the newest state that was committed.
+func (d *database) newest(fn func(*Tx) error) error {
+	if d.small != nil {
+		t, err := beginImage(d.schema, d.small.image.Load())
+		if err != nil {
+			return err
+		}
+		t.told = d.told
+		return fn(t)
+	}
+	return d.bolt.View(func(b *bolt.Tx) error {
+		t, err := begin(d.schema, b)
+		if err != nil {
+			return err
+		}
+		t.told = d.told
+		return fn(t)
 	})
 }
 
@@ -132,7 +154,7 @@ func (d *database) run(w *write) {
 func next(waiting []*write) int {
 	n := min(len(waiting), maxBatch)
 	for i, w := range waiting[:n] {
-		if w.alone {
+		if w.alone || w.quiet != nil {
 			return max(i, 1)
 		}
 	}
@@ -144,11 +166,16 @@ func (d *database) lead() {
 	d.mu.Lock()
 	batch := d.waiting[:next(d.waiting)]
 	d.waiting = d.waiting[len(batch):]
-	err := d.failed
 	d.mu.Unlock()
+	err := d.failure()
+	if quiet := batch[0].quiet; quiet != nil && err == nil {
+		batch[0].err = guard(quiet)
+		d.passOn(batch)
+		return
+	}
 
 	if err == nil {
-		if err = guard(d.catchUp); err != nil {
+		if err = d.grown(guard(d.catchUp)); err != nil {
 			d.fail(err)
 		}
 	}
@@ -159,7 +186,11 @@ func (d *database) lead() {
 			w.err = err
 		}
 	}
+	d.passOn(batch)
+}
 
+// passOn answers those whose turn it was, and has the next ones take theirs.
+func (d *database) passOn(batch []*write) {
 	d.mu.Lock()
 	var first *write
 	if len(d.waiting) > 0 {
@@ -219,7 +250,7 @@ func (d *database) commit(batch []*write) {
 			return err
 		})
 		if bad == nil {
-			if err != nil {
+			if err = d.grown(err); err != nil {
 				d.fail(err) // what the file now holds is not known: read it anew
 				for _, w := range left {
 					w.err = err
@@ -248,66 +279,111 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 		d.settle = nil
 		d.res.settled.Store(true)
 	}
-	b, err := d.bolt.Begin(true)
+	c, t, err := d.begin()
 	if err != nil {
 		return nil, err
 	}
 	life := d.res.life.Load()
 	if err := d.failure(); err != nil {
-		return nil, rollback(b, err) // while it waited, another file has come in its place
-	}
-	t, err := begin(d.schema, b)
-	if err != nil {
-		return nil, rollback(b, err)
+		return nil, c.rollback(err) // while it waited, another file has come in its place
 	}
 	t.res, t.audit = d.res, d.auditor.Load()
 	waiting, err := d.res.take(d.schema, t.info.Incarnation, most)
 	if err != nil {
-		return nil, rollback(b, err)
+		return nil, c.rollback(err)
 	}
 	if err := t.mergeBatch(waiting); err != nil {
-		return nil, rollback(b, err)
-	}
-	report := d.res.report.Load()
-	if report != nil {
-		if err := t.SetReported(*report); err != nil {
-			return nil, rollback(b, err)
-		}
+		return nil, c.rollback(err)
 	}
 	touched := t.touch
 	for _, w := range list {
 		t.touch, t.unreported = false, false
 		if w.err = w.fn(t); w.err != nil && t.touch {
-			return w, rollback(b, nil)
+			if c.isLarge() {
+				return nil, c.rollback(errGrown)
+			}
+			return w, c.rollback(nil)
 		}
 		touched = touched || t.touch
 		w.report = t.unreported
+	}
+	if d.gone { // nothing more is kept of it
+		if waiting != nil {
+			d.res.merged(waiting)
+			d.disk.fewer(d.res, waiting.n, waiting.bytes)
+		}
+		return nil, c.rollback(nil)
 	}
 	if !touched {
 		if waiting != nil { // all of it had been merged before
 			d.res.merged(waiting)
 			d.disk.fewer(d.res, waiting.n, waiting.bytes)
 		}
-		return nil, rollback(b, nil)
+		return nil, c.rollback(nil)
 	}
 	if err := t.finish(); err != nil {
-		return nil, rollback(b, err)
+		return nil, c.rollback(err)
 	}
 	k, err := t.known()
 	if err != nil {
-		return nil, rollback(b, err)
+		return nil, c.rollback(err)
 	}
-	t.tell()
-	if err := b.Commit(); err != nil {
+	if err := d.keep(c, t); err != nil {
 		return nil, err
 	}
 	d.res.learn(k, life)
-	d.res.report.CompareAndSwap(report, nil)
 	if waiting != nil {
 		d.res.merged(waiting)
 		d.disk.fewer(d.res, waiting.n, waiting.bytes)
 	}
 	return nil, nil
+}
+
+// change is a transaction of a file, or a copy of a small database.
+type change struct {
+	bolt  *bolt.Tx
+	image *image
+}
+
+// begin begins a transaction that writes.
+func (d *database) begin() (c change, t *Tx, err error) {
+	if d.small != nil {
+		c.image = d.small.image.Load().next()
+		t, err = beginImage(d.schema, c.image)
+	} else if c.bolt, err = d.bolt.Begin(true); err == nil {
+		if t, err = begin(d.schema, c.bolt); err != nil {
+			err = c.rollback(err)
+		}
+	}
+	if err == nil {
+		t.told = d.told
+	}
+	return c, t, err
+}
+
+// keep commits a transaction, durably, and sees to it that it is known before that whether the owner has
+// something to be told.
+func (d *database) keep(c change, t *Tx) error {
+	if c.image != nil {
+		return d.small.keep(d, c.image, t)
+	}
+	if err := d.told.mark(t); err != nil {
+		return c.rollback(err)
+	}
+	t.tell()
+	return c.bolt.Commit()
+}
+
+// isLarge reports whether what a transaction makes is too large for a small database.
+func (c change) isLarge() bool { return c.image != nil && c.image.size > mostInMemory }
+
+// rollback ends a transaction that changed nothing and returns err, or else
+// why it could not be ended.
+func (c change) rollback(err error) error {
+	if c.bolt == nil {
+		return err
+	}
+	return rollback(c.bolt, err)
 }
 
 // mergeBatch merges what waits, and says up to where that was.
@@ -320,7 +396,7 @@ func (t *Tx) mergeBatch(b *batch) error {
 		return err
 	}
 	for i, w := range b.rows {
-		if before.has(b.through.log, w.last) {
+		if before.has(b.through.log, b.lasts[i]) {
 			continue // it was replayed
 		}
 		if _, err := t.MergeRow(spaceOf(w.key), string(w.key[spaceLen:]), b.values[i]); err != nil {
@@ -344,12 +420,8 @@ func rollback(b *bolt.Tx, err error) error {
 
 // close closes the file. Nobody may be using it.
 func (d *database) close() error {
-	if panicked(d.failure()) {
-		return classify(abandon(d.file)) // bbolt may hold its own locks for ever
+	if d.small != nil {
+		return nil
 	}
-	err := guard(d.bolt.Close)
-	if panicked(err) {
-		err = errors.Join(err, abandon(d.file))
-	}
-	return classify(err)
+	return d.file.Close(d.failure())
 }

@@ -37,7 +37,7 @@ func fillNoise(b []byte, r *rand.Rand) {
 
 func TestDamagedFiles(t *testing.T) {
 	dir := t.TempDir()
-	s, dev := open(t, dir, Config{})
+	s, dev := open(t, dir, own)
 	loc := Location{dev, hashOf(1)}
 	err := s.Ensure(bg, loc, Info{}, func(tx *Tx) error {
 		for i := range 300 {
@@ -63,7 +63,7 @@ func TestDamagedFiles(t *testing.T) {
 			if err := os.WriteFile(path, bad, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s, dev := open(t, dir, Config{})
+			s, dev := open(t, dir, own)
 			loc := Location{dev, loc.Hash}
 			checked := s.Check(bg, loc)
 			if checked != nil {
@@ -91,7 +91,7 @@ func TestDamagedFiles(t *testing.T) {
 }
 
 func TestRepairedFileIsReadAgain(t *testing.T) {
-	s, loc := one(t)
+	s, loc := one(t, own)
 	path := s.path(loc)
 	whole, err := os.ReadFile(path)
 	if err != nil {
@@ -101,7 +101,7 @@ func TestRepairedFileIsReadAgain(t *testing.T) {
 	if err := os.WriteFile(path, make([]byte, 65536), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, loc.Device = open(t, filepath.Dir(loc.Device.Path()), Config{})
+	s, loc.Device = open(t, filepath.Dir(loc.Device.Path()), own)
 	for range 3 {
 		if err := s.View(bg, loc, nothing); !errs.Is(err, errs.Corrupt) {
 			t.Fatalf("a file of zeros: got %v, want an error of kind corrupt", err)

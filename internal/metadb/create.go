@@ -2,20 +2,20 @@ package metadb
 
 import (
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 
 	"martlet/internal/device"
 	"martlet/internal/errs"
+	"martlet/internal/metadb/boltfile"
+	"martlet/internal/metadb/small"
 	"martlet/internal/name"
 	"martlet/internal/vfs"
 )
@@ -24,21 +24,23 @@ const (
 	tmpDir  = "tmp"
 	tmpName = "metadb-" // begins the names of files that are being made
 	suffix  = ".db"
-
-	// lockWait is for the moment in which a process before this one lets go.
-	lockWait = 2 * time.Second
 )
 
 // path returns where a database lies.
-func (s *Store) path(loc Location) string {
-	hex := loc.Hash.String()
-	return loc.Device.Dir(s.schema.Folder(), hex[:2], hex[2:4], hex+suffix)
+func (s *Store) path(loc Location) string { return pathOf(loc.Device, s.schema, loc.Hash) }
+
+func pathOf(dev *device.Device, schema Schema, hash name.Hash) string {
+	hex := hash.String()
+	return dev.Dir(schema.Folder(), hex[:2], hex[2:4], hex+suffix)
 }
 
 // open opens a database that exists; the error is of kind errs.NotFound if it
 // does not. A file that was found corrupt is not opened again until it has
 // changed: each attempt may leave a mapping behind.
 func (s *Store) open(dev *disk, loc Location) (*database, error) {
+	if d, err := s.openSmall(dev, loc); d != nil || err != nil {
+		return d, err
+	}
 	path := s.path(loc)
 	if err := dev.known(path, loc.Hash); err != nil {
 		return nil, err
@@ -48,7 +50,10 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 	}
 	d, err := s.openFile(dev.fs, path, os.O_RDWR)
 	if err == nil {
-		if err = d.isNamed(dev, path); err != nil {
+		if err = d.file.IsNamed(dev.fs, path); err == nil {
+			err = s.ask(dev, loc, d)
+		}
+		if err != nil {
 			err = errors.Join(err, d.close())
 		}
 	}
@@ -57,28 +62,41 @@ func (s *Store) open(dev *disk, loc Location) (*database, error) {
 		s.remember(dev, loc.Hash, err)
 	case err == nil:
 		d.use(dev, loc.Hash)
+		d.res.home.Store(homeOwn)
 		if !d.res.settled.Load() {
-			d.settle = func() error { return errors.Join(syncDB(d.bolt), s.settleName(dev, loc)) }
+			d.settle = func() error { return errors.Join(settleShared(dev, loc), d.file.Sync(), s.settleName(dev, loc)) }
 		}
 	}
 	return d, err
 }
 
-// isNamed fails where another file has come under the name of an open one, which can be while
-// its lock is waited for: what is written to it would be in no file.
-func (d *database) isNamed(dev *disk, path string) error {
-	named, err := dev.fs.Stat(path)
-	if err != nil {
-		return classify(err)
+// ask finds out what the owner was told of a database with a file of its own.
+func (s *Store) ask(dev *disk, loc Location, d *database) (err error) {
+	if !s.track {
+		return nil
 	}
-	opened, err := d.file.Stat()
-	if err != nil {
-		return classify(err)
+	d.told, err = openTelling(dev.small, loc.Hash)
+	return elsewhere(err)
+}
+
+// settleShared makes it durable that the shared file has no value of a database, before
+// anything is kept in a file of its own: a process that was killed may have deleted the value,
+// and not synced that, and if it came back what is in the own file would be taken for a leftover.
+func settleShared(dev *disk, loc Location) error {
+	err := dev.small.Settle(loc.Hash)
+	if errs.Is(err, errs.NotFound) {
+		return nil // there is no such file
 	}
-	if sys, ok := opened.Sys().(*syscall.Stat_t); ok && sys.Ino != named.Ino {
-		return errs.E(errs.Unavailable, "another file has come in its place")
+	return elsewhere(err)
+}
+
+// elsewhere is the error of a shared file for a database with a file of its own, which is not
+// damaged for that.
+func elsewhere(err error) error {
+	if errs.Is(err, errs.Corrupt) {
+		err = errs.E(errs.Unavailable, fmt.Errorf("the shared file is damaged: %v", err)) //nolint:errorlint // it has another kind
 	}
-	return nil
+	return err
 }
 
 // use has an open database have what is in memory of it.
@@ -86,11 +104,7 @@ func (d *database) use(dev *disk, hash name.Hash) {
 	d.res, d.step, d.disk = dev.residents.acquire(hash), dev.journal.step, dev
 }
 
-// mend makes a file durable whose latest commit failed, and does nothing to
-// others. The commit may have reached the pages that name the latest state, and
-// only its last sync failed: then the file is read as if it had succeeded, while
-// no later sync writes those pages, which the kernel holds for clean. So they are
-// written again. What they name was synced before they were.
+// mend makes a file durable whose latest commit failed, and does nothing to others.
 func (d *disk) mend(path string, hash name.Hash) error {
 	d.mu.Lock()
 	doubt := d.doubt[doubtful{d.id, hash}]
@@ -98,11 +112,7 @@ func (d *disk) mend(path string, hash name.Hash) error {
 	if !doubt {
 		return nil
 	}
-	f, err := d.fs.OpenFile(path, os.O_RDWR)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(rewrite(f, 2*os.Getpagesize()), f.Close()); err != nil {
+	if err := boltfile.Mend(d.fs, path); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -111,82 +121,16 @@ func (d *disk) mend(path string, hash name.Hash) error {
 	return nil
 }
 
-// rewrite writes the first n bytes of a file as they are, and syncs it.
-func rewrite(f vfs.File, n int) error {
-	b := make([]byte, n)
-	n, err := f.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	if _, err := f.WriteAt(b[:n], 0); err != nil {
-		return err
-	}
-	return f.Sync()
-}
-
 func (s *Store) openFile(disk vfs.FS, path string, flag int) (*database, error) {
-	d := &database{schema: s.schema}
-	err := guard(func() error {
-		var err error
-		d.bolt, err = bolt.Open(path, 0o640, &bolt.Options{
-			Timeout:      lockWait,
-			FreelistType: bolt.FreelistMapType,
-			NoStatistics: true,
-			NoSync:       dropSync,
-			NoGrowSync:   dropSync,
-			// bbolt would make what does not exist, and begin anew in an empty file:
-			// only flag says so.
-			OpenFile: func(path string, _ int, mode os.FileMode) (*os.File, error) {
-				var err error
-				d.file, err = openWhole(disk, path, flag, mode)
-				return d.file, err
-			},
-		})
-		return err
-	})
-	if err == nil {
-		return d, nil
-	}
-	if panicked(err) && d.file != nil {
-		_ = abandon(d.file) // bbolt did not get as far as to close it
-	}
-	var sys syscall.Errno
-	if err = classify(err); errs.KindOf(err) == errs.Other && !errors.As(err, &sys) {
-		err = corrupt(err) // bbolt does not like what it read
-	}
-	return nil, err
-}
-
-func openWhole(disk vfs.FS, path string, flag int, mode os.FileMode) (*os.File, error) {
-	open := os.OpenFile
-	if on, ok := disk.(interface {
-		OpenOS(string, int, os.FileMode) (*os.File, error)
-	}); ok {
-		open = on.OpenOS
-	}
-	f, err := open(path, flag, mode)
-	if err != nil || flag&os.O_CREATE != 0 {
-		return f, err
-	}
-	info, err := f.Stat()
-	if err == nil && info.Size() == 0 {
-		err = errShape
-	}
+	f, err := boltfile.Open(disk, path, flag)
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, err
 	}
-	return f, nil
+	return &database{schema: s.schema, file: f, bolt: f.DB}, nil
 }
 
-// abandon takes a file from a bbolt that lost its way. Its mapping stays, since
-// nobody knows who reads it, and keeps the open file alive in the kernel: so the
-// lock has to be given back by name.
-func abandon(f *os.File) error {
-	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
-}
-
-// create makes a database with info in it and what fn adds. When it returns nil
-// the file is complete, has its name, and all of that is on stable storage.
+// create makes a database with info in it and what fn adds, a small one if it is. When it returns nil
+// it is complete, its file has its name, and all of that is on stable storage.
 func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (*database, error) {
 	if _, err := rand.Read(info.Incarnation[:]); err != nil {
 		return nil, err
@@ -194,18 +138,29 @@ func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (
 	if info.PolicyAt.IsZero() {
 		info.PolicyAt = info.Created
 	}
-	tmp := filepath.Join(loc.Device.Dir(tmpDir), tmpName+s.schema.Folder()+"-"+info.Incarnation.String())
-	// What is in tmp need not last, so its name need not either.
-	if err := dev.fs.Mkdir(loc.Device.Dir(tmpDir)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, classify(deviceGone(loc.Device.Path(), loc.Device, err))
+	if d, err := s.createSmall(dev, loc, info, fn); !errors.Is(err, errGrown) {
+		return d, classify(err)
+	}
+	tmp, err := s.temp(dev)
+	if err != nil {
+		return nil, err
 	}
 	d, err := s.openFile(dev.fs, tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err == nil {
-		if err = s.fill(d, info, fn); err == nil {
+		err = s.fill(d, info, fn)
+		if err == nil && s.track {
+			d.told = &telling{files: dev.small, key: loc.Hash, marked: true}
+			err = dev.small.Commit(small.Put{In: small.Marks, Key: loc.Hash, Value: []byte{}}, small.Put{In: small.Told, Key: loc.Hash})
+		}
+		if err == nil {
+			err = settleShared(dev, loc)
+		}
+		if err == nil {
 			err = s.place(dev, loc, tmp)
 		}
 		if err == nil {
 			d.use(dev, loc.Hash)
+			d.res.home.Store(homeOwn)
 			d.res.settled.Store(true)
 		} else {
 			d.fail(err)
@@ -213,22 +168,40 @@ func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (
 		}
 	}
 	if err != nil {
-		if rmErr := dev.fs.Remove(tmp); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
-			s.log.Warn("a temporary file stays until the next start", "file", tmp, "err", rmErr)
-		}
+		s.removeTemp(dev, tmp)
 		return nil, classify(err)
 	}
 	return d, nil
+}
+
+// temp returns the name of a file that is to be made. What is in tmp need not last, so its
+// name need not either.
+func (s *Store) temp(dev *disk) (string, error) {
+	var id [16]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return "", err
+	}
+	dir := dev.Dir(tmpDir)
+	if err := dev.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", classify(deviceGone(dev.Path(), dev.Device, err))
+	}
+	return filepath.Join(dir, tmpName+s.schema.Folder()+"-"+hex.EncodeToString(id[:])), nil
+}
+
+func (s *Store) removeTemp(dev *disk, tmp string) {
+	if err := dev.fs.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("a temporary file stays until the next start", "file", tmp, "err", err)
+	}
 }
 
 // fill writes the first state of a database and syncs it.
 func (s *Store) fill(d *database, info Info, fn func(*Tx) error) error {
 	// The one sync at the end does for all: nobody knows the file before.
 	d.bolt.NoSync = true
-	defer func() { d.bolt.NoSync = dropSync }()
+	defer func() { d.bolt.NoSync = boltfile.DropSync }()
 	err := guard(func() error {
 		return d.bolt.Update(func(b *bolt.Tx) error {
-			for _, n := range [][]byte{bucketInfo, bucketMeta, bucketLive, bucketDead, bucketChanges, bucketStats} {
+			for _, n := range buckets {
 				if _, err := b.CreateBucket(n); err != nil {
 					return err
 				}
@@ -250,7 +223,7 @@ func (s *Store) fill(d *database, info Info, fn func(*Tx) error) error {
 	if err != nil {
 		return err
 	}
-	return syncDB(d.bolt)
+	return d.file.Sync()
 }
 
 // place gives a complete file its name and makes the name durable.
@@ -285,8 +258,19 @@ func (s *Store) mkdir(dev *disk, hex string) error {
 	if done {
 		return nil
 	}
+	if err := s.mkdirs(dev, s.schema.Folder(), hex[:2], hex[2:4]); err != nil {
+		return err
+	}
+	dev.mu.Lock()
+	defer dev.mu.Unlock()
+	dev.folders[key] = true
+	return nil
+}
+
+// mkdirs makes folders, each in the one before it.
+func (s *Store) mkdirs(dev *disk, folders ...string) error {
 	path := dev.Path()
-	for _, e := range []string{s.schema.Folder(), hex[:2], hex[2:4]} {
+	for _, e := range folders {
 		parent := path
 		path = filepath.Join(path, e)
 		if err := dev.fs.Mkdir(path); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -297,9 +281,6 @@ func (s *Store) mkdir(dev *disk, hex string) error {
 			return err
 		}
 	}
-	dev.mu.Lock()
-	defer dev.mu.Unlock()
-	dev.folders[key] = true
 	return nil
 }
 

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"math/bits"
 
-	bolt "go.etcd.io/bbolt"
-
 	"martlet/internal/policy"
 )
 
@@ -123,7 +121,7 @@ func (t *Tx) compute() (Digest, error) {
 	if err != nil {
 		return Digest{}, err
 	}
-	for _, b := range []*bolt.Bucket{t.live, t.dead} {
+	for _, b := range [...]table{t.live, t.dead} {
 		c := b.Cursor()
 		for k, v := c.First(); k != nil; k, v = c.Next() {
 			_, row, err := openRow(k, v)

@@ -26,7 +26,11 @@ func stateOf(t interface{ Fatal(...any) }, s *Store, loc Location) replwire.Data
 // Whatever replicas are told, in whatever order: they agree, down to the digest,
 // and their stats and digests are what their rows add up to.
 func TestReplicasAgree(t *testing.T) {
-	s, dev := open(t, t.TempDir(), Config{})
+	var homes []*Store
+	for _, limit := range []int{0, -1, 250, 400} {
+		s, _ := open(t, t.TempDir(), Config{small: limit})
+		homes = append(homes, s)
+	}
 	n := uint64(0)
 	stamps := rapid.Custom(func(r *rapid.T) timestamp.T {
 		return at(rapid.Int64Range(0, 6).Draw(r, "ticks")).WithOffset(rapid.Uint64Range(0, 1).Draw(r, "offset"))
@@ -56,7 +60,8 @@ func TestReplicasAgree(t *testing.T) {
 		var held string
 		for i := range 2 {
 			n++
-			loc := Location{dev, hashOf(n)}
+			s := rapid.SampledFrom(homes).Draw(r, "home")
+			loc := Location{deviceOf(s), hashOf(n)}
 			order := rapid.Permutation(append(slices.Clone(steps), steps[:rapid.IntRange(0, len(steps)).Draw(r, "again")]...)).Draw(r, "order")
 			cut := rapid.IntRange(0, len(order)).Draw(r, "cut")
 			run := func(list []step) func(tx *Tx) error {
@@ -90,7 +95,7 @@ func TestReplicasAgree(t *testing.T) {
 }
 
 func TestDigestTellsStatesApart(t *testing.T) {
-	s, loc := one(t)
+	s, loc := one(t, Config{})
 	seen := map[[16]byte]string{stateOf(t, s, loc).Digest: "nothing"}
 	for _, c := range []struct {
 		what string
@@ -125,7 +130,7 @@ func TestDigestTellsStatesApart(t *testing.T) {
 
 // A file of before there were digests gets one, and a wrong one is found.
 func TestStoredDigest(t *testing.T) {
-	s, loc := one(t)
+	s, loc := one(t, own)
 	merge(t, s, loc, map[string][]byte{"a": live(5, 1), "b": dead(6)})
 	want := stateOf(t, s, loc)
 	set := func(value []byte) {

@@ -1,10 +1,19 @@
 // Package metadb is the base that the account and the container server share:
-// one bbolt file per replica of an account or container, with its metadata and
+// one database per replica of an account or container, with its metadata and
 // its rows.
 //
 // # Files
 //
-// A database lies at
+// A small database is a value, of at most 16 KiB, in one of four files that all small ones of a kind
+// on a device share (package small; the format of the value is at image):
+//
+//	<device>/<folder>/{0,4,8,c}.small
+//
+// It is read as a whole when it is opened, and written as a whole with each commit; those of many databases
+// share transactions. One that grows moves into a file of its own, which is a bbolt
+// file, and stays there (see shared): nothing moves back. What room deleted ones, and those that have moved,
+// had in a shared file is used again; such a file does not get smaller. A database with
+// a file of its own lies at
 //
 //	<device>/<folder>/<first 2 hex>/<next 2 hex>/<32 hex>.db
 //
@@ -25,6 +34,11 @@
 //	         that are older than the delete of their database
 //	changes  change number (8 bytes, big endian) -> policy, name
 //	stats    policy (2 bytes) -> count of live rows, their objects and bytes
+//
+// In memory a small database has the same tables.
+//
+// A shared file has beside the values which databases may have news for the owner of a listing
+// (see telling), of both kinds: so a start looks at those and at no others.
 //
 // Tombstones have a bucket of their own so that a listing never walks over the
 // dead. Each change of a row moves it to a new change number, the next of its
@@ -55,15 +69,19 @@
 // bumps no change number and costs no sync. Listings cost in proportion to
 // what they return.
 //
-// A file that cannot be read is of kind errs.Corrupt. Isolate, and Audit in its rounds, read
+// What cannot be read is of kind errs.Corrupt, also what may be in a part of a shared file that
+// can't be. Isolate, and Audit in its rounds, read
 // it again, and move what is damaged to
 //
 //	<device>/quarantined/<folder>/<32 hex>.<time>.db, and .reason beside it
+//	<device>/quarantined/<folder>/<32 hex>.<time>.value for a small one: what was stored
+//	<device>/quarantined/<folder>/{0,4,8,c}.small.<time>.db for a shared file that has a damaged page,
+//	  when all that can be read is in a new one
 //
 // so that there is none until replication brings it back. Audit checks databases while they are
 // in use (see audit), and writes those anew whose files are mostly empty (see vacuum). A
 // panic of bbolt, or a page that the disk can't deliver, is caught here. After a
-// commit that failed, the database is closed and read anew from its file, once
+// commit that failed, the database, or all of a shared file, is closed and read anew, once
 // what names the file's latest state is written again and synced: nothing that a
 // failed sync left in the kernel's memory alone is taken for durable.
 //

@@ -3,9 +3,12 @@ package metadb
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path/filepath"
 
 	"martlet/internal/errs"
+	"martlet/internal/metadb/small"
+	"martlet/internal/name"
 	"martlet/internal/replwire"
 )
 
@@ -33,18 +36,56 @@ func (s *Store) drop(ctx context.Context, loc Location, want replwire.Database) 
 				return err
 			}
 			e.db.fail(errDropped) // whatever comes of it, the file is looked for again
-			path := s.path(loc)
-			if err := d.fs.Remove(path); err != nil {
+			if e.db.small == nil {
+				path := s.path(loc)
+				if err := d.fs.Remove(path); err != nil {
+					return err
+				}
+				if err := d.syncDir(filepath.Dir(path)); err != nil {
+					return err
+				}
+			}
+			if err := s.unmark(d, e); err != nil { // last: a mark too many does no harm
 				return err
 			}
-			dropped = true
-			return d.syncDir(filepath.Dir(path))
+			dropped, e.db.gone = true, true
+			return nil
 		})
 	})
 	if errs.Is(err, errs.NotFound) {
 		err = nil
 	}
 	return dropped && err == nil, err
+}
+
+// unmark removes what the shared file has of an open database: all of it, if it is small.
+func (s *Store) unmark(d *disk, e *entry) error {
+	if e.db.small != nil {
+		if err := d.sound(e.hash, s.schema); err != nil {
+			return err
+		}
+		if err := s.noLeftover(d, e.hash); err != nil {
+			return err
+		}
+	} else if !s.track {
+		return nil
+	}
+	puts := make([]small.Put, 0, 3)
+	for _, in := range [...]small.Bucket{small.Values, small.Marks, small.Told} {
+		puts = append(puts, small.Put{In: in, Key: e.hash})
+	}
+	return d.small.Commit(puts...)
+}
+
+// noLeftover makes it durable that a small database has no file of its own: one may have been
+// removed by a process that was killed before that was synced, and would be the database once
+// the value is gone.
+func (s *Store) noLeftover(d *disk, hash name.Hash) error {
+	dir := filepath.Dir(pathOf(d.Device, s.schema, hash))
+	if _, err := d.fs.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return d.syncDir(dir)
 }
 
 // state returns the database as peers compare it.

@@ -17,11 +17,13 @@ import (
 
 // Whichever call of the file system fails while a database is made, it is there
 // whole or not at all, and nothing is left in tmp after the next start.
-func TestMakingFailsAtAnyCall(t *testing.T) {
+func TestMakingFailsAtAnyCall(t *testing.T) { homes(t, testMakingFailsAtAnyCall) }
+
+func testMakingFailsAtAnyCall(t *testing.T, home Config) {
 	for n, fired := 0, true; fired; n++ {
 		dir := t.TempDir()
 		faulty := vfs.FailAt(vfs.OS, n)
-		s, dev := open(t, dir, Config{FS: faulty})
+		s, dev := open(t, dir, with(home, Config{FS: faulty}))
 		loc := Location{dev, hashOf(1)}
 		fill := func(tx *Tx) error { _, err := tx.MergeRow(0, "r", live(5, 1)); return err }
 		acked := s.Ensure(bg, loc, Info{}, fill)
@@ -31,7 +33,7 @@ func TestMakingFailsAtAnyCall(t *testing.T) {
 		}
 		s.Close()
 
-		s, dev = open(t, dir, Config{})
+		s, dev = open(t, dir, home)
 		loc.Device = dev
 		err := s.Check(bg, loc)
 		if acked == nil && err != nil || err != nil && !errs.Is(err, errs.NotFound) {
@@ -48,7 +50,7 @@ func TestMakingFailsAtAnyCall(t *testing.T) {
 }
 
 func TestDatabaseIsReadAnewAfterAFailedCommit(t *testing.T) {
-	s, loc := one(t)
+	s, loc := one(t, own)
 	merge(t, s, loc, map[string][]byte{"kept": live(5, 1)})
 	opened(t, s, loc).bolt.MaxSize = 1 // it may not grow, and says so in the commit
 	big := func(tx *Tx) error {
@@ -79,7 +81,7 @@ func TestDatabaseIsReadAnewAfterAFailedCommit(t *testing.T) {
 // is synced.
 func TestWhatIsFoundIsSyncedBeforeItCounts(t *testing.T) {
 	dir := t.TempDir()
-	s, dev := open(t, dir, Config{Open: 1})
+	s, dev := open(t, dir, Config{Open: 1, small: -1})
 	loc, other := Location{dev, hashOf(1)}, Location{dev, hashOf(2)}
 	row := func(tx *Tx) error { _, err := tx.MergeRow(0, "r", live(5, 1)); return err }
 	if err := s.Ensure(bg, loc, Info{}, row); err != nil {
@@ -98,7 +100,7 @@ func TestWhatIsFoundIsSyncedBeforeItCounts(t *testing.T) {
 		t.Error("what this process has synced is not believed to be durable")
 	}
 	s.Close()
-	s, loc.Device = open(t, dir, Config{Open: 1}) // as another process finds it
+	s, loc.Device = open(t, dir, Config{Open: 1, small: -1}) // as another process finds it
 	if err := s.View(bg, loc, nothing); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +134,7 @@ func (d dirs) SyncDir(dir string) error { return d.sync(dir) }
 func TestNamesAreSyncedBeforeTheyCount(t *testing.T) {
 	root := t.TempDir()
 	row := func(tx *Tx) error { _, err := tx.MergeRow(0, "r", live(5, 1)); return err }
-	killed, dev := open(t, root, Config{FS: dirs{vfs.OS, func(string) error { return nil }}})
+	killed, dev := open(t, root, Config{small: -1, FS: dirs{vfs.OS, func(string) error { return nil }}})
 	for n := range uint64(2) {
 		if err := killed.Ensure(bg, Location{dev, hashOf(n + 1)}, Info{}, row); err != nil {
 			t.Fatal(err)
@@ -142,7 +144,7 @@ func TestNamesAreSyncedBeforeTheyCount(t *testing.T) {
 
 	var synced []string
 	var broken error
-	s, dev := open(t, root, Config{FS: dirs{vfs.OS, func(dir string) error {
+	s, dev := open(t, root, Config{small: -1, FS: dirs{vfs.OS, func(dir string) error {
 		synced = append(synced, dir)
 		return broken
 	}}})
@@ -178,7 +180,7 @@ func TestFailedCommitIsWrittenAgain(t *testing.T) {
 	for n, fired := 0, true; fired; n++ {
 		faulty := vfs.FailAt(vfs.OS, n)
 		counter := vfs.Count(faulty)
-		s, dev := open(t, t.TempDir(), Config{FS: counter})
+		s, dev := open(t, t.TempDir(), Config{small: -1, FS: counter})
 		loc := Location{dev, hashOf(1)}
 		if err := s.Ensure(bg, loc, Info{}, nothing); err != nil {
 			s.Close()
@@ -213,8 +215,10 @@ func TestFailedCommitIsWrittenAgain(t *testing.T) {
 	}
 }
 
-func TestFailedDatabaseIsClosedUnderLoad(t *testing.T) {
-	s, loc := one(t)
+func TestFailedDatabaseIsClosedUnderLoad(t *testing.T) { homes(t, testFailedDatabaseIsClosedUnderLoad) }
+
+func testFailedDatabaseIsClosedUnderLoad(t *testing.T, home Config) {
+	s, loc := one(t, home)
 	held := make(chan struct{})
 	inside := make(chan struct{})
 	var wg sync.WaitGroup
@@ -242,7 +246,7 @@ func TestFailedDatabaseIsClosedUnderLoad(t *testing.T) {
 }
 
 func TestWalkGoesOn(t *testing.T) {
-	s, dev := open(t, t.TempDir(), Config{})
+	s, dev := open(t, t.TempDir(), own)
 	for n := range uint64(3) {
 		if err := s.Ensure(bg, Location{dev, hashOf(n + 1)}, Info{}, nothing); err != nil {
 			t.Fatal(err)

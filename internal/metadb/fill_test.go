@@ -17,7 +17,7 @@ func TestPagesOfRowsInOrder(t *testing.T) {
 		"ascending": {func(n int) int { return n }, .8, 1},
 		"random":    {func(int) int { return rand.IntN(1 << 30) }, .4, .8},
 	} {
-		s, loc := one(t)
+		s, loc := one(t, own)
 		for i := range 100 {
 			rows := map[int]bool{}
 			for j := range 50 {
@@ -29,7 +29,7 @@ func TestPagesOfRowsInOrder(t *testing.T) {
 			}
 		}
 		err := s.look(bg, loc, func(tx *Tx) error {
-			b := tx.live.Stats()
+			b := tx.live.(bucket).Stats()
 			if full := float64(b.LeafInuse) / float64(b.LeafAlloc); full < tt.least || full > tt.most {
 				t.Errorf("%s: pages are full to %.2f, want %.1f to %.1f", what, full, tt.least, tt.most)
 			}

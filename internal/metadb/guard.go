@@ -2,72 +2,26 @@ package metadb
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
-	"runtime/debug"
-	"syscall"
-
-	berrors "go.etcd.io/bbolt/errors"
 
 	"martlet/internal/errs"
+	"martlet/internal/metadb/boltfile"
 )
 
-// Errors of a database's file.
 var (
-	errChecksum = errors.New("a stored value fails its checksum")
-	errShape    = errors.New("the file lacks what every database has")
-	errPanic    = errors.New("the file could not be walked")
+	errChecksum = boltfile.ErrChecksum
+	errShape    = boltfile.ErrShape
 )
 
-// guard calls fn and turns a panic into an error of kind errs.Corrupt. bbolt
-// trusts what it reads: a damaged page makes it panic, and a page that the disk
-// can't deliver, or that a short file does not have, is a memory fault.
-func guard(fn func() error) (err error) {
-	old := debug.SetPanicOnFault(true)
-	defer debug.SetPanicOnFault(old)
-	defer func() {
-		if p := recover(); p != nil {
-			err = errs.E(errs.Corrupt, fmt.Errorf("%w: %v", errPanic, p))
-		}
-	}()
-	return fn()
-}
+func guard(fn func() error) error { return boltfile.Guard(fn) }
 
-// panicked reports whether the error is a caught panic.
-func panicked(err error) bool { return errors.Is(err, errPanic) }
+func panicked(err error) bool { return boltfile.Panicked(err) }
 
-// corrupt marks an error as one of the file's content.
-func corrupt(err error) error { return errs.E(errs.Corrupt, err) }
+func corrupt(err error) error { return boltfile.Corrupt(err) }
 
-// classify gives an error of bbolt or the file system its kind.
+// classify gives an error of a file, or of what is in it, its kind.
 func classify(err error) error {
-	if err == nil || errs.KindOf(err) != errs.Other {
-		return err
+	if errs.KindOf(err) == errs.Other && errors.Is(err, ErrDecode) {
+		return corrupt(err)
 	}
-	for _, f := range []struct {
-		target error
-		kind   errs.Kind
-	}{
-		{fs.ErrNotExist, errs.NotFound},
-		{syscall.ENOSPC, errs.NoSpace},
-		{syscall.EDQUOT, errs.NoSpace},
-		{syscall.EIO, errs.BadDevice},
-		{syscall.EROFS, errs.BadDevice},
-		{syscall.ENODEV, errs.BadDevice},
-		{syscall.EMFILE, errs.Unavailable},
-		{syscall.ENFILE, errs.Unavailable},
-		{berrors.ErrTimeout, errs.Unavailable},
-		{berrors.ErrInvalid, errs.Corrupt},
-		{berrors.ErrVersionMismatch, errs.Corrupt},
-		{berrors.ErrChecksum, errs.Corrupt},
-		{berrors.ErrInvalidMapping, errs.Corrupt},
-		{errChecksum, errs.Corrupt},
-		{errShape, errs.Corrupt},
-		{ErrDecode, errs.Corrupt},
-	} {
-		if errors.Is(err, f.target) {
-			return errs.E(f.kind, err)
-		}
-	}
-	return err
+	return boltfile.Classify(err)
 }

@@ -9,8 +9,11 @@ import (
 	"runtime"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"martlet/internal/device"
 	"martlet/internal/listing"
+	"martlet/internal/metadb/small"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/timestamp"
@@ -98,10 +101,31 @@ func open(t testing.TB, dir string, cfg Config) (*Store, *device.Device) {
 	return s, dev
 }
 
-// one returns a store with one database in it.
-func one(t testing.TB) (*Store, Location) {
+// own has databases have files of their own from the first.
+var own = Config{small: -1}
+
+// homes runs a test with databases that are small, that have files of their own, and that move
+// there after a few rows.
+func homes(t *testing.T, fn func(t *testing.T, home Config)) {
 	t.Helper()
-	s, dev := open(t, t.TempDir(), Config{})
+	for what, home := range map[string]Config{"small": {}, "own": own, "moving": {small: 250}} {
+		t.Run(what, func(t *testing.T) { fn(t, home) })
+	}
+}
+
+// with is a configuration in which databases are where another one has them.
+func with(home, c Config) Config {
+	c.small = home.small
+	return c
+}
+
+// drawHome is homes for a test of any history.
+func drawHome(rt *rapid.T) int { return rapid.SampledFrom([]int{0, -1, 250, 400}).Draw(rt, "home") }
+
+// one returns a store with one database in it.
+func one(t testing.TB, home Config) (*Store, Location) {
+	t.Helper()
+	s, dev := open(t, t.TempDir(), home)
 	loc := Location{dev, hashOf(1)}
 	if err := s.Ensure(t.Context(), loc, Info{Path: name.Path{Account: "a"}, Created: at(1), Put: at(1)}, nothing); err != nil {
 		t.Fatal(err)
@@ -136,6 +160,23 @@ var allParams = listing.Params{Limit: 10_000}
 
 func yield() { runtime.Gosched() }
 
+// deviceOf returns the one device of a store.
+func deviceOf(s *Store) (dev *device.Device) {
+	for dev = range s.disks {
+	}
+	return dev
+}
+
+// isThere fails if there is nothing of a database, readable or not, where it is to be.
+func isThere(s *Store, loc Location) error {
+	d := s.now(loc.Device)
+	stored, err := d.small.Raw(small.Of(loc.Hash), small.Values, loc.Hash[:])
+	if err == nil && stored == nil {
+		_, err = os.Stat(s.path(loc))
+	}
+	return err
+}
+
 // opened returns the open database of a location.
 func opened(t testing.TB, s *Store, loc Location) *database {
 	t.Helper()
@@ -156,14 +197,9 @@ func busy(d *database) bool {
 }
 
 // txID returns the number of the latest committed transaction.
-func txID(t testing.TB, d *database) int {
+func txID(t testing.TB, d *database) (id int) {
 	t.Helper()
-	tx, err := d.bolt.Begin(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id := tx.ID()
-	if err := tx.Rollback(); err != nil {
+	if err := d.newest(func(tx *Tx) error { id = tx.id; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return id

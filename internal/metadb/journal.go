@@ -221,6 +221,7 @@ func (s *Store) replay(ctx context.Context, d *disk, id seglog.ID, at seglog.Pos
 		return nil
 	}
 	d.arrived(r, arrival{log: id, at: at, incarnation: incarnation, when: time.Now(), rows: rows, bytes: weight(rows)})
+	s.mark(d, hash) // its owner may not have been told
 	return s.makeRoom(ctx, d)
 }
 
@@ -463,17 +464,4 @@ func (t *Tx) setMerged(m mark) error {
 func (t *Tx) known() (*known, error) {
 	m, err := t.merged()
 	return &known{tx: t.id, info: t.info, merged: m}, err
-}
-
-// SetReported remembers what the owner of the listing was told about a database. Where there
-// is a journal that is as durable as the next change of the database: who is told again
-// of what he knows takes no harm.
-func (s *Store) SetReported(ctx context.Context, loc Location, r Report) error {
-	if s.cfg.Journal == nil {
-		return s.Update(ctx, loc, func(tx *Tx) error { return tx.SetReported(r) })
-	}
-	return s.View(ctx, loc, func(tx *Tx) error {
-		tx.res.report.Store(&r)
-		return nil
-	})
 }

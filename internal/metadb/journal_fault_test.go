@@ -70,8 +70,10 @@ func closeAll(s *Store, dev *device.Device) {
 
 // Whatever becomes of a change that has taken what waits into its transaction: all that was
 // acknowledged is seen, meanwhile and afterwards.
-func TestLookWhileOthersMerge(t *testing.T) {
-	s, _, at, _ := journaledStore(t, 1, Config{})
+func TestLookWhileOthersMerge(t *testing.T) { homes(t, testLookWhileOthersMerge) }
+
+func testLookWhileOthersMerge(t *testing.T, home Config) {
+	s, _, at, _ := journaledStore(t, 1, home)
 	loc := at[0]
 	merge(t, s, loc, map[string][]byte{"x": live(2, 1)})
 	addRow(t, s, loc, "a", live(5, 1))
@@ -130,7 +132,7 @@ func TestReleaseWhileSomethingComes(t *testing.T) {
 // A database is found damaged, and is moved into quarantine: what waits is given up with it,
 // and holds neither the log nor others.
 func TestDamagedDatabaseHoldsNothing(t *testing.T) {
-	s, j, at, dir := journaledStore(t, 2, Config{})
+	s, j, at, dir := journaledStore(t, 2, own)
 	bad, good := at[0], at[1]
 	addRow(t, s, bad, "a", live(5, 1))
 	closeAll(s, bad.Device)
@@ -149,7 +151,7 @@ func TestDamagedDatabaseHoldsNothing(t *testing.T) {
 	if err := s.MergeRows(bg, bad, nil, Row{0, "b", live(6, 1)}); !errs.Is(err, errs.NotFound) {
 		t.Errorf("got %v, want %v", err, errs.NotFound)
 	}
-	s, j, good.Device = again(t, s, j, dir, Config{})
+	s, j, good.Device = again(t, s, j, dir, own)
 	listed(t, "the other one, after a start", s, good, "a")
 	mergeAll(s, good.Device)
 	if n := s.now(good.Device).journal.bytes(); n != 0 || j.upTo() == (seglog.Position{}) {
@@ -159,7 +161,7 @@ func TestDamagedDatabaseHoldsNothing(t *testing.T) {
 
 // A file is gone, by whoever's hand: nothing more is acknowledged once that is known.
 func TestDatabaseTakenAway(t *testing.T) {
-	s, _, at, _ := journaledStore(t, 1, Config{})
+	s, _, at, _ := journaledStore(t, 1, own)
 	loc := at[0]
 	addRow(t, s, loc, "a", live(5, 1))
 	closeAll(s, loc.Device)
@@ -177,15 +179,17 @@ func TestDatabaseTakenAway(t *testing.T) {
 }
 
 // All that is replayed was merged before: the log is told so.
-func TestNothingIsHeldAfterAStart(t *testing.T) {
-	s, j, at, dir := journaledStore(t, 1, Config{})
+func TestNothingIsHeldAfterAStart(t *testing.T) { homes(t, testNothingIsHeldAfterAStart) }
+
+func testNothingIsHeldAfterAStart(t *testing.T, home Config) {
+	s, j, at, dir := journaledStore(t, 1, home)
 	addRow(t, s, at[0], "a", live(5, 1))
 	mergeAll(s, at[0].Device)
 	merged := j.upTo()
 	if merged == (seglog.Position{}) {
 		t.Fatal("nothing was merged")
 	}
-	s, j, dev := again(t, s, j, dir, Config{})
+	s, j, dev := again(t, s, j, dir, home)
 	listed(t, "after a start", s, Location{dev, hashOf(0)}, "a")
 	mergeAll(s, dev)
 	if got := j.upTo(); got != merged {
@@ -195,7 +199,7 @@ func TestNothingIsHeldAfterAStart(t *testing.T) {
 
 // One database can't be opened for now. Others are read and written.
 func TestOneDatabaseIsHeldUp(t *testing.T) {
-	s, j, at, dir := journaledStore(t, 2, Config{})
+	s, j, at, dir := journaledStore(t, 2, own)
 	addRow(t, s, at[0], "a", live(5, 1))
 	addRow(t, s, at[1], "b", live(5, 1))
 	s.Close()
@@ -207,7 +211,7 @@ func TestOneDatabaseIsHeldUp(t *testing.T) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	s, _, dev := again(t, s, j, dir, Config{})
+	s, _, dev := again(t, s, j, dir, own)
 	listed(t, "the other one", s, Location{dev, hashOf(1)}, "b")
 	addRow(t, s, Location{dev, hashOf(1)}, "c", live(5, 1))
 }
@@ -229,9 +233,9 @@ func (f *syncedDirs) SyncDir(dir string) error {
 // Nothing goes to the journal for a database that a killed process may have left without a
 // name on the disk.
 func TestNameIsDurableBeforeARow(t *testing.T) {
-	s, j, at, dir := journaledStore(t, 1, Config{})
+	s, j, at, dir := journaledStore(t, 1, own)
 	fs := &syncedDirs{FS: vfs.OS}
-	s, _, at[0].Device = again(t, s, j, dir, Config{FS: fs})
+	s, _, at[0].Device = again(t, s, j, dir, Config{small: -1, FS: fs})
 	addRow(t, s, at[0], "a", live(5, 1))
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -241,8 +245,10 @@ func TestNameIsDurableBeforeARow(t *testing.T) {
 }
 
 // What was merged takes no memory, whether anybody looks or not.
-func TestMergedRowsAreForgotten(t *testing.T) {
-	s, _, at, _ := journaledStore(t, 1, Config{})
+func TestMergedRowsAreForgotten(t *testing.T) { homes(t, testMergedRowsAreForgotten) }
+
+func testMergedRowsAreForgotten(t *testing.T, home Config) {
+	s, _, at, _ := journaledStore(t, 1, home)
 	loc := at[0]
 	for round := range 3 {
 		for i := range 200 {
@@ -264,8 +270,10 @@ func TestMergedRowsAreForgotten(t *testing.T) {
 
 // All goes on at once: updates, looks, merges, drops, and databases that fail. Nobody waits
 // for ever.
-func TestAllAtOnceWithAJournal(t *testing.T) {
-	s, _, at, _ := journaledStore(t, 2, Config{Open: 1})
+func TestAllAtOnceWithAJournal(t *testing.T) { homes(t, testAllAtOnceWithAJournal) }
+
+func testAllAtOnceWithAJournal(t *testing.T, home Config) {
+	s, _, at, _ := journaledStore(t, 2, with(home, Config{Open: 1}))
 	var all sync.WaitGroup
 	expected := func(err error) {
 		if err != nil && !errs.Is(err, errs.NotFound) && !errors.Is(err, errFailed) {
@@ -320,8 +328,10 @@ var errFailed = errors.New("it was said to fail")
 
 // One look meets a page that can't be read, once. The file is whole: what waits for it is
 // neither given up nor kept from it, and nothing goes into quarantine.
-func TestDamageOfAMoment(t *testing.T) {
-	s, _, at, _ := journaledStore(t, 1, Config{})
+func TestDamageOfAMoment(t *testing.T) { homes(t, testDamageOfAMoment) }
+
+func testDamageOfAMoment(t *testing.T, home Config) {
+	s, _, at, _ := journaledStore(t, 1, home)
 	loc := at[0]
 	addRow(t, s, loc, "a", live(5, 1))
 	mergeAll(s, loc.Device)
@@ -366,8 +376,10 @@ func TestWhatWasSeenBefore(t *testing.T) {
 }
 
 // Positions of a few updates are kept, however many there are behind one that can't be merged.
-func TestOneThatWaitsLong(t *testing.T) {
-	s, j, at, _ := journaledStore(t, 2, Config{})
+func TestOneThatWaitsLong(t *testing.T) { homes(t, testOneThatWaitsLong) }
+
+func testOneThatWaitsLong(t *testing.T, home Config) {
+	s, j, at, _ := journaledStore(t, 2, home)
 	d := s.now(at[0].Device)
 	addRow(t, s, at[0], "a", live(5, 1))
 	r := d.residents.acquire(at[0].Hash)

@@ -140,10 +140,10 @@ func rowsOf(t fataler, s *Store, loc Location, q Query) (got []string) {
 func TestJournalChangesNothing(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, plainDir := t.TempDir(), t.TempDir()
-		fs := vfs.NewMem()
+		fs, home := vfs.NewMem(), drawHome(rt)
 		j := openTestJournal(rt, fs)
-		s, dev := open(t, dir, Config{Open: 1, step: 3, Journal: func(context.Context, *device.Device, JournalHooks) (Journal, error) { return j, nil }})
-		plain, plainDev := open(t, plainDir, Config{})
+		s, dev := open(t, dir, Config{Open: 1, step: 3, small: home, Journal: func(context.Context, *device.Device, JournalHooks) (Journal, error) { return j, nil }})
+		plain, plainDev := open(t, plainDir, Config{small: drawHome(rt)})
 		const databases = 2
 		both := func(n int, do func(s *Store, loc Location) error) {
 			rt.Helper()
@@ -199,7 +199,7 @@ func TestJournalChangesNothing(t *testing.T) {
 				fs = fs.AfterCrash(rapid.Uint64().Draw(rt, "crash"))
 				j = openTestJournal(rt, fs)
 				j.merged = merged
-				s, dev = open(t, dir, Config{Open: 1, step: 3, Journal: func(context.Context, *device.Device, JournalHooks) (Journal, error) { return j, nil }})
+				s, dev = open(t, dir, Config{Open: 1, step: 3, small: home, Journal: func(context.Context, *device.Device, JournalHooks) (Journal, error) { return j, nil }})
 			}
 			q := Query{Params: allParams, Space: policy.Index(rapid.IntRange(0, 1).Draw(rt, "space"))}
 			q.Reverse, q.Reserved = rapid.Bool().Draw(rt, "reverse"), rapid.Bool().Draw(rt, "reserved")
@@ -285,9 +285,11 @@ func TestUpdateWhileMerging(t *testing.T) {
 
 // An update that was acknowledged is in the database, or the database is gone and was
 // before it: not if it goes in the same moment.
-func TestDropWaitsForUpdates(t *testing.T) {
+func TestDropWaitsForUpdates(t *testing.T) { homes(t, testDropWaitsForUpdates) }
+
+func testDropWaitsForUpdates(t *testing.T, home Config) {
 	j := openTestJournal(t, vfs.NewMem())
-	s, dev := open(t, t.TempDir(), Config{Journal: j.of})
+	s, dev := open(t, t.TempDir(), with(home, Config{Journal: j.of}))
 	loc := Location{dev, hashOf(1)}
 	for round := range 20 {
 		if err := s.Ensure(bg, loc, Info{Path: name.Path{Account: "a"}, Created: at(1), Put: at(1)}, nothing); err != nil {
@@ -319,10 +321,12 @@ func TestDropWaitsForUpdates(t *testing.T) {
 }
 
 // What was in the journal of a database that is gone is not of the one in its place.
-func TestJournalOfAnEarlierDatabase(t *testing.T) {
+func TestJournalOfAnEarlierDatabase(t *testing.T) { homes(t, testJournalOfAnEarlierDatabase) }
+
+func testJournalOfAnEarlierDatabase(t *testing.T, home Config) {
 	fs, dir := vfs.NewMem(), t.TempDir()
 	j := openTestJournal(t, fs)
-	s, dev := open(t, dir, Config{Journal: j.of})
+	s, dev := open(t, dir, with(home, Config{Journal: j.of}))
 	loc := Location{dev, hashOf(1)}
 	for i := range 2 {
 		if err := s.Ensure(bg, loc, Info{Path: name.Path{Account: "a"}, Created: at(1), Put: at(1)}, nothing); err != nil {
@@ -340,7 +344,7 @@ func TestJournalOfAnEarlierDatabase(t *testing.T) {
 	}
 	s.Close()
 	j = openTestJournal(t, fs)
-	s, loc.Device = open(t, dir, Config{Journal: j.of})
+	s, loc.Device = open(t, dir, with(home, Config{Journal: j.of}))
 	if got, err := page(s, loc, Query{Params: allParams}); err != nil || len(got) != 0 {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -348,9 +352,11 @@ func TestJournalOfAnEarlierDatabase(t *testing.T) {
 
 // Who refuses is heard, what can't be merged is refused before it is anywhere, and a name
 // that nobody has is not found.
-func TestRefusedUpdates(t *testing.T) {
+func TestRefusedUpdates(t *testing.T) { homes(t, testRefusedUpdates) }
+
+func testRefusedUpdates(t *testing.T, home Config) {
 	j := openTestJournal(t, vfs.NewMem())
-	s, dev := open(t, t.TempDir(), Config{Journal: j.of})
+	s, dev := open(t, t.TempDir(), with(home, Config{Journal: j.of}))
 	loc := Location{dev, hashOf(1)}
 	if err := s.MergeRows(bg, loc, nil, Row{0, "r", live(1, 1)}); !errs.Is(err, errs.NotFound) {
 		t.Errorf("got %v, want %v", err, errs.NotFound)

@@ -11,6 +11,7 @@ import (
 
 	"martlet/internal/device"
 	"martlet/internal/errs"
+	"martlet/internal/metadb/small"
 	"martlet/internal/name"
 	"martlet/internal/vfs"
 )
@@ -33,6 +34,19 @@ func (s *Store) Counts() Counts {
 	return Counts{c.checked.Load(), c.bytes.Load(), c.quarantined.Load(), c.rewritten.Load(), c.freed.Load()}
 }
 
+// SharedTransactions returns how many transactions the shared files of a device have had.
+func (s *Store) SharedTransactions(dev *device.Device) (n int, err error) {
+	d := s.now(dev)
+	for _, q := range small.All() {
+		if err == nil {
+			var of int
+			of, err = d.small.Transactions(q)
+			n += of
+		}
+	}
+	return n, err
+}
+
 // A round is one way through all databases of a device. It is kept there, in the file
 // "audit" of the databases' folder, so that a restart does not begin anew.
 type round struct {
@@ -45,6 +59,7 @@ const (
 	roundFile  = "audit"
 	saveEvery  = 10 * time.Second
 	perFile    = 32 << 10 // bytes that opening a database is paid as
+	perValue   = 4 << 10  // and one that shares a file
 	roundMagic = "martlet audit 1"
 )
 
@@ -95,7 +110,11 @@ func (s *Store) Audit(ctx context.Context, dev *device.Device, every time.Durati
 
 // auditOne looks at one database.
 func (s *Store) auditOne(ctx context.Context, d *disk, loc Location, pace Pace) error {
-	if err := pace.wait(ctx, perFile); err != nil {
+	pay := int64(perFile)
+	if _, err := d.fs.Stat(s.path(loc)); errors.Is(err, fs.ErrNotExist) {
+		pay = perValue
+	}
+	if err := pace.wait(ctx, pay); err != nil {
 		return err
 	}
 	used, err := s.inspect(ctx, loc, pace)

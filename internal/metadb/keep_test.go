@@ -1,6 +1,7 @@
 package metadb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -25,12 +26,51 @@ func spoil(t testing.TB, s *Store, loc Location, row string) {
 	if err := s.View(bg, loc, nothing); err != nil {
 		t.Fatal(err)
 	}
-	err := opened(t, s, loc).bolt.Update(func(b *bolt.Tx) error {
+	db := opened(t, s, loc)
+	if db.small != nil {
+		spoilValue(t, s, loc, 30)
+		return
+	}
+	err := db.bolt.Update(func(b *bolt.Tx) error {
 		return b.Bucket(bucketLive).Put(rowKey(nil, 0, row), []byte("spoilt"))
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// spoilValue changes a byte of what a shared file has of a database, wherever it lies there, of the
+// key where it is less than 16.
+func spoilValue(t testing.TB, s *Store, loc Location, which int) {
+	t.Helper()
+	path := s.now(loc.Device).small.Path(loc.Hash)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	found := 0
+	for at := 0; ; at++ {
+		n := bytes.Index(b[at:], loc.Hash[:])
+		if n < 0 {
+			break
+		}
+		at += n
+		if at+which < len(b) {
+			found++
+			if _, err := f.WriteAt([]byte{b[at+which] ^ 0x10}, int64(at+which)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if found == 0 {
+		t.Fatal("the shared file has nothing of it")
+	}
+	closeAll(s, loc.Device)
 }
 
 // aside returns what is in quarantine of a device.
@@ -68,8 +108,12 @@ func made(t testing.TB, s *Store, loc Location, rows ...string) {
 // A damaged database that a request has come upon goes into quarantine with the reason, and
 // with what waits for it; then there is none, and a new one may be made.
 func TestWhatARequestFindsDamagedIsIsolated(t *testing.T) {
+	homes(t, testWhatARequestFindsDamagedIsIsolated)
+}
+
+func testWhatARequestFindsDamagedIsIsolated(t *testing.T, home Config) {
 	j := openTestJournal(t, vfs.NewMem())
-	s, dev := open(t, t.TempDir(), Config{Journal: j.of})
+	s, dev := open(t, t.TempDir(), with(home, Config{Journal: j.of}))
 	loc, whole := Location{dev, hashOf(1)}, Location{dev, hashOf(2)}
 	made(t, s, loc, "a", "b")
 	made(t, s, whole, "a")
@@ -78,7 +122,7 @@ func TestWhatARequestFindsDamagedIsIsolated(t *testing.T) {
 		t.Fatalf("listed, with %v", err)
 	}
 	s.now(dev).suspects(whole.Hash, corrupt(errors.New("a memory that failed")))
-	if err := s.MergeRows(bg, loc, nil, Row{0, "waits", live(6, 1)}); err != nil {
+	if err := s.MergeRows(bg, loc, nil, Row{0, "waits", live(6, 1)}); err != nil && !errs.Is(err, errs.Corrupt) {
 		t.Fatal(err)
 	}
 	if err := s.Isolate(bg, dev, nil); err != nil {
@@ -89,7 +133,7 @@ func TestWhatARequestFindsDamagedIsIsolated(t *testing.T) {
 		t.Fatalf("in quarantine are %q, %q", files, reasons)
 	}
 	text, err := os.ReadFile(reasons[0])
-	if err != nil || !strings.Contains(string(text), errChecksum.Error()) || !strings.Contains(string(text), s.path(loc)) {
+	if err != nil || !strings.Contains(string(text), errChecksum.Error()) || !strings.Contains(string(text), "file: "+dev.Dir("tests")) {
 		t.Errorf("the reason is %q, %v", text, err)
 	}
 	if c := s.Counts(); c.Quarantined != 1 || c.Checked != 1 {
@@ -124,9 +168,11 @@ func TestWhatARequestFindsDamagedIsIsolated(t *testing.T) {
 
 // A pass looks at every database once in a round, goes on where another process was ended,
 // and moves aside what nobody has looked at.
-func TestAuditRounds(t *testing.T) {
+func TestAuditRounds(t *testing.T) { homes(t, auditRounds) }
+
+func auditRounds(t *testing.T, home Config) {
 	dir := t.TempDir()
-	s, dev := open(t, dir, Config{})
+	s, dev := open(t, dir, home)
 	if err := s.Audit(bg, dev, time.Hour, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -136,16 +182,13 @@ func TestAuditRounds(t *testing.T) {
 	for n := range uint64(6) {
 		made(t, s, Location{dev, hashOf(n)}, "a")
 	}
-	path := s.path(Location{dev, hashOf(4)})
+	spoil(t, s, Location{dev, hashOf(4)}, "a")
 	s.Close()
-	if err := os.WriteFile(path, make([]byte, 65536), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s, dev = open(t, dir, Config{})
+	s, dev = open(t, dir, home)
 	ctx, stop := context.WithCancel(bg)
 	left := 3
 	pace := func(ctx context.Context, n int64) error {
-		if n == perFile {
+		if n == perFile || n == perValue {
 			if left--; left < 0 {
 				stop()
 			}
@@ -157,7 +200,7 @@ func TestAuditRounds(t *testing.T) {
 	}
 	first := s.Counts()
 	s.Close()
-	s, dev = open(t, dir, Config{})
+	s, dev = open(t, dir, home)
 	for range 2 {
 		if err := s.Audit(bg, dev, time.Hour, nil); err != nil {
 			t.Fatal(err)
@@ -189,16 +232,18 @@ func TestAuditRounds(t *testing.T) {
 
 // Whichever call fails, a damaged database is where it was, or in quarantine with its
 // reason, and it can be tried again after that.
-func TestQuarantineFailsAtAnyCall(t *testing.T) {
+func TestQuarantineFailsAtAnyCall(t *testing.T) { homes(t, testQuarantineFailsAtAnyCall) }
+
+func testQuarantineFailsAtAnyCall(t *testing.T, home Config) {
 	for n, fired := 0, true; fired; n++ {
 		dir := t.TempDir()
-		s, dev := open(t, dir, Config{})
+		s, dev := open(t, dir, home)
 		loc := Location{dev, hashOf(1)}
 		made(t, s, loc, "a")
 		spoil(t, s, loc, "a")
 		s.Close()
 		faulty := vfs.FailAt(vfs.OS, n)
-		s, dev = open(t, dir, Config{FS: faulty})
+		s, dev = open(t, dir, with(home, Config{FS: faulty}))
 		loc.Device = dev
 		s.now(dev).suspects(loc.Hash, corrupt(errChecksum))
 		err := s.Isolate(bg, dev, nil)
@@ -207,8 +252,9 @@ func TestQuarantineFailsAtAnyCall(t *testing.T) {
 			t.Fatal(err)
 		}
 		files, reasons := aside(t, dev)
-		_, there := os.Stat(s.path(loc))
-		if (len(files) == 1) == (there == nil) || len(reasons) < len(files) {
+		there := isThere(s, loc)
+		// Of a small one there is a copy before it goes.
+		if len(files) == 0 && there != nil || len(files) == 1 && there == nil && home.small < 0 || len(reasons) < len(files) {
 			t.Errorf("call %d failed: in quarantine are %q, %q; at its place: %v", n, files, reasons, there)
 		}
 		if there != nil {
@@ -220,11 +266,11 @@ func TestQuarantineFailsAtAnyCall(t *testing.T) {
 			t.Errorf("call %d failed, nothing is said of it, and it is still there", n)
 		}
 		s.Close()
-		s, dev = open(t, dir, Config{})
+		s, dev = open(t, dir, home)
 		if err := s.Audit(bg, dev, time.Hour, nil); err != nil {
 			t.Error(err)
 		}
-		if files, reasons := aside(t, dev); len(files) != 1 || len(reasons) < 1 {
+		if files, reasons := aside(t, dev); len(files) != 1 && (len(files) != 2 || home.small < 0) || len(reasons) < 1 {
 			t.Errorf("call %d failed: after the next round in quarantine are %q, %q", n, files, reasons)
 		}
 		s.Close()
@@ -232,9 +278,11 @@ func TestQuarantineFailsAtAnyCall(t *testing.T) {
 }
 
 // What is moved aside is nobody's at that moment: whoever comes finds it damaged, gone, or new.
-func TestQuarantineUnderLoad(t *testing.T) {
+func TestQuarantineUnderLoad(t *testing.T) { homes(t, testQuarantineUnderLoad) }
+
+func testQuarantineUnderLoad(t *testing.T, home Config) {
 	j := openTestJournal(t, vfs.NewMem())
-	s, dev := open(t, t.TempDir(), Config{Journal: j.of})
+	s, dev := open(t, t.TempDir(), with(home, Config{Journal: j.of}))
 	loc := Location{dev, hashOf(1)}
 	allowed := func(err error) {
 		if err != nil && !errs.Is(err, errs.NotFound) && !errs.Is(err, errs.Corrupt) {
@@ -274,8 +322,10 @@ func TestQuarantineUnderLoad(t *testing.T) {
 }
 
 // While its disk fails nothing is taken for damaged.
-func TestFailingDiskIsNoDamage(t *testing.T) {
-	s, loc := one(t)
+func TestFailingDiskIsNoDamage(t *testing.T) { homes(t, testFailingDiskIsNoDamage) }
+
+func testFailingDiskIsNoDamage(t *testing.T, home Config) {
+	s, loc := one(t, home)
 	merge(t, s, loc, map[string][]byte{"a": live(5, 1)})
 	spoil(t, s, loc, "a")
 	loc.Device.Fail(syscall.EIO)

@@ -68,7 +68,11 @@ func (t *Tx) SetKnown(peer ID, k Known) error {
 			return err
 		}
 	}
-	b := binary.BigEndian.AppendUint64([]byte{knownVersion}, k.Ours)
 	key := knownKey(peer)
-	return t.put(t.infob, key, seal(key, binary.BigEndian.AppendUint64(b, k.Theirs)))
+	return t.put(t.infob, key, seal(key, appendSync(nil, k)))
+}
+
+func appendSync(b []byte, k Known) []byte {
+	b = binary.BigEndian.AppendUint64(append(b, knownVersion), k.Ours)
+	return binary.BigEndian.AppendUint64(b, k.Theirs)
 }

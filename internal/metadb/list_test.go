@@ -137,7 +137,7 @@ func TestListingsMatchTheModel(t *testing.T) {
 }
 
 func TestListing(t *testing.T) {
-	s, loc := one(t)
+	s, loc := one(t, Config{})
 	rows := map[string][]byte{}
 	for _, n := range []string{"a", "photos/", "photos/a", "photos/b/c", "photos/z", "photos0", "q//r", "q/s", "\x00hidden"} {
 		rows[n] = live(2, 3)
@@ -172,7 +172,7 @@ func TestListing(t *testing.T) {
 }
 
 func TestListingEnds(t *testing.T) {
-	s, loc := one(t)
+	s, loc := one(t, Config{})
 	merge(t, s, loc, map[string][]byte{"a": live(2, 3), "b": live(2, 3)})
 	stop := errors.New("enough")
 	calls := 0

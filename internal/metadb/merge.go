@@ -2,8 +2,6 @@ package metadb
 
 import (
 	"bytes"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // MergeInfo joins what the database knows of itself with what another replica, or
@@ -84,7 +82,7 @@ func (t *Tx) hidden(key, stored []byte, before Info) (was Weight, hidden bool, e
 	return was, !now.Live, err
 }
 
-func move(from, to *bolt.Bucket, key, value []byte) error {
+func move(from, to table, key, value []byte) error {
 	if err := from.Delete(key); err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package metadb
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -22,6 +24,7 @@ const (
 	mergeRest  = 50 * time.Millisecond // between two passes
 	mergeRetry = 10 * time.Second      // after a failure
 	mergers    = 4                     // databases of a disk that are merged at the same time
+	together   = 256                   // and small ones, which share transactions
 	roomWait   = 10 * time.Second      // how long somebody waits to add more
 )
 
@@ -91,13 +94,17 @@ func (s *Store) mergeDue(d *disk, now time.Time) {
 	// Those with most first: most is had for each sync.
 	slices.SortFunc(list, func(a, b due) int { return cmp.Compare(b.n, a.n) })
 	soon := waiting >= mergeSoon
-	turns := make(chan struct{}, mergers)
+	owns, shares := make(chan struct{}, mergers), make(chan struct{}, together)
 	var wg sync.WaitGroup
 	for _, r := range list {
 		wanted := all || r.n >= mergeRows || now.Sub(r.when) >= mergeAge || soon && j.bytes() > mergeSoon/2
 		if !wanted || !all && now.Before(r.retry) {
 			d.residents.release(r.resident)
 			continue
+		}
+		turns := owns
+		if s.isSmall(d, r.resident) {
+			turns = shares
 		}
 		turns <- struct{}{}
 		wg.Go(func() {
@@ -108,6 +115,15 @@ func (s *Store) mergeDue(d *disk, now time.Time) {
 	}
 	wg.Wait()
 	d.settledUpTo()
+}
+
+// isSmall reports whether a database is one that shares a file, as far as is known.
+func (s *Store) isSmall(d *disk, r *resident) bool {
+	if home := r.home.Load(); home != homeUnknown {
+		return home == homeShared
+	}
+	_, err := d.fs.Stat(pathOf(d.Device, s.schema, r.hash))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // bytes returns how much waits.

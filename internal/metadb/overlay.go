@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sort"
 
-	bolt "go.etcd.io/bbolt"
-
 	"martlet/internal/policy"
 )
 
@@ -34,15 +32,11 @@ func (d *database) viewOver(absorbed bool, fn func(*Tx) error) (done bool, err e
 	if !absorbed && r.hasIncoming() {
 		return false, nil
 	}
-	err = d.bolt.View(func(b *bolt.Tx) error {
-		if len(r.rows) > 0 && (r.base != b.ID() || len(r.dirty) > 0) {
+	err = d.newest(func(t *Tx) error {
+		if len(r.rows) > 0 && (r.base != t.id || len(r.dirty) > 0) {
 			return nil // a merge that begins absorbs rows, and does not resolve them
 		}
 		done = true
-		t, err := begin(d.schema, b)
-		if err != nil {
-			return err
-		}
 		if t.res = r; len(r.rows) > 0 {
 			t.over = r
 		}
@@ -56,11 +50,7 @@ func (d *database) resolve() error {
 	r := d.res
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return d.bolt.View(func(b *bolt.Tx) error {
-		t, err := begin(d.schema, b)
-		if err != nil {
-			return err
-		}
+	return d.newest(func(t *Tx) error {
 		if err := r.absorb(d.schema, t.info.Incarnation); err != nil {
 			return err
 		}
@@ -124,7 +114,7 @@ func (r *resident) count(w Weight, sign int64) {
 // stored returns the row of the file under a key, with its change number, and whether it
 // is among the live ones; nil where there is none.
 func (t *Tx) stored(key []byte) (change uint64, row []byte, isLive bool, err error) {
-	for _, b := range [...]*bolt.Bucket{t.live, t.dead} {
+	for _, b := range [...]table{t.live, t.dead} {
 		if v := b.Get(key); v != nil {
 			change, row, err = openRow(key, v)
 			return change, row, b == t.live, err
@@ -135,7 +125,7 @@ func (t *Tx) stored(key []byte) (change uint64, row []byte, isLive bool, err err
 
 // cursor moves over the live rows, by key: those of the file, and over them those that wait.
 type cursor struct {
-	file *bolt.Cursor
+	file tableCursor
 	over []*waiting // by key
 
 	key, value []byte   // of the file, where it is

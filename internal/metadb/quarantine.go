@@ -13,6 +13,7 @@ import (
 
 	"martlet/internal/device"
 	"martlet/internal/errs"
+	"martlet/internal/metadb/small"
 	"martlet/internal/name"
 	"martlet/internal/vfs"
 )
@@ -35,7 +36,8 @@ func (d *disk) suspects(hash name.Hash, err error) {
 }
 
 // Isolate looks at the databases of a device in which a call has found something corrupt
-// since it was last called: those that are so are moved into quarantine.
+// since it was last called: those that are so are moved into quarantine. So is a shared file, when
+// what can be read is in a new one.
 func (s *Store) Isolate(ctx context.Context, dev *device.Device, pace Pace) error {
 	const op errs.Op = "metadb.isolate"
 	d, err := s.disk(ctx, Location{Device: dev})
@@ -49,6 +51,11 @@ func (s *Store) Isolate(ctx context.Context, dev *device.Device, pace Pace) erro
 	}
 	d.mu.Unlock()
 	var all []error
+	for _, q := range small.All() {
+		if d.small.Damaged(q) {
+			all = append(all, s.salvage(ctx, d, q))
+		}
+	}
 	for _, h := range list {
 		if ctx.Err() != nil {
 			break
@@ -75,7 +82,8 @@ func (s *Store) inspect(ctx context.Context, loc Location, pace Pace) (used int6
 	d.notCorrupt(loc.Hash) // it is read again
 	before, err := d.fs.Stat(s.path(loc))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		used, err = s.inspectSmall(ctx, d, loc, pace)
+		return used, s.wrap(op, loc, err)
 	}
 	if err == nil {
 		used, err = s.check(ctx, loc, pace)
@@ -145,6 +153,23 @@ func (d *disk) notCorrupt(hash name.Hash) {
 // leaves the file where it was, to be found again. A file that is not the one that was read is left
 // alone.
 func (s *Store) quarantine(ctx context.Context, d *disk, loc Location, file vfs.Info, why error) error {
+	there := func() (bool, error) {
+		now, err := d.fs.Stat(s.path(loc))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, classify(err)
+		}
+		if err != nil || now.Ino != file.Ino {
+			d.notCorrupt(loc.Hash)
+			return false, nil //nolint:nilerr // it is gone, or another one
+		}
+		return true, nil
+	}
+	return s.whileNobodys(ctx, d, loc, why, there, func() (string, error) { return s.moveAside(d, loc, file, why) })
+}
+
+// whileNobodys has a database moved aside, if it is still there, while nobody has it open and no
+// update of it is acknowledged.
+func (s *Store) whileNobodys(ctx context.Context, d *disk, loc Location, why error, there func() (bool, error), move func() (into string, err error)) error {
 	r := d.residents.acquire(loc.Hash)
 	defer d.residents.release(r)
 	r.gate.Lock()
@@ -153,16 +178,11 @@ func (s *Store) quarantine(ctx context.Context, d *disk, loc Location, file vfs.
 		if err := ctx.Err(); err != nil {
 			return errs.E(errs.Aborted, err)
 		}
-		now, err := d.fs.Stat(s.path(loc))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return classify(err)
-		}
-		if err != nil || now.Ino != file.Ino {
-			d.notCorrupt(loc.Hash)
-			return nil // it is gone, or another one
+		if is, err := there(); err != nil || !is {
+			return err
 		}
 		e, err := d.cache.acquire(loc.Hash, func() (*database, error) {
-			into, err := s.moveAside(d, loc, file, why)
+			into, err := move()
 			if into == "" {
 				return nil, cmp.Or(err, errMoved)
 			}
@@ -192,23 +212,11 @@ func (s *Store) moveAside(d *disk, loc Location, file vfs.Info, why error) (into
 	if now, err := d.fs.Stat(path); err != nil || now.Ino != file.Ino {
 		return "", err
 	}
-	dir := d.Path()
-	for _, e := range []string{quarantineDir, s.schema.Folder()} {
-		parent := dir
-		dir = filepath.Join(dir, e)
-		if err := d.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
-			return "", deviceGone(parent, d.Device, err)
-		}
-		if err := d.syncDir(parent); err != nil {
-			return "", err
-		}
-	}
-	now := time.Now().UTC()
-	to := filepath.Join(dir, fmt.Sprintf("%s.%d", loc.Hash, now.UnixNano()))
-	reason := fmt.Sprintf("reason: %v\nfile: %s\nfound: %s\n", why, path, now.Format(time.RFC3339))
-	if err := d.writeFile(to+".reason", []byte(reason)); err != nil {
+	to, err := s.writeReason(d, loc.Hash.String(), path, why)
+	if err != nil {
 		return "", err
 	}
+	dir := filepath.Dir(to)
 	// While it is not known which names there are in its folder, nothing in it is settled.
 	key := [4]byte([]byte(loc.Hash.String()))
 	turn := d.unsettle(key)
@@ -222,6 +230,17 @@ func (s *Store) moveAside(d *disk, loc Location, file vfs.Info, why error) (into
 	}
 	d.isSettled(key, turn)
 	return to + suffix, nil
+}
+
+// writeReason writes why something is to be in quarantine, and returns how it is to be called there.
+func (s *Store) writeReason(d *disk, what, path string, why error) (to string, err error) {
+	if err := s.mkdirs(d, quarantineDir, s.schema.Folder()); err != nil {
+		return "", err
+	}
+	now := time.Now().UTC()
+	to = d.Dir(quarantineDir, s.schema.Folder(), fmt.Sprintf("%s.%d", what, now.UnixNano()))
+	reason := fmt.Sprintf("reason: %v\nfile: %s\nfound: %s\n", why, path, now.Format(time.RFC3339))
+	return to, d.writeFile(to+".reason", []byte(reason))
 }
 
 // unsettle notes that names in a folder may not be durable, and returns what isSettled takes.

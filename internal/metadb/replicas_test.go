@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -44,7 +44,9 @@ func copyTo(t *testing.T, from *Store, src Location, to *Store, dst Location) (p
 	}
 }
 
-func TestParts(t *testing.T) {
+func TestParts(t *testing.T) { homes(t, testParts) }
+
+func testParts(t *testing.T, home Config) {
 	for what, c := range map[string]struct{ fields, rows, size, parts int }{
 		"nothing":              {0, 0, 0, 1},
 		"metadata":             {20, 0, 9, 1},
@@ -54,7 +56,7 @@ func TestParts(t *testing.T) {
 		"exactly full of rows": {0, partItems - 1, 9, 1},
 	} {
 		t.Run(what, func(t *testing.T) {
-			s, dev := open(t, t.TempDir(), Config{})
+			s, dev := open(t, t.TempDir(), home)
 			path := name.Path{Account: "a", Container: "c"}
 			loc := Location{dev, hashOf(1)}
 			err := s.Ensure(bg, loc, Info{Path: path, Created: at(1), Put: at(2), Delete: at(1)}, func(tx *Tx) error {
@@ -74,7 +76,7 @@ func TestParts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			to, other := open(t, t.TempDir(), Config{Track: true})
+			to, other := open(t, t.TempDir(), with(home, Config{Track: true}))
 			dst := Location{other, loc.Hash}
 			if got := copyTo(t, s, loc, to, dst); got != c.parts {
 				t.Errorf("it took %d parts, want %d", got, c.parts)
@@ -95,7 +97,7 @@ func TestParts(t *testing.T) {
 
 // samplePart is a part of a small database of the path /a.
 func samplePart(t testing.TB) []byte {
-	s, loc := one(t)
+	s, loc := one(t, Config{})
 	err := s.Update(bg, loc, func(tx *Tx) error {
 		if _, err := tx.MergeRow(0, "r", live(5, 1)); err != nil {
 			return err
@@ -149,7 +151,7 @@ func TestBadPartsAreRefusedWhole(t *testing.T) {
 			return replwire.End(AppendString(replwire.Begin(nil, replwire.DatabasePart), string(appendInfo(nil, &i))), 1, false)
 		}(),
 	} {
-		s, loc := one(t)
+		s, loc := one(t, Config{})
 		merge(t, s, loc, map[string][]byte{"kept": live(5, 1)})
 		before := stateOf(t, s, loc)
 		if _, err := s.Replicas().Merge(bg, "sda", name.Path{Account: "a"}, loc.Hash, body); !errs.Is(err, errs.Invalid) || errs.PublicOf(err) == "" {
@@ -166,7 +168,7 @@ func TestBadPartsAreRefusedWhole(t *testing.T) {
 			t.Errorf("%s made a database: %v", what, err)
 		}
 	}
-	s, loc := one(t)
+	s, loc := one(t, Config{})
 	if _, err := s.Replicas().Merge(bg, "sda", name.Path{Account: "a"}, loc.Hash, list(fine)); err != nil {
 		t.Errorf("a part without a fault: %v", err)
 	}
@@ -192,7 +194,7 @@ func FuzzOpenPart(f *testing.F) {
 }
 
 func TestKnown(t *testing.T) {
-	s, loc := one(t)
+	s, loc := one(t, Config{})
 	merge(t, s, loc, map[string][]byte{"a": live(5, 1), "b": live(5, 1), "c": live(5, 1)})
 	before := stateOf(t, s, loc)
 	r := s.Replicas()
@@ -223,7 +225,7 @@ func TestKnown(t *testing.T) {
 }
 
 func TestDrop(t *testing.T) {
-	s, loc := one(t)
+	s, loc := one(t, Config{})
 	r := s.Replicas()
 	old := stateOf(t, s, loc)
 	merge(t, s, loc, map[string][]byte{"a": live(5, 1)})
@@ -320,7 +322,7 @@ func TestDropAgainstWriters(t *testing.T) {
 
 // A writer who waits together with a drop writes to what is there after it.
 func TestDropSharesNoTransaction(t *testing.T) {
-	s, loc := one(t)
+	s, loc := one(t, Config{})
 	state := stateOf(t, s, loc)
 	d := opened(t, s, loc)
 	hold, held := make(chan struct{}), make(chan struct{})
@@ -369,10 +371,12 @@ func TestDropSharesNoTransaction(t *testing.T) {
 	}
 }
 
-func TestDropFailsAtAnyCall(t *testing.T) {
+func TestDropFailsAtAnyCall(t *testing.T) { homes(t, dropFailsAtAnyCall) }
+
+func dropFailsAtAnyCall(t *testing.T, home Config) {
 	for n, fired := 0, true; fired; n++ {
 		dir := t.TempDir()
-		s, dev := open(t, dir, Config{})
+		s, dev := open(t, dir, home)
 		loc := Location{dev, hashOf(1)}
 		if err := s.Ensure(bg, loc, Info{}, func(tx *Tx) error { _, err := tx.MergeRow(0, "r", live(5, 1)); return err }); err != nil {
 			t.Fatal(err)
@@ -380,22 +384,22 @@ func TestDropFailsAtAnyCall(t *testing.T) {
 		state := stateOf(t, s, loc)
 		s.Close()
 		faulty := vfs.FailAt(vfs.OS, n)
-		s, loc.Device = open(t, dir, Config{FS: faulty})
+		s, loc.Device = open(t, dir, with(home, Config{FS: faulty}))
 		gone, err := s.Replicas().Drop(bg, "sda", state)
 		fired = faulty.Fired()
 		if !fired && (!gone || err != nil) {
 			t.Fatalf("no call failed, and yet: %v, %v", gone, err)
 		}
-		_, statErr := os.Stat(filepath.Clean(s.path(loc)))
+		statErr := isThere(s, loc)
 		if gone && statErr == nil || !gone && err == nil && statErr != nil {
-			t.Errorf("call %d failed, Drop said %v, %v: the file then gives %v", n, gone, err, statErr)
+			t.Errorf("call %d failed, Drop said %v, %v: then it is there: %v", n, gone, err, statErr)
 		}
 		s.Close()
 	}
 }
 
 func TestWalkOfARange(t *testing.T) {
-	s, dev := open(t, t.TempDir(), Config{})
+	s, dev := open(t, t.TempDir(), Config{small: 100}) // some are small
 	var all []name.Hash
 	for _, first := range []uint16{0x0000, 0x0001, 0x0102, 0x01ff, 0x7fff, 0x8000, 0xfffe, 0xffff} {
 		for last := range 2 {
@@ -403,7 +407,14 @@ func TestWalkOfARange(t *testing.T) {
 			binary.BigEndian.PutUint16(h[:], first)
 			h[15] = byte(last)
 			all = append(all, h)
-			if err := s.Ensure(bg, Location{dev, h}, Info{}, nothing); err != nil {
+			err := s.Ensure(bg, Location{dev, h}, Info{}, func(tx *Tx) error {
+				if len(all)%3 > 0 {
+					return nil
+				}
+				_, err := tx.MergeRow(0, strings.Repeat("long", 30), live(5, 1))
+				return err
+			})
+			if err != nil {
 				t.Fatal(err)
 			}
 		}

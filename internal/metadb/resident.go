@@ -27,7 +27,7 @@ type resident struct {
 
 	known   atomic.Pointer[known] // nil where nothing is
 	settled atomic.Bool           // the file, and its name, are durable as this process has found them
-	report  atomic.Pointer[Report]
+	home    atomic.Int32          // where it was last found
 
 	waits atomic.Int64 // how many updates do; the residents' mu to make it more than none
 
@@ -154,8 +154,9 @@ type batch struct {
 	n       int // of the queue
 	bytes   int64
 	through mark
-	rows    []*waiting // by key
-	values  [][]byte   // of each what is merged
+	rows    []*waiting        // by key
+	values  [][]byte          // of each what is merged
+	lasts   []seglog.Position // of each up to which update that is
 }
 
 // take returns the first of what waits, of at most that many updates, or all where most is
@@ -190,8 +191,9 @@ func (r *resident) take(schema Schema, incarnation ID, most int) (*batch, error)
 	}
 	slices.SortFunc(b.rows, func(v, w *waiting) int { return bytes.Compare(v.key, w.key) })
 	b.values = make([][]byte, len(b.rows))
+	b.lasts = make([]seglog.Position, len(b.rows))
 	for i, w := range b.rows {
-		b.values[i] = w.row
+		b.values[i], b.lasts[i] = w.row, w.last
 	}
 	return b, nil
 }
@@ -286,7 +288,6 @@ func (r *resident) forget() {
 	r.life.Add(1)
 	r.known.Store(nil)
 	r.settled.Store(false)
-	r.report.Store(nil)
 	r.learning.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 
 	"martlet/internal/device"
 	"martlet/internal/errs"
+	"martlet/internal/metadb/small"
 	"martlet/internal/name"
 	"martlet/internal/vfs"
 )
@@ -30,7 +31,8 @@ type Config struct {
 	// are written to their files at once.
 	Journal func(ctx context.Context, dev *device.Device, hooks JournalHooks) (Journal, error)
 
-	step int // updates of the journal in one transaction at most; 0 is mergeStep
+	step  int // updates of the journal in one transaction at most; 0 is mergeStep
+	small int // how large a database may be that shares a file; 0 is smallLimit, less is none
 }
 
 // Location says where a database is.
@@ -62,6 +64,7 @@ type disk struct {
 	cache     *cache
 	residents *residents
 	journal   *journaled
+	small     *small.Files
 	*notes
 	folders map[[4]byte]bool // made and synced by this process, by the first four digits; guarded by mu
 	settled map[[4]byte]bool // so are the names of databases in them; guarded by mu
@@ -71,11 +74,12 @@ type disk struct {
 // notes are what outlasts a file system's coming and going.
 type notes struct {
 	mu      sync.Mutex
-	corrupt map[name.Hash]badFile  // guarded by mu
-	doubt   map[doubtful]bool      // whose latest commit failed, see mend; guarded by mu
-	dirs    map[unsynced]error     // directories whose sync failed, and how; guarded by mu
-	changed map[name.Hash]struct{} // guarded by mu
-	suspect map[name.Hash]struct{} // databases in which something was found corrupt; guarded by mu
+	corrupt map[name.Hash]badFile   // guarded by mu
+	doubt   map[doubtful]bool       // whose latest commit failed, see mend; guarded by mu
+	dirs    map[unsynced]error      // directories whose sync failed, and how; guarded by mu
+	changed map[name.Hash]struct{}  // guarded by mu
+	suspect map[name.Hash]struct{}  // databases in which something was found corrupt; guarded by mu
+	shared  map[string]*small.Doubt // what is in doubt of shared files, by disk; guarded by mu
 }
 
 // doubtful names a database on one disk of a device.
@@ -102,6 +106,9 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 	if cfg.step <= 0 {
 		cfg.step = mergeStep
 	}
+	if cfg.small == 0 {
+		cfg.small = smallLimit
+	}
 	if cfg.FS == nil {
 		cfg.FS = vfs.OS
 	}
@@ -110,7 +117,7 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 	}
 	s := &Store{schema: schema, cfg: cfg, log: cfg.Log, track: cfg.Track, keep: cfg.Open, disks: map[*device.Device]*atomic.Pointer[disk]{}}
 	for dev := range devices.All() {
-		n := &notes{corrupt: map[name.Hash]badFile{}, doubt: map[doubtful]bool{}, dirs: map[unsynced]error{}, changed: map[name.Hash]struct{}{}, suspect: map[name.Hash]struct{}{}}
+		n := &notes{corrupt: map[name.Hash]badFile{}, doubt: map[doubtful]bool{}, dirs: map[unsynced]error{}, changed: map[name.Hash]struct{}{}, suspect: map[name.Hash]struct{}{}, shared: map[string]*small.Doubt{}}
 		d := s.newDisk(dev, cfg.FS, "", n)
 		s.disks[dev] = &atomic.Pointer[disk]{}
 		s.disks[dev].Store(d)
@@ -124,6 +131,7 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 
 func (s *Store) newDisk(dev *device.Device, disks vfs.FS, id string, n *notes) *disk {
 	d := &disk{Device: dev, fs: disks, id: id, notes: n, residents: newResidents(), journal: newJournaled(s.cfg), folders: map[[4]byte]bool{}, settled: map[[4]byte]bool{}}
+	d.small = s.newShared(d)
 	d.cache = newCache(s.keep, func(h name.Hash, db *database) { s.shut(d, h, db) })
 	return d
 }
@@ -147,6 +155,7 @@ func (s *Store) follow(dev *device.Device, c device.Change) {
 	old.journal.letGo(errs.E(errs.BadDevice, "the device was detached")) // what it acknowledges no more is not among what the new one replays
 	at.Store(d)
 	old.cache.end(errs.E(errs.BadDevice, "the device was detached"))
+	old.small.End(errs.E(errs.BadDevice, "the device was detached"))
 }
 
 // now returns what the store keeps for a device; nil for one that is not its.
@@ -167,6 +176,8 @@ func (s *Store) Close() {
 	}
 	for _, at := range s.disks {
 		at.Load().cache.close()
+		at.Load().small.End(errs.E(errs.Unavailable, "the store is closed"))
+		at.Load().small.Wait()
 	}
 }
 
@@ -175,6 +186,8 @@ func (s *Store) shut(dev *disk, hash name.Hash, db *database) {
 	why := db.failure()
 	switch {
 	case why == nil || errors.Is(why, errDropped):
+	case db.small != nil:
+		s.log.Error("a database failed and will be read anew", "device", dev.Name(), "hash", hash, "err", why)
 	case errs.Is(why, errs.Corrupt):
 		s.remember(dev, hash, why)
 	default:
@@ -352,7 +365,7 @@ func (s *Store) MarkChanged(loc Location) {
 
 // TakeChanged returns the databases whose stamps, policy or stats may have
 // changed since the last call, and forgets them. It is kept in memory only: after a start
-// compare Tx.Reported over a Walk.
+// there is Unreported.
 func (s *Store) TakeChanged() []Location {
 	var all []Location
 	for dev, at := range s.disks {
@@ -368,8 +381,8 @@ func (s *Store) TakeChanged() []Location {
 }
 
 // Walk yields the hashes of the databases on a device, in order, reading one
-// folder at a time. A folder that can't be read is an error beside a zero hash,
-// and the walk goes on.
+// folder, or so many of a shared file, at a time. What can't be read is an error beside a
+// zero hash, and the walk goes on.
 func (s *Store) Walk(ctx context.Context, dev *device.Device) iter.Seq2[name.Hash, error] {
 	return s.walkRange(ctx, dev, name.Hash{}, lastHash)
 }

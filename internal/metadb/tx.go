@@ -21,6 +21,9 @@ var (
 	bucketChanges = []byte("changes")
 	bucketStats   = []byte("stats")
 
+	// buckets are those of a file, in the order of Tx.tables.
+	buckets = [...][]byte{bucketInfo, bucketMeta, bucketLive, bucketDead, bucketChanges, bucketStats}
+
 	keyInfo   = []byte("info")
 	keyReport = []byte("reported")
 	keyDigest = []byte("digest")
@@ -47,8 +50,9 @@ type Tx struct {
 	res  *resident // what is in memory of the database; nil where that is of no concern
 	over *resident // rows that wait, if it is a look that sees them and there are any
 
-	audit *audit  // is told what becomes of rows; nil for none
-	moves []moved // what it is to be told
+	told  *telling // what the owner was told; nil where nobody is, or it is not known
+	audit *audit   // is told what becomes of rows; nil for none
+	moves []moved  // what it is to be told
 
 	info, was Info   // now, and as it is stored
 	delta     Digest // what changes of metadata and rows add to the stored digest
@@ -56,11 +60,11 @@ type Tx struct {
 	stats    map[policy.Index]Stat // those that were looked at
 	statsSet bool
 
-	meta, live, dead, changes, statb, infob *bolt.Bucket
+	meta, live, dead, changes, statb, infob table
 
 	// Rows that were inserted between the same two of the file as the one before are a run.
-	seeker       *bolt.Cursor // over live
-	gap          []byte       // the key behind the latest that was inserted; nil is the end
+	seeker       tableCursor // over live
+	gap          []byte      // the key behind the latest that was inserted; nil is the end
 	inserts      int
 	runs         int // those that were in one
 	key, scratch []byte
@@ -72,29 +76,35 @@ const denseFill = 0.9
 // minRuns is how many rows tell whether they come in runs.
 const minRuns = 16
 
-// begin reads what every transaction needs.
+// begin returns a transaction of a database with a file of its own.
 func begin(schema Schema, tx *bolt.Tx) (*Tx, error) {
 	t := &Tx{schema: schema, id: tx.ID()}
-	for _, b := range []struct {
-		to   **bolt.Bucket
-		name []byte
-	}{
-		{&t.infob, bucketInfo}, {&t.meta, bucketMeta}, {&t.live, bucketLive},
-		{&t.dead, bucketDead}, {&t.changes, bucketChanges}, {&t.statb, bucketStats},
-	} {
-		if *b.to = tx.Bucket(b.name); *b.to == nil {
+	for i, to := range t.tables() {
+		b := tx.Bucket(buckets[i])
+		if b == nil {
 			return nil, corrupt(errShape)
 		}
+		*to = bucket{b}
 	}
+	return t, t.readInfo()
+}
+
+// tables returns where the tables are, in the order of buckets.
+func (t *Tx) tables() [6]*table {
+	return [...]*table{&t.infob, &t.meta, &t.live, &t.dead, &t.changes, &t.statb}
+}
+
+// readInfo reads what every transaction needs.
+func (t *Tx) readInfo() error {
 	raw, err := unseal(keyInfo, t.infob.Get(keyInfo))
 	if err != nil {
-		return nil, corrupt(err)
+		return corrupt(err)
 	}
 	if t.info, err = decodeInfo(raw); err != nil {
-		return nil, corrupt(err)
+		return corrupt(err)
 	}
 	t.was = t.info
-	return t, nil
+	return nil
 }
 
 // Made reports whether the database was made by the call of Ensure that runs
@@ -178,12 +188,10 @@ func (t *Tx) Total() (Stat, error) {
 	return sum, err
 }
 
-// Reported returns what SetReported stored last, and the zero Report before.
+// Reported returns what Store.SetReported was given last, and the zero Report before.
 func (t *Tx) Reported() (Report, error) {
-	if t.res != nil {
-		if r := t.res.report.Load(); r != nil {
-			return *r, nil
-		}
+	if r := t.told.latest(); r != nil {
+		return *r, nil
 	}
 	stored := t.infob.Get(keyReport)
 	if stored == nil {
@@ -197,12 +205,18 @@ func (t *Tx) Reported() (Report, error) {
 	return r, classify(err)
 }
 
-// SetReported remembers what the owner of the listing was told.
-func (t *Tx) SetReported(r Report) error {
+// setReported remembers what the owner of the listing was told.
+func (t *Tx) setReported(r Report) error {
 	return t.put(t.infob, keyReport, seal(keyReport, appendReport(nil, r)))
 }
 
-func (t *Tx) put(b *bolt.Bucket, key, value []byte) error {
+// News returns what the owner of the listing is to be told.
+func (t *Tx) News() (Report, error) {
+	s, err := t.Stat(t.info.Policy)
+	return Report{Put: t.info.Put, Delete: t.info.Delete, Objects: s.Rows, Bytes: s.Bytes}, err
+}
+
+func (t *Tx) put(b table, key, value []byte) error {
 	t.touch = true
 	return b.Put(key, value)
 }
@@ -403,7 +417,7 @@ func (t *Tx) find(key []byte) (stored []byte, run bool) {
 }
 
 // replace moves a row to a new change number and to where it now belongs.
-func (t *Tx) replace(key, row []byte, from *bolt.Bucket, change uint64, before, after Weight) error {
+func (t *Tx) replace(key, row []byte, from table, change uint64, before, after Weight) error {
 	t.touch = true
 	if err := t.changes.Delete(binary.BigEndian.AppendUint64(nil, change)); err != nil {
 		return err
@@ -444,10 +458,10 @@ func (t *Tx) place(key, row []byte, w Weight) error {
 	// Where rows come in runs no more will come in between: pages are split to be
 	// nearly full, and not in halves.
 	if t.inserts > minRuns && 2*t.runs > t.inserts {
-		t.live.FillPercent = denseFill
+		t.live.fill(denseFill)
 	}
 	// Change numbers only grow: full pages are not split in halves.
-	t.changes.FillPercent = 1
+	t.changes.fill(1)
 	return t.changes.Put(binary.BigEndian.AppendUint64(nil, change), key)
 }
 

@@ -3,9 +3,7 @@ package metadb
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
@@ -67,6 +65,9 @@ func (s *Store) vacuum(ctx context.Context, d *disk, loc Location, used int64, p
 	began := time.Now()
 	var held time.Duration
 	err = s.withOn(ctx, d, loc, s.open, func(d *disk, e *entry) (err error) {
+		if e.db.small != nil {
+			return nil // it has come in its place
+		}
 		held, err = s.rewrite(ctx, d, loc, e.db, pace)
 		return err
 	})
@@ -95,15 +96,10 @@ func (s *Store) vacuum(ctx context.Context, d *disk, loc Location, used int64, p
 func (s *Store) rewrite(ctx context.Context, d *disk, loc Location, db *database, pace Pace) (held time.Duration, err error) {
 	db.auditing.Lock()
 	defer db.auditing.Unlock()
-	var id [16]byte
-	if _, err := rand.Read(id[:]); err != nil {
+	tmp, err := s.temp(d)
+	if err != nil {
 		return 0, err
 	}
-	dir := loc.Device.Dir(tmpDir)
-	if err := d.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
-		return 0, classify(deviceGone(loc.Device.Path(), loc.Device, err))
-	}
-	tmp := filepath.Join(dir, tmpName+s.schema.Folder()+"-"+hex.EncodeToString(id[:]))
 	to, err := s.openFile(d.fs, tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	named := false
 	if err == nil {
@@ -118,9 +114,7 @@ func (s *Store) rewrite(ctx context.Context, d *disk, loc Location, db *database
 		err = errors.Join(err, to.close()) // it is opened again by who needs it
 	}
 	if !named {
-		if rmErr := d.fs.Remove(tmp); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
-			s.log.Warn("a temporary file stays until the next start", "file", tmp, "err", rmErr)
-		}
+		s.removeTemp(d, tmp)
 	}
 	return held, classify(err)
 }
@@ -150,7 +144,7 @@ func (s *Store) exchangeFiles(d *disk, loc Location, c *copying, tmp string) (he
 			err = c.commit()
 		}
 		if err == nil {
-			err = syncDB(c.to.bolt)
+			err = c.to.file.Sync()
 		}
 		if err != nil {
 			return err
@@ -222,7 +216,7 @@ func (c *copying) run(ctx context.Context) error {
 	if _, err := c.to.auditWith(ctx, newAudit(), c.pace, c.stop); err != nil {
 		return err
 	}
-	return syncDB(c.to.bolt)
+	return c.to.file.Sync()
 }
 
 // wait pays for what was copied, and commits what is enough for a transaction.
@@ -256,17 +250,13 @@ func (c *copying) begin() error {
 		return err
 	}
 	c.tx, c.out = b, &Tx{}
-	for _, e := range []struct {
-		to   **bolt.Bucket
-		name []byte
-	}{
-		{&c.out.infob, bucketInfo}, {&c.out.meta, bucketMeta}, {&c.out.live, bucketLive},
-		{&c.out.dead, bucketDead}, {&c.out.changes, bucketChanges}, {&c.out.statb, bucketStats},
-	} {
-		if *e.to, err = b.CreateBucketIfNotExists(e.name); err != nil {
+	for i, to := range c.out.tables() {
+		made, err := b.CreateBucketIfNotExists(buckets[i])
+		if err != nil {
 			return err
 		}
-		(*e.to).FillPercent = denseFill
+		made.FillPercent = denseFill
+		*to = bucket{made}
 	}
 	return nil
 }
@@ -280,7 +270,7 @@ func (c *copying) commit() error {
 	return err
 }
 
-func (c *copying) put(b *bolt.Bucket, key, value []byte) error {
+func (c *copying) put(b table, key, value []byte) error {
 	c.size += int64(len(key) + len(value) + perItem)
 	return b.Put(bytes.Clone(key), bytes.Clone(value)) // both are of another file, and kept until the commit
 }
@@ -366,7 +356,7 @@ func (c *copying) bringUp(t *Tx, most int) (n int, err error) {
 	if err := c.out.changes.SetSequence(c.upTo); err != nil {
 		return 0, err
 	}
-	for _, b := range [][2]*bolt.Bucket{{t.infob, c.out.infob}, {t.meta, c.out.meta}, {t.statb, c.out.statb}} {
+	for _, b := range [][2]table{{t.infob, c.out.infob}, {t.meta, c.out.meta}, {t.statb, c.out.statb}} {
 		if err := c.replaceAll(b[0], b[1]); err != nil {
 			return 0, err
 		}
@@ -404,7 +394,7 @@ func (c *copying) bringUpRow(t *Tx, row *Change) error {
 }
 
 // replaceAll makes a small bucket what another one is.
-func (c *copying) replaceAll(from, to *bolt.Bucket) error {
+func (c *copying) replaceAll(from, to table) error {
 	var gone [][]byte
 	cur := to.Cursor()
 	for k, _ := cur.First(); k != nil; k, _ = cur.Next() {

@@ -107,7 +107,7 @@ func all(t fataler, s *Store, loc Location) (state []string) {
 // A file that is written anew while the database changes, in whatever way, holds in the end what
 // a database holds that was told the same and left alone.
 func TestVacuumWhileRowsChange(t *testing.T) {
-	s, dev := open(t, t.TempDir(), Config{})
+	s, dev := open(t, t.TempDir(), own)
 	n := uint64(0)
 	rapid.Check(t, func(rt *rapid.T) {
 		n += 2
@@ -196,7 +196,7 @@ func TestVacuumGivesUp(t *testing.T) {
 			return nil
 		},
 	} {
-		s, loc := one(t)
+		s, loc := one(t, own)
 		merge(t, s, loc, map[string][]byte{"a": live(5, 1)})
 		n := 0
 		err := rewritten(s, loc, func(context.Context, int64) error {
@@ -216,7 +216,7 @@ func TestVacuumGivesUp(t *testing.T) {
 }
 
 func TestVacuumWhereItIsWorthIt(t *testing.T) {
-	s, dev := open(t, t.TempDir(), Config{})
+	s, dev := open(t, t.TempDir(), own)
 	full, empty := Location{dev, hashOf(1)}, Location{dev, hashOf(2)}
 	made(t, s, full)
 	made(t, s, empty)
@@ -265,7 +265,7 @@ func TestVacuumWhereItIsWorthIt(t *testing.T) {
 func TestVacuumUnderLoad(t *testing.T) {
 	j := openTestJournal(t, vfs.NewMem())
 	dir := t.TempDir()
-	s, dev := open(t, dir, Config{Journal: j.of, step: 50})
+	s, dev := open(t, dir, Config{small: -1, Journal: j.of, step: 50})
 	loc := Location{dev, hashOf(1)}
 	made(t, s, loc, "a")
 	var wg sync.WaitGroup
@@ -313,7 +313,7 @@ func TestVacuumUnderLoad(t *testing.T) {
 	}
 	t.Logf("written anew %d times meanwhile", done)
 	s.Close()
-	s, loc.Device = open(t, dir, Config{Journal: j.of})
+	s, loc.Device = open(t, dir, Config{small: -1, Journal: j.of})
 	if err := s.Check(bg, loc); err != nil {
 		t.Error(err)
 	}
@@ -337,12 +337,12 @@ func TestVacuumUnderLoad(t *testing.T) {
 func TestVacuumFailsAtAnyCall(t *testing.T) {
 	for n, fired := 0, true; fired; n++ {
 		dir := t.TempDir()
-		s, dev := open(t, dir, Config{})
+		s, dev := open(t, dir, own)
 		loc := Location{dev, hashOf(1)}
 		made(t, s, loc, "a", "b")
 		s.Close()
 		faulty := vfs.FailAt(vfs.OS, n)
-		s, dev = open(t, dir, Config{FS: faulty})
+		s, dev = open(t, dir, Config{small: -1, FS: faulty})
 		loc.Device = dev
 		row := func(name string) error { return s.MergeRows(bg, loc, nil, Row{0, name, live(6, 1)}) }
 		want := []string{"a", "b"}
@@ -360,7 +360,7 @@ func TestVacuumFailsAtAnyCall(t *testing.T) {
 			t.Error("after all went well nothing can be written")
 		}
 		s.Close()
-		s, loc.Device = open(t, dir, Config{})
+		s, loc.Device = open(t, dir, own)
 		if err := s.Check(bg, loc); err != nil {
 			t.Errorf("call %d failed: %v", n, err)
 		}
@@ -381,7 +381,7 @@ func TestVacuumFailsAtAnyCall(t *testing.T) {
 // acknowledged in the new one then.
 func TestVacuumNameIsDurableBeforeMoreIsWritten(t *testing.T) {
 	var broken atomic.Bool
-	s, dev := open(t, t.TempDir(), Config{FS: dirs{vfs.OS, func(dir string) error {
+	s, dev := open(t, t.TempDir(), Config{small: -1, FS: dirs{vfs.OS, func(dir string) error {
 		if broken.Load() {
 			return syscall.EIO
 		}

@@ -1,6 +1,7 @@
 package metadb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 
 	"martlet/internal/device"
 	"martlet/internal/errs"
+	"martlet/internal/metadb/small"
 	"martlet/internal/name"
 )
 
@@ -34,8 +36,39 @@ func (r span) meets(prefix string) bool {
 func (s *Store) walkRange(ctx context.Context, dev *device.Device, from, to name.Hash) iter.Seq2[name.Hash, error] {
 	return func(yield func(name.Hash, error) bool) {
 		if d := s.now(dev); d != nil {
-			d.walk(ctx, dev.Dir(s.schema.Folder()), "", span{from.String(), to.String()}, yield)
+			d.walkBoth(ctx, dev.Dir(s.schema.Folder()), from, to, yield)
 		}
+	}
+}
+
+// walkBoth walks the small databases and those with files of their own in one order.
+func (d *disk) walkBoth(ctx context.Context, dir string, from, to name.Hash, yield func(name.Hash, error) bool) {
+	next, stop := iter.Pull2(d.small.Keys(ctx, small.Values, from, to))
+	defer stop()
+	key, err, more := next()
+	// upTo yields small ones up to a hash, that one only if it is of no file, and reports
+	// whether to go on.
+	upTo := func(h name.Hash, isFile bool) bool {
+		for more && (err != nil || bytes.Compare(key[:], h[:]) <= 0) {
+			k, e := key, err
+			if e != nil {
+				e = errs.E(errs.Op("metadb.walk"), classify(e))
+			}
+			key, err, more = next()
+			if !(isFile && e == nil && k == h) && !yield(k, e) {
+				return false
+			}
+		}
+		return true
+	}
+	whole := d.walk(ctx, dir, "", span{from.String(), to.String()}, func(h name.Hash, err error) bool {
+		if err != nil {
+			return yield(h, err)
+		}
+		return upTo(h, true) && yield(h, nil)
+	})
+	if whole {
+		upTo(lastHash, false)
 	}
 }
 

@@ -1,11 +1,12 @@
 // Package replwire is what two nodes say to each other when they compare what
-// they hold: the encoding of the lists that answer REPLICATE.
+// they hold: the encoding of the lists that answer REPLICATE, of the questions by which
+// digests are compared, and of what is pushed many at a time.
 //
 // A list is taken whole or not at all: it ends with the count of its records and a
 // CRC32C of everything before, so that one that was cut short, garbled or put
 // together of two is refused. Everything is bounded, and no input makes a parser
 // panic or allocate more than a small multiple of that input. It leaves to others
-// how lists travel, what is in a record of a kind other than objects, and what
+// how lists travel, what is in a record of a kind other than its own, and what
 // follows from a difference.
 //
 // The layout, numbers in big-endian order:
@@ -14,6 +15,28 @@
 //
 // more is 1 where the sender stopped before the end of the range that it was asked
 // for: the asker goes on behind the last record. A list with more is never empty.
+//
+// A question (kind 'q') asks about ranges of hashes, in order and apart from each other,
+// each with the sum of what the asker holds there; its answer (kind 'd') has those of which
+// the peer holds something else. Both have something before their records:
+//
+//	question  ticks(8) offset(8)     then  depth(1) prefix(8) sum(16)
+//	answer    checksum of the question(4) answered(4) strange(4) place(4)...
+//	                                 then  place in the question(4) sum(16) objects(8)
+//
+// Ticks and offset are the time before which both look; more in an answer is 1 where it is
+// about the first parts of the question only, as many as "answered" says.
+//
+// Pushes (kind 'u') are versions of objects for one device, each as it would be sent alone;
+// results (kind 'r') say what has become of each, in the same order. A text is behind
+// its length in two bytes:
+//
+//	push      method(1) partition(4) account container object fields(2) (name value)...
+//	          length(4) body
+//	result    status(2) primary(1) text
+//
+// Method is 'P', 'M' or 'D': PUT, POST, DELETE; primary is 1 where PrimaryHeader would be
+// "true".
 package replwire
 
 import (
@@ -32,7 +55,7 @@ const (
 	WantHeader        = "X-Backend-Want"        // with a question about one object: the asker's device, to which it is to be brought
 )
 
-// PrimaryHeader is on every answer to what those requests ask: "true" where the
+// PrimaryHeader is on every answer to what those requests ask of one partition: "true" where the
 // device that answers is, by the ring that its own node has in use, a primary of
 // every hash in the partition that the request names, "false" where it is not or
 // can't be sure. The partition is one of the sender's part power: where the two
@@ -88,6 +111,20 @@ func End(b []byte, count int, more bool) []byte {
 // error wraps ErrList. That there are count of them is for the caller to see, who
 // knows how long one is; there are never more than bytes.
 func Open(b []byte, kind byte) (records []byte, count int, more bool, err error) {
+	records, count, more, err = open(b, kind)
+	switch {
+	case err != nil:
+		return nil, 0, false, err
+	case (count == 0) != (len(records) == 0):
+		return nil, 0, false, bad("%d records in %d bytes", count, len(records))
+	case more && count == 0:
+		return nil, 0, false, bad("it goes on after nothing")
+	}
+	return records, count, more, nil
+}
+
+// open is Open for lists that say something beside their records.
+func open(b []byte, kind byte) (records []byte, count int, more bool, err error) {
 	switch {
 	case len(b) < headSize+tailSize:
 		return nil, 0, false, bad("%d bytes are fewer than the shortest has", len(b))
@@ -104,10 +141,10 @@ func Open(b []byte, kind byte) (records []byte, count int, more bool, err error)
 	tail := b[len(b)-tailSize:]
 	n := binary.BigEndian.Uint64(tail[1:])
 	switch {
-	case n > uint64(len(records)) || (n == 0) != (len(records) == 0):
+	case n > uint64(len(records)):
 		return nil, 0, false, bad("%d records in %d bytes", n, len(records))
-	case tail[0] > 1 || tail[0] == 1 && n == 0:
-		return nil, 0, false, bad("it goes on after nothing")
+	case tail[0] > 1:
+		return nil, 0, false, bad("whether it goes on is %d", tail[0])
 	}
 	return records, int(n), tail[0] == 1, nil
 }

@@ -138,55 +138,22 @@ func (u *Update) check() error {
 	if u.Method != "PUT" && u.Method != "DELETE" {
 		return bad("method %.20q", u.Method)
 	}
-	if !strings.HasPrefix(u.Path, "/") || !all(u.Path, pathByte) {
+	if !strings.HasPrefix(u.Path, "/") || strings.ContainsFunc(u.Path, notInPath) {
 		return bad("path %.100q", u.Path)
 	}
 	if len(u.Header) > maxFields {
 		return bad("%d header fields", len(u.Header))
 	}
 	for _, f := range u.Header {
-		if f.Name == "" || !all(f.Name, nameByte) {
-			return bad("name of a header field %.100q", f.Name)
-		}
-		if !all(f.Value, valueByte) || strings.Trim(f.Value, " \t") != f.Value {
-			return bad("value of header field %s %.100q", f.Name, f.Value)
+		if !f.Valid() {
+			return bad("header field %.100q: %.100q", f.Name, f.Value)
 		}
 	}
 	return nil
 }
 
-// The sets of bytes that may stand in the parts of an update: those that servers
-// take in a request of its own.
-const (
-	nameByte uint8 = 1 << iota
-	pathByte
-	valueByte
-)
-
-var byteSets = func() (t [256]uint8) {
-	for i := range t {
-		b := byte(i)
-		if b >= ' ' && b != 0x7f || b == '\t' {
-			t[b] |= valueByte
-		}
-		if b > ' ' && b != 0x7f && b != '?' && b != '#' {
-			t[b] |= pathByte
-		}
-		if 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0 {
-			t[b] |= nameByte
-		}
-	}
-	return t
-}()
-
-func all(s string, set uint8) bool {
-	for i := range len(s) {
-		if byteSets[s[i]]&set == 0 {
-			return false
-		}
-	}
-	return true
-}
+// notInPath reports whether servers do not take a byte in the path of a request.
+func notInPath(r rune) bool { return r <= ' ' || r == 0x7f || r == '?' || r == '#' }
 
 // Append appends the encoded request to b, which must be empty. What a parser
 // would refuse is an error.

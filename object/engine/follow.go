@@ -15,6 +15,7 @@ import (
 	"martlet/internal/vfs"
 	"martlet/object/durable"
 	"martlet/object/engine/blob"
+	"martlet/object/index"
 )
 
 // An Engine is the store of one device. It is safe for concurrent use. A call
@@ -231,6 +232,25 @@ func (e *Engine) Policies() ([]policy.Index, error) {
 // folder ends the walk. It holds the names of one folder in memory and no lock.
 func (e *Engine) Walk(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[Entry, error] {
 	return e.now().Walk(ctx, p, from, to)
+}
+
+// Partitions yields what each partition of a ring with 2^power partitions comes to of which
+// there is something of a policy, in order (index.Partitions). A time of before other than
+// zero leaves out what is not before it, as far as memory tells it apart. No object is read. An error ends it.
+func (e *Engine) Partitions(ctx context.Context, p policy.Index, power int, before timestamp.T) iter.Seq2[index.Part, error] {
+	return e.now().Partitions(ctx, p, power, before)
+}
+
+// Ranges yields what each of some ranges of hashes comes to, of which each begins behind
+// the one before it, likewise (index.Ranges).
+func (e *Engine) Ranges(ctx context.Context, p policy.Index, ranges []name.Range, before timestamp.T) iter.Seq2[index.Part, error] {
+	return e.now().Ranges(ctx, p, ranges, before)
+}
+
+// Losses yields the hashes of a policy under which anything was damaged and has not been
+// replaced, in order, from the index alone. An error ends it.
+func (e *Engine) Losses(ctx context.Context, p policy.Index) iter.Seq2[name.Hash, error] {
+	return e.now().Losses(ctx, p)
 }
 
 // Sweep removes what writers that a crash ended have left in the folders of

@@ -23,6 +23,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/name"
+	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 	"martlet/object/engine/blob"
 )
@@ -530,7 +531,10 @@ func BenchmarkMany(b *testing.B) {
 	b.ReportMetric(float64(mem.HeapAlloc)/(1<<20), "heap-MB")
 	began := time.Now()
 	partitions := 0
-	for range d.index.Digests(d.index.Sets()[0], 16) {
+	for _, err := range d.index.Partitions(d.index.Sets()[0], 16, timestamp.T{}) {
+		if err != nil {
+			b.Fatal(err)
+		}
 		partitions++
 	}
 	b.ReportMetric(float64(time.Since(began).Microseconds())/1000, "digests-ms")

@@ -21,6 +21,7 @@ import (
 
 	"martlet/internal/name"
 	"martlet/internal/seglog"
+	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 )
 
@@ -196,8 +197,11 @@ func benchIndex(b *testing.B, n int) {
 	}
 	var sum Digest
 	digests := time.Now()
-	for _, d := range ix.Digests(Set{}, 16) {
-		sum = sum.Add(d)
+	for p, err := range ix.Partitions(Set{}, 16, timestamp.T{}) {
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum = sum.Add(p.Digest)
 	}
 	took := time.Since(digests)
 	if sum.Objects != int64(next) {

@@ -141,6 +141,10 @@
 // checkpoints are further apart than what is left out, and costs one look at what
 // is in memory of the partition.
 //
+// Partitions has the digests of all partitions as of one time, for one look at the buckets and
+// at the table in memory, and Ranges those of any ranges of hashes, deeper than the buckets as
+// well: those cost one pass over the entries of ranges that are neighbours.
+//
 // Sums of terms are safe against chance, not against somebody who chooses what both
 // sides store: he would have to make two copies differ first.
 //

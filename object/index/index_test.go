@@ -606,8 +606,11 @@ func TestDigestsAreThoseOfTheStates(t *testing.T) {
 			got := map[Set]Digest{}
 			for _, s := range ix.Sets() {
 				var sum Digest
-				for _, d := range ix.Digests(s, 12) {
-					sum = sum.Add(d)
+				for p, err := range ix.Partitions(s, 12, timestamp.T{}) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					sum = sum.Add(p.Digest)
 				}
 				if all, err := ix.Digest(s, 0, 0); err != nil || sum != all {
 					t.Fatalf("partitions sum to %v, all is %v, %v", sum, all, err)

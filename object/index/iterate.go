@@ -169,51 +169,32 @@ func (ix *Index) digest(s Set, power int, partition uint32, before *timestamp.T)
 }
 
 // since returns what changes of a span come to that are of a time or later. It needs mu.
-func (ix *Index) since(s Set, keys span, at timestamp.T) (d Digest) {
-	for _, now := range ix.active.unsorted(keys) {
+func (ix *Index) since(s Set, keys span, at timestamp.T) (sum Digest) {
+	ix.sinceEach(s, keys, at, func(_ *rawKey, d Digest) { sum = sum.Add(d) })
+	return sum
+}
+
+// sinceEach calls add with what each change of a span comes to that is of a time or later;
+// a time of zero is later than all. It needs mu.
+func (ix *Index) sinceEach(s Set, keys span, at timestamp.T, add func(k *rawKey, d Digest)) {
+	if at.IsZero() {
+		return
+	}
+	ix.active.forSpan(keys, func(now *slot) {
 		if now.key.set() != s || !ix.active.since(now, at) {
-			continue
+			return
 		}
 		before := now.before
 		if f := ix.frozen.get(&now.key); f != nil && ix.frozen.since(f, at) {
 			before = f.before
 		}
-		d = d.Add(now.digest.Sub(before))
-	}
-	for _, f := range ix.frozen.unsorted(keys) {
+		add(&now.key, now.digest.Sub(before))
+	})
+	ix.frozen.forSpan(keys, func(f *slot) {
 		if f.key.set() == s && ix.active.get(&f.key) == nil && ix.frozen.since(f, at) {
-			d = d.Add(f.digest.Sub(f.before))
+			add(&f.key, f.digest.Sub(f.before))
 		}
-	}
-	return d
-}
-
-// Digests yields the digests of all partitions of which there is something, in order, of
-// a ring with 2^power partitions; power is not more than the depth. Each is that of a
-// moment, not all of the same.
-func (ix *Index) Digests(s Set, power int) iter.Seq2[uint32, Digest] {
-	depth := ix.cfg.Depth
-	return func(yield func(uint32, Digest) bool) {
-		if power < 0 || power > depth {
-			return
-		}
-		each := uint32(1) << (depth - power) // buckets in a partition
-		together := max(1, 1<<12/each)       // partitions for which the lock is held
-		digests := make([]Digest, 0, together)
-		for first := uint32(0); first < 1<<power; first += together {
-			digests = digests[:0]
-			ix.mu.RLock()
-			for p := first; p < min(first+together, 1<<power); p++ {
-				digests = append(digests, ix.buckets.sum(s, p*each, each))
-			}
-			ix.mu.RUnlock()
-			for i, d := range digests {
-				if !d.IsZero() && !yield(first+uint32(i), d) {
-					return
-				}
-			}
-		}
-	}
+	})
 }
 
 // Sets returns what there are digests of.

@@ -104,11 +104,16 @@ func (m *memory) in(keys span) []*slot {
 }
 
 // unsorted returns the slots of a span.
-func (m *memory) unsorted(keys span) []*slot {
+func (m *memory) unsorted(keys span) (found []*slot) {
+	m.forSpan(keys, func(s *slot) { found = append(found, s) })
+	return found
+}
+
+// forSpan calls do with the slots of a span, in any order.
+func (m *memory) forSpan(keys span, do func(*slot)) {
 	if m == nil || m.count == 0 {
-		return nil
+		return
 	}
-	var found []*slot
 	first, last := uint32(0), uint32(len(m.groups)-1)
 	if keys.from.policy() == keys.to.policy() {
 		first, last = keys.from.prefix(groupBits), keys.to.prefix(groupBits)
@@ -116,11 +121,10 @@ func (m *memory) unsorted(keys span) []*slot {
 	for g := first; g <= last; g++ {
 		for _, i := range m.groups[g] {
 			if s := m.slot(i); keys.has(&s.key) {
-				found = append(found, s)
+				do(s)
 			}
 		}
 	}
-	return found
 }
 
 // everything is the span of all keys.

@@ -110,9 +110,9 @@ type Deps struct {
 	NodeID string            // as the replicator's
 	Hasher interface{ Hash(name.Path) name.Hash }
 	Peers  replicator.Sender
-	Pace   *replicator.Pace // nil for none
-	Log    *slog.Logger     // nil for none
-	Now    func() time.Time // nil for the machine's clock
+	Pace   *replicator.Paces // nil for none
+	Log    *slog.Logger      // nil for none
+	Now    func() time.Time  // nil for the machine's clock
 
 	// Steps returns what a device remembers of being in step with others.
 	Steps func(device string) (*steps.Book, error)

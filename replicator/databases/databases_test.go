@@ -375,6 +375,7 @@ func TestCorruptDatabase(t *testing.T) {
 	a, b := f.nodes[0], f.nodes[1]
 	for _, n := range f.nodes {
 		n.do("PUT /a/c", 1)
+		f.fill(n, "/a/c", 0, 500) // enough for a file of its own
 	}
 	a.do("PUT /a/d", 1)
 	b.put("/a/c/o", 2, 5)

@@ -8,6 +8,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
 	"martlet/replicator"
 )
 
@@ -27,29 +28,40 @@ type work struct {
 	list []replwire.Database
 }
 
-// Pass implements replicator.Kind.
-func (d *Databases) Pass(ctx context.Context, device string, t *replicator.Tally) {
+// Pass implements replicator.Kind. It leaves out nothing.
+func (d *Databases) Pass(ctx context.Context, device string, _ timestamp.T, t *replicator.Tally) {
 	p := &pass{
 		Databases: d, device: device, tally: t,
-		peers: replicator.Client{Sender: d.Peers, Pace: d.Pace, Kind: d.name, NodeID: d.NodeID, Device: device},
+		peers: replicator.Client{Sender: d.Peers, Pace: d.Pace.Of(device), Kind: d.name, NodeID: d.NodeID, Device: device},
 	}
 	var err error
 	if p.stepping, err = d.lookAhead(ctx, device); err != nil {
 		t.Fail(replicator.Failure{Reason: "nothing is pushed, as it is not known what the device may push: " + err.Error()})
 		return
 	}
+	p.peers.Fresh = p.fresh
 	if err := p.save(); err != nil {
 		t.Fail(replicator.Failure{Reason: err.Error()})
 	}
 	whole := true
-	replicator.Spread(ctx, d.cfg.Concurrency, p.partition, func(hand func(replicator.Batch[name.Hash]) bool) {
-		whole = p.walk(ctx, replicator.Batcher[name.Hash]{Ring: p.Ring, Most: maxDatabases, Hand: hand})
+	var old error // why not all is gone through
+	replicator.Spread(ctx, p.peers.Pace, d.cfg.Concurrency, p.partition, func(hand func(replicator.Batch[name.Hash]) bool) {
+		whole = p.walk(ctx, replicator.Batcher[name.Hash]{Ring: p.Ring, Most: maxDatabases, Hand: func(b replicator.Batch[name.Hash]) bool {
+			if old = p.fresh(); old != nil {
+				p.forget(b.Partition) // it may have been begun
+				return false
+			}
+			return hand(b)
+		}})
 	})
 	if ctx.Err() != nil {
 		t.Fail(replicator.Failure{Reason: "the pass ended early: " + context.Cause(ctx).Error()})
 		return
 	}
-	if whole {
+	if old != nil {
+		t.Fail(replicator.Failure{Reason: old.Error()})
+	}
+	if whole || old != nil {
 		err = p.end()
 	}
 	if err != nil {
@@ -166,7 +178,7 @@ func (p *pass) bring(ctx context.Context, w *work, to *replicator.Peer) (inStep 
 			p.learn(ctx, mine, their, mine.Change)
 			continue
 		}
-		if at := p.asOf(mine, their); at.Before(inStep) {
+		if at := p.asOf(to, mine, their); at.Before(inStep) {
 			inStep = at
 		}
 		if to.Has[i], err = p.push(ctx, w, to, mine, their); err == nil || ctx.Err() != nil {
@@ -203,7 +215,12 @@ func (p *pass) drop(ctx context.Context, w *work, primaries []*replicator.Peer) 
 			return
 		}
 		d := &w.list[i]
-		gone, err := p.guard.Drop(p.device, w.Ring, p.Ring, func() (bool, error) { return p.Store.Drop(ctx, p.device, *d) })
+		gone, err := p.guard.Drop(p.device, w.Ring, p.Ring, func() (bool, error) {
+			if err := p.fresh(); err != nil {
+				return false, err
+			}
+			return p.Store.Drop(ctx, p.device, *d)
+		})
 		switch {
 		case errors.Is(err, replicator.ErrRing):
 			p.fail(w, nil, "", err.Error(), int64(len(all)-n))

@@ -29,10 +29,12 @@ func (d *Databases) Primary(c *replicator.Call) bool { return d.guard.Primary(c,
 
 // Serve implements replicator.Kind.
 func (d *Databases) Serve(ctx context.Context, c *replicator.Call) (*backend.Response, error) {
-	switch c.Method {
-	case "REPLICATE":
+	switch {
+	case c.Whole:
+		return nil, errs.Refuse(errs.Invalid, "%ss are compared and pushed by partitions", d.name)
+	case c.Method == "REPLICATE":
 		return d.tell(ctx, c)
-	case "PUT":
+	case c.Method == "PUT":
 		return d.merge(ctx, c)
 	}
 	return nil, errs.Refuse(errs.Method, "%s can only be PUT", d.name)
@@ -105,7 +107,7 @@ func (d *Databases) merge(ctx context.Context, c *replicator.Call) (*backend.Res
 		return nil, err
 	}
 	if replwire.Last(part) {
-		d.brought.note(c.Device, hash, d.Now())
+		d.brought.note(c.Device, bringer{hash, c.Peer}, d.Now())
 	}
 	return answer(replwire.End(replwire.AppendDatabase(replwire.Begin(nil, d.list), &now), 1, false)), nil
 }

@@ -2,6 +2,7 @@ package databases
 
 import (
 	"context"
+	"net"
 	"sync"
 	"time"
 
@@ -19,7 +20,9 @@ type stepping struct {
 	set   steps.Set
 	began time.Time
 	now   func() time.Time
-	news  map[name.Hash]time.Time // when somebody brought all that he had of a database, since the pass before
+	news  map[bringer]time.Time // when somebody brought all that he had of a database, since the pass before
+
+	terms steps.Terms
 
 	mu    sync.Mutex
 	parts map[ring.Partition]time.Time // guarded by mu; as of when each is in step, zero for one that is not
@@ -51,11 +54,15 @@ func (d *Databases) lookAhead(ctx context.Context, device string) (*stepping, er
 	}
 	s := &stepping{
 		book: book, set: steps.Set(d.name), now: d.Now, began: d.Now(), news: d.brought.take(device),
-		parts: map[ring.Partition]time.Time{}, power: r.PartPower(),
+		parts: map[ring.Partition]time.Time{}, power: r.PartPower(), terms: book.Terms(),
 	}
 	book.Look(s.set, s.power, held, all, s.began)
 	return s, nil
 }
+
+// fresh returns why nothing is to be pushed or dropped any more: what the pass goes by is too
+// old.
+func (s *stepping) fresh() error { return s.terms.Fresh(s.began, s.now()) }
 
 // may reports whether what is here of a partition may be pushed, and if not why not.
 func (s *stepping) may(w *work) error {
@@ -76,6 +83,13 @@ func (s *stepping) note(w *work, at time.Time) {
 	s.parts[w.Partition] = at
 }
 
+// forget has nothing be noted of a partition that was not gone through whole, now or later.
+func (s *stepping) forget(p ring.Partition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parts[p] = time.Time{} // which no later batch of it can make more of
+}
+
 // end writes down what a pass that was complete has found out.
 func (s *stepping) end() error {
 	s.mu.Lock()
@@ -92,11 +106,15 @@ func (s *stepping) save() error { return s.book.Save(s.now()) }
 
 // asOf returns as of when the device is in step with a peer in one database: that had
 // nothing newer, or has brought it since.
-func (s *stepping) asOf(mine, theirs *replwire.Database) time.Time {
+func (s *stepping) asOf(to *replicator.Peer, mine, theirs *replwire.Database) time.Time {
 	if theirs == nil || theirs.Digest == mine.Digest {
 		return s.began
 	}
-	return s.news[mine.Hash]
+	host, _, err := net.SplitHostPort(to.Addr)
+	if err != nil {
+		return time.Time{}
+	}
+	return s.news[bringer{mine.Hash, host}]
 }
 
 // maxBrought bounds how many databases are remembered that peers have brought.
@@ -105,28 +123,34 @@ const maxBrought = 1 << 20
 // brought remembers which databases peers have brought, by device.
 type brought struct {
 	mu sync.Mutex
-	at map[string]map[name.Hash]time.Time // guarded by mu
+	at map[string]map[bringer]time.Time // guarded by mu
+}
+
+// bringer is who has brought a database, by the address that he asked from.
+type bringer struct {
+	hash name.Hash
+	host string
 }
 
 // note notes that a peer has pushed the last of what it had of a database.
-func (b *brought) note(device string, h name.Hash, now time.Time) {
+func (b *brought) note(device string, by bringer, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.at == nil {
-		b.at = map[string]map[name.Hash]time.Time{}
+		b.at = map[string]map[bringer]time.Time{}
 	}
 	all := b.at[device]
 	if all == nil {
-		all = map[name.Hash]time.Time{}
+		all = map[bringer]time.Time{}
 		b.at[device] = all
 	}
 	if len(all) < maxBrought {
-		all[h] = now
+		all[by] = now
 	}
 }
 
 // take returns what was noted of a device, and forgets it.
-func (b *brought) take(device string) map[name.Hash]time.Time {
+func (b *brought) take(device string) map[bringer]time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	all := b.at[device]

@@ -1,23 +1,38 @@
 // Package objects replicates objects: it answers peers that compare what a device
 // holds, takes what they push, and makes passes over a device.
 //
-// A pass walks what the device holds in order of hash. For each partition that has
-// something it asks the other primaries of the ring for their lists and pushes
-// what they lack or have older: data first, then later metadata; tombstones are
-// versions like all others. Where the device is no primary of the partition, it is
-// a handoff: everything is pushed to all primaries, and what every one of them has
-// confirmed is dropped here, provided that it has not changed since.
+// A pass begins with the sums of all partitions of which the device holds something
+// (digests, see object/index). Their other primaries are asked which of them differ, all that
+// concern one peer in one request or a few. Those that differ are gone into, the fewest good copies first: by the
+// sums of their 256 parts, of the 256 parts of those that differ, and so on until few
+// objects are left, or the peer has less than half of what is here. Only then states themselves are read: the peer is
+// asked for its list of that range, and what it lacks or has older is pushed: data first,
+// then later metadata; tombstones are versions like all others. A partition that is the
+// same everywhere costs a sum, and nothing of it is read.
+//
+// Where the device is no primary of the partition, it is a handoff: everything is compared
+// name by name with the lists of all primaries, and pushed to them, and what every one of
+// them has confirmed is dropped here, provided that it has not changed since. Where a
+// primary shows a tombstone that is newer than what is here, and some other one has not
+// got that far, the handoff takes the tombstone first: through the object server's merge,
+// so that it is a state like any other, which all have to confirm.
+//
+// What is small is pushed many at a time: each push is looked at, merged and answered as
+// if it had come alone, but they travel in one request, and share syncs over there. What
+// is large goes alone.
 //
 // It promises that nothing is dropped because of an error, of silence, of an answer
 // that turns out to be this node's own, or of one by somebody who does not take
-// himself for a primary, nor by a ring that is out of use (replicator.Guard); that a peer's list is believed only
+// himself for a primary, nor by a ring that is out of use (replicator.Guard), nor
+// because sums are equal; that a peer's list or answer is believed only
 // whole; that no body is read which isn't pushed, and that those which are have been
 // checked against their checksums when they are read and when they are stored; and
 // that what is damaged here is not pushed. It leaves to the store on the other side
 // what a push and what is there come to.
 //
 // A whole pass is over the disk that is attached when it begins: one that takes its
-// place meanwhile loses nothing for what was asked about the other.
+// place meanwhile loses nothing for what was asked about the other. Memory is in proportion
+// to the partitions of the device, not to objects, however many of them differ.
 //
 // # What confirms
 //
@@ -31,7 +46,15 @@
 // have been forgotten. They are still pushed where the peer has something older,
 // which they replace, and nowhere else. So a list without the name is a confirmation
 // of such a state, and of no other: it leaves a handoff when every primary has
-// answered, and each has it, has something newer, or holds nothing under the name.
+// answered, and each has it, has something newer, or holds nothing under the name. So is 410,
+// by which a peer says that it is before its own horizon.
+//
+// # What is not pushed
+//
+// Nothing is pushed or dropped of a partition that is fenced (package steps): the device was away
+// for so long that it may have what was deleted elsewhere, and the tombstone forgotten. The
+// device is in step in a partition where another primary had nothing newer of the names that it
+// holds there: their sums were the same, or the lists of all ranges in which they were not show it.
 package objects
 
 import (
@@ -50,6 +73,7 @@ import (
 	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
 	"martlet/replicator"
+	"martlet/replicator/steps"
 	"martlet/ring"
 )
 
@@ -61,6 +85,14 @@ type Store interface {
 
 	// Policies returns the policies that have had an object here.
 	Policies() ([]policy.Index, error)
+
+	// Partitions yields what each partition of a ring with 2^power partitions comes to of
+	// which there is something, in order, and Ranges what each of some ranges does, each
+	// of which begins behind the one before it. Two stores that hold the same there have
+	// the same digests. A time of before other than zero leaves out what is of that time
+	// or later, as far as the store can tell. No object is read. An error ends it.
+	Partitions(ctx context.Context, p policy.Index, power int, before timestamp.T) iter.Seq2[replwire.Extent, error]
+	Ranges(ctx context.Context, p policy.Index, ranges []name.Range, before timestamp.T) iter.Seq2[replwire.Extent, error]
 
 	// Walk yields what is under the hashes from `from` to `to`, both included, in
 	// their order, from what is small to read and without any body. An error comes
@@ -104,11 +136,15 @@ type Version struct {
 type Config struct {
 	Concurrency int           // partitions of one device under way at one time
 	ReclaimAge  time.Duration // after which tombstones may be forgotten
+
+	// Few is how many objects of a range that differs a peer lists at most, instead of
+	// summing up its parts.
+	Few int64
 }
 
 // Defaults returns the configuration that fits most nodes.
 func Defaults() Config {
-	return Config{Concurrency: 4, ReclaimAge: 7 * 24 * time.Hour}
+	return Config{Concurrency: 4, ReclaimAge: 7 * 24 * time.Hour, Few: 64}
 }
 
 // Deps is what Objects work with.
@@ -120,12 +156,15 @@ type Deps struct {
 	Hasher interface{ Hash(name.Path) name.Hash }
 	Merge  backend.Handler // the object server
 	Peers  replicator.Sender
-	Pace   *replicator.Pace // nil for none
-	Now    func() time.Time // nil for the machine's clock
-	Log    *slog.Logger     // nil for none
+	Pace   *replicator.Paces // nil for none
+	Now    func() time.Time  // nil for the machine's clock
+	Log    *slog.Logger      // nil for none
 
 	// Lost says what devices of this node have lost: see Repair. Nil is nothing.
 	Lost <-chan Lost
+
+	// Steps returns what a device remembers of being in step with others.
+	Steps func(device string) (*steps.Book, error)
 }
 
 // Objects is the replicator.Kind of objects.
@@ -134,6 +173,9 @@ type Objects struct {
 	Deps
 	guard replicator.Guard
 	wants chan wanted
+	asked map[string]chan struct{} // by device: who has put something in answers a question
+	taken map[string]chan struct{} // by device: who has put something in takes many pushes
+	turns map[string]chan struct{} // by device: who has put something in takes one of them
 }
 
 var _ replicator.Kind = (*Objects)(nil)
@@ -141,11 +183,11 @@ var _ replicator.Kind = (*Objects)(nil)
 // New returns the objects of a node.
 func New(cfg Config, deps Deps) (*Objects, error) {
 	const op errs.Op = "objects.new"
-	if cfg.Concurrency <= 0 || cfg.ReclaimAge <= 0 {
-		return nil, errs.E(op, errs.Invalid, "concurrency and reclaim age must be positive")
+	if cfg.Concurrency <= 0 || cfg.ReclaimAge <= 0 || cfg.Few < 0 {
+		return nil, errs.E(op, errs.Invalid, "concurrency and reclaim age must be positive, few not negative")
 	}
-	if deps.Ring == nil || deps.Self.IsZero() || deps.NodeID == "" || deps.Hasher == nil || deps.Merge == nil || deps.Peers == nil {
-		return nil, errs.E(op, errs.Invalid, "rings, address, node id, hasher, object server and sender are needed")
+	if deps.Ring == nil || deps.Self.IsZero() || deps.NodeID == "" || deps.Hasher == nil || deps.Merge == nil || deps.Peers == nil || deps.Steps == nil {
+		return nil, errs.E(op, errs.Invalid, "rings, address, node id, hasher, object server, sender and steps are needed")
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now
@@ -153,14 +195,24 @@ func New(cfg Config, deps Deps) (*Objects, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Objects{cfg: cfg, Deps: deps, wants: make(chan wanted, maxRepairs)}, nil
+	o := &Objects{
+		cfg: cfg, Deps: deps, wants: make(chan wanted, maxRepairs),
+		asked: map[string]chan struct{}{}, taken: map[string]chan struct{}{}, turns: map[string]chan struct{}{},
+	}
+	for device := range deps.Stores {
+		o.asked[device], o.taken[device] = make(chan struct{}, maxAsked), make(chan struct{}, maxTaken)
+		o.turns[device] = make(chan struct{}, max(1, together/len(deps.Stores)))
+	}
+	return o, nil
 }
 
 // Name implements replicator.Kind.
 func (o *Objects) Name() string { return "object" }
 
 // horizon is the time before which tombstones may have been forgotten.
-func (o *Objects) horizon() timestamp.T { return timestamp.FromTime(o.Now().Add(-o.cfg.ReclaimAge)) }
+func (o *Objects) horizon() timestamp.T {
+	return steps.Terms{ReclaimAge: o.cfg.ReclaimAge}.Horizon(o.Now())
+}
 
 // forgettable reports whether nothing need be left of a state.
 func forgettable(s *replwire.Object, horizon timestamp.T) bool {
@@ -169,5 +221,5 @@ func forgettable(s *replwire.Object, horizon timestamp.T) bool {
 
 // find returns the place of a hash in an ordered list.
 func find(list []replwire.Object, h name.Hash) (int, bool) {
-	return slices.BinarySearchFunc(list, h, func(o replwire.Object, h name.Hash) int { return compare(o.Hash, h) })
+	return slices.BinarySearchFunc(list, h, func(o replwire.Object, h name.Hash) int { return compareHashes(o.Hash, h) })
 }

@@ -9,6 +9,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/policy"
 	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
 	"martlet/replicator"
@@ -18,7 +19,7 @@ import (
 func (p *pass) ask(ctx context.Context, w *work, to *replicator.Peer) ([]replwire.Object, error) {
 	from, last := w.Items[0].Hash, w.Items[len(w.Items)-1].Hash
 	theirs := make([]replwire.Object, 0, len(w.Items))
-	err := p.peers.List(ctx, w.About, to, from, last, header(w), func(b []byte, from, last name.Hash) (end name.Hash, more bool, err error) {
+	err := p.peers.List(ctx, w.About, to, from, last, policyHeader(w.policy), func(b []byte, from, last name.Hash) (end name.Hash, more bool, err error) {
 		list, more, err := replwire.ParseObjects(b, from, last)
 		for _, o := range list {
 			if end = o.Hash; lookUp(w.Items, end) != nil {
@@ -30,11 +31,6 @@ func (p *pass) ask(ctx context.Context, w *work, to *replicator.Peer) ([]replwir
 	return theirs, err
 }
 
-// header is what every request carries beside what the replicator adds.
-func header(w *work) backend.Header {
-	return backend.Header{{Name: backend.PolicyIndex, Value: w.policy.String()}}
-}
-
 // result is what has become of a push.
 type result uint8
 
@@ -42,51 +38,65 @@ const (
 	failed  result = iota // with an error
 	taken                 // it is on stable storage there, or was already
 	refused               // the peer says that it has something as new
+	past                  // it is before the peer's horizon, and ends nothing there
 	changed               // it is not here any more as it was: the next pass will see
 )
 
-// push brings a peer, which has theirs under a hash, what is there now.
-func (p *pass) push(ctx context.Context, w *work, to *replicator.Peer, h name.Hash, theirs *replwire.Object) (result, error) {
-	s, err := p.store.Stat(ctx, w.policy, h)
-	if err != nil {
-		return failed, err
-	}
-	if s.Kind == 0 || s.Kind == replwire.Lost {
-		return changed, nil
-	}
-	lack, sum := s.Lacks(theirs), taken
+// alone pushes what a peer lacks of a state, each part in a request of its own.
+func (p *pass) alone(ctx context.Context, w *work, to *replicator.Peer, s *State, lack replwire.Lack) (result, error) {
+	sum := taken
+	var err error
 	if lack&replwire.LackData != 0 {
 		send := p.putData
 		if s.Kind == replwire.Tombstone {
 			send = p.putTombstone
 		}
-		if sum, err = send(ctx, w, to, &s); sum == failed || sum == changed {
+		if sum, err = send(ctx, w, to, s); sum == failed || sum == changed {
 			return sum, err
 		}
 	}
 	if lack&replwire.LackMeta != 0 {
-		r, err := p.putMeta(ctx, w, to, &s)
+		r, err := p.putMeta(ctx, w, to, s)
 		if r == failed || r == changed {
 			return r, err
 		}
-		if r == refused {
-			sum = refused
+		if r != taken {
+			sum = r
 		}
-	}
-	if lack&replwire.LackData == 0 && theirs != nil && theirs.Kind == replwire.Lost {
-		return failed, errLost // whatever it has taken: see the package's text
 	}
 	return sum, nil
 }
 
 var errLost = errors.New("the peer has lost what was newer, and waits for it")
 
-// pushHeader is what every push begins with.
-func pushHeader(w *work, t timestamp.T, room int) backend.Header {
-	return append(append(make(backend.Header, 0, 8+room), header(w)...),
-		backend.Field{Name: backend.Timestamp, Value: t.String()},
-		backend.Field{Name: replwire.ReplicationHeader, Value: "true"},
-	)
+// stamped is what every push has for itself, with room for more.
+func stamped(t timestamp.T, room int) backend.Header {
+	return append(make(backend.Header, 0, 1+room), backend.Field{Name: backend.Timestamp, Value: t.String()})
+}
+
+// pushHeader is what a push begins with that comes alone.
+func pushHeader(index policy.Index, t timestamp.T, room int) backend.Header {
+	return append(stamped(t, 4+room), backend.Field{Name: backend.PolicyIndex, Value: index.String()},
+		backend.Field{Name: replwire.ReplicationHeader, Value: "true"})
+}
+
+// dataHeader adds what goes with data.
+func dataHeader(h backend.Header, v *Version) backend.Header {
+	h.Add(backend.ContentType, v.ContentType)
+	h.Add(backend.CommitETag, hex.EncodeToString(v.MD5[:]))
+	h.Add(backend.CommitCRC, fmt.Sprintf("%08x", v.CRC))
+	return append(h, v.Fields...)
+}
+
+// metaHeader has the metadata and the content type, of which the peer takes what is later
+// than what it has.
+func metaHeader(begin func(timestamp.T, int) backend.Header, s *State) backend.Header {
+	h := begin(s.Times.Meta, 2+len(s.Meta))
+	if s.Times.ContentType.After(s.Times.Data) {
+		h.Add(backend.ContentType, s.ContentType)
+		h.Add("X-Backend-Content-Type-Timestamp", s.Times.ContentType.String())
+	}
+	return append(h, s.Meta...)
 }
 
 // putData pushes the data with what came with it.
@@ -98,11 +108,7 @@ func (p *pass) putData(ctx context.Context, w *work, to *replicator.Peer, s *Sta
 	if err != nil {
 		return failed, err
 	}
-	h := pushHeader(w, v.Time, len(v.Fields))
-	h.Add(backend.ContentType, v.ContentType)
-	h.Add(backend.CommitETag, hex.EncodeToString(v.MD5[:]))
-	h.Add(backend.CommitCRC, fmt.Sprintf("%08x", v.CRC))
-	h = append(h, v.Fields...)
+	h := dataHeader(pushHeader(w.policy, v.Time, 4+len(v.Fields)), v)
 	r, err := p.send(ctx, w, to, v.Name, &backend.Request{Method: "PUT", Header: h, Length: v.Length, Body: v.Body})
 	if err = errors.Join(err, v.Body.Close()); err != nil {
 		return failed, err
@@ -111,18 +117,12 @@ func (p *pass) putData(ctx context.Context, w *work, to *replicator.Peer, s *Sta
 }
 
 func (p *pass) putTombstone(ctx context.Context, w *work, to *replicator.Peer, s *State) (result, error) {
-	return p.send(ctx, w, to, s.Name, &backend.Request{Method: "DELETE", Header: pushHeader(w, s.Times.Data, 0)})
+	return p.send(ctx, w, to, s.Name, &backend.Request{Method: "DELETE", Header: pushHeader(w.policy, s.Times.Data, 0)})
 }
 
-// putMeta pushes the metadata and the content type, of which the peer takes what
-// is later than what it has.
 func (p *pass) putMeta(ctx context.Context, w *work, to *replicator.Peer, s *State) (result, error) {
-	h := pushHeader(w, s.Times.Meta, len(s.Meta))
-	if s.Times.ContentType.After(s.Times.Data) {
-		h.Add(backend.ContentType, s.ContentType)
-		h.Add("X-Backend-Content-Type-Timestamp", s.Times.ContentType.String())
-	}
-	return p.send(ctx, w, to, s.Name, &backend.Request{Method: "POST", Header: append(h, s.Meta...)})
+	begin := func(t timestamp.T, room int) backend.Header { return pushHeader(w.policy, t, room) }
+	return p.send(ctx, w, to, s.Name, &backend.Request{Method: "POST", Header: metaHeader(begin, s)})
 }
 
 // send pushes one part of a version.
@@ -136,8 +136,10 @@ func (p *pass) send(ctx context.Context, w *work, to *replicator.Peer, path name
 	case resp.Status/100 == 2:
 		p.tally.Add(replicator.Counts{Pushed: 1, Bytes: r.Length})
 		return taken, closeBody(resp)
-	case resp.Status == 409 || resp.Status == 410:
+	case resp.Status == 409:
 		return refused, closeBody(resp)
+	case resp.Status == 410:
+		return past, closeBody(resp)
 	}
 	return failed, p.peers.Bad(to, r, resp)
 }

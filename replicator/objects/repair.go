@@ -10,6 +10,7 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
 	"martlet/replicator"
 )
 
@@ -65,15 +66,13 @@ func (o *Objects) Repair(ctx context.Context) error {
 // repair is a pass over one object.
 func (o *Objects) repair(l Lost) (p *pass, w work, others []*replicator.Peer, handoff bool) {
 	r := o.Ring(l.Policy)
-	if r == nil || o.Stores[l.Device] == nil {
+	p = o.newPass(l.Device, timestamp.T{}, replicator.NewTally(o.Name()))
+	if r == nil || p == nil {
 		return nil, w, nil, false
 	}
 	w = work{l.Policy, replicator.Batch[replwire.Object]{About: replicator.About{Ring: r, Partition: r.Partition(l.Hash)}}}
-	others, handoff = replicator.Others(r, w.Partition, l.Device, o.Self)
-	return &pass{
-		Objects: o, device: l.Device, store: o.Stores[l.Device].Pinned(), tally: replicator.NewTally(o.Name()), horizon: o.horizon(),
-		peers: replicator.Client{Sender: o.Peers, Pace: o.Pace, Kind: o.Name(), NodeID: o.NodeID, Device: l.Device},
-	}, w, others, handoff
+	others, handoff = p.others(r, w.Partition)
+	return p, w, others, handoff
 }
 
 // askFor asks for what was lost, until somebody has it.
@@ -82,7 +81,7 @@ func (o *Objects) askFor(ctx context.Context, l Lost) {
 	if p == nil || handoff { // others are to have it
 		return
 	}
-	h := append(header(&w), backend.Field{Name: replwire.WantHeader, Value: name.Quote(l.Device)})
+	h := append(policyHeader(w.policy), backend.Field{Name: replwire.WantHeader, Value: name.Quote(l.Device)})
 	for _, to := range others {
 		found := false
 		err := p.peers.List(ctx, w.About, to, l.Hash, l.Hash, h, func(b []byte, from, last name.Hash) (name.Hash, bool, error) {
@@ -126,13 +125,34 @@ func (o *Objects) bringBack(ctx context.Context, want wanted) {
 	if err != nil || !has(s.Object) {
 		return // who is asked next may have it
 	}
+	if p.steps, err = p.newStepping(); err == nil {
+		err = p.may(w.policy, w.Ring, w.Partition)
+	}
+	if err != nil {
+		o.Log.LogAttrs(ctx, slog.LevelWarn, "what a peer has lost is not brought", slog.String("device", want.Device),
+			slog.String("hash", want.Hash.String()), slog.Any("why", err))
+		return
+	}
 	w.Items = []replwire.Object{s.Object}
 	for _, to := range others {
 		if to.Device == want.to { // of whichever node: who does not lack it gets nothing
-			p.bring(ctx, &w, to)
+			p.bringBackTo(ctx, &w, to)
 		}
 	}
 	for _, f := range p.tally.Counts().Failures {
 		o.Log.LogAttrs(ctx, slog.LevelWarn, "what a peer has lost could not be brought", slog.String("peer", f.Peer), slog.String("why", f.Reason))
 	}
+}
+
+// bringBackTo has a peer get what it lacks of the work's names.
+func (p *pass) bringBackTo(ctx context.Context, w *work, to *replicator.Peer) {
+	to.Has = make([]bool, len(w.Items))
+	theirs, err := p.ask(ctx, w, to)
+	if err != nil {
+		p.fail(w, to, "", err.Error(), int64(len(w.Items)))
+		return
+	}
+	out := p.newOut(w.policy, w.Ring, &replicator.Peer{Addr: to.Addr, Device: to.Device})
+	p.bring(ctx, out, &bringing{w: w, to: to, theirs: theirs})
+	out.finish(ctx)
 }

@@ -3,7 +3,6 @@ package objects
 import (
 	"bytes"
 	"context"
-	"io"
 	"time"
 
 	"martlet/internal/backend"
@@ -46,7 +45,12 @@ func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Respo
 	if o.Ring(index) == nil {
 		return nil, errs.Refuse(errs.Invalid, "this cluster has no storage policy %d", index)
 	}
-	if c.Method == "REPLICATE" {
+	switch {
+	case c.Whole && c.Method == "REPLICATE":
+		return o.compare(ctx, store, index, c)
+	case c.Whole:
+		return o.takeMany(ctx, store, index, c)
+	case c.Method == "REPLICATE":
 		resp, err := o.list(ctx, store, index, c)
 		if err == nil {
 			o.want(index, c)
@@ -72,11 +76,7 @@ func (o *Objects) list(ctx context.Context, store Store, p policy.Index, c *repl
 		body = replwire.AppendObject(body, &entry)
 		count++
 	}
-	body = replwire.End(body, count, more)
-	return &backend.Response{
-		Status: 200, Length: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
-		Header: backend.Header{{Name: backend.ContentType, Value: "application/octet-stream"}},
-	}, nil
+	return octets(replwire.End(body, count, more)), nil
 }
 
 // merge has the object server take what is pushed, on stable storage when this
@@ -122,4 +122,4 @@ func (o *Objects) remembered(ctx context.Context, store Store, p policy.Index, h
 	return err
 }
 
-func compare(a, b name.Hash) int { return bytes.Compare(a[:], b[:]) }
+func compareHashes(a, b name.Hash) int { return bytes.Compare(a[:], b[:]) }

@@ -25,7 +25,7 @@ import (
 // Source is the containers of a node.
 type Source interface {
 	// Report calls send for each container about which its account was not yet
-	// told what is so now: of all containers, or of those that changed since the
+	// told what is so now: of all containers, as after a start, or of those that changed since the
 	// last call. It may call it for several at a time. Once send returns nil, that
 	// counts as told; what failed comes again with the next call. It returns what
 	// failed.
@@ -55,7 +55,7 @@ type Updater struct {
 	place   Placement
 	client  Sender
 	timeout time.Duration
-	swept   bool // all containers were looked at since the start
+	swept   bool // all containers were asked for since the start
 }
 
 // New returns an updater. An account server that takes longer than timeout has
@@ -67,9 +67,9 @@ func New(source Source, place Placement, client Sender, timeout time.Duration) *
 	return &Updater{source: source, place: place, client: client, timeout: timeout}
 }
 
-// Pass tells every account what it was not told yet and returns. The first one
-// looks at all containers, since what changed before the start is not
-// remembered; the others at those that changed since. A container counts as told
+// Pass tells every account what it was not told yet and returns. The first one asks for
+// all containers, those that changed before the start among them; the others for those that
+// changed since. A container counts as told
 // when a majority of the account's replicas took it.
 func (u *Updater) Pass(ctx context.Context) error {
 	err := u.source.Report(ctx, !u.swept, u.tell)

@@ -73,12 +73,15 @@ func Open(fsys vfs.FS, path string, terms Terms) (*Book, error) {
 	return b, nil
 }
 
+// Terms returns by what the book judges.
+func (b *Book) Terms() Terms { return b.terms }
+
 func (b *Book) file() string { return filepath.Join(b.dir, fileName) }
 
 // Look tells the book of which partitions of a set a device holds something at a time, in
 // any order, and with how many bits of the hash they are numbered. It comes before a
 // pass. Of what is left out nothing is remembered, unless that is not all that the device
-// holds: then nothing is forgotten, and it does not count as a look.
+// holds: then nothing is forgotten.
 func (b *Book) Look(set Set, power int, held []uint32, all bool, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -90,7 +93,7 @@ func (b *Book) Look(set Set, power int, held []uint32, all bool, now time.Time) 
 	}
 	p.turn(power)
 	before := p.looked
-	if before == 0 {
+	if before == 0 || before > now.Unix() { // or the clock was wrong
 		before = now.Unix()
 	}
 	parts := make(map[uint32]step, len(held))
@@ -102,11 +105,25 @@ func (b *Book) Look(set Set, power int, held []uint32, all bool, now time.Time) 
 		if !ok {
 			s = step{at: before}
 		}
+		s.at = min(s.at, now.Unix())
 		parts[n] = b.judge(s, now)
 	}
 	p.parts = parts
-	if all {
-		p.looked = max(p.looked, now.Unix())
+	p.looked = now.Unix()
+}
+
+// Only notes that there is no other primary of a partition than the device itself, which thus
+// has nobody to be out of step with: it is not fenced.
+func (b *Book) Only(set Set, power int, partition uint32, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.sets[set]
+	if p == nil || p.power != power {
+		return
+	}
+	if s, ok := p.parts[partition]; ok {
+		b.dirty = b.dirty || s.fenced
+		p.parts[partition] = step{at: now.Unix()}
 	}
 }
 

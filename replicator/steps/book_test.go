@@ -79,7 +79,7 @@ func TestMay(t *testing.T) {
 		"something came and it went away": {{0, []uint32{5}, false, false}, {6.2, held, false, true}},
 		"nothing is held of it":           {{0, held, true, false}, {1, []uint32{5}, false, false}, {20, []uint32{5}, false, false}},
 		"the first look":                  {{0, nil, false, false}, {50, held, false, false}, {55, held, false, false}, {57, nil, false, true}},
-		"the clock goes back":             {{5, held, true, false}, {0, held, true, false}, {10.9, nil, false, false}},
+		"the clock goes back":             {{5, held, true, false}, {0, held, true, false}, {6, nil, false, false}},
 	} {
 		mem := vfs.NewMem()
 		b := open(t, mem)
@@ -338,13 +338,49 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// A look that was not of everything forgets nothing, and does not count as one.
+// A look that was not of everything forgets nothing; what it finds anew came since the one
+// before, also where looks are never of everything.
 func TestPartialLook(t *testing.T) {
 	b := open(t, vfs.NewMem())
 	b.Look("object", 4, []uint32{1}, true, start)
-	b.Look("object", 4, []uint32{2}, false, start.Add(5*day))
-	later := start.Add(7 * day)
-	for partition, fenced := range map[uint32]bool{1: true, 2: true, 3: false} {
+	for n := range 12 {
+		b.Look("object", 4, []uint32{2}, false, start.Add(time.Duration(n)*day))
+		b.InStep("object", 4, 2, start.Add(time.Duration(n)*day))
+	}
+	later := start.Add(12 * day)
+	b.Look("object", 4, []uint32{2, 4}, false, later)
+	for partition, fenced := range map[uint32]bool{1: true, 2: false, 3: false, 4: false} {
+		if why := b.May("object", 4, partition, later); (why != nil) != fenced {
+			t.Errorf("partition %d: %v, want fenced is %v", partition, why, fenced)
+		}
+	}
+}
+
+// A clock that was ahead for a while leaves nothing that is in the future.
+func TestClockWasAhead(t *testing.T) {
+	b := open(t, vfs.NewMem())
+	b.Look("object", 4, []uint32{1}, true, start)
+	b.Look("object", 4, []uint32{1}, true, start.Add(365*day))
+	if err := b.Readmit(start.Add(365 * day)); err != nil {
+		t.Fatal(err)
+	}
+	b.Look("object", 4, []uint32{1, 2}, true, start.Add(day))
+	later := start.Add(9 * day)
+	for partition := range uint32(3) {
+		if why := b.May("object", 4, partition, later); (why == nil) != (partition == 0) {
+			t.Errorf("partition %d, away for 8 days: %v", partition, why)
+		}
+	}
+}
+
+// Who has nobody to be out of step with is not fenced.
+func TestOnly(t *testing.T) {
+	b := open(t, vfs.NewMem())
+	b.Look("object", 4, []uint32{1, 2}, true, start)
+	later := start.Add(20 * day)
+	b.Look("object", 4, []uint32{1, 2}, true, later)
+	b.Only("object", 4, 1, later)
+	for partition, fenced := range map[uint32]bool{1: false, 2: true} {
 		if why := b.May("object", 4, partition, later); (why != nil) != fenced {
 			t.Errorf("partition %d: %v, want fenced is %v", partition, why, fenced)
 		}

@@ -26,6 +26,11 @@ func (t Terms) Grain() time.Duration {
 	return max(min(24*time.Hour, t.ReclaimAge/8), 1)
 }
 
+// Look is for how long what was found out about who has what may be gone by: half of what is
+// between the limit and the reclaim age, so that a delete which was known when it was found
+// out is not forgotten while what it has ended is still being pushed.
+func (t Terms) Look() time.Duration { return (t.ReclaimAge - t.Limit()) / 2 }
+
 // Limit is how long a device may have been out of step. It is less than the reclaim age
 // by a margin for what takes its time on the way, such as what waits on a handoff: an
 // eighth, but at least an hour, if that is no more than a quarter.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -97,7 +98,7 @@ func (p *probe) nodeOf(path name.Path, n int) int {
 
 // Containers and accounts while a node that holds them is away.
 func TestDatabasesReturn(t *testing.T) {
-	whole := startProbe(t)
+	whole := startProbe(t, withKey)
 	const meta = "X-Container-Meta-A"
 
 	t.Run("updates wait for a container server that is away", func(t *testing.T) {
@@ -159,16 +160,13 @@ func TestDatabasesReturn(t *testing.T) {
 		n := nodeOf(primaries[0].IP)
 		p.stop(n)
 		c := p.configs[n-1]
-		root, hash := filepath.Join(c.Server.Root, primaries[0].Name), p.hasher.Hash(path).String()
-		file := filepath.Join(root, "containers", hash[:2], hash[2:4], hash+".db")
-		if err := os.WriteFile(file, make([]byte, 32<<10), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		root, hash := filepath.Join(c.Server.Root, primaries[0].Name), p.hasher.Hash(path)
+		spoil(t, filepath.Join(root, "containers", "048c"[hash[0]>>6:][:1]+".small"), hash[:])
 		was := c.Databases.Audit
 		c.Databases.Audit = config.Pace{Loop: config.Loop{Enabled: true, Interval: conf.Duration(10 * time.Millisecond)}}
 		p.start(n)
 		c.Databases.Audit = was
-		aside := filepath.Join(root, "quarantined", "containers", hash+".*")
+		aside := filepath.Join(root, "quarantined", "containers", hash.String()+".*")
 		for deadline := time.After(30 * time.Second); ; {
 			if list, _ := filepath.Glob(aside); len(list) == 2 {
 				break
@@ -230,4 +228,25 @@ func TestAccountServersAway(t *testing.T) {
 		p.want("PUT", p.url+"/two/o", nil, "body", 201)
 	})
 	p.agree(path, count, "200 3: c one two")
+}
+
+// spoil changes a byte of what a file has behind a key, wherever that is.
+func spoil(t *testing.T, file string, key []byte) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; ; at += len(key) {
+		n := bytes.Index(b[at:], key)
+		if n < 0 {
+			break
+		}
+		if at += n; at+40 < len(b) {
+			b[at+40] ^= 1
+		}
+	}
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"text/template"
+
+	"martlet/internal/clusterkey"
 )
 
 // A User of a development cluster.
@@ -34,9 +36,12 @@ const clusterName = "dev"
 // secrets are what is random in a cluster.
 type secrets struct {
 	suffix, token string
+	key           []byte // the file
 }
 
-func newSecrets() secrets { return secrets{suffix: rand.Text(), token: rand.Text() + rand.Text()} }
+func newSecrets() secrets {
+	return secrets{suffix: rand.Text(), token: rand.Text() + rand.Text(), key: clusterkey.NewFile()}
+}
 
 // text quotes a string as TOML does. What is written here has no control
 // characters.
@@ -56,7 +61,8 @@ var files = template.Must(template.New("").Funcs(template.FuncMap{"text": text, 
 {{define "cluster"}}[cluster]
 name = {{text .Cluster}}
 hash_path_suffix = {{text .Suffix}} # never change it: nothing would be found again
-
+{{if .KeyFile}}key_file = {{text .KeyFile}} # by which storage nodes know each other
+{{end}}
 [rings]
 folder = "rings"
 {{end}}
@@ -133,6 +139,7 @@ replicas = {{.Replicas}}
 part_power = {{.PartPower}}
 listen = {{text .Listen}}
 network = {{text .Network}}
+cluster_key = {{.ClusterKey}}
 {{end}}`))
 
 func render(name string, data any) ([]byte, error) {
@@ -143,8 +150,8 @@ func render(name string, data any) ([]byte, error) {
 
 // configs returns the configuration files by name.
 func (o Options) configs(s secrets) (map[string][]byte, error) {
-	type common struct{ Cluster, Suffix, Token string }
-	shared := common{clusterName, s.suffix, s.token}
+	type common struct{ Cluster, Suffix, Token, KeyFile string }
+	shared := common{Cluster: clusterName, Suffix: s.suffix, Token: s.token}
 	all := map[string][]byte{}
 	var err error
 	if all[manifestFile], err = render("manifest", o); err != nil {
@@ -157,6 +164,10 @@ func (o Options) configs(s secrets) (map[string][]byte, error) {
 	}{shared, o.Listen, o.proxyAdmin(), Users()})
 	if err != nil {
 		return nil, err
+	}
+	if o.ClusterKey {
+		shared.KeyFile = keyFile // proxies need none
+		all[keyFile] = s.key
 	}
 	for n := 1; n <= o.Nodes; n++ {
 		devices := make([]string, o.Devices)

@@ -24,6 +24,7 @@ const (
 	ringsDir     = "rings" // in etc
 	manifestFile = "cluster.toml"
 	proxyFile    = "proxy.toml"
+	keyFile      = "cluster.key"
 )
 
 func storageFile(n int) string { return nodeName(n) + ".toml" }

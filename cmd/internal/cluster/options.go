@@ -29,6 +29,10 @@ type Options struct {
 	// Listen is where the proxy listens, host:port.
 	Listen string `toml:"listen"`
 
+	// ClusterKey says that storage nodes know each other on the replication network by a key, and
+	// not by their addresses alone.
+	ClusterKey bool `toml:"cluster_key"`
+
 	// Network is the first two numbers of the loopback addresses: with "127.0"
 	// storage is on 127.0.1.N, replication on 127.0.2.N, and the admin address of
 	// the proxy on 127.0.0.1. Clusters beside each other have different ones.
@@ -118,6 +122,7 @@ func (o Options) differ(want Options, asked func(flag string) bool) error {
 		{"part-power", o.PartPower, want.PartPower},
 		{"network", o.Network, want.Network},
 		{"listen", o.Listen, want.Listen},
+		{"cluster-key", o.ClusterKey, want.ClusterKey},
 	} {
 		if asked(f.flag) && f.has != f.want {
 			return bad("--%s %v: the cluster in this folder was made with %v; leave the flag out, or choose another --dir", f.flag, f.want, f.has)

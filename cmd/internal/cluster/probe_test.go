@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -45,21 +46,29 @@ type probe struct {
 	url, token string            // of the account
 	source     *timestamp.Source //
 	patience   time.Duration     // of the proxy; 0 is the usual
+
+	listen func(server, address string) (net.Listener, error) // nil is the usual
 }
 
 // startProbe starts four nodes of two devices, with three replicas.
-func startProbe(t *testing.T) *probe {
+func startProbe(t *testing.T, change ...func(*Options)) *probe {
 	t.Helper()
-	return startPatientProbe(t, 0)
+	return startPatientProbe(t, 0, change...)
 }
+
+// withKey has the nodes know each other by a key.
+func withKey(o *Options) { o.ClusterKey = true }
 
 // startPatientProbe is startProbe where nobody goes on without a server that takes its
 // time, up to patience; 0 is what is usual.
-func startPatientProbe(t *testing.T, patience time.Duration) *probe {
+func startPatientProbe(t *testing.T, patience time.Duration, change ...func(*Options)) *probe {
 	t.Helper()
 	o := Defaults()
 	o.Network, o.PartPower = freeNetwork(t), 5
 	o.Listen = o.Network + ".0.1:0"
+	for _, c := range change {
+		c(&o)
+	}
 	f, err := Make(t.TempDir(), o, flags())
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +108,7 @@ func startPatientProbe(t *testing.T, patience time.Duration) *probe {
 }
 
 func (p *probe) options() node.Options {
-	return node.Options{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test"}
+	return node.Options{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test", Listen: p.listen}
 }
 
 // in is the same probe, in a subtest.

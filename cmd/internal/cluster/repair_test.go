@@ -45,7 +45,7 @@ func (p *probe) flip(place, what string) {
 
 // A copy that is found damaged is back soon, without a pass.
 func TestDamageIsRepaired(t *testing.T) {
-	p := startProbe(t)
+	p := startProbe(t, withKey)
 	const object, body = "damaged", "a body that is nowhere else"
 	p.object("PUT", object, map[string]string{"X-Object-Meta-K": "v"}, body, 201)
 	p.pass(true) // the third replica may come after the answer

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -150,7 +151,7 @@ func TestObjectsReturn(t *testing.T) {
 
 // What was written to replicas apart from each other comes together.
 func TestObjectsConverge(t *testing.T) {
-	p := startProbe(t)
+	p := startProbe(t, withKey)
 	s := p.source
 	meta := func(v string) backend.Header { return backend.Header{{Name: "X-Object-Meta-K", Value: v}} }
 	var checks []func()
@@ -225,6 +226,65 @@ func TestReplicateOnDemand(t *testing.T) {
 	}
 	p.want("GET", "http://"+p.configs[0].Admin.Listen+"/replicate", nil, "", 404)
 	p.want("GET", "http://"+p.configs[0].Admin.Listen+"/healthcheck", nil, "", 200)
+}
+
+// A node is paused, and resumed, by its admin address, also over a restart; limits are set
+// there until it ends.
+func TestPaceOnDemand(t *testing.T) {
+	p := startProbe(t)
+	p.stop(1)
+	p.configs[0].Admin.Listen = p.configs[0].Server.Address + ":6209"
+	p.configs[0].Replicator.OperationsPerSecond = 1000
+	p.start(1)
+	p.object("PUT", "o", nil, "body", 201)
+	ask := func(method, path string, want int) (list []replicator.PaceReport) {
+		t.Helper()
+		text, err := p.answer(method, "http://"+p.configs[0].Admin.Listen+path, "", want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == 200 {
+			if err := json.Unmarshal([]byte(text), &list); err != nil {
+				t.Fatalf("%s %s: %v in %s", method, path, err, text)
+			}
+		}
+		return list
+	}
+	check := func(what string, list []replicator.PaceReport, n int, paused bool, l replicator.Limits) {
+		t.Helper()
+		for _, r := range list {
+			if (r.Paused != "") != paused || r.Limits != l {
+				t.Errorf("%s: %+v, want paused %v, %+v", what, r, paused, l)
+			}
+		}
+		if len(list) != n {
+			t.Errorf("%s: %d devices, want %d", what, len(list), n)
+		}
+	}
+	l := replicator.DefaultLimits()
+	l.OperationsPerSecond = 1000
+	check("as configured", ask("GET", "/replicate/pace", 200), 2, false, l)
+	set := l
+	set.BytesPerSecond, set.Concurrency = 50e6, 7
+	check("set", ask("POST", "/replicate/pace?device=d1&bytes_per_second=50MB&concurrency=7", 200), 1, false, set)
+	check("the other one", ask("GET", "/replicate/pace?device=d2", 200), 1, false, l)
+	for _, wrong := range []string{
+		"/replicate/pace?device=d9&concurrency=7", "/replicate/pace?concurrency=0", "/replicate/pace?speed=7", "/replicate/pace",
+		"/replicate/pace?concurrency=7;x", "/replicate/pause?concurrency=7", "/replicate/resume?device=d9",
+	} {
+		ask("POST", wrong, map[bool]int{true: 404, false: 400}[strings.Contains(wrong, "d9")])
+	}
+	check("after what is wrong", ask("GET", "/replicate/pace?device=d1", 200), 1, false, set)
+	check("paused", ask("POST", "/replicate/pause?device=d1", 200), 1, true, set)
+	check("the other one is not", ask("GET", "/replicate/pace?device=d2", 200), 1, false, l)
+	p.stop(1)
+	p.start(1)
+	check("after a restart", ask("GET", "/replicate/pace?device=d1", 200), 1, true, l)
+	if r := p.pass(false)[0].Devices; !r[0].Paused || r[1].Paused || r[1].Error != "" {
+		t.Errorf("a pass with a device that is paused: %+v", r)
+	}
+	check("resumed", ask("POST", "/replicate/resume", 200), 2, false, l)
+	p.pass(true)
 }
 
 // Nobody but the cluster's nodes is served on the replication network.

@@ -9,11 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"martlet/internal/clusterkey"
 	"martlet/internal/conf"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/object/engine/blob"
 	"martlet/proxy/auth"
+	"martlet/replicator"
 )
 
 // Check says what is wrong with the file: the first thing, in one line.
@@ -165,9 +167,10 @@ func (c *Replicator) check(k *checker) {
 	k.positive("replicator.interval", c.Interval)
 	k.positive("replicator.node_timeout", c.NodeTimeout)
 	k.positive("replicator.reclaim_age", c.ReclaimAge)
-	k.least("replicator.concurrency", c.Concurrency, 1)
+	k.within("replicator.concurrency", c.Concurrency, 1, replicator.MaxConcurrency)
+	k.within("replicator.incoming", c.Incoming, 1, replicator.MaxConcurrency)
 	k.least("replicator.bytes_per_second", int(c.BytesPerSecond), 0)
-	k.least("replicator.operations_per_second", c.OperationsPerSecond, 0)
+	k.least("replicator.operations_per_second", int(c.OperationsPerSecond), 0)
 }
 
 func (c *Cluster) check(k *checker) {
@@ -179,6 +182,10 @@ func (c *Cluster) check(k *checker) {
 	}
 	_, err := c.PolicySet()
 	k.wrap("cluster.policies", err)
+	if c.KeyFile != "" {
+		_, err := clusterkey.Load(c.KeyFile)
+		k.wrap("cluster.key_file", err)
+	}
 }
 
 // PolicySet returns the policies.
@@ -240,6 +247,12 @@ func (k *checker) positive(key string, d conf.Duration) {
 func (k *checker) least(key string, n, least int) {
 	if n < least {
 		k.fail(key, n, "must be at least %d", least)
+	}
+}
+
+func (k *checker) within(key string, n, least, most int) {
+	if n < least || n > most {
+		k.fail(key, n, "must be from %d to %d", least, most)
 	}
 }
 

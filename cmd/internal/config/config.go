@@ -16,6 +16,7 @@ import (
 	"martlet/proxy"
 	"martlet/proxy/auth"
 	"martlet/proxy/limits"
+	"martlet/replicator"
 )
 
 // Cluster is what every process of a cluster is told alike.
@@ -27,6 +28,10 @@ type Cluster struct {
 	// secret, one of them is not empty, and neither may ever change.
 	HashPathPrefix string `toml:"hash_path_prefix"`
 	HashPathSuffix string `toml:"hash_path_suffix"`
+
+	// KeyFile is the file with the cluster's keys, by which storage nodes know each other on the
+	// replication network; empty trusts the addresses. Proxies need none.
+	KeyFile string `toml:"key_file"`
 
 	// Policies are the storage policies. Without any there is one, "Policy-0".
 	Policies []Policy `toml:"policies"`
@@ -191,11 +196,20 @@ type Replicator struct {
 	Loop
 
 	NodeTimeout conf.Duration `toml:"node_timeout"` // the longest a peer may be silent
-	Concurrency int           `toml:"concurrency"`  // partitions of each device under way at one time
 	ReclaimAge  conf.Duration `toml:"reclaim_age"`  // after which tombstones may be forgotten; the same everywhere
 
-	BytesPerSecond      conf.Size `toml:"bytes_per_second"`      // that the node pushes; 0 is no limit
-	OperationsPerSecond int       `toml:"operations_per_second"` // that the node makes; 0 is no limit
+	// Of each device, and what `martlet replicate --set` changes while the node runs.
+	Concurrency         int       `toml:"concurrency"`           // partitions under way at one time
+	BytesPerSecond      conf.Size `toml:"bytes_per_second"`      // that it pushes; 0 is no limit
+	OperationsPerSecond int64     `toml:"operations_per_second"` // requests to peers; 0 is no limit
+	Incoming            int       `toml:"incoming"`              // pushes of peers that it takes at one time
+}
+
+// Limits returns those that each device begins with.
+func (c *Replicator) Limits() replicator.Limits {
+	return replicator.Limits{
+		BytesPerSecond: int64(c.BytesPerSecond), OperationsPerSecond: c.OperationsPerSecond, Concurrency: c.Concurrency, Incoming: c.Incoming,
+	}
 }
 
 // Loop is a piece of background work.
@@ -239,7 +253,8 @@ func DefaultStorage() *Storage {
 		Account:     Service{Enabled: true, Port: 6202},
 		Replication: Replication{Enabled: true, Port: 6203},
 		Replicator: Replicator{
-			Loop: Loop{Enabled: true, Interval: seconds(30)}, NodeTimeout: seconds(10), Concurrency: 4, ReclaimAge: seconds(7 * 24 * 3600),
+			Loop: Loop{Enabled: true, Interval: seconds(30)}, NodeTimeout: seconds(10), ReclaimAge: seconds(7 * 24 * 3600),
+			Concurrency: replicator.DefaultLimits().Concurrency, Incoming: replicator.DefaultLimits().Incoming,
 		},
 		Updater: Loop{Enabled: true, Interval: seconds(30)},
 		Stats:   Loop{Enabled: true, Interval: seconds(30)},

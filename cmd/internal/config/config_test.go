@@ -82,6 +82,8 @@ func TestWrong(t *testing.T) {
 		"empty cluster name":     {strings.Replace(goodProxy, "[cluster]", "[cluster]\nname = \"\"", 1), "cluster.name"},
 		"rings folder":           {strings.Replace(goodProxy, `folder = "rings"`, "", 1), "rings.folder"},
 		"rings interval":         {strings.Replace(goodProxy, "[rings]", "[rings]\ncheck_every = \"0s\"", 1), "rings.check_every"},
+		"key file is missing":    {strings.Replace(goodStorage, "[cluster]", "[cluster]\nkey_file = \"none\"", 1), "cluster.key_file"},
+		"key file is a folder":   {strings.Replace(goodProxy, "[cluster]", "[cluster]\nkey_file = \"/\"", 1), "cluster.key_file"},
 		"policy index":           {goodProxy + "[[cluster.policies]]\nindex = -1\nname = \"a\"\n", "cluster.policies"},
 		"policy name":            {goodProxy + "[[cluster.policies]]\nindex = 0\nname = \"a b\"\n", "cluster.policies"},
 		"listen without port":    {strings.Replace(goodProxy, "127.0.0.1:8080", "127.0.0.1", 1), "proxy.listen"},
@@ -117,6 +119,8 @@ func TestWrong(t *testing.T) {
 		"replicator interval":    {goodStorage + "[replicator]\ninterval = \"0s\"\n", "replicator.interval"},
 		"replicator timeout":     {goodStorage + "[replicator]\nnode_timeout = \"0s\"\n", "replicator.node_timeout"},
 		"replicator concurrency": {goodStorage + "[replicator]\nconcurrency = 0\n", "replicator.concurrency"},
+		"too many partitions":    {goodStorage + "[replicator]\nconcurrency = 1025\n", "replicator.concurrency"},
+		"incoming pushes":        {goodStorage + "[replicator]\nincoming = 0\n", "replicator.incoming"},
 		"reclaim age":            {goodStorage + "[replicator]\nreclaim_age = \"-1h\"\n", "replicator.reclaim_age"},
 		"replicator operations":  {goodStorage + "[replicator]\noperations_per_second = -1\n", "replicator.operations_per_second"},
 		"replication peers":      {goodStorage + "peers = [\"127.0.0.1\"]\n", "replication.peers"},
@@ -156,6 +160,34 @@ func TestCheckFile(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "none")
 	if _, err := CheckFile(missing); err == nil || !strings.Contains(err.Error(), missing) {
 		t.Errorf("CheckFile of no file: %v, want an error that names it", err)
+	}
+}
+
+// The file with the cluster's keys is found from the folder of the configuration, and read:
+// what is wrong in it is told without showing it.
+func TestKeyFile(t *testing.T) {
+	for name, tt := range map[string]struct {
+		text string
+		mode os.FileMode
+		want string // in the error
+	}{
+		"good":         {strings.Repeat("secret", 6) + "\n", 0o600, ""},
+		"short":        {"secret\n", 0o600, "line 1"},
+		"empty":        {"", 0o600, "no key"},
+		"for everyone": {strings.Repeat("secret", 6) + "\n", 0o644, "mode 0644"},
+	} {
+		path := write(t, strings.Replace(goodStorage, "[cluster]", "[cluster]\nkey_file = \"the.key\"", 1))
+		file := filepath.Join(filepath.Dir(path), "the.key")
+		if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, tt.mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err := CheckFile(path)
+		if (err == nil) != (tt.want == "") || err != nil && (!strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%s: %v, want %q and the file's name", name, err, tt.want)
+		}
 	}
 }
 

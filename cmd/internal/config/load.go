@@ -74,12 +74,14 @@ func CheckFile(path string) (kind string, err error) {
 
 func (c *Proxy) resolve() {
 	dir := filepath.Dir(c.Path)
+	within(dir, &c.Cluster.KeyFile)
 	within(dir, &c.Rings.Folder)
 	within(dir, &c.Log.File)
 }
 
 func (c *Storage) resolve() {
 	dir := filepath.Dir(c.Path)
+	within(dir, &c.Cluster.KeyFile)
 	within(dir, &c.Rings.Folder)
 	within(dir, &c.Log.File)
 	within(dir, &c.Server.Root)

@@ -34,6 +34,7 @@ import (
 	"martlet/object/engine"
 	"martlet/replicator"
 	"martlet/replicator/objects"
+	"martlet/replicator/steps"
 	"martlet/ring"
 )
 
@@ -46,6 +47,7 @@ type small struct {
 	repl    *replicator.Replicator
 	handler atomic.Pointer[http.Handler] // what its address serves; a test may put another in its place
 	now     time.Time                    // not changed while it serves
+	ahead   atomic.Int64                 // by how much its clock is ahead of that
 	ring    atomic.Pointer[ring.Ring]    // the one that it has in use, where that is not the fleet's
 }
 
@@ -59,20 +61,28 @@ type fleet struct {
 	hasher name.Hasher
 	client *direct.Client
 	names  *hosts.Names // nil where the ring has none
+
+	engines engine.Config  // of the nodes, but for the file system
+	objects objects.Config // of the nodes
 }
 
 const power = 4
 
-func newFleet(t testing.TB, nodes, replicas int, fs func() vfs.FS) *fleet {
+func newFleet(t testing.TB, nodes, replicas int, fs func() vfs.FS, change ...func(*fleet)) *fleet {
 	t.Helper()
-	f := &fleet{t: t, client: direct.New(direct.Config{ConnectTimeout: 5 * time.Second})}
+	f := &fleet{t: t, client: direct.New(direct.Config{ConnectTimeout: 5 * time.Second}), engines: engine.Defaults(), objects: objects.Defaults()}
+	f.engines.Reserve, f.engines.SegmentSize, f.engines.Depth = 0, 4<<20, 12
+	f.data.PartPower = power
+	for _, c := range change {
+		c(f)
+	}
 	t.Cleanup(f.client.Close)
 	var err error
 	if f.hasher, err = name.NewHasher("", "salt"); err != nil {
 		t.Fatal(err)
 	}
 	listeners := make([]net.Listener, nodes)
-	data := ring.Data{PartPower: power}
+	data := ring.Data{PartPower: f.data.PartPower}
 	for i := range listeners {
 		if listeners[i], err = httpapi.Listen("127.0.0.1:0"); err != nil {
 			t.Fatal(err)
@@ -101,7 +111,7 @@ func (f *fleet) ringOf(primaries ...uint32) *ring.Ring {
 	f.t.Helper()
 	data := f.data
 	for _, i := range primaries {
-		data.Rows = append(data.Rows, slices.Repeat([]uint32{i}, 1<<power))
+		data.Rows = append(data.Rows, slices.Repeat([]uint32{i}, 1<<data.PartPower))
 	}
 	r, err := ring.New(data)
 	if err != nil {
@@ -115,7 +125,7 @@ func (f *fleet) open(fs vfs.FS, address, self string) *small {
 	f.t.Helper()
 	n := &small{address: address, now: time.Now()}
 	top := "/mem"
-	if fs == vfs.OS {
+	if _, memory := fs.(*vfs.Mem); !memory {
 		top = f.t.TempDir()
 	}
 	n.root = filepath.Join(top, "d")
@@ -128,17 +138,16 @@ func (f *fleet) open(fs vfs.FS, address, self string) *small {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	cfg := engine.Defaults()
-	cfg.FS, cfg.Reserve, cfg.SegmentSize, cfg.Depth = fs, 0, 4<<20, 12
+	cfg := f.engines
+	cfg.FS = fs
 	stores := object.OpenStores(devices, cfg, nil)
 	n.store = stores["d"].Engine
-	clock := func() time.Time { return n.now }
-	if n.server, err = object.New(object.Defaults(), object.Deps{Devices: devices, Hasher: f.hasher, Stores: stores, Sender: f.client, Now: clock}); err != nil {
+	if n.server, err = object.New(object.Defaults(), object.Deps{Devices: devices, Hasher: f.hasher, Stores: stores, Sender: f.client, Now: n.clock}); err != nil {
 		f.t.Fatal(err)
 	}
 	id := replicator.NewNodeID()
-	kind, err := objects.New(objects.Defaults(), objects.Deps{
-		Stores: map[string]objects.Store{"d": objectStore{n.store}}, Self: hosts.At(netip.MustParseAddrPort(self), f.names), NodeID: id, Hasher: f.hasher, Merge: n.server, Peers: f.client, Now: clock,
+	kind, err := objects.New(f.objects, objects.Deps{
+		Stores: map[string]objects.Store{"d": objectStore{n.store}}, Self: hosts.At(netip.MustParseAddrPort(self), f.names), NodeID: id, Hasher: f.hasher, Merge: n.server, Peers: f.client, Now: n.clock,
 		Ring: func(i policy.Index) *ring.Ring {
 			if i != 0 {
 				return nil
@@ -148,6 +157,7 @@ func (f *fleet) open(fs vfs.FS, address, self string) *small {
 			}
 			return f.ring
 		},
+		Steps: steps.NewBooks(steps.Terms{ReclaimAge: f.objects.ReclaimAge}, fs, devices).Of,
 	})
 	if err != nil {
 		f.t.Fatal(err)
@@ -172,6 +182,8 @@ func (f *fleet) listen(n *small, l net.Listener) {
 		}
 	})
 }
+
+func (n *small) clock() time.Time { return n.now.Add(time.Duration(n.ahead.Load())) }
 
 func (n *small) serve(h http.Handler)  { n.handler.Store(&h) }
 func (n *small) serving() http.Handler { return *n.handler.Load() }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"iter"
@@ -10,7 +11,9 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
 	"martlet/object/engine"
+	"martlet/object/index"
 	"martlet/replicator/objects"
 )
 
@@ -21,6 +24,30 @@ var _ objects.Store = objectStore{}
 
 // Policies returns the policies that have had an object here.
 func (s objectStore) Policies() ([]policy.Index, error) { return s.engine.Policies() }
+
+// Partitions yields what each partition comes to.
+func (s objectStore) Partitions(ctx context.Context, p policy.Index, power int, before timestamp.T) iter.Seq2[replwire.Extent, error] {
+	return extents(s.engine.Partitions(ctx, p, power, before))
+}
+
+// Ranges yields what each of some ranges comes to.
+func (s objectStore) Ranges(ctx context.Context, p policy.Index, ranges []name.Range, before timestamp.T) iter.Seq2[replwire.Extent, error] {
+	return extents(s.engine.Ranges(ctx, p, ranges, before))
+}
+
+// extents puts digests into the words of replication.
+func extents(parts iter.Seq2[index.Part, error]) iter.Seq2[replwire.Extent, error] {
+	return func(yield func(replwire.Extent, error) bool) {
+		for p, err := range parts {
+			e := replwire.Extent{Range: p.Range, Objects: p.Objects, Bytes: p.Bytes}
+			binary.BigEndian.PutUint64(e.Sum[:8], p.Sum.High)
+			binary.BigEndian.PutUint64(e.Sum[8:], p.Sum.Low)
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
 
 // Walk yields what is under the hashes of a range.
 func (s objectStore) Walk(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[replwire.Object, error] {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -34,15 +35,19 @@ type Options struct {
 	Gatherer prometheus.Gatherer // of the admin address; nil leaves /metrics out there
 	Version  string              // for /info
 	Lookup   hosts.Lookup        // of host names in rings; nil for the machine's
+
+	// Listen opens the address of a server ("object", "replication", "proxy", ...); nil is TCP.
+	Listen func(server, address string) (net.Listener, error)
 }
 
 // process is what both kinds of process are made of, in the order of their end.
 type process struct {
-	log     *slog.Logger
-	servers []*httpapi.Server
-	work    []task
-	loops   []loop
-	closers []func() error // called last to first
+	log      *slog.Logger
+	listener func(server, address string) (net.Listener, error) // nil is TCP
+	servers  []*httpapi.Server
+	work     []task
+	loops    []loop
+	closers  []func() error // called last to first
 }
 
 // task is a piece of background work.
@@ -54,7 +59,11 @@ type task struct {
 
 // listen opens an address for a server.
 func (p *process) listen(s *httpapi.Server, address string) error {
-	l, err := httpapi.Listen(address)
+	open := p.listener
+	if open == nil {
+		open = func(_, address string) (net.Listener, error) { return httpapi.Listen(address) }
+	}
+	l, err := open(s.Name, address)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}

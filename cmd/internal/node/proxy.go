@@ -23,7 +23,7 @@ type Proxy struct {
 // OpenProxy opens everything that a proxy needs, its listeners included. What it
 // returns is to be run, or closed.
 func OpenProxy(c *config.Proxy, o Options) (*Proxy, error) {
-	p := &Proxy{process: process{log: o.Log}}
+	p := &Proxy{process: process{log: o.Log, listener: o.Listen}}
 	if err := p.open(c, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("proxy: %w", err), p.close())
 	}

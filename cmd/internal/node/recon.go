@@ -72,6 +72,12 @@ type recon struct {
 
 // Serve implements backend.Handler.
 func (r recon) Serve(ctx context.Context, req *backend.Request) (*backend.Response, error) {
+	if r.stores != nil && (req.Path == HoldingsPath || req.Path == StatesPath || req.Path == NamePath) {
+		if req.Method != "GET" || req.Length > 0 {
+			return nil, errs.Refuse(errs.Method, "%s takes GET without a body", req.Path)
+		}
+		return r.objects(ctx, req)
+	}
 	tell := map[string]func(context.Context) (any, error){HeldPath: r.held, UsagePath: r.usage, StorePath: r.store}[req.Path]
 	if tell == nil || req.Path == StorePath && r.stores == nil {
 		return r.server.Serve(ctx, req)

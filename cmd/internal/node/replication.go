@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"martlet/internal/clusterkey"
 	"martlet/internal/direct"
 	"martlet/internal/errs"
 	"martlet/internal/hosts"
@@ -33,15 +34,16 @@ import (
 // opened.
 type replication struct {
 	nodeID string
-	pace   *replicator.Pace
-	client *direct.Client // to other nodes, over the replication network
+	paces  *replicator.Paces
+	client *direct.Client     // to other nodes, over the replication network
+	keys   *clusterkey.Source // nil where the addresses are trusted
 	kinds  []replicator.Kind
 	steps  *steps.Books // what devices remember of being in step with others
 }
 
 // newReplication begins the replication of a node. Requests leave from the node's
 // own address on that network, by which peers know it.
-func (s *Storage) newReplication(p parts) *replication {
+func (s *Storage) newReplication(p parts) (*replication, error) {
 	c := p.c
 	cfg := direct.Config{
 		ConnectTimeout: c.Server.ConnTimeout.D(), NodeTimeout: c.Replicator.NodeTimeout.D(), UserAgent: "martlet-replicator",
@@ -52,11 +54,13 @@ func (s *Storage) newReplication(p parts) *replication {
 	}
 	r := &replication{
 		nodeID: replicator.NewNodeID(), client: direct.New(cfg),
-		pace:  replicator.NewPace(int64(c.Replicator.BytesPerSecond), int64(c.Replicator.OperationsPerSecond)),
+		paces: replicator.NewPaces(c.Server.Devices, c.Replicator.Limits(), p.o.Log),
 		steps: steps.NewBooks(p.terms(), vfs.OS, p.devices),
 	}
 	s.atEnd(func() error { r.client.Close(); return nil })
-	return r
+	var err error
+	r.keys, err = s.openKey(p)
+	return r, err
 }
 
 // objects adds the objects of a node, and the server that merges what is pushed.
@@ -75,7 +79,7 @@ func (r *replication) objects(p parts, stores object.Stores, server *object.Serv
 			}
 			return nil
 		},
-		Hasher: p.hasher, Merge: server, Peers: r.client, Pace: r.pace, Log: p.o.Log, Lost: p.lost,
+		Hasher: p.hasher, Merge: server, Peers: r.signing(), Pace: r.paces, Log: p.o.Log, Lost: p.lost, Steps: r.steps.Of,
 	})
 	if err != nil {
 		return nil, err
@@ -92,7 +96,7 @@ func (r *replication) databases(
 	cfg.Concurrency = p.c.Replicator.Concurrency
 	kind, err := build(cfg, databases.Deps{
 		Store: store.Replicas(), Ring: source.Ring, Self: p.self(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
-		Hasher: p.hasher, Peers: r.client, Pace: r.pace, Log: p.o.Log, Steps: r.steps.Of,
+		Hasher: p.hasher, Peers: r.signing(), Pace: r.paces, Log: p.o.Log, Steps: r.steps.Of,
 	})
 	if err != nil {
 		return err
@@ -116,7 +120,8 @@ func (s *Storage) openReplication(p parts) error {
 	}
 	known.known(netip.Addr{}) // learns the rings of now, whenever the first peer comes
 	r, err := replicator.New(replicator.Deps{
-		Devices: p.devices, Kinds: p.replication.kinds, NodeID: p.replication.nodeID, Peer: known.known, Registry: p.o.Registry, Log: p.o.Log,
+		Devices: p.devices, Kinds: p.replication.kinds, NodeID: p.replication.nodeID, Peer: known.known,
+		Paces: p.replication.paces, Patience: p.c.Replicator.NodeTimeout.D(), Registry: p.o.Registry, Log: p.o.Log,
 	})
 	if err != nil {
 		return err
@@ -124,12 +129,21 @@ func (s *Storage) openReplication(p parts) error {
 	s.atEnd(r.Close)
 	if p.c.Replicator.Enabled {
 		s.every("replicator", p.c.Replicator.Interval.D(), func(ctx context.Context) error {
-			_, err := r.Pass(ctx, replicator.Options{}) // what it could not confirm it has logged, and the next one tries again
+			_, err := r.Pass(ctx, replicator.Options{Settled: true}) // what it could not confirm it has logged, and the next one tries again
 			return err
 		})
 	}
-	s.replicator = r
-	return s.serve(p.c, p.o, service{"replication", at(p.c.Replication.Address, p.c.Replication.Port), r})
+	s.replicator, s.steps = r, p.replication.steps
+	if p.o.Registry != nil {
+		if err := p.o.Registry.Register(fenceMetrics{s}); err != nil {
+			return fmt.Errorf("metrics of fences: %w", err)
+		}
+	}
+	handler, err := s.guarded(p, r)
+	if err != nil {
+		return err
+	}
+	return s.serve(p.c, p.o, service{"replication", at(p.c.Replication.Address, p.c.Replication.Port), handler})
 }
 
 // Replicate makes one pass of replication now, over one device or, where that is
@@ -201,16 +215,23 @@ func (p *peers) learn(all map[string]*ring.Ring) {
 func (s *Storage) operations(mux *http.ServeMux) {
 	mux.HandleFunc("POST /replicate", func(w http.ResponseWriter, r *http.Request) {
 		report, err := s.Replicate(r.Context(), r.URL.Query().Get("device"))
-		if err != nil {
-			text := cmp.Or(errs.PublicOf(err), err.Error()) // it goes to an operator
-			http.Error(w, text, httpapi.Status(err))
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(report); err != nil {
-			s.log.LogAttrs(r.Context(), slog.LevelWarn, "report was not sent", slog.Any("err", err))
-		}
+		s.tell(w, r, report, err)
 	})
+	s.pacing(mux)
+	s.fencing(mux)
+}
+
+// tell answers an operator, in JSON, or with what is wrong.
+func (s *Storage) tell(w http.ResponseWriter, r *http.Request, report any, err error) {
+	if err != nil {
+		text := cmp.Or(errs.PublicOf(err), err.Error()) // it goes to an operator
+		http.Error(w, text, httpapi.Status(err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(report); err != nil {
+		s.log.LogAttrs(r.Context(), slog.LevelWarn, "report was not sent", slog.Any("err", err))
+	}
 }

@@ -54,6 +54,10 @@ const scrubEvery = time.Hour
 // maxLost is how many copies that were found damaged wait to be asked for.
 const maxLost = 1024
 
+// maxDepth is how deep the buckets of digests get: 32 bytes for each of those that a device
+// holds something near.
+const maxDepth = 20
+
 // isolateEvery is how often what requests have found damaged in databases is looked at.
 const isolateEvery = 10 * time.Second
 
@@ -116,7 +120,9 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 		return fmt.Errorf("metrics of listing updates: %w", err)
 	}
 	if c.Replication.Enabled {
-		p.replication = s.newReplication(p)
+		if p.replication, err = s.newReplication(p); err != nil {
+			return err
+		}
 	}
 	p.stores = s.openStores(p)
 	for _, open := range []func(parts) error{s.openAccount, s.openContainer, s.openObject, s.openReplication} {
@@ -141,6 +147,10 @@ func (s *Storage) openStores(p parts) object.Stores {
 	cfg := engine.Defaults()
 	cfg.Buffers, cfg.Log = blob.NewBuffers(objectMemory), p.o.Log
 	cfg.Threshold, cfg.SegmentSize, cfg.Zero = int64(p.c.Store.Threshold), int64(p.c.Store.SegmentSize), p.c.Store.ZeroSegments
+	for _, source := range p.rings.objects {
+		// Sums of partitions that are smaller than the buckets would have to be made anew each time.
+		cfg.Depth = max(cfg.Depth, min(source.Ring().PartPower(), maxDepth))
+	}
 	stores := object.OpenStores(p.devices, cfg, func(device string, at engine.Location) {
 		select {
 		case p.lost <- objects.Lost{Device: device, Policy: at.Policy, Hash: at.Hash}:

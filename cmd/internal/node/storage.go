@@ -12,6 +12,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/httpapi"
 	"martlet/replicator"
+	"martlet/replicator/steps"
 )
 
 // Storage is one storage process.
@@ -19,12 +20,13 @@ type Storage struct {
 	process
 	owned      *device.Set
 	replicator *replicator.Replicator // nil where replication is switched off
+	steps      *steps.Books           // likewise
 }
 
 // OpenStorage opens everything that a storage node needs, its listeners included.
 // What it returns is to be run, or closed.
 func OpenStorage(c *config.Storage, o Options) (*Storage, error) {
-	s := &Storage{process: process{log: o.Log}}
+	s := &Storage{process: process{log: o.Log, listener: o.Listen}}
 	if err := s.open(c, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("storage: %w", err), s.close())
 	}

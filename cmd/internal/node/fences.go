@@ -1,0 +1,105 @@
+package node
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"martlet/internal/device"
+	"martlet/internal/errs"
+	"martlet/replicator/steps"
+)
+
+// ReadmitPath is where a storage node's admin address, to POST, has what is fenced of the
+// device that the query names, or of all, be pushed again as it is; and to GET tells what is.
+// Both are answered with a list of DeviceFences.
+const ReadmitPath = "/replicate/fences"
+
+// DeviceFences is what is fenced on a device: see package replicator/steps.
+type DeviceFences struct {
+	Device  string        `json:"device"`
+	Fenced  []steps.Fence `json:"fenced"`
+	Damaged string        `json:"damaged,omitempty"` // why all of it is fenced
+	Error   string        `json:"error,omitempty"`   // why that is not known
+}
+
+// fencing adds to the admin address what is about fences.
+func (s *Storage) fencing(mux *http.ServeMux) {
+	mux.HandleFunc("GET "+ReadmitPath, func(w http.ResponseWriter, r *http.Request) {
+		report, err := s.fences(r.URL.Query(), func(*steps.Book) error { return nil })
+		s.tell(w, r, report, err)
+	})
+	mux.HandleFunc("POST "+ReadmitPath, func(w http.ResponseWriter, r *http.Request) {
+		report, err := s.fences(r.URL.Query(), func(b *steps.Book) error { return b.Readmit(time.Now()) })
+		s.tell(w, r, report, err)
+	})
+}
+
+// fences does something with the books of the devices that a query names, and tells what is
+// fenced then.
+func (s *Storage) fences(query url.Values, do func(*steps.Book) error) ([]DeviceFences, error) {
+	only := query.Get("device")
+	query.Del("device")
+	if err := nothing(query); err != nil {
+		return nil, err
+	}
+	if s.steps == nil {
+		return nil, errs.Refuse(errs.Unavailable, "replication is switched off on this node")
+	}
+	all := []DeviceFences{}
+	for d := range s.owned.All() {
+		if only == "" || only == d.Name() {
+			all = append(all, fencesOf(d, s.steps, do))
+		}
+	}
+	if only != "" && len(all) == 0 {
+		return nil, errs.E(errs.NotFound, errs.Public("this node has no device "+only))
+	}
+	return all, nil
+}
+
+func fencesOf(d *device.Device, books *steps.Books, do func(*steps.Book) error) DeviceFences {
+	f := DeviceFences{Device: d.Name(), Fenced: []steps.Fence{}}
+	err := d.Check()
+	var book *steps.Book
+	if err == nil {
+		book, err = books.Of(d.Name())
+	}
+	if err == nil {
+		err = do(book)
+	}
+	if err != nil {
+		f.Error = err.Error()
+		return f
+	}
+	fenced, damaged := book.Fenced()
+	f.Fenced = append(f.Fenced, fenced...)
+	if damaged != nil {
+		f.Damaged = damaged.Error()
+	}
+	return f
+}
+
+var fencedDesc = prometheus.NewDesc("martlet_replication_fenced_partitions",
+	"Partitions of which nothing is pushed, since the device was away for too long.", []string{"device", "set"}, nil)
+
+// fenceMetrics tells what is fenced.
+type fenceMetrics struct{ s *Storage }
+
+// Describe implements prometheus.Collector.
+func (m fenceMetrics) Describe(to chan<- *prometheus.Desc) { to <- fencedDesc }
+
+// Collect implements prometheus.Collector.
+func (m fenceMetrics) Collect(to chan<- prometheus.Metric) {
+	for d := range m.s.owned.All() {
+		f := fencesOf(d, m.s.steps, func(*steps.Book) error { return nil })
+		if f.Damaged != "" {
+			to <- prometheus.MustNewConstMetric(fencedDesc, prometheus.GaugeValue, 1, f.Device, "all")
+		}
+		for _, one := range f.Fenced {
+			to <- prometheus.MustNewConstMetric(fencedDesc, prometheus.GaugeValue, float64(one.Partitions), f.Device, string(one.Set))
+		}
+	}
+}

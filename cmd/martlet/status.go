@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"martlet/cmd/internal/survey"
+	"martlet/internal/policy"
+)
+
+// errNotInPlace is of a cluster of which not all is certain to be where it belongs.
+var errNotInPlace = errors.New("not everything is known to be in its place")
+
+// statusFlags are the flags of status.
+type statusFlags struct {
+	file                        string
+	durability, rebalance, json bool
+	list                        bool
+	window                      time.Duration
+}
+
+func newStatus() *cobra.Command {
+	var f statusFlags
+	c := &cobra.Command{
+		Use:   "status {--durability | --rebalance} --config FILE",
+		Short: "Say which objects have too few copies, or how far a rebalance is",
+		Long: `Asks every device that the rings of objects name, on the storage network, what it holds: FILE is the
+configuration of any process of the cluster, whose rings are used. Sums are compared first, and states only of
+partitions in which sums differ; nothing is sampled. A device that can't be asked is unknown, and what it may hold
+counts as no copy.
+
+--durability counts the objects that have fewer good copies in their places than they should, and says why;
+--list names them. --rebalance adds up what is still to be moved, looks again after --window, and says how long it
+will take at the rate seen meanwhile.
+
+The exit status is 0 where all is whole, or nothing is left to be moved, 1 where that is not so or not certain, and
+2 for a wrong command line or configuration.`,
+		Args: arguments(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			switch {
+			case f.file == "":
+				return usage(errors.New("--config is missing; see " + c.CommandPath() + " --help"))
+			case f.durability == f.rebalance:
+				return usage(errors.New("either --durability or --rebalance is needed; see " + c.CommandPath() + " --help"))
+			case f.list && !f.durability:
+				return usage(errors.New("--list is for --durability"))
+			case f.window < 0 || f.durability && c.Flags().Changed("window"):
+				return usage(fmt.Errorf("--window %v: is for --rebalance, and not negative", f.window))
+			}
+			policies, err := policiesOf(f.file)
+			if err != nil {
+				return usage(err)
+			}
+			ask := survey.HTTP{Client: newAsker()}
+			defer ask.Client.CloseIdleConnections()
+			if f.durability {
+				return f.tellDurability(c.Context(), c.OutOrStdout(), ask, policies)
+			}
+			return f.tellRebalance(c.Context(), c.OutOrStdout(), ask, policies)
+		},
+	}
+	c.Flags().StringVar(&f.file, "config", "", "the configuration `FILE` of any process of the cluster")
+	c.Flags().BoolVar(&f.durability, "durability", false, "count the objects that have too few copies in their places")
+	c.Flags().BoolVar(&f.rebalance, "rebalance", false, "add up what is still to be moved")
+	c.Flags().BoolVar(&f.list, "list", false, "name each object that has too few copies")
+	c.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	c.Flags().DurationVar(&f.window, "window", 10*time.Second, "for how long the rate of a rebalance is looked at")
+	return c
+}
+
+// lackingLine is an object in a list.
+type lackingLine struct {
+	Policy    string          `json:"policy"`
+	Partition uint32          `json:"partition"`
+	Hash      string          `json:"hash"`
+	Name      string          `json:"name,omitempty"` // percent-encoded; empty where nobody could be asked
+	Missing   int             `json:"missing"`
+	Reasons   []survey.Reason `json:"reasons"`
+}
+
+// durabilityReport is what --durability prints.
+type durabilityReport struct {
+	*survey.Durability
+	List []lackingLine `json:"list,omitempty"`
+}
+
+func (f *statusFlags) tellDurability(ctx context.Context, out io.Writer, ask survey.HTTP, policies []survey.Policy) error {
+	report := durabilityReport{}
+	var list func(survey.Lacking)
+	if f.list {
+		list = func(l survey.Lacking) {
+			report.List = append(report.List, lackingLine{l.Policy, l.Partition, l.Hash.String(), nameOf(ctx, ask, policies, l), l.Missing, l.Reasons})
+		}
+	}
+	var err error
+	if report.Durability, err = survey.DurabilityOf(ctx, ask, policies, list); err != nil {
+		return err
+	}
+	if f.json {
+		err = printJSON(out, report)
+	} else {
+		_, err = io.WriteString(out, report.text())
+	}
+	if err == nil && !report.Whole() {
+		err = errNotInPlace
+	}
+	return err
+}
+
+// nameOf asks for the name of an object.
+func nameOf(ctx context.Context, ask survey.HTTP, policies []survey.Policy, l survey.Lacking) string {
+	if l.Holder == nil {
+		return ""
+	}
+	index := policy.Index(0)
+	for _, p := range policies {
+		if p.Name == l.Policy {
+			index = p.Index
+		}
+	}
+	text, err := ask.Name(ctx, l.Holder, index, l.Hash)
+	if err != nil {
+		return "" // its hash tells it
+	}
+	return text
+}
+
+func (r *durabilityReport) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, of which %s have too few copies in their places, in %s\n", some(int(r.Objects), "object"), number(int(r.UnderReplicated)), some(int(r.Partitions), "partition"))
+	for _, n := range slices.Sorted(maps.Keys(r.Missing)) {
+		fmt.Fprintf(&b, "  %s missing: %s\n", some(n, "replica"), some(int(r.Missing[n]), "object"))
+	}
+	for _, why := range slices.Sorted(maps.Keys(r.Copies)) {
+		fmt.Fprintf(&b, "  %s: %s\n", why, some(int(r.Copies[why]), "replica"))
+	}
+	if r.UnknownPartitions > 0 {
+		fmt.Fprintf(&b, "%s unknown: none of the devices that hold them can be asked\n", some(int(r.UnknownPartitions), "partition"))
+	}
+	for _, l := range r.List {
+		reasons := make([]string, len(l.Reasons))
+		for i, why := range l.Reasons {
+			reasons[i] = string(why)
+		}
+		name := l.Name
+		if name == "" {
+			name = l.Hash
+		}
+		fmt.Fprintf(&b, "%s\t%s\t%d missing: %s\n", l.Policy, name, l.Missing, strings.Join(reasons, ", "))
+	}
+	b.WriteString(unknownText(r.Unknown))
+	return b.String()
+}
+
+func unknownText(all []survey.Unknown) string {
+	var b strings.Builder
+	for _, u := range all {
+		fmt.Fprintf(&b, "unknown: %s: %s\n", u.Device, u.Why)
+	}
+	return b.String()
+}
+
+// rebalanceReport is what --rebalance prints.
+type rebalanceReport struct {
+	*survey.Rebalance
+	BytesPerSecond   float64  `json:"bytes_per_second"`
+	ObjectsPerSecond float64  `json:"objects_per_second"`
+	ETASeconds       *float64 `json:"eta_seconds"` // null where nothing moves
+	Done             bool     `json:"done"`
+}
+
+func (f *statusFlags) tellRebalance(ctx context.Context, out io.Writer, ask survey.HTTP, policies []survey.Policy) error {
+	began := time.Now()
+	first, err := survey.RebalanceOf(ctx, ask, policies)
+	if err != nil {
+		return err
+	}
+	report := rebalanceReport{Rebalance: first, Done: first.Done()}
+	if !report.Done && f.window > 0 {
+		timer := time.NewTimer(f.window)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+		then := time.Now()
+		if report.Rebalance, err = survey.RebalanceOf(ctx, ask, policies); err != nil {
+			return err
+		}
+		report.rate(first, then.Sub(began))
+	}
+	report.Done = report.Rebalance.Done()
+	if f.json {
+		err = printJSON(out, report)
+	} else {
+		_, err = io.WriteString(out, report.text())
+	}
+	if err == nil && !report.Done {
+		err = errNotInPlace
+	}
+	return err
+}
+
+// rate says how fast what was left has become what is left, and how long the rest will take:
+// as long as the slower of bytes and objects.
+func (r *rebalanceReport) rate(before *survey.Rebalance, took time.Duration) {
+	r.BytesPerSecond = max(0, float64(before.Bytes-r.Bytes)/took.Seconds())
+	r.ObjectsPerSecond = max(0, float64(before.Objects-r.Objects)/took.Seconds())
+	eta := 0.0
+	for _, one := range [...]struct{ left, rate float64 }{{float64(r.Bytes), r.BytesPerSecond}, {float64(r.Objects), r.ObjectsPerSecond}} {
+		if one.left == 0 {
+			continue
+		}
+		if one.rate == 0 {
+			return // nobody knows
+		}
+		eta = max(eta, one.left/one.rate)
+	}
+	r.ETASeconds = &eta
+}
+
+// whatIsLeft says what is left, where, and who is unknown.
+func (r *rebalanceReport) whatIsLeft() string {
+	var b strings.Builder
+	if !r.Nothing() {
+		fmt.Fprintf(&b, "left: %s, %s, %s bytes; %s on handoffs\n", some(int(r.Partitions), "partition"), some(int(r.Objects), "object"), number(int(r.Bytes)), some(int(r.Handoffs), "partition"))
+	}
+	if len(r.Devices) > 0 {
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "DEVICE\tPOLICY\tWAITS FOR\tOBJECTS\tBYTES\tHOLDS FOR OTHERS")
+		for _, d := range r.Devices {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, d.Policy, some(int(d.Partitions), "partition"), number(int(d.Objects)), number(int(d.Bytes)), some(int(d.Handoffs), "partition"))
+		}
+		_ = w.Flush() // to memory
+	}
+	b.WriteString(unknownText(r.Unknown))
+	return b.String()
+}
+
+func (r *rebalanceReport) text() string {
+	text := r.whatIsLeft()
+	switch {
+	case r.Nothing():
+		return text + "nothing is left to be moved\n"
+	case r.ETASeconds != nil:
+		return text + fmt.Sprintf("%s bytes and %s objects a second: done in about %s\n", number(int(r.BytesPerSecond)), number(int(r.ObjectsPerSecond)), lasting(time.Duration(*r.ETASeconds*float64(time.Second))))
+	}
+	return text + "nothing was seen to move meanwhile: nobody knows when it will be done\n"
+}
+
+func printJSON(out io.Writer, what any) error {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	return e.Encode(what)
+}

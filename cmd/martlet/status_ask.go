@@ -1,0 +1,28 @@
+package main
+
+import (
+	"path/filepath"
+
+	"martlet/cmd/internal/survey"
+	"martlet/ring"
+)
+
+// policiesOf loads the rings of objects of a configuration, as processes would that start now.
+func policiesOf(file string) (all []survey.Policy, err error) {
+	cluster, folder, err := clusterOf(file)
+	if err != nil {
+		return nil, err
+	}
+	policies, err := cluster.PolicySet()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range policies.All() {
+		r, err := ring.Load(filepath.Join(folder, "object"+p.Index.Suffix()+".ring.gz"))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, survey.Policy{Index: p.Index, Name: p.Name, Ring: r})
+	}
+	return all, nil
+}

@@ -1,0 +1,17 @@
+//go:build nosync
+
+package boltfile
+
+import "os"
+
+// DropSync breaks the promise that a commit is on the disk, so that the tests
+// which are to notice can be seen to notice: package vfs says more of this build.
+var DropSync = os.Getenv("MARTLET_DROP") == "db"
+
+// Sync puts on the disk what is in the file, unless it is told not to.
+func (f *File) Sync() error {
+	if DropSync {
+		return nil
+	}
+	return f.DB.Sync()
+}

@@ -1,0 +1,187 @@
+package objects
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"martlet/internal/policy"
+	"martlet/internal/replwire"
+	"martlet/replicator"
+	"martlet/ring"
+)
+
+// work is a batch of a policy's objects.
+type work struct {
+	policy policy.Index
+	replicator.Batch[replwire.Object]
+}
+
+// bringing is a work whose names a peer is brought.
+type bringing struct {
+	w      *work
+	to     *replicator.Peer
+	theirs []replwire.Object // what it has of those names
+	unsure []int             // places of what it did not take, because it has something not less
+}
+
+// bringAll has a peer get what it lacks of some ranges of one policy.
+func (p *pass) bringAll(ctx context.Context, to *peer, spans []span) {
+	out := p.newOut(spans[0].policy, spans[0].ring, to.fresh(0))
+	for i := range spans {
+		s := &spans[i]
+		if ctx.Err() != nil {
+			return
+		}
+		if why, ok := p.peers.Down(out.via); ok {
+			p.lagging(s.part, to.String())
+			p.failMany(s.part, to, why, s.mine.Objects)
+			continue
+		}
+		if p.current(s.part, to, s.mine.Objects) {
+			if err := p.fresh(); err != nil {
+				p.lagging(s.part, to.String())
+				p.failMany(s.part, to, err.Error(), s.mine.Objects)
+				continue
+			}
+			p.bringSpan(ctx, out, to, s)
+		}
+	}
+	out.finish(ctx)
+}
+
+// bringSpan compares the states of a range with those that a peer has, and has it get what
+// it lacks.
+func (p *pass) bringSpan(ctx context.Context, out *out, to *peer, s *span) {
+	w := &work{s.policy, replicator.Batch[replwire.Object]{About: replicator.About{Ring: s.ring, Partition: s.partition()}}}
+	do := func() {
+		b := &bringing{w: w, to: to.fresh(len(w.Items))}
+		if !s.empty() {
+			var err error
+			if b.theirs, err = p.ask(ctx, w, b.to); err != nil {
+				p.lagging(s.part, to.String())
+				p.fail(w, b.to, "", err.Error(), int64(len(w.Items)))
+				return
+			}
+			p.compared(s.part, b.to, w.Items, b.theirs)
+		}
+		p.bring(ctx, out, b)
+		if len(w.Items) > replwire.MaxPushes {
+			out.flush(ctx) // so that what waits for answers is bounded
+		}
+	}
+	for o, err := range p.store.Walk(ctx, s.policy, s.mine.Range.First(), s.mine.Range.Last()) {
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			p.lagging(s.part, to.String())
+			p.tally.Fail(replicator.Failure{Policy: s.policy.String(), Partition: uint32(w.Partition), Reason: err.Error()})
+			continue
+		}
+		if len(w.Items) == maxObjects {
+			do()
+			w = &work{s.policy, replicator.Batch[replwire.Object]{About: w.About}}
+		}
+		w.Items = append(w.Items, o)
+	}
+	if len(w.Items) > 0 {
+		do()
+	}
+}
+
+// bring has a peer get what it lacks and notes which names it is known to have: what is
+// pushed with others once out is flushed.
+func (p *pass) bring(ctx context.Context, out *out, b *bringing) {
+	for i := range b.w.Items {
+		o := &b.w.Items[i]
+		theirs := lookUp(b.theirs, o.Hash)
+		if b.to.Has[i] = p.confirmed(o, theirs); b.to.Has[i] || o.Kind == replwire.Lost {
+			continue // what is lost here is for others to bring
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		out.push(ctx, b, i, theirs)
+		if out.hurt {
+			out.hurt = false
+			if why, ok := p.peers.Down(b.to); ok {
+				p.fail(b.w, b.to, "", why, int64(len(b.w.Items)-i-1))
+				return
+			}
+		}
+	}
+}
+
+// askAgain settles what the peer did not take because it has something not less:
+// only what shows that is believed.
+func (p *pass) askAgain(ctx context.Context, b *bringing) {
+	refused := b.unsure
+	b.unsure = nil
+	if len(refused) == 0 || ctx.Err() != nil {
+		return
+	}
+	w := *b.w
+	w.Items = b.w.Items[slices.Min(refused) : slices.Max(refused)+1]
+	theirs, err := p.ask(ctx, &w, b.to)
+	if err != nil {
+		p.fail(b.w, b.to, "", err.Error(), int64(len(refused)))
+		return
+	}
+	for _, i := range refused {
+		o := &b.w.Items[i]
+		t := lookUp(theirs, o.Hash)
+		b.to.Has[i] = t != nil && t.Kind != replwire.Lost && o.SurelyLacks(t) == 0 || t == nil && forgettable(o, p.horizon)
+		if !b.to.Has[i] {
+			p.fail(b.w, b.to, o.Hash.String(), "refused, and what the peer has is not as new", 1)
+		}
+	}
+}
+
+// confirmed reports whether what a list shows is a state or something newer, or the state
+// is one that may be forgotten and was.
+func (p *pass) confirmed(o, theirs *replwire.Object) bool {
+	if o.Kind == replwire.Lost {
+		return false
+	}
+	return o.Lacks(theirs) == 0 && (theirs == nil || theirs.Kind != replwire.Lost) || theirs == nil && forgettable(o, p.horizon)
+}
+
+// drop removes what every primary is known to have.
+func (p *pass) drop(ctx context.Context, w *work, primaries []*replicator.Peer) {
+	var all []int
+	for i := range w.Items {
+		if replicator.Everywhere(primaries, i) {
+			all = append(all, i)
+		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	if at, why := replicator.Doubt(primaries); why != "" {
+		p.fail(w, at, "", why, int64(len(all)))
+		return
+	}
+	current := func() *ring.Ring { return p.Ring(w.policy) }
+	for n, i := range all {
+		if ctx.Err() != nil {
+			return
+		}
+		o := &w.Items[i]
+		gone, err := p.guard.Drop(p.device, w.Ring, current, func() (bool, error) {
+			if err := p.fresh(); err != nil {
+				return false, err
+			}
+			return p.store.Drop(ctx, w.policy, *o)
+		})
+		switch {
+		case errors.Is(err, replicator.ErrRing):
+			p.fail(w, nil, "", err.Error(), int64(len(all)-n))
+			return
+		case err != nil:
+			p.fail(w, nil, o.Hash.String(), err.Error(), 1)
+		case gone:
+			p.tally.Add(replicator.Counts{Dropped: 1})
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package objects
+
+import (
+	"context"
+
+	"martlet/internal/backend"
+	"martlet/internal/replwire"
+	"martlet/replicator"
+	"martlet/ring"
+)
+
+// handoff compares what the device holds of a partition, which it is no primary of, name by
+// name with what all primaries hold, pushes what they lack, and drops what all of them have.
+func (p *pass) handoff(ctx context.Context, of *part) {
+	batches := replicator.Batcher[replwire.Object]{
+		Ring: func() *ring.Ring { return p.Ring(of.policy) }, Most: maxObjects,
+		Hand: func(b replicator.Batch[replwire.Object]) bool {
+			p.bringHome(ctx, of, &work{of.policy, b})
+			return ctx.Err() == nil
+		},
+	}
+	for o, err := range p.store.Walk(ctx, of.policy, of.mine.Range.First(), of.mine.Range.Last()) {
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			p.laggingAll(of)
+			p.tally.Fail(replicator.Failure{Policy: of.policy.String(), Partition: uint32(of.partition()), Reason: err.Error()})
+			continue
+		}
+		if !batches.Add(o.Hash, o) {
+			return
+		}
+	}
+	batches.Flush()
+}
+
+// bringHome has all primaries get what they lack of a work's names, and drops what all of
+// them have. Where another ring has come into use meanwhile, by which the device is one of
+// them, nothing is dropped.
+func (p *pass) bringHome(ctx context.Context, of *part, w *work) {
+	primaries, handoff := p.others(w.Ring, w.Partition)
+	if w.Ring != of.ring {
+		p.laggingAll(of) // those who are asked are others
+	}
+	p.tally.Add(replicator.Counts{Compared: int64(len(w.Items))})
+	home := make([]*bringing, 0, len(primaries))
+	for _, to := range primaries {
+		to.Has = make([]bool, len(w.Items))
+		if why, ok := p.peers.Down(to); ok {
+			p.lagging(of, to.String())
+			p.fail(w, to, "", why, int64(len(w.Items)))
+			continue
+		}
+		theirs, err := p.ask(ctx, w, to)
+		if err != nil {
+			p.lagging(of, to.String())
+			p.fail(w, to, "", err.Error(), int64(len(w.Items)))
+			continue
+		}
+		home = append(home, &bringing{w: w, to: to, theirs: theirs})
+	}
+	if handoff {
+		p.takeOver(ctx, w, home, len(home) == len(primaries))
+	}
+	for _, b := range home {
+		p.compared(of, b.to, w.Items, b.theirs)
+		out := p.newOut(w.policy, w.Ring, &replicator.Peer{Addr: b.to.Addr, Device: b.to.Device})
+		p.bring(ctx, out, b)
+		out.finish(ctx)
+	}
+	if handoff && ctx.Err() == nil {
+		p.drop(ctx, w, primaries)
+	}
+}
+
+// takeOver has tombstones that primaries show take the place of what they have ended here,
+// unless all primaries (all is whether their lists are all there) have what ends it:
+// else it would wait here longer than the tombstones that keep it from coming back.
+func (p *pass) takeOver(ctx context.Context, w *work, home []*bringing, all bool) {
+	for i := range w.Items {
+		o := &w.Items[i]
+		var newest *replwire.Object
+		everywhere := all
+		for _, b := range home {
+			theirs := lookUp(b.theirs, o.Hash)
+			everywhere = everywhere && p.confirmed(o, theirs)
+			if theirs != nil && ends(theirs, o) && (newest == nil || theirs.Times.Data.After(newest.Times.Data)) {
+				newest = theirs
+			}
+		}
+		if newest == nil || everywhere || ctx.Err() != nil {
+			continue
+		}
+		if err := p.end(ctx, w, o, newest); err != nil {
+			p.fail(w, nil, o.Hash.String(), err.Error(), 1)
+		}
+	}
+}
+
+// ends reports whether something is a tombstone that ends a state, in whole or its data.
+func ends(t, o *replwire.Object) bool {
+	if o.Kind == replwire.Waiting {
+		return t.Kind == replwire.Tombstone && t.Times.Data.After(o.Newest())
+	}
+	return t.Kind == replwire.Tombstone && t.Times.Data.After(o.Times.Data)
+}
+
+// end has the object server merge a tombstone with what is here, and looks at what that has
+// come to.
+func (p *pass) end(ctx context.Context, w *work, o, tombstone *replwire.Object) error {
+	s, err := p.store.Stat(ctx, w.policy, o.Hash)
+	if err != nil || s.Kind == 0 || p.Hasher.Hash(s.Name) != o.Hash {
+		return err // it is gone, or so damaged that its name is
+	}
+	resp, err := p.Merge.Serve(ctx, &backend.Request{
+		Method: "DELETE", Path: backend.Target{Device: p.device, Partition: uint32(w.Partition), Path: s.Name}.Quoted(),
+		Header: pushHeader(w.policy, tombstone.Times.Data, 0),
+	})
+	if err != nil {
+		return err // it was merged, or waits for the next pass
+	}
+	if err := closeBody(resp); err != nil {
+		return err
+	}
+	if s, err = p.store.Stat(ctx, w.policy, o.Hash); err == nil && s.Kind != 0 {
+		*o = s.Object
+	}
+	return err
+}
