@@ -34,7 +34,7 @@ func From(h interface{ Get(name string) string }) Request {
 
 // Validators are those of what would be sent.
 type Validators struct {
-	ETag     string    // without quotes
+	ETag     string    // without quotes; "" is none, which only * matches
 	Modified time.Time // in whole seconds, as Last-Modified says
 }
 
@@ -92,7 +92,7 @@ func listed(list, etag string, weak bool) bool {
 			}
 			tag = rest
 		}
-		if tag != "" && unquote(tag) == etag {
+		if etag != "" && unquote(tag) == etag {
 			return true
 		}
 	}
@@ -188,7 +188,7 @@ func (r *Request) ifRange(v Validators) bool {
 	if t, ok := date(r.IfRange); ok {
 		return v.Modified.Equal(t)
 	}
-	return unquote(strings.TrimSpace(r.IfRange)) == v.ETag // a weak tag never is
+	return v.ETag != "" && unquote(strings.TrimSpace(r.IfRange)) == v.ETag // a weak tag never is
 }
 
 // parseSpan reads "first-last", "first-" or "-count". One beyond the end is a

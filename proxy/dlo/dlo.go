@@ -148,11 +148,14 @@ func (f *feature) send(ctx context.Context, r *chain.Request, resp *chain.Respon
 	resp.Status, resp.Body, resp.Length = http.StatusOK, nil, -1
 	delete(resp.Header, "Content-Range")
 	size, etag := w.sums()
-	if !w.more {
+	if w.more { // neither is of the whole, and the manifest's ETag is not either
+		etag = ""
+		delete(resp.Header, "Etag")
+	} else {
 		resp.Header["Etag"] = []string{`"` + etag + `"`}
 		resp.Length = size
 	}
-	if settled := segments.Precondition(r, resp, strings.Trim(resp.Get("Etag"), `"`)); settled != nil {
+	if settled := segments.Precondition(r, resp, etag); settled != nil {
 		return settled
 	}
 	if r.Method == http.MethodHead {
@@ -166,24 +169,37 @@ func (f *feature) send(ctx context.Context, r *chain.Request, resp *chain.Respon
 	if strings.Contains(r.Header.Get("Range"), ",") {
 		delete(r.Header, "Range") // as Swift: several ranges of what may change meanwhile are none
 	}
-	if w.more && !within(r, size) {
-		delete(r.Header, "Range")
-		w.left = 1<<63 - 1
-		body, refused := segments.Open(ctx, f.next, r, w, f.rates())
-		if refused != nil {
-			return refused
-		}
-		resp.Body = body
-		return resp
+	if !w.more {
+		return segments.Answer(ctx, f.next, r, resp, whole, f.rates())
 	}
-	return segments.Answer(ctx, f.next, r, resp, whole, f.rates())
+	if span, ok := within(r, resp, size); ok {
+		resp.Status = http.StatusPartialContent
+		resp.Header["Content-Range"] = []string{fmt.Sprintf("bytes %d-%d/%d", span.Off, span.Off+span.N-1, size)}
+		return segments.Part(ctx, f.next, r, resp, whole, span, f.rates())
+	}
+	w.left = unknown
+	body, refused := segments.Open(ctx, f.next, r, w, f.rates())
+	if refused != nil {
+		return refused
+	}
+	resp.Body = body
+	return resp
 }
 
-// within reports whether a range lies within the first size bytes.
-func within(r *chain.Request, size int64) bool {
-	var first, last int64
-	_, err := fmt.Sscanf(strings.TrimSpace(r.Header.Get("Range")), "bytes=%d-%d", &first, &last)
-	return err == nil && first >= 0 && first <= last && last < size
+// unknown stands for a length that is not known: more than there can be.
+const unknown = 1<<63 - 1
+
+// within returns the range that is asked for of a large object of unknown size,
+// where it is one that lies within the first size bytes. A range without a last
+// byte, or from the end, reaches beyond them however long the object is.
+func within(r *chain.Request, resp *chain.Response, size int64) (conditional.Span, bool) {
+	cond := conditional.From(r.Header)
+	modified, _ := http.ParseTime(resp.Get("Last-Modified"))
+	spans, extent := cond.Spans(conditional.Validators{Modified: modified}, unknown)
+	if extent != conditional.Partial || len(spans) != 1 || spans[0].Off+spans[0].N > size {
+		return conditional.Span{}, false
+	}
+	return spans[0], true
 }
 
 func (f *feature) rates() segments.Limits {
