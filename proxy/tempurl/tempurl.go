@@ -4,8 +4,8 @@
 // The URL carries an HMAC over the method, the expiry, the path and, where it is
 // limited to them, the addresses, made with a key that the owner set as metadata of
 // the account or the container. It opens no more than that account, or that
-// container. What is uploaded can't point at other data, and what is downloaded
-// shows no metadata but X-Object-Meta-Public-.
+// container. What is uploaded can't point at other data or be a copy of it, and
+// what is downloaded shows no metadata but X-Object-Meta-Public-.
 //
 // The text that is signed, the parameters and the answers are Swift's.
 package tempurl
@@ -114,6 +114,9 @@ func parse(r *chain.Request) (u url, ok bool) {
 
 func serve(ctx context.Context, cfg Config, keys Keys, now time.Time, next chain.Handler, r *chain.Request, u url) *chain.Response {
 	at, ok := expiry(u.expires)
+	if r.Method == "COPY" { // the text that is signed says nothing of where to
+		return invalid(r)
+	}
 	if !ok || at < now.Unix() || r.Path.Object == "" || !slices.Contains(cfg.Methods, r.Method) || u.addresses != "" && !from(r, u.addresses) {
 		return invalid(r)
 	}
@@ -132,7 +135,7 @@ func serve(ctx context.Context, cfg Config, keys Keys, now time.Time, next chain
 	case grant == nil:
 		return invalid(r)
 	}
-	for _, n := range []string{"X-Object-Manifest", "X-Symlink-Target"} { // to data that the key's owner did not mean
+	for _, n := range []string{"X-Object-Manifest", "X-Symlink-Target", "X-Copy-From"} { // to data that the key's owner did not mean
 		if r.Header[n] != nil && (r.Method == http.MethodPut || r.Method == http.MethodPost) {
 			return chain.Text(http.StatusBadRequest, "The header "+n+" is not allowed in this tempurl")
 		}

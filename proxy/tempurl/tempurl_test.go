@@ -112,6 +112,7 @@ func TestSignatures(t *testing.T) {
 		"GET of a HEAD":          {Defaults(), "GET", []string{"temp_url_sig", hexOf("sha256", "akey", "HEAD\n"+later+"\n"+path)}, false},
 		"PUT of a GET":           {Defaults(), "PUT", []string{"temp_url_sig", hexOf("sha256", "akey", get)}, false},
 		"a method that is off":   {Config{Methods: []string{"PUT"}, Digests: all.Digests}, "GET", []string{"temp_url_sig", hexOf("sha256", "akey", get)}, false},
+		"a copy":                 {Config{Methods: []string{"COPY"}, Digests: all.Digests}, "COPY", []string{"temp_url_sig", hexOf("sha256", "akey", "COPY\n"+later+"\n"+path)}, false},
 		"a prefix":               {Defaults(), "GET", []string{"temp_url_prefix", "dir/", "temp_url_sig", hexOf("sha256", "akey", "GET\n"+later+"\nprefix:/v1/AUTH_a/c d/dir/")}, true},
 		"the empty prefix":       {Defaults(), "GET", []string{"temp_url_prefix", "", "temp_url_sig", hexOf("sha256", "akey", "GET\n"+later+"\nprefix:/v1/AUTH_a/c d/")}, true},
 		"another prefix":         {Defaults(), "GET", []string{"temp_url_prefix", "x", "temp_url_sig", hexOf("sha256", "akey", "GET\n"+later+"\nprefix:/v1/AUTH_a/c d/x")}, false},
@@ -161,7 +162,7 @@ func TestScope(t *testing.T) {
 func TestUploadsPointNowhere(t *testing.T) {
 	for _, method := range []string{"PUT", "POST"} {
 		sig := hexOf("sha256", "akey", method+"\n"+later+"\n"+path)
-		for n, want := range map[string]int{"X-Object-Manifest": 400, "X-Symlink-Target": 400, "X-Object-Meta-A": 200} {
+		for n, want := range map[string]int{"X-Object-Manifest": 400, "X-Symlink-Target": 400, "X-Copy-From": 400, "X-Object-Meta-A": 200} {
 			resp, seen := ask(t, Defaults(), method, object, http.Header{n: {"c/o"}}, "temp_url_sig", sig, "temp_url_expires", later)
 			if resp.Status != want || (seen != nil) != (want == 200) {
 				t.Errorf("%s with %s: got %d, want %d", method, n, resp.Status, want)
