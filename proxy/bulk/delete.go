@@ -23,7 +23,7 @@ type Target struct {
 // Delete deletes targets, so many at a time, in about their order, each with a
 // request of the sender's own sent to next. It returns when all have been
 // answered; the report says how many were deleted and how many were not there, and
-// names those that failed.
+// names those that failed. Past mostFailures it gives up.
 func Delete(ctx context.Context, next chain.Handler, r *chain.Request, targets iter.Seq[Target], concurrency int) *report.Report {
 	d := &deleting{}
 	var all sync.WaitGroup
@@ -38,6 +38,9 @@ func Delete(ctx context.Context, next chain.Handler, r *chain.Request, targets i
 		})
 	}
 	for t := range targets {
+		if d.hopeless() {
+			break
+		}
 		switch {
 		case ctx.Err() != nil:
 		case t.Gone:
@@ -55,14 +58,22 @@ func Delete(ctx context.Context, next chain.Handler, r *chain.Request, targets i
 
 // deleting is the count of what was deleted.
 type deleting struct {
-	mu             sync.Mutex // of all that follows
-	deleted, gone  int
-	status         int // worst of the failures
-	failures       []report.Failure
-	failuresUnsaid int
+	mu            sync.Mutex // of all that follows
+	deleted, gone int
+	status        int // worst of the failures
+	failures      []report.Failure
+	gaveUp        bool
 }
 
-// mostFailures is how many failures are named in a report.
+// hopeless reports whether so much has failed that the rest is not tried.
+func (d *deleting) hopeless() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gaveUp = len(d.failures) == mostFailures
+	return d.gaveUp
+}
+
+// mostFailures is how many failures are named in a report, and end the work.
 const mostFailures = 1000
 
 func (d *deleting) answered(t Target, status int) {
@@ -89,8 +100,7 @@ func (d *deleting) failed(t Target, why string, status int) {
 	defer d.mu.Unlock()
 	d.status = max(d.status, status)
 	if len(d.failures) == mostFailures {
-		d.failuresUnsaid++
-		return
+		return // one that was under way
 	}
 	d.failures = append(d.failures, report.Failure{Name: name.Quote(t.Name), Why: why})
 }
@@ -103,8 +113,8 @@ func (d *deleting) report() *report.Report {
 	case d.deleted == 0 && d.gone == 0:
 		status, body = http.StatusBadRequest, "Invalid bulk delete."
 	}
-	if d.failuresUnsaid > 0 {
-		body = "There are more errors than these."
+	if d.gaveUp {
+		body = "Max delete failures exceeded"
 	}
 	return &report.Report{Root: "delete", Failures: d.failures, Fields: map[string]any{
 		"Response Status": report.Status(status), "Response Body": body, "Number Deleted": d.deleted, "Number Not Found": d.gone,

@@ -46,14 +46,19 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-// However many fail, the report is bounded.
-func TestReportsAreBounded(t *testing.T) {
-	var all []Target
-	for range mostFailures + 5 {
-		all = append(all, target("409"))
+// However many fail, the report is bounded, and so is the work.
+func TestItGivesUp(t *testing.T) {
+	handed := 0
+	endless := func(yield func(Target) bool) {
+		for yield(target("409")) {
+			if handed++; handed > 2*mostFailures {
+				return
+			}
+		}
 	}
-	r := Delete(t.Context(), says, &chain.Request{}, slices.Values(all), 7)
-	if len(r.Failures) != mostFailures || !strings.Contains(r.Text("text/plain"), "There are more errors than these.") {
-		t.Errorf("%d failures are named: %v", len(r.Failures), r.Fields)
+	const workers = 7
+	r := Delete(t.Context(), says, &chain.Request{}, endless, workers)
+	if len(r.Failures) != mostFailures || !strings.Contains(r.Text("text/plain"), "Max delete failures exceeded") || handed > mostFailures+workers {
+		t.Errorf("%d failures are named of %d targets: %v", len(r.Failures), handed, r.Fields)
 	}
 }

@@ -3,6 +3,7 @@ package slo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"net/http"
 	"strings"
@@ -34,26 +35,25 @@ func (f *feature) delete(ctx context.Context, r *chain.Request) *chain.Response 
 type doomed struct {
 	bulk.Target
 	manifest bool
+	depth    int // manifests from the large object down to it, itself included
 }
 
 // targets hands out what a large object is made of, breadth first, and each
-// manifest behind what it names.
+// manifest behind what it names. A manifest is read once, however many name it:
+// they may do so in a circle.
 func (f *feature) targets(ctx context.Context, r *chain.Request) iter.Seq[bulk.Target] {
 	return func(yield func(bulk.Target) bool) {
-		queue := []doomed{{bulk.Target{Name: "/" + r.Path.Container + "/" + r.Path.Object, Path: r.Path}, true}}
+		queue := []doomed{{bulk.Target{Name: "/" + r.Path.Container + "/" + r.Path.Object, Path: r.Path}, true, 1}}
+		seen := map[name.Path]bool{}
 		for len(queue) > 0 && ctx.Err() == nil {
 			one := queue[0]
 			queue = queue[1:]
 			if one.manifest {
 				one.manifest = false
-				segments, err := f.segmentsOf(ctx, r, one.Path)
-				switch {
-				case errs.Is(err, errs.NotFound):
-					one.Gone = true
-				case err != nil:
-					one.Err = err
+				if !seen[one.Path] {
+					seen[one.Path] = true
+					queue = append(queue, f.expand(ctx, r, &one)...)
 				}
-				queue = append(queue, segments...)
 				if len(queue) > 10*f.cfg.MaxSegments {
 					yield(bulk.Target{Name: one.Name, Err: errors.New("Too many buffered slo segments to delete.")}) //nolint:staticcheck // for the client
 					return
@@ -68,7 +68,27 @@ func (f *feature) targets(ctx context.Context, r *chain.Request) iter.Seq[bulk.T
 	}
 }
 
+// expand returns the segments of a manifest. Where it can't, one says why.
+func (f *feature) expand(ctx context.Context, r *chain.Request, one *doomed) []doomed {
+	if one.depth > MaxDepth {
+		one.Err = errTooDeep
+		return nil
+	}
+	segments, err := f.segmentsOf(ctx, r, one.Path)
+	switch {
+	case errs.Is(err, errs.NotFound):
+		one.Gone = true
+	case err != nil:
+		one.Err = err
+	}
+	for i := range segments {
+		segments[i].depth = one.depth + 1
+	}
+	return segments
+}
+
 var (
+	errTooDeep      = fmt.Errorf("It is deeper than %d manifests", MaxDepth) //nolint:staticcheck // for the client
 	errNoManifest   = errors.New("Not an SLO manifest")                     //nolint:staticcheck // for the client
 	errUnauthorized = errors.New(report.Status(http.StatusUnauthorized))    // for the client
 	errForbidden    = errors.New(report.Status(http.StatusForbidden))       // for the client
@@ -108,7 +128,7 @@ func (f *feature) segmentsOf(ctx context.Context, r *chain.Request, p name.Path)
 			continue
 		}
 		path, _ := pathOf(r.Path.Account, s.Name) // read has checked it
-		list = append(list, doomed{bulk.Target{Name: strings.Clone(s.Name), Path: path}, s.Sub})
+		list = append(list, doomed{bulk.Target{Name: strings.Clone(s.Name), Path: path}, s.Sub, 0})
 	}
 	return list, nil
 }

@@ -377,6 +377,43 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+// Manifests that name each other end, be the sender allowed to delete them or not.
+func TestDeleteOfACircle(t *testing.T) {
+	for status, want := range map[int]string{
+		0:   "Number Deleted: 2\nNumber Not Found: 1\nResponse Body: \nResponse Status: 200 OK\nErrors:\n",
+		403: "Number Deleted: 0\nNumber Not Found: 0\nResponse Body: \nResponse Status: 400 Bad Request\nErrors:\n/c/a, 403 Forbidden\n/c/b, 403 Forbidden\n/c/a, 403 Forbidden\n",
+	} {
+		w := newWorld()
+		h := at(w, func(c *Config) { c.DeleteConcurrency = 1 })
+		w.set("x", "x")
+		makeLarge(t, h, "b", "x")
+		makeLarge(t, h, "a", "b")
+		makeLarge(t, h, "b", "a")
+		w.refuse["DELETE /a/c/a"], w.refuse["DELETE /a/c/b"] = status, status
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		resp := h.Serve(ctx, &chain.Request{Method: "DELETE", Path: path("c", "a"), Query: "multipart-manifest=delete", Header: http.Header{}, Length: -1})
+		body, err := io.ReadAll(resp.Body)
+		if resp.Close(); ctx.Err() != nil || err != nil || string(body) != want {
+			t.Errorf("deletes get %d: got %q, %v, %v, want %q", status, body, err, ctx.Err(), want)
+		}
+		cancel()
+	}
+}
+
+// What lies deeper than may be read is left, and said to be.
+func TestDeleteOfWhatIsTooDeep(t *testing.T) {
+	w := newWorld()
+	h := at(w, nil)
+	w.set("l0", "ab")
+	for i := 1; i <= MaxDepth+1; i++ {
+		makeLarge(t, h, fmt.Sprint("l", i), fmt.Sprint("l", i-1))
+	}
+	_, body := ask(t, h, "DELETE", fmt.Sprint("l", MaxDepth+1), "multipart-manifest=delete", "")
+	if !strings.HasPrefix(body, "Number Deleted: 10\n") || !strings.HasSuffix(body, "Errors:\n/c/l1, It is deeper than 10 manifests\n") || len(w.objects) != 2 {
+		t.Errorf("got %q; %d objects are left", body, len(w.objects))
+	}
+}
+
 func TestHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, h, _ := three(t)
