@@ -150,7 +150,7 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 		kept.Add("If-None-Match", "*")
 	}
 	up := &upload{
-		cluster: s.cluster, place: place, etag: b.etag, limits: s.cfg.Limits, stamp: s.stamps.Next(),
+		cluster: s.cluster, place: place, etag: b.etag, length: b.length, limits: s.cfg.Limits, stamp: s.stamps.Next(),
 		stall: min(stallLimit, s.cfg.NodeTimeout.D()), silence: s.cfg.NodeTimeout.D(), grace: s.cfg.PostQuorumTimeout.D(),
 		header: func(slot int, stamp timestamp.T) backend.Header {
 			h := rq.header(len(kept) + len(tell[slot]) + 5)

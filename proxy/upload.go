@@ -70,7 +70,7 @@ func (c *chunk) fill(body io.Reader, most time.Duration) (last bool, err error) 
 	for c.n < len(c.buf) {
 		n, err := body.Read(c.buf[c.n:])
 		c.n += n
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { // not errors.Is: a failure may have one in it
 			return true, nil
 		}
 		if err != nil {
@@ -112,6 +112,7 @@ type upload struct {
 	stamp   timestamp.T
 	header  func(slot int, stamp timestamp.T) backend.Header // of the request for a replica, without the commit
 	etag    string                                           // what the client says the MD5 is; "" where it doesn't
+	length  int64                                            // that the body has; -1 is unknown
 	limits  limits.Limits
 	stall   time.Duration // how long a replica may hold up a quorum of others
 	silence time.Duration // how long one may that they need
@@ -153,6 +154,9 @@ func (u *upload) run(ctx context.Context, body io.Reader) (stored, error) {
 func (u *upload) check(sums *digest) (etag string, err error) {
 	if sums.size > int64(u.limits.MaxFileSize) {
 		return "", u.limits.TooLarge()
+	}
+	if u.length >= 0 && sums.size != u.length { // it would be kept as if it were the whole
+		return "", errs.E(errs.Op("proxy.put"), errs.Aborted, fmt.Errorf("%d bytes came of %d: %w", sums.size, u.length, io.ErrUnexpectedEOF))
 	}
 	etag = sums.etag()
 	if u.etag != "" && u.etag != etag {

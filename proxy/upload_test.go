@@ -52,7 +52,7 @@ func newBench(t *testing.T) *bench {
 	}
 	b := &bench{fleet: fleet, kept: map[string][]byte{}}
 	b.upload = &upload{
-		cluster: c, place: place, limits: limits.Defaults(), stamp: timestamp.Now(), stall: 300 * time.Millisecond, silence: 20 * time.Second, grace: 50 * time.Millisecond,
+		cluster: c, place: place, length: -1, limits: limits.Defaults(), stamp: timestamp.Now(), stall: 300 * time.Millisecond, silence: 20 * time.Second, grace: 50 * time.Millisecond,
 		header: func(_ int, stamp timestamp.T) backend.Header {
 			return backend.Header{{Name: backend.Timestamp, Value: stamp.String()}}
 		},
@@ -172,15 +172,34 @@ func (f *failing) Read(p []byte) (int, error) {
 }
 
 func TestUploadThatBreaksOffKeepsNothing(t *testing.T) {
-	for _, size := range sizes {
-		b := newBench(t)
-		_, err := b.run(t.Context(), &failing{bytes.NewReader(randomBytes(size)), errs.E(errs.Aborted, "gone")})
-		if !errs.Is(err, errs.Aborted) {
-			t.Errorf("%d bytes: %v, want aborted", size, err)
+	for what, why := range map[string]error{"gone": errs.E(errs.Aborted, "gone"), "a failure with an end in it": errs.E(errs.Aborted, io.EOF)} {
+		for _, size := range sizes {
+			b := newBench(t)
+			_, err := b.run(t.Context(), &failing{bytes.NewReader(randomBytes(size)), why})
+			if !errs.Is(err, errs.Aborted) {
+				t.Errorf("%s, %d bytes: %v, want aborted", what, size, err)
+			}
+			b.cluster.Wait()
+			if n := b.keeps(); n != 0 {
+				t.Errorf("%s, %d bytes: %d replicas kept a part", what, size, n)
+			}
 		}
-		b.cluster.Wait()
-		if n := b.keeps(); n != 0 {
-			t.Errorf("%d bytes: %d replicas kept a part", size, n)
+	}
+}
+
+func TestUploadOfAnotherLengthKeepsNothing(t *testing.T) {
+	for _, size := range sizes {
+		for _, said := range []int{size - 1, size, size + 1} {
+			b := newBench(t)
+			b.length = int64(said) // -1 is any
+			_, err := b.run(t.Context(), bytes.NewReader(randomBytes(size)))
+			if fits := said == size || said < 0; fits != (err == nil) || !fits && !errs.Is(err, errs.Aborted) {
+				t.Errorf("%d bytes, %d were announced: %v", size, said, err)
+			}
+			b.cluster.Wait()
+			if n := b.keeps(); err != nil && n != 0 {
+				t.Errorf("%d bytes, %d were announced: %d replicas kept it", size, said, n)
+			}
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -212,6 +213,19 @@ func (b *brokenBody) Read(p []byte) (int, error) {
 	return copy(p, "part"), nil
 }
 func (*brokenBody) Close() error { return nil }
+
+// A failure that has an end in it is no end.
+func TestCopyBodyEndsOnlyAtTheEnd(t *testing.T) {
+	for want, src := range map[bool]io.Reader{
+		true:  strings.NewReader("part"),
+		false: io.MultiReader(strings.NewReader("part"), iotest.ErrReader(errs.E(errs.Unavailable, io.EOF))),
+	} {
+		var to strings.Builder
+		if err := CopyBody(t.Context(), &to, src, -1); (err == nil) != want || to.String() != "part" {
+			t.Errorf("copied %q, %v, want the whole %v", to.String(), err, want)
+		}
+	}
+}
 
 func TestABrokenBodyNeverLooksWhole(t *testing.T) {
 	for name, body := range map[string]io.ReadCloser{

@@ -226,7 +226,7 @@ func CopyBody(ctx context.Context, w io.Writer, src io.Reader, length int64) err
 			n += int64(got)
 		}
 		switch {
-		case errors.Is(err, io.EOF):
+		case err == io.EOF: // not errors.Is: a failure may have one in it
 			if length >= 0 && n != length {
 				return io.ErrUnexpectedEOF
 			}

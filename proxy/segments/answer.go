@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -107,7 +106,7 @@ func newMulti(spans []conditional.Span, contentType string, w Whole) *multi {
 func (m *multi) Next(ctx context.Context) (Piece, error) {
 	if m.now != nil {
 		p, err := m.now.Next(ctx)
-		if !errors.Is(err, io.EOF) {
+		if err != io.EOF { // not errors.Is: a failure may have one in it
 			return p, err
 		}
 		m.now = nil

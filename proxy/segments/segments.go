@@ -56,7 +56,7 @@ type Limits struct {
 // cluster is at fault, else 409.
 func Open(ctx context.Context, next chain.Handler, r *chain.Request, pieces Pieces, l Limits) (body io.ReadCloser, refused *chain.Response) {
 	b := &reader{ctx: ctx, next: next, of: r, pieces: pieces, limits: l, began: time.Now()}
-	if err := b.openFirst(); err != nil && !errors.Is(err, io.EOF) {
+	if err := b.openFirst(); err != nil && err != io.EOF {
 		_ = b.Close() // nothing was read
 		if !errs.Is(err, errs.Unavailable) && !errs.Is(err, errs.Aborted) {
 			err = errs.E(errs.Conflict, err)
@@ -123,8 +123,8 @@ func (b *reader) Read(p []byte) (int, error) {
 			b.now, b.close = nil, nil
 			return n, nil
 		}
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
+		if errors.Is(err, io.EOF) { // it is too early for any, and none is to be in what comes of it
+			err = fmt.Errorf("%w: %v", io.ErrUnexpectedEOF, err) //nolint:errorlint // see above
 		}
 		if err != nil {
 			err = b.end(fmt.Errorf("%s: %w", b.piece.Path, err))
@@ -161,7 +161,7 @@ func (b *reader) readLead(p []byte) int {
 
 // end keeps why the body ends.
 func (b *reader) end(err error) error {
-	if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if err != io.EOF { // not errors.Is: a failure may have one in it
 		err = errs.E(errs.Op("proxy.segments"), errs.Subject(b.of.Path.String()), err)
 	}
 	b.over = err

@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
+	"martlet/internal/conditional"
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/proxy/chain"
@@ -69,20 +71,23 @@ func TestRead(t *testing.T) {
 		want    string // what comes
 		broken  bool   // and then it breaks off
 	}{
-		"nothing":            {nil, io.EOF, nil, 0, "", false},
-		"pieces":             {[]Piece{data("<"), object("o", 0, 3, 3), data(">"), object("p", 1, 2, 4)}, io.EOF, serve{"o": answers(200, "abc", 3), "p": answers(206, "yz", 2, "Content-Range", "bytes 1-2/4")}, 0, "<abc>yz", false},
-		"ends early":         {[]Piece{object("o", 0, 3, 3)}, io.EOF, serve{"o": answers(200, "ab", 3)}, 0, "ab", true},
-		"no first piece":     {[]Piece{data("<"), object("none", 0, 1, 1)}, io.EOF, nil, 409, "", false},
-		"no second piece":    {[]Piece{object("o", 0, 3, 3), object("none", 0, 1, 1)}, io.EOF, serve{"o": answers(200, "abc", 3)}, 0, "abc", true},
-		"not known which":    {nil, errs.E(errs.Unavailable), nil, 503, "", false},
-		"not known later":    {[]Piece{object("o", 0, 3, 3)}, errors.New("broken"), serve{"o": answers(200, "abc", 3)}, 0, "abc", true},
-		"another ETag":       {[]Piece{object("o", 0, 3, 3)}, io.EOF, serve{"o": answers(200, "abc", 3, "Etag", "f")}, 409, "", false},
-		"another size":       {[]Piece{object("o", 0, 3, 3)}, io.EOF, serve{"o": answers(200, "abcd", 4)}, 409, "", false},
-		"size of the range":  {[]Piece{object("o", 1, 2, 4)}, io.EOF, serve{"o": answers(206, "bc", 2, "Content-Range", "bytes 1-2/9")}, 409, "", false},
-		"whole for a range":  {[]Piece{object("o", 1, 2, 4)}, io.EOF, serve{"o": answers(200, "abcd", 4)}, 409, "", false},
-		"no range is said":   {[]Piece{object("o", 1, 2, 4)}, io.EOF, serve{"o": answers(206, "bc", 2)}, 409, "", false},
-		"less than asked":    {[]Piece{object("o", 1, 2, 4)}, io.EOF, serve{"o": answers(206, "b", 1, "Content-Range", "bytes 1-1/4")}, 409, "", false},
-		"the cluster failed": {[]Piece{object("o", 0, 3, 3)}, io.EOF, serve{"o": chain.Text(507, "")}, 503, "", false},
+		"nothing":               {nil, io.EOF, nil, 0, "", false},
+		"pieces":                {[]Piece{data("<"), object("o", 0, 3, 3), data(">"), object("p", 1, 2, 4)}, io.EOF, serve{"o": answers(200, "abc", 3), "p": answers(206, "yz", 2, "Content-Range", "bytes 1-2/4")}, 0, "<abc>yz", false},
+		"ends early":            {[]Piece{object("o", 0, 3, 3)}, io.EOF, serve{"o": answers(200, "ab", 3)}, 0, "ab", true},
+		"no first piece":        {[]Piece{data("<"), object("none", 0, 1, 1)}, io.EOF, nil, 409, "", false},
+		"no second piece":       {[]Piece{object("o", 0, 3, 3), object("none", 0, 1, 1)}, io.EOF, serve{"o": answers(200, "abc", 3)}, 0, "abc", true},
+		"not known which":       {nil, errs.E(errs.Unavailable), nil, 503, "", false},
+		"not known later":       {[]Piece{object("o", 0, 3, 3)}, errors.New("broken"), serve{"o": answers(200, "abc", 3)}, 0, "abc", true},
+		"an end in it":          {nil, errs.E(errs.Unavailable, io.EOF), nil, 503, "", false},
+		"later, an end in it":   {[]Piece{object("o", 0, 3, 3)}, errs.E(errs.Unavailable, io.EOF), serve{"o": answers(200, "abc", 3)}, 0, "abc", true},
+		"one fails with an end": {[]Piece{object("o", 0, 9, 9)}, io.EOF, serve{"o": {Status: 200, Header: http.Header{"Etag": {"e"}}, Length: 9, Body: &body{Reader: io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(errs.E(errs.Unavailable, io.EOF)))}}}, 0, "abc", true},
+		"another ETag":          {[]Piece{object("o", 0, 3, 3)}, io.EOF, serve{"o": answers(200, "abc", 3, "Etag", "f")}, 409, "", false},
+		"another size":          {[]Piece{object("o", 0, 3, 3)}, io.EOF, serve{"o": answers(200, "abcd", 4)}, 409, "", false},
+		"size of the range":     {[]Piece{object("o", 1, 2, 4)}, io.EOF, serve{"o": answers(206, "bc", 2, "Content-Range", "bytes 1-2/9")}, 409, "", false},
+		"whole for a range":     {[]Piece{object("o", 1, 2, 4)}, io.EOF, serve{"o": answers(200, "abcd", 4)}, 409, "", false},
+		"no range is said":      {[]Piece{object("o", 1, 2, 4)}, io.EOF, serve{"o": answers(206, "bc", 2)}, 409, "", false},
+		"less than asked":       {[]Piece{object("o", 1, 2, 4)}, io.EOF, serve{"o": answers(206, "b", 1, "Content-Range", "bytes 1-1/4")}, 409, "", false},
+		"the cluster failed":    {[]Piece{object("o", 0, 3, 3)}, io.EOF, serve{"o": chain.Text(507, "")}, 503, "", false},
 	} {
 		r := &chain.Request{Method: "GET", Header: http.Header{}}
 		got, refused := Open(t.Context(), tt.objects, r, &listed{slices.Clone(tt.pieces), tt.end}, Limits{})
@@ -94,7 +99,7 @@ func TestRead(t *testing.T) {
 			continue
 		}
 		text, err := io.ReadAll(got)
-		if string(text) != tt.want || (err != nil) != tt.broken || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if string(text) != tt.want || (err != nil) != tt.broken {
 			t.Errorf("%s: got %q, %v, want %q, broken %v", what, text, err, tt.want, tt.broken)
 		}
 		_ = got.Close()
@@ -122,5 +127,15 @@ func TestClosedBeforeItsEnd(t *testing.T) {
 	closed(t, "closed", objects)
 	if n, err := got.Read(make([]byte, 9)); n != 0 || err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("read after it: %d, %v", n, err)
+	}
+}
+
+// An end in the failure of a part's pieces is not the end of the part.
+func TestSeveralRangesBreakOff(t *testing.T) {
+	w := Whole{Size: 9, Pieces: func(conditional.Span) Pieces { return &listed{nil, errs.E(errs.Unavailable, io.EOF)} }}
+	r := &chain.Request{Header: http.Header{"Range": {"bytes=0-1,3-4"}}}
+	resp := Answer(t.Context(), serve{}, r, &chain.Response{Status: 200, Header: http.Header{}}, w, Limits{})
+	if resp.Status != 503 {
+		t.Errorf("got %d, want 503", resp.Status)
 	}
 }

@@ -89,10 +89,10 @@ func (f *feature) expand(ctx context.Context, r *chain.Request, one *doomed) []d
 
 var (
 	errTooDeep      = fmt.Errorf("It is deeper than %d manifests", MaxDepth) //nolint:staticcheck // for the client
-	errNoManifest   = errors.New("Not an SLO manifest")                     //nolint:staticcheck // for the client
-	errUnauthorized = errors.New(report.Status(http.StatusUnauthorized))    // for the client
-	errForbidden    = errors.New(report.Status(http.StatusForbidden))       // for the client
-	errUnreadable   = errors.New("Unable to load SLO manifest or segment.") //nolint:staticcheck // for the client
+	errNoManifest   = errors.New("Not an SLO manifest")                      //nolint:staticcheck // for the client
+	errUnauthorized = errors.New(report.Status(http.StatusUnauthorized))     // for the client
+	errForbidden    = errors.New(report.Status(http.StatusForbidden))        // for the client
+	errUnreadable   = errors.New("Unable to load SLO manifest or segment.")  //nolint:staticcheck // for the client
 )
 
 // segmentsOf reads which segments a manifest names. Where there is none the error
