@@ -26,6 +26,13 @@ func (s *Server) objectPut(rq *request) error {
 	if err := s.allowObject(rq, rq.Method, rq.Path); err != nil {
 		return err
 	}
+	if rq.Header[chain.OnlyAsk] != nil {
+		if _, err := s.container(rq.ctx, rq.Path); err != nil {
+			return err
+		}
+		rq.empty(http.StatusNoContent)
+		return nil
+	}
 	if err := s.checkPut(rq.Request); err != nil {
 		return err
 	}

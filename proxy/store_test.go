@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -68,6 +69,23 @@ func TestOnlyIfAbsentWritesNothingWhereItIsThere(t *testing.T) {
 		b.cluster.Wait()
 		if n := b.keeps(); n != 0 {
 			t.Errorf("%s has it: %d replicas took a refused write", have, n)
+		}
+	}
+}
+
+// A PUT that only asks reads nothing, and is answered as the PUT would be.
+func TestOnlyAsk(t *testing.T) {
+	for what, tt := range map[string]struct {
+		may, exists bool
+		want        int
+	}{"all is well": {true, true, 204}, "not allowed": {false, true, 401}, "no container": {true, false, 404}} {
+		b := newBench(t)
+		s := b.server()
+		s.infos = newInfoCache(time.Minute, func(context.Context, name.Path) (facts, error) { return facts{exists: tt.exists}, nil })
+		rq := newTestRequest(t, http.MethodPut, http.Header{chain.OnlyAsk: {"true"}})
+		rq.Grant, rq.Body = func(string, name.Path) bool { return tt.may }, iotest.ErrReader(errs.E(errs.Aborted))
+		if resp := s.Serve(t.Context(), rq.Request); resp.Status != tt.want || b.keeps() != 0 {
+			t.Errorf("%s: got %d, want %d", what, resp.Status, tt.want)
 		}
 	}
 }

@@ -45,6 +45,9 @@ const (
 	// ListedBytes is the size that the container's listing is to show for an
 	// object that is put, where that is not its own.
 	ListedBytes = "X-Backend-Listed-Bytes"
+	// OnlyAsk makes a PUT of an object a question: whether its sender may put it,
+	// and there is a container for it. Nothing is read or stored.
+	OnlyAsk = "X-Backend-Only-Ask"
 )
 
 // A Grant reports whether a method may be used on a path.

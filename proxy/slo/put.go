@@ -22,9 +22,16 @@ import (
 	"martlet/proxy/report"
 )
 
-// put takes in a manifest. With heartbeat=on the answer begins before the segments
-// are looked at.
+// put takes in a manifest, from whom may put one. With heartbeat=on the answer
+// begins before the segments are looked at.
 func (f *feature) put(ctx context.Context, r *chain.Request) *chain.Response {
+	ask := r.Sub(http.MethodPut, r.Path) // before a manifest is read, and a thousand objects looked at
+	ask.Header[chain.OnlyAsk] = []string{"true"}
+	if resp := f.next.Serve(ctx, ask); resp.OK() {
+		resp.Close()
+	} else {
+		return resp
+	}
 	list, err := f.take(r)
 	if err != nil {
 		resp := chain.Fail(ctx, err)

@@ -90,6 +90,20 @@ func TestPutReadsNoMoreThanItShould(t *testing.T) {
 	}
 }
 
+// Who may not put a manifest does not get it read, nor its segments looked at.
+func TestPutAsksFirst(t *testing.T) {
+	for _, query := range []string{"multipart-manifest=put", "multipart-manifest=put&heartbeat=on"} {
+		w := newWorld()
+		w.set("s0", "x")
+		w.refuse["PUT /a/c/l"] = 401
+		body := strings.NewReader(`[{"path":"/c/s0"}]`)
+		r := &chain.Request{Method: "PUT", Path: path("c", "l"), Query: query, Header: http.Header{}, Length: -1, Body: body}
+		if resp := at(w, nil).Serve(t.Context(), r); resp.Status != 401 || body.Len() != int(body.Size()) || len(w.asked) != 1 {
+			t.Errorf("%s: got %d, %d bytes are unread, asked %v", query, resp.Status, body.Len(), w.asked)
+		}
+	}
+}
+
 func TestWhatIsKept(t *testing.T) {
 	w, _, _ := three(t)
 	kept := w.objects[path("c", "large")]
@@ -453,7 +467,7 @@ func TestVerificationIsBounded(t *testing.T) {
 		w.slow = time.Second
 		began := time.Now()
 		makeLarge(t, h, "large", all...)
-		if took := time.Since(began); w.most != 3 || took > 9*time.Second || len(w.asked) != 21 {
+		if took := time.Since(began); w.most != 3 || took > 9*time.Second || len(w.asked) != 22 {
 			t.Errorf("%d at once, %v, %d requests, want 3 at once and each object once", w.most, took, len(w.asked))
 		}
 	})

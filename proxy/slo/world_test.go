@@ -78,6 +78,9 @@ func (w *world) Serve(ctx context.Context, r *chain.Request) *chain.Response {
 	if code := w.refuse[r.Method+" "+r.Path.String()]; code != 0 {
 		return chain.Text(code, "")
 	}
+	if r.Header[chain.OnlyAsk] != nil {
+		return chain.Empty(http.StatusNoContent)
+	}
 	if r.Method == http.MethodPut {
 		data, err := io.ReadAll(r.Body)
 		if err != nil {
