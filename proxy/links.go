@@ -49,8 +49,8 @@ func (s *Server) links() []chain.Link {
 		listings.Link,
 		// Outside of the large objects, so that their bytes are copied.
 		copying.Link,
-		// In front of the dynamic ones, whose manifests it takes for what they
-		// stand for when it looks at segments.
+		// In front of the dynamic ones: their answers to the look that it takes
+		// at segments tell it that they are, and such it does not take.
 		slo.Link(s.cfg.SLO),
 		dlo.Link(s.cfg.DLO, s.cfg.Limits.ContainerListingLimit),
 	}

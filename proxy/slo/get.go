@@ -30,11 +30,17 @@ var (
 // as it can be put.
 func (f *feature) getManifest(ctx context.Context, r *chain.Request) *chain.Response {
 	format, _ := r.Param("format")
+	if format == "raw" { // it is made of all of what is kept
+		r.Header[chain.IgnoreRangeIf] = ignoreRangeIf
+	}
 	resp := f.next.Serve(ctx, r)
 	if !chain.Truth(resp.Get(hdrStatic)) || !resp.OK() {
 		return resp
 	}
 	if format != "raw" {
+		if strings.HasPrefix(resp.Get("Content-Type"), "multipart/byteranges") && resp.Status == http.StatusPartialContent {
+			return resp // it says where the ranges are
+		}
 		resp.Header["Content-Type"] = []string{"application/json; charset=utf-8"}
 		return resp
 	}

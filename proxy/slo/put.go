@@ -207,13 +207,17 @@ func fits(w wanted, head *chain.Response, last bool) (s stored, why []string) {
 	if !head.OK() {
 		return s, []string{report.Status(head.Status)}
 	}
+	static := chain.Truth(head.Get(hdrStatic))
+	if !static && head.Header["X-Object-Manifest"] != nil { // a read of it would find the manifest, not what was verified
+		return s, []string{"A dynamic large object can't be a segment"}
+	}
 	size := head.Length
-	if size < 0 { // a dynamic large object that nobody knows the length of
+	if size < 0 { // nobody knows the length of it
 		return s, []string{"Size Mismatch"}
 	}
 	s = stored{
 		Name: "/" + strings.TrimLeft(w.text, "/"), Bytes: size, Hash: strings.Trim(head.Get("Etag"), `"`),
-		ContentType: head.Get("Content-Type"), LastModified: modified(head), Sub: chain.Truth(head.Get(hdrStatic)),
+		ContentType: head.Get("Content-Type"), LastModified: modified(head), Sub: static,
 	}
 	n := size
 	if w.span != "" {

@@ -49,6 +49,7 @@ func TestPutVerifiesSegments(t *testing.T) {
 		"empty":             {`[{"path":"/c/empty"},{"path":"/c/s0"}]`, nil, 400, "/c/empty, Too small"},
 		"empty at the end":  {`[{"path":"/c/s0"},{"path":"/c/empty"}]`, nil, 201, ""},
 		"not allowed":       {`[{"path":"/c/secret"}]`, nil, 400, "/c/secret, 403 Forbidden"},
+		"a dynamic one":     {`[{"path":"/c/s0"},{"path":"/c/dynamic"}]`, nil, 400, "/c/dynamic, A dynamic large object can't be a segment"},
 		"as JSON":           {`[{"path":"/c/none"}]`, []string{"Accept", "application/json"}, 400, `{"Errors":[["/c/none","404 Not Found"]]}`},
 		"as XML":            {`[{"path":"/c/n%26"}]`, []string{"Accept", "text/xml"}, 400, "<object><name>/c/n%2526</name><status>404 Not Found</status></object>"},
 		"no manifest":       {`{`, nil, 400, "JSON"},
@@ -58,6 +59,7 @@ func TestPutVerifiesSegments(t *testing.T) {
 		w := newWorld()
 		w.set("s0", "first.")
 		w.set("empty", "")
+		w.put(path("c", "dynamic"), "whatever is there", http.Header{"X-Object-Manifest": {"c/p"}})
 		w.refuse["HEAD /a/c/secret"] = 403
 		resp, body := ask(t, at(w, func(c *Config) { c.MaxSize = 1000 }), "PUT", "large", "multipart-manifest=put", tt.body, tt.header...)
 		if resp.Status != tt.status || !strings.Contains(body, tt.want) {
@@ -322,6 +324,12 @@ func TestManifestAsItIs(t *testing.T) {
 	if resp.Get("Content-Type") != "text/x" || resp.Get("Etag") != sum(raw) || !strings.HasPrefix(raw, `[{"etag":"`+sum("first.")+`","path":"/c/s0","size_bytes":6}`) {
 		t.Errorf("raw: got %q, %v", raw, resp.Header)
 	}
+	if resp, body := ask(t, h, "GET", "large", "multipart-manifest=get&format=raw", "", "Range", "bytes=0-0"); resp.Status != 200 || body != raw {
+		t.Errorf("a range of the raw form: got %d %q, want all of it", resp.Status, body)
+	}
+	if resp, body := ask(t, h, "GET", "s0", "multipart-manifest=get&format=raw", "", "Range", "bytes=0-0"); resp.Status != 206 || body != "f" {
+		t.Errorf("a range of a plain object: got %d %q", resp.Status, body)
+	}
 	if head, _ := ask(t, h, "HEAD", "large", "multipart-manifest=get&format=raw", ""); head.Length != int64(len(raw)) || head.Get("Etag") != sum(raw) {
 		t.Errorf("head of the raw form: %d bytes, ETag %s, want %d, %s", head.Length, head.Get("Etag"), len(raw), sum(raw))
 	}
@@ -330,6 +338,19 @@ func TestManifestAsItIs(t *testing.T) {
 	}
 	if _, body := ask(t, h, "GET", "s0", "multipart-manifest=get", ""); body != "first." {
 		t.Errorf("of a plain object: got %q", body)
+	}
+}
+
+// Several ranges of a manifest are what their boundary says they are.
+func TestRangesOfAManifest(t *testing.T) {
+	const several = "multipart/byteranges;boundary=b"
+	for status, want := range map[int]string{206: several, 200: "application/json; charset=utf-8"} {
+		h := Link(Defaults())(chain.HandlerFunc(func(context.Context, *chain.Request) *chain.Response {
+			return &chain.Response{Status: status, Header: http.Header{hdrStatic: {"True"}, "Content-Type": {several}}}
+		}))
+		if resp, _ := ask(t, h, "GET", "large", "multipart-manifest=get", ""); resp.Get("Content-Type") != want {
+			t.Errorf("%d: Content-Type %q, want %q", status, resp.Get("Content-Type"), want)
+		}
 	}
 }
 
