@@ -26,34 +26,31 @@ type Target struct {
 // names those that failed. Past mostFailures it gives up.
 func Delete(ctx context.Context, next chain.Handler, r *chain.Request, targets iter.Seq[Target], concurrency int) *report.Report {
 	d := &deleting{}
-	var all sync.WaitGroup
-	turn := make(chan Target)
-	for range max(1, concurrency) {
-		all.Go(func() {
-			for t := range turn {
-				resp := next.Serve(ctx, r.Sub(http.MethodDelete, t.Path))
-				resp.Close()
-				d.answered(t, resp.Status)
-			}
-		})
-	}
-	for t := range targets {
-		if d.hopeless() {
-			break
-		}
-		switch {
-		case ctx.Err() != nil:
-		case t.Gone:
-			d.answered(t, http.StatusNotFound)
-		case t.Err != nil:
-			d.failed(t, t.Err.Error(), http.StatusBadRequest)
-		default:
-			turn <- t
-		}
-	}
-	close(turn)
-	all.Wait()
+	chain.Each(concurrency, d.toTry(ctx, targets), func(t Target) {
+		resp := next.Serve(ctx, r.Sub(http.MethodDelete, t.Path))
+		resp.Close()
+		d.answered(t, resp.Status)
+	})
 	return d.report()
+}
+
+// toTry counts the targets of which it is known what comes of them, and hands out
+// the others.
+func (d *deleting) toTry(ctx context.Context, targets iter.Seq[Target]) iter.Seq[Target] {
+	return func(yield func(Target) bool) {
+		for t := range targets {
+			switch {
+			case d.hopeless() || ctx.Err() != nil:
+				return
+			case t.Gone:
+				d.answered(t, http.StatusNotFound)
+			case t.Err != nil:
+				d.failed(t, t.Err.Error(), http.StatusBadRequest)
+			case !yield(t):
+				return
+			}
+		}
+	}
 }
 
 // deleting is the count of what was deleted.

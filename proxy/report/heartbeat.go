@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"time"
+
+	"martlet/proxy/chain"
 )
 
 // separator stands between the white space and the report.
@@ -12,25 +14,34 @@ const separator = "\r\n\r\n"
 // Heartbeat returns a body that is white space while work goes on, and then its
 // report. The first of it comes at once where atOnce says so, else after a period;
 // without any the report stands alone. Closing the body ends the context of the
-// work, and waits for it.
+// work, and waits for it. A panic of the work breaks the body off.
 func Heartbeat(ctx context.Context, every time.Duration, atOnce bool, work func(context.Context) string) io.ReadCloser {
 	ctx, cancel := context.WithCancel(ctx)
-	b := &beating{cancel: cancel, done: make(chan string, 1), over: make(chan struct{}), ticker: time.NewTicker(every), beat: atOnce}
+	b := &beating{cancel: cancel, done: make(chan outcome, 1), over: make(chan struct{}), ticker: time.NewTicker(every), beat: atOnce}
 	go func() {
 		defer close(b.over)
-		b.done <- work(ctx)
+		var out outcome
+		out.err = chain.Survive(func() { out.report = work(ctx) })
+		b.done <- out
 	}()
 	return b
 }
 
+// outcome is what came of the work: its report, or that it panicked.
+type outcome struct {
+	report string
+	err    error
+}
+
 type beating struct {
 	cancel context.CancelFunc
-	done   chan string   // the report
+	done   chan outcome  // of the work
 	over   chan struct{} // closed when the work has ended
 	ticker *time.Ticker
 	beat   bool   // white space is due at once
 	begun  bool   // some was sent
 	rest   string // of the report
+	err    error  // there is none
 	ended  bool   // the report is in rest
 }
 
@@ -45,15 +56,18 @@ func (b *beating) Read(p []byte) (int, error) {
 	}
 	if !b.ended {
 		select {
-		case b.rest = <-b.done:
-			b.ended = true
-			if b.begun {
+		case out := <-b.done:
+			b.rest, b.err, b.ended = out.report, out.err, true
+			if b.begun && b.err == nil {
 				b.rest = separator + b.rest
 			}
 		case <-b.ticker.C:
 			b.begun = true
 			return copy(p, " "), nil
 		}
+	}
+	if b.err != nil {
+		return 0, b.err
 	}
 	n := copy(p, b.rest)
 	b.rest = b.rest[n:]

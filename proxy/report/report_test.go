@@ -56,6 +56,18 @@ type iotestOneByte struct{ r io.Reader }
 
 func (o iotestOneByte) Read(p []byte) (int, error) { return o.r.Read(p[:1]) }
 
+// A panic of the work is no end of the process, and no report.
+func TestTheWorkPanics(t *testing.T) {
+	for what, atOnce := range map[string]bool{"before the answer": false, "while white space is sent": true} {
+		b := Heartbeat(t.Context(), time.Minute, atOnce, func(context.Context) string { panic("oh no") })
+		got, err := io.ReadAll(b)
+		if err == nil || !strings.Contains(err.Error(), "oh no") || strings.TrimSpace(string(got)) != "" {
+			t.Errorf("%s: got %q, %v, want the panic", what, got, err)
+		}
+		_ = b.Close()
+	}
+}
+
 // Nothing goes on when the client has gone.
 func TestCloseEndsTheWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

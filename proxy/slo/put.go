@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 
 	"martlet/internal/conditional"
 	"martlet/internal/errs"
@@ -182,22 +181,18 @@ func (f *feature) verify(ctx context.Context, r *chain.Request, list []wanted) (
 // for.
 func (f *feature) heads(ctx context.Context, r *chain.Request, todo []name.Path) []*chain.Response {
 	found := make([]*chain.Response, len(todo))
-	var all sync.WaitGroup
-	turn := make(chan int)
-	for range max(1, min(f.cfg.Concurrency, len(todo))) {
-		all.Go(func() {
-			for i := range turn {
-				resp := f.Serve(ctx, r.Sub(http.MethodHead, todo[i]))
-				resp.Close()
-				found[i] = resp
+	each := func(yield func(int) bool) {
+		for i := range todo {
+			if !yield(i) {
+				return
 			}
-		})
+		}
 	}
-	for i := range todo {
-		turn <- i
-	}
-	close(turn)
-	all.Wait()
+	chain.Each(min(f.cfg.Concurrency, len(todo)), each, func(i int) {
+		resp := f.Serve(ctx, r.Sub(http.MethodHead, todo[i]))
+		resp.Close()
+		found[i] = resp
+	})
 	return found
 }
 

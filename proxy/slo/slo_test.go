@@ -476,6 +476,29 @@ func TestHeartbeat(t *testing.T) {
 	})
 }
 
+// A panic in a goroutine of the feature's own is one of the request, or breaks
+// its answer off.
+func TestPanics(t *testing.T) {
+	for what, tt := range map[string]struct{ method, query, refused string }{
+		"PUT":            {"PUT", "multipart-manifest=put", "HEAD /a/c/s0"},
+		"PUT, heartbeat": {"PUT", "multipart-manifest=put&heartbeat=on", "HEAD /a/c/s0"},
+		"DELETE":         {"DELETE", "multipart-manifest=delete", "DELETE /a/c/s0"},
+	} {
+		w, _, _ := three(t)
+		h := Link(Defaults())(chain.HandlerFunc(func(ctx context.Context, r *chain.Request) *chain.Response {
+			if r.Method+" "+r.Path.String() == tt.refused {
+				panic("oh no")
+			}
+			return w.Serve(ctx, r)
+		}))
+		body := ""
+		err := chain.Survive(func() { _, body = ask(t, h, tt.method, "large", tt.query, `[{"path":"/c/s0"}]`) })
+		if err == nil && !strings.HasPrefix(body, "broke off") {
+			t.Errorf("%s: got %q", what, body)
+		}
+	}
+}
+
 func TestVerificationIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
