@@ -286,7 +286,7 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 		return nil, c.rollback(err) // while it waited, another file has come in its place
 	}
 	t.res, t.audit = d.res, d.auditor.Load()
-	waiting, err := d.res.take(d.schema, t.info.Incarnation, most)
+	waiting, err := d.res.take(t, most)
 	if err != nil {
 		return nil, c.rollback(err)
 	}

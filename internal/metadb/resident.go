@@ -102,26 +102,37 @@ func (r *resident) hasIncoming() bool {
 }
 
 // absorb puts what has come for an incarnation among what waits. It needs mu for writing.
-// Of what is for another one nothing is seen, but that it waits.
-func (r *resident) absorb(schema Schema, incarnation ID) error {
+// Of what is for another one, or is in the file already, nothing is seen, but that it waits: a row that
+// was replayed may have been deleted since, and the delete be forgotten. T is a transaction of the file.
+func (r *resident) absorb(t *Tx) error {
 	r.in.Lock()
 	list := r.incoming
 	r.incoming = nil
 	r.in.Unlock()
-	if r.rows == nil && len(list) > 0 {
+	if len(list) == 0 {
+		return nil
+	}
+	back := func(err error) error {
+		r.in.Lock()
+		r.incoming = append(list, r.incoming...) // joining them once more takes no harm
+		r.in.Unlock()
+		return err
+	}
+	merged, err := t.merged()
+	if err != nil {
+		return back(err)
+	}
+	if r.rows == nil {
 		r.rows = map[string]*waiting{}
 	}
 	for i := range list {
 		a := &list[i]
-		if a.incarnation != incarnation {
+		if a.incarnation != t.info.Incarnation || merged.has(a.log, a.at) {
 			a.rows = nil
 		}
 		for j := range a.rows {
-			if err := r.absorbRow(schema, a.at, &a.rows[j]); err != nil {
-				r.in.Lock()
-				r.incoming = append(list, r.incoming...) // joining them once more takes no harm
-				r.in.Unlock()
-				return err
+			if err := r.absorbRow(t.schema, a.at, &a.rows[j]); err != nil {
+				return back(err)
 			}
 		}
 	}
@@ -160,10 +171,10 @@ type batch struct {
 
 // take returns the first of what waits, of at most that many updates, or all where most is
 // 0; nil if nothing does.
-func (r *resident) take(schema Schema, incarnation ID, most int) (*batch, error) {
+func (r *resident) take(t *Tx, most int) (*batch, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.absorb(schema, incarnation); err != nil {
+	if err := r.absorb(t); err != nil {
 		return nil, err
 	}
 	n := len(r.queue)
