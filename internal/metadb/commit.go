@@ -275,7 +275,6 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 			return nil, err
 		}
 		d.settle = nil
-		d.res.settled.Store(true)
 	}
 	c, t, err := d.begin()
 	if err != nil {
@@ -285,6 +284,7 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 	if err := d.failure(); err != nil {
 		return nil, c.rollback(err) // while it waited, another file has come in its place
 	}
+	d.res.isSettled(life) // it may have been forgotten with the file before this one
 	t.res, t.audit = d.res, d.auditor.Load()
 	waiting, err := d.res.take(t, most)
 	if err != nil {
@@ -387,7 +387,7 @@ func (t *Tx) mergeBatch(b *batch) error {
 		return err
 	}
 	for i, w := range b.rows {
-		if before.has(b.through.log, w.last) {
+		if before.has(b.through.log, b.last[i]) {
 			continue // it was replayed
 		}
 		if _, err := t.MergeRow(spaceOf(w.key), string(w.key[spaceLen:]), b.values[i]); err != nil {

@@ -167,6 +167,8 @@ type batch struct {
 	through mark
 	rows    []*waiting // by key
 	values  [][]byte   // of each what is merged
+
+	last []seglog.Position // of each the latest update in that
 }
 
 // take returns the first of what waits, of at most that many updates, or all where most is
@@ -200,9 +202,9 @@ func (r *resident) take(t *Tx, most int) (*batch, error) {
 		}
 	}
 	slices.SortFunc(b.rows, func(v, w *waiting) int { return bytes.Compare(v.key, w.key) })
-	b.values = make([][]byte, len(b.rows))
+	b.values, b.last = make([][]byte, len(b.rows)), make([]seglog.Position, len(b.rows))
 	for i, w := range b.rows {
-		b.values[i] = w.row
+		b.values[i], b.last[i] = w.row, w.last
 	}
 	return b, nil
 }
@@ -288,6 +290,16 @@ func (r *resident) learn(k *known, life uint64) {
 	defer r.learning.Unlock()
 	if old := r.known.Load(); life == r.life.Load() && (old == nil || old.tx <= k.tx) {
 		r.known.Store(k)
+	}
+}
+
+// isSettled notes that the file is durable as it was found, and its name, if nothing was forgotten since
+// somebody has seen that.
+func (r *resident) isSettled(life uint64) {
+	r.learning.Lock()
+	defer r.learning.Unlock()
+	if life == r.life.Load() {
+		r.settled.Store(true)
 	}
 }
 
