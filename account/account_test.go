@@ -367,3 +367,20 @@ func TestBatch(t *testing.T) {
 		}
 	}
 }
+
+// A row may be forgotten once the newest of what it says may.
+func TestNewest(t *testing.T) {
+	s := func(n int64) timestamp.T { return timestamp.FromTicks(n) }
+	for want, row := range map[int64]Row{
+		5: {Put: s(1), Delete: s(5), Stamp: s(4)},
+		6: {Put: s(6), Delete: s(5), Stamp: s(4)},
+		9: {Put: s(1), Delete: s(5), Stamp: s(9)},
+	} {
+		if got, err := (schema{}).Newest(row.Append(nil)); err != nil || got != s(want) {
+			t.Errorf("%+v: got %s, %v, want %s", row, got, err, s(want))
+		}
+	}
+	if _, err := (schema{}).Newest([]byte("no row")); err == nil {
+		t.Error("what is no row has a newest word")
+	}
+}

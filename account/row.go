@@ -98,6 +98,12 @@ func (schema) Weigh(_ policy.Index, row []byte, _ timestamp.T) (metadb.Weight, e
 	return metadb.Weight{Live: !r.Deleted(), Policy: r.Policy, Objects: r.Objects, Bytes: r.Bytes}, err
 }
 
+// Newest is also of the latest word: a container that still speaks of itself is not forgotten.
+func (schema) Newest(row []byte) (timestamp.T, error) {
+	r, err := DecodeRow(row)
+	return timestamp.Max(r.Stamp, timestamp.Max(r.Put, r.Delete)), err
+}
+
 // entry appends a row of the listing.
 func entry(b []byte, name string, row []byte) ([]byte, error) {
 	c := listing.Container{Name: name, Subdir: row == nil}

@@ -217,6 +217,12 @@ func (schema) Weigh(space policy.Index, row []byte, deleted timestamp.T) (metadb
 	return metadb.Weight{Live: !r.Deleted && r.Data.After(deleted), Policy: space, Objects: 1, Bytes: r.Size}, err
 }
 
+// Newest is of all three parts: a tombstone may have metadata that is later than it.
+func (schema) Newest(row []byte) (timestamp.T, error) {
+	r, err := DecodeRow(row)
+	return timestamp.Max(r.Data, timestamp.Max(r.Type, r.Meta)), err
+}
+
 // entry appends a row of the listing.
 func entry(b []byte, name string, row []byte) ([]byte, error) {
 	o := listing.Object{Name: name, Subdir: row == nil}

@@ -126,3 +126,25 @@ func FuzzDecodeRow(f *testing.F) {
 		}
 	})
 }
+
+// A row may be forgotten once the newest of its parts may.
+func TestNewest(t *testing.T) {
+	s := func(n int64) timestamp.T { return timestamp.FromTicks(n) }
+	for what, c := range map[string]struct {
+		row  Row
+		want int64
+	}{
+		"a tombstone":                {NewTombstone(s(3)), 3},
+		"a tombstone, type later":    {Row{Data: s(3), Deleted: true, Type: s(5), ContentType: "a/b", Listed: -1}, 5},
+		"a tombstone, meta later":    {Row{Data: s(3), Deleted: true, Meta: s(7), Listed: -1}, 7},
+		"all of one time":            {NewRow(timestamp.Packed{Data: s(4), ContentType: s(4), Meta: s(4)}, 1, "e", "a/b"), 4},
+		"a hidden row, changed last": {NewRow(timestamp.Packed{Data: s(4), ContentType: s(5), Meta: s(9)}, 1, "e", "a/b"), 9},
+	} {
+		if got, err := (schema{}).Newest(c.row.Append(nil)); err != nil || got != s(c.want) {
+			t.Errorf("%s: got %s, %v, want %s", what, got, err, s(c.want))
+		}
+	}
+	if _, err := (schema{}).Newest([]byte("no row")); err == nil {
+		t.Error("what is no row has a newest part")
+	}
+}

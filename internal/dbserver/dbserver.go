@@ -77,6 +77,10 @@ type Deps struct {
 	// Journal opens the journal of a device for the server's databases (metadb.Config);
 	// nil for none.
 	Journal func(ctx context.Context, dev *device.Device, hooks metadb.JournalHooks) (metadb.Journal, error)
+
+	// Horizon returns the time before which what was deleted may be forgotten (metadb.Config);
+	// nil is never.
+	Horizon func() timestamp.T
 }
 
 // Kind is what tells one server from the other.
@@ -109,7 +113,7 @@ func New(cfg Config, kind Kind, deps Deps) *Core {
 	}
 	return &Core{
 		Deps:    deps,
-		Store:   metadb.New(metadb.Config{Open: cfg.Open, Track: kind.Track, Log: deps.Log, Journal: deps.Journal}, kind.Schema, deps.Devices),
+		Store:   metadb.New(metadb.Config{Open: cfg.Open, Track: kind.Track, Log: deps.Log, Journal: deps.Journal, Horizon: deps.Horizon}, kind.Schema, deps.Devices),
 		cfg:     cfg.withDefaults(),
 		kind:    kind,
 		meta:    "X-" + kind.Title + "-Meta-",

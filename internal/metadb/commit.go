@@ -277,7 +277,6 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 			return nil, err
 		}
 		d.settle = nil
-		d.res.settled.Store(true)
 	}
 	c, t, err := d.begin()
 	if err != nil {
@@ -287,8 +286,9 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 	if err := d.failure(); err != nil {
 		return nil, c.rollback(err) // while it waited, another file has come in its place
 	}
+	d.res.isSettled(life) // it may have been forgotten with the file before this one
 	t.res, t.audit = d.res, d.auditor.Load()
-	waiting, err := d.res.take(d.schema, t.info.Incarnation, most)
+	waiting, err := d.res.take(t, most)
 	if err != nil {
 		return nil, c.rollback(err)
 	}
@@ -396,7 +396,7 @@ func (t *Tx) mergeBatch(b *batch) error {
 		return err
 	}
 	for i, w := range b.rows {
-		if before.has(b.through.log, b.lasts[i]) {
+		if before.has(b.through.log, b.last[i]) {
 			continue // it was replayed
 		}
 		if _, err := t.MergeRow(spaceOf(w.key), string(w.key[spaceLen:]), b.values[i]); err != nil {

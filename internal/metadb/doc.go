@@ -89,10 +89,15 @@
 // changed in bounded parts, merges a part whole or not at all, and drops a database
 // that is in exactly the state that others were seen to have.
 //
-// Tombstones stay. The digest that replicas compare includes them: if each forgot its own when
-// they are old enough, digests would differ until the last one has, and whoever still has
-// a tombstone would bring it back to the others, with a new change number, for ever. It
-// needs a horizon that is part of the comparison, which replication does not have yet.
+// What is dead is kept so that it reaches every replica, and forgotten once all that it says is before a
+// horizon (Reclaim): rows, with their changes, metadata, and a deleted database with nothing live in it and
+// nothing later, whole, once its owner knows of the delete. It is a change like any other, in the same
+// transaction as the digest; the numbers of other changes stay, and so does that of the latest, though no row may
+// have it any more. Replicas do that at different moments, and differ meanwhile. That no one hands back what
+// another has forgotten is the business of who takes it: of a part of a replica what is dead and before the horizon
+// (Config.Horizon) is left out where nothing is here that it could end, no database is made for what may be forgotten
+// whole, and such a one is for replication not there. What is live is always taken, whatever its age. So a replica
+// that was away for longer than that may bring back what was deleted: to keep it from pushing is not done here.
 //
 // What a row is, and how two of them merge, is the Schema's business; what a
 // deleted database means to a client is the servers'. Nothing here

@@ -82,8 +82,11 @@ func (s *Store) unmark(d *disk, e *entry) error {
 // the value is gone.
 func (s *Store) noLeftover(d *disk, hash name.Hash) error {
 	dir := filepath.Dir(pathOf(d.Device, s.schema, hash))
-	if _, err := d.fs.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+	switch _, err := d.fs.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
+	case err != nil:
+		return errs.E(errs.BadDevice, err)
 	}
 	return d.syncDir(dir)
 }

@@ -72,6 +72,11 @@ func (testSchema) Weigh(_ policy.Index, row []byte, deleted timestamp.T) (Weight
 	return Weight{Live: !r.deleted && r.stamp.After(deleted), Policy: policy.Index(r.size % 2), Objects: 1, Bytes: r.size}, err
 }
 
+func (testSchema) Newest(row []byte) (timestamp.T, error) {
+	r, err := decodeTestRow(row)
+	return r.stamp, err
+}
+
 func at(ticks int64) timestamp.T { return timestamp.FromTicks(ticks) }
 
 // live returns a row of a stamp and a size.

@@ -1,6 +1,7 @@
 package metadb
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -373,6 +374,20 @@ func TestWhatWasSeenBefore(t *testing.T) {
 	if d.isSettled(key, after); !d.settled[key] {
 		t.Error("it is not settled")
 	}
+}
+
+// A database is made where one was dropped before that is forgotten: rows are taken for it all the same.
+func TestForgottenLate(t *testing.T) { homes(t, testForgottenLate) }
+
+func testForgottenLate(t *testing.T, home Config) {
+	s, _, all, _ := journaledStore(t, 1, home)
+	s.now(all[0].Device).residents.forget(all[0].Hash)
+	ctx, cancel := context.WithTimeout(bg, 20*time.Second)
+	defer cancel()
+	if err := s.MergeRows(ctx, all[0], nil, Row{0, "r", live(5, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	listed(t, "taken", s, all[0], "r")
 }
 
 // Positions of a few updates are kept, however many there are behind one that can't be merged.

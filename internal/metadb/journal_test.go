@@ -255,17 +255,18 @@ func TestNextStep(t *testing.T) {
 // An update comes while another one of the same row is being merged: it still waits.
 func TestUpdateWhileMerging(t *testing.T) {
 	r := &resident{}
+	tx := &Tx{schema: testSchema{}, infob: &memory{}}
 	update := func(n int64) {
 		r.add(arrival{at: seglog.Position{Segment: 1, Offset: n}, rows: []Row{{0, "r", live(n, n)}, {0, fmt.Sprint(n), live(n, n)}}})
 	}
 	update(1)
-	b, err := r.take(testSchema{}, ID{}, 0)
+	b, err := r.take(tx, 0)
 	if err != nil || b.n != 1 || len(b.rows) != 2 {
 		t.Fatalf("took %+v, %v", b, err)
 	}
 	update(2)
 	r.mu.Lock()
-	err = r.absorb(testSchema{}, ID{})
+	err = r.absorb(tx)
 	r.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
@@ -274,7 +275,7 @@ func TestUpdateWhileMerging(t *testing.T) {
 	if oldest, ok := r.oldest(); !ok || oldest.at.Offset != 2 || len(r.queue) != 1 {
 		t.Errorf("%d wait, from %v", len(r.queue), oldest.at)
 	}
-	if b, err = r.take(testSchema{}, ID{}, 0); err != nil || len(b.rows) != 2 || !bytes.Equal(b.values[1], live(2, 2)) {
+	if b, err = r.take(tx, 0); err != nil || len(b.rows) != 2 || !bytes.Equal(b.values[1], live(2, 2)) {
 		t.Errorf("took %+v, %v", b, err)
 	}
 	r.merged(b)

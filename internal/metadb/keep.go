@@ -16,22 +16,24 @@ import (
 	"martlet/internal/vfs"
 )
 
-// counts is what audits have done.
-type counts struct{ checked, bytes, quarantined, rewritten, freed atomic.Int64 }
+// counts is what audits and reclaims have done.
+type counts struct{ checked, bytes, quarantined, rewritten, freed, forgotten, dropped atomic.Int64 }
 
-// Counts is what Audit and Isolate have done since the store was made.
+// Counts is what Audit, Isolate and Reclaim have done since the store was made.
 type Counts struct {
 	Checked     int64 // databases that were found whole
 	Bytes       int64 // of rows and changes that were read for that
 	Quarantined int64 // databases that were moved aside
 	Rewritten   int64 // databases whose files were made smaller
 	Freed       int64 // bytes that those gave back
+	Forgotten   int64 // dead rows that were removed
+	Dropped     int64 // deleted databases that were
 }
 
 // Counts returns what was done so far.
 func (s *Store) Counts() Counts {
 	c := &s.counts
-	return Counts{c.checked.Load(), c.bytes.Load(), c.quarantined.Load(), c.rewritten.Load(), c.freed.Load()}
+	return Counts{c.checked.Load(), c.bytes.Load(), c.quarantined.Load(), c.rewritten.Load(), c.freed.Load(), c.forgotten.Load(), c.dropped.Load()}
 }
 
 // SharedTransactions returns how many transactions the shared files of a device have had.

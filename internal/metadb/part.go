@@ -54,6 +54,7 @@ func (t *Tx) appendPart(p *replwire.Part, at replwire.Cursor) error {
 	for at.Rows && !full() && err == nil {
 		var list []Change
 		if list, err = t.Changes(at.Row, 256); len(list) == 0 {
+			at.Row = max(at.Row, t.LastChange()) // the rows of the latest changes may be forgotten
 			break
 		}
 		for i := range list {
@@ -80,17 +81,18 @@ type part struct {
 	info   Info
 	fields []Field
 	rows   []Change // their numbers mean nothing here
+	last   bool     // there is no part behind it
 }
 
 // openPart reads what appendPart writes. Every item is looked at before any is
 // used: whatever is wrong is of kind errs.Invalid.
 func openPart(schema Schema, body []byte) (*part, error) {
-	records, count, _, err := replwire.Open(body, replwire.DatabasePart)
+	records, count, more, err := replwire.Open(body, replwire.DatabasePart)
 	if err != nil {
 		return nil, errs.E(errs.Invalid, errs.Public("this is not part of a database: "+err.Error()), err)
 	}
 	d := NewDecoder(records)
-	p := &part{}
+	p := &part{last: !more}
 	if p.info, err = decodeInfo([]byte(d.String())); err != nil {
 		return nil, errs.E(errs.Invalid, errs.Public("the database does not say what it is"), err)
 	}
@@ -144,22 +146,6 @@ func checkRow(schema Schema, space policy.Index, row []byte) error {
 func (p *part) fits(path name.Path) error {
 	if p.info.Path != path {
 		return errs.Refuse(errs.Invalid, "the database is not of the path")
-	}
-	return nil
-}
-
-// merge merges all of the part.
-func (t *Tx) merge(p *part) error {
-	if err := t.MergeInfo(p.info); err != nil {
-		return err
-	}
-	if err := t.MergeFields(p.fields); err != nil {
-		return err
-	}
-	for i := range p.rows {
-		if _, err := t.MergeRow(p.rows[i].Space, p.rows[i].Name, p.rows[i].Row); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -37,8 +37,8 @@ func (r Replicas) Walk(ctx context.Context, dev string, from, to name.Hash) iter
 }
 
 // State returns a database as peers compare it; all of that is on stable storage.
-// The error is of kind errs.NotFound where there is none, and errs.Corrupt where it
-// can't be read.
+// The error is of kind errs.NotFound where there is none, or it may be forgotten (see
+// Reclaim), and errs.Corrupt where it can't be read.
 func (r Replicas) State(ctx context.Context, dev string, h name.Hash) (d replwire.Database, err error) {
 	at, err := r.at(dev, h)
 	if err != nil {
@@ -47,23 +47,26 @@ func (r Replicas) State(ctx context.Context, dev string, h name.Hash) (d replwir
 	// A look would also see what is not durable yet: a commit under way, or one
 	// that a process before this one did not sync.
 	err = r.store.Update(ctx, at, func(tx *Tx) error {
+		if d, err = tx.present(h, r.store.horizon()); err != nil {
+			return err
+		}
 		if _, ok, err := tx.storedDigest(); err != nil || !ok {
 			tx.touch = err == nil // let it be stored, and not be added up each time
 		}
-		d, err = tx.state(h)
 		return err
 	})
 	return d, err
 }
 
-// Part reads what of a database comes after a cursor, of bounded size.
+// Part reads what of a database comes after a cursor, of bounded size. The error is as of
+// State.
 func (r Replicas) Part(ctx context.Context, dev string, h name.Hash, after replwire.Cursor) (p replwire.Part, err error) {
 	at, err := r.at(dev, h)
 	if err != nil {
 		return p, err
 	}
 	err = r.store.look(ctx, at, func(tx *Tx) error {
-		if p.Database, err = tx.state(h); err != nil {
+		if p.Database, err = tx.present(h, r.store.horizon()); err != nil {
 			return err
 		}
 		return tx.appendPart(&p, after)
@@ -75,7 +78,9 @@ func (r Replicas) Part(ctx context.Context, dev string, h name.Hash, after replw
 // transaction, and makes the database if there is none. It returns the state of
 // the database after that; both are on stable storage then. A part that is not one
 // of that database, or has anything in it that can't be read, is of kind
-// errs.Invalid, and nothing of it is merged.
+// errs.Invalid, and nothing of it is merged. Left out is what is dead, before the
+// horizon, and has nothing here to end; where that is all, and there is no database, none is
+// made, and the error is of kind errs.Gone.
 func (r Replicas) Merge(ctx context.Context, dev string, path name.Path, h name.Hash, body []byte) (d replwire.Database, err error) {
 	const op errs.Op = "metadb.merge"
 	at, err := r.at(dev, h)
@@ -90,7 +95,7 @@ func (r Replicas) Merge(ctx context.Context, dev string, path name.Path, h name.
 		return d, r.store.wrap(op, at, err)
 	}
 	err = r.store.Ensure(ctx, at, p.info, func(tx *Tx) error {
-		if err := tx.merge(p); err != nil {
+		if err := tx.merge(p, r.store.horizon()); err != nil {
 			return err
 		}
 		d, err = tx.state(h)

@@ -102,26 +102,37 @@ func (r *resident) hasIncoming() bool {
 }
 
 // absorb puts what has come for an incarnation among what waits. It needs mu for writing.
-// Of what is for another one nothing is seen, but that it waits.
-func (r *resident) absorb(schema Schema, incarnation ID) error {
+// Of what is for another one, or is in the file already, nothing is seen, but that it waits: a row that
+// was replayed may have been deleted since, and the delete be forgotten. T is a transaction of the file.
+func (r *resident) absorb(t *Tx) error {
 	r.in.Lock()
 	list := r.incoming
 	r.incoming = nil
 	r.in.Unlock()
-	if r.rows == nil && len(list) > 0 {
+	if len(list) == 0 {
+		return nil
+	}
+	back := func(err error) error {
+		r.in.Lock()
+		r.incoming = append(list, r.incoming...) // joining them once more takes no harm
+		r.in.Unlock()
+		return err
+	}
+	merged, err := t.merged()
+	if err != nil {
+		return back(err)
+	}
+	if r.rows == nil {
 		r.rows = map[string]*waiting{}
 	}
 	for i := range list {
 		a := &list[i]
-		if a.incarnation != incarnation {
+		if a.incarnation != t.info.Incarnation || merged.has(a.log, a.at) {
 			a.rows = nil
 		}
 		for j := range a.rows {
-			if err := r.absorbRow(schema, a.at, &a.rows[j]); err != nil {
-				r.in.Lock()
-				r.incoming = append(list, r.incoming...) // joining them once more takes no harm
-				r.in.Unlock()
-				return err
+			if err := r.absorbRow(t.schema, a.at, &a.rows[j]); err != nil {
+				return back(err)
 			}
 		}
 	}
@@ -154,17 +165,18 @@ type batch struct {
 	n       int // of the queue
 	bytes   int64
 	through mark
-	rows    []*waiting        // by key
-	values  [][]byte          // of each what is merged
-	lasts   []seglog.Position // of each up to which update that is
+	rows    []*waiting // by key
+	values  [][]byte   // of each what is merged
+
+	last []seglog.Position // of each the latest update in that
 }
 
 // take returns the first of what waits, of at most that many updates, or all where most is
 // 0; nil if nothing does.
-func (r *resident) take(schema Schema, incarnation ID, most int) (*batch, error) {
+func (r *resident) take(t *Tx, most int) (*batch, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.absorb(schema, incarnation); err != nil {
+	if err := r.absorb(t); err != nil {
 		return nil, err
 	}
 	n := len(r.queue)
@@ -190,10 +202,9 @@ func (r *resident) take(schema Schema, incarnation ID, most int) (*batch, error)
 		}
 	}
 	slices.SortFunc(b.rows, func(v, w *waiting) int { return bytes.Compare(v.key, w.key) })
-	b.values = make([][]byte, len(b.rows))
-	b.lasts = make([]seglog.Position, len(b.rows))
+	b.values, b.last = make([][]byte, len(b.rows)), make([]seglog.Position, len(b.rows))
 	for i, w := range b.rows {
-		b.values[i], b.lasts[i] = w.row, w.last
+		b.values[i], b.last[i] = w.row, w.last
 	}
 	return b, nil
 }
@@ -279,6 +290,16 @@ func (r *resident) learn(k *known, life uint64) {
 	defer r.learning.Unlock()
 	if old := r.known.Load(); life == r.life.Load() && (old == nil || old.tx <= k.tx) {
 		r.known.Store(k)
+	}
+}
+
+// isSettled notes that the file is durable as it was found, and its name, if nothing was forgotten since
+// somebody has seen that.
+func (r *resident) isSettled(life uint64) {
+	r.learning.Lock()
+	defer r.learning.Unlock()
+	if life == r.life.Load() {
+		r.settled.Store(true)
 	}
 }
 

@@ -20,6 +20,9 @@ type Schema interface {
 	// delete is at deleted. A later delete may hide a row that was live, and does
 	// nothing else. It fails on what is not a row.
 	Weigh(space policy.Index, row []byte, deleted timestamp.T) (Weight, error)
+
+	// Newest returns the latest stamp of any part of a row. It fails on what is not a row.
+	Newest(row []byte) (timestamp.T, error)
 }
 
 // Weight is what one row counts for.

@@ -29,7 +29,10 @@ func TestReplayedRowsAreToldOf(t *testing.T) {
 			}
 		}
 		news()
-		for range s.Unreported(bg, dev) { // walked
+		for _, err := range s.Unreported(bg, dev) { // walked
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := s.SetReported(bg, loc, is); err != nil {
 			t.Fatal(err)

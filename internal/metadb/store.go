@@ -13,6 +13,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/metadb/small"
 	"martlet/internal/name"
+	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 )
 
@@ -31,7 +32,13 @@ type Config struct {
 	// are written to their files at once.
 	Journal func(ctx context.Context, dev *device.Device, hooks JournalHooks) (Journal, error)
 
-	step  int // updates of the journal in one transaction at most; 0 is mergeStep
+	// Horizon returns the time before which what is dead may be forgotten: what a replica brings of
+	// that is not taken. Nil is never.
+	Horizon func() timestamp.T
+
+	step     int // updates of the journal in one transaction at most; 0 is mergeStep
+	together int // small databases that are reclaimed at a time; 0 is reclaimTogether
+
 	small int // how large a database may be that shares a file; 0 is smallLimit, less is none
 }
 
@@ -105,6 +112,9 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 	}
 	if cfg.step <= 0 {
 		cfg.step = mergeStep
+	}
+	if cfg.together <= 0 {
+		cfg.together = reclaimTogether
 	}
 	if cfg.small == 0 {
 		cfg.small = smallLimit

@@ -41,7 +41,18 @@
 // it is new it answers clients from the first one on, like any replica that has
 // missed something. The answer is 200 with a list of one record: the database as it
 // is now. Both are on stable storage then. A part that can't be read, or is of
-// another path, is 400.
+// another path, is 400. One that is of a deleted database, all of which is before the reclaim
+// age of the receiver, who has none, is 410: nothing is made of it.
+//
+// # What may be forgotten
+//
+// A database that was deleted and is before the horizon of a node is for it not there: it is neither
+// listed nor pushed, and goes by itself (metadb.Store.Reclaim), also where the device is a handoff. Rows and
+// metadata that were deleted before it travel until they are gone, since a peer may have
+// something older, and a peer who has not leaves them out. So replicas differ until the last of them has
+// removed what all of them will, and push that once or twice: what ended with both as they are is
+// remembered. 410 is no failure of a pass, and confirms nothing that is dropped: where one node's horizon
+// has moved and another's not yet, the other's will.
 package databases
 
 import (
@@ -69,16 +80,19 @@ type Store interface {
 	Walk(ctx context.Context, device string, from, to name.Hash) iter.Seq2[name.Hash, error]
 
 	// State returns a database as peers compare it, all of that on stable storage.
-	// The error is of kind errs.NotFound where there is none, and errs.Corrupt
-	// where it can't be read.
+	// The error is of kind errs.NotFound where there is none, or it was deleted and may be
+	// forgotten, and errs.Corrupt where it can't be read.
 	State(ctx context.Context, device string, h name.Hash) (replwire.Database, error)
 
-	// Part reads what of a database comes after a cursor, of bounded size.
+	// Part reads what of a database comes after a cursor, of bounded size. The error is as of
+	// State.
 	Part(ctx context.Context, device string, h name.Hash, after replwire.Cursor) (replwire.Part, error)
 
 	// Merge merges a part into the database of a path, which is made if it is not
 	// there, and returns what that is then, on stable storage. A part that can't be
-	// read, or is not of that path, is of kind errs.Invalid, and nothing is changed.
+	// read, or is not of that path, is of kind errs.Invalid, and nothing is changed. What is
+	// dead and may be forgotten is left out unless it meets something older; where that is all,
+	// and there is no database, none is made, and the error is of kind errs.Gone.
 	Merge(ctx context.Context, device string, path name.Path, h name.Hash, part []byte) (replwire.Database, error)
 
 	// Known returns up to which change of a database the replica of an incarnation

@@ -29,6 +29,7 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 	"martlet/replicator"
 	"martlet/replicator/databases"
@@ -54,6 +55,7 @@ type node struct {
 	pushes     atomic.Int64                                // requests that were pushes, sent by this node
 	before     func(addr string, r *backend.Request) error // called with what this node is about to send
 	after      func(r *backend.Request)                    // called when that was answered
+	horizon    atomic.Int64                                // in seconds; what was deleted before it may be forgotten
 	ring       atomic.Pointer[ring.Ring]                   // that it has in use, where it is not the fleet's
 }
 
@@ -173,7 +175,10 @@ func (f *fleet) open(n *node, l net.Listener) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deps := dbserver.Deps{Devices: n.set, Hasher: f.hasher, Policies: policies, Log: quiet}
+	deps := dbserver.Deps{
+		Devices: n.set, Hasher: f.hasher, Policies: policies, Log: quiet,
+		Horizon: func() timestamp.T { return timestamp.FromTime(time.Unix(n.horizon.Load(), 0)) },
+	}
 	if n.accounts, err = account.New(account.Config{}, deps); err != nil {
 		t.Fatal(err)
 	}

@@ -112,8 +112,10 @@ func (p *pass) partition(ctx context.Context, b replicator.Batch[name.Hash]) {
 		p.fail(&w, nil, "", why.Error(), int64(len(w.Items)))
 		return
 	}
-	p.look(ctx, &w)
-	if len(w.list) == 0 {
+	if whole := p.look(ctx, &w); len(w.list) == 0 {
+		if whole {
+			p.note(&w, p.began) // all that is here may be forgotten
+		}
 		return
 	}
 	var at time.Time
@@ -133,21 +135,24 @@ func (p *pass) partition(ctx context.Context, b replicator.Batch[name.Hash]) {
 	}
 }
 
-// look reads what is here of each database. One that can't be read is nobody's to
-// have from here.
-func (p *pass) look(ctx context.Context, w *work) {
+// look reads what is here of each database, and reports whether that was possible. One that
+// can't be read is nobody's to have from here.
+func (p *pass) look(ctx context.Context, w *work) (whole bool) {
+	whole = true
 	w.list = make([]replwire.Database, 0, len(w.Items))
 	for _, h := range w.Items {
 		if ctx.Err() != nil {
-			return
+			return false
 		}
 		switch d, err := p.Store.State(ctx, p.device, h); {
 		case err == nil:
 			w.list = append(w.list, d)
 		case !errs.Is(err, errs.NotFound):
+			whole = false
 			p.fail(w, nil, h.String(), err.Error(), 1)
 		}
 	}
+	return whole
 }
 
 // bring has a peer get what it may lack and notes which databases it is known to

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/http"
 
 	"martlet/internal/backend"
 	"martlet/internal/name"
@@ -27,7 +28,12 @@ func (p *pass) ask(ctx context.Context, w *work, to *replicator.Peer) ([]replwir
 	return theirs, err
 }
 
-// send pushes one part and returns what the peer's database is then.
+// errForgotten is what a peer says who has no such database, and for whom all of a part is before the
+// horizon.
+var errForgotten = errors.New("the peer has forgotten it")
+
+// send pushes one part and returns what the peer's database is then. The error is errForgotten where there
+// is none, since all of the part may be forgotten.
 func (p *pass) send(ctx context.Context, w *work, to *replicator.Peer, part *replwire.Part) (now replwire.Database, err error) {
 	r := &backend.Request{
 		Method: "PUT", Path: backend.Target{Device: to.Device, Partition: uint32(w.Partition), Path: part.Path}.Quoted(),
@@ -37,6 +43,10 @@ func (p *pass) send(ctx context.Context, w *work, to *replicator.Peer, part *rep
 	resp, err := p.peers.Do(ctx, w.About, to, r)
 	if err != nil {
 		return now, err
+	}
+	if resp.Status == http.StatusGone {
+		_ = p.peers.Bad(to, r, resp) // it closes the body
+		return now, errForgotten
 	}
 	b, err := p.peers.Take(to, r, resp)
 	if err != nil {

@@ -41,8 +41,8 @@ func (p *pass) push(ctx context.Context, w *work, to *replicator.Peer, mine, the
 			// What it was known to have went with the one before.
 			at, peer = replwire.Cursor{}, now.Incarnation
 			continue
-		case err != nil || first == nil:
-			return false, err
+		case err != nil || first == nil || now == replwire.Database{}:
+			return false, err // what a peer has forgotten is soon forgotten here, and only then gone
 		}
 		p.tried.note(first, &now, whole)
 		p.learn(ctx, first, &now, last)
@@ -58,8 +58,9 @@ var errReplaced = errors.New("the peer's database was replaced by another while 
 // pushFrom pushes what comes after a cursor, up to what was there when it began.
 // It returns the database as it was here at first, up to which change its rows
 // went, and as it is now at the peer; first is nil where the database went away
-// here, or was replaced. The error is errReplaced where the peer's is not of the
-// incarnation peer, or not the one of before.
+// here, or was replaced, and now is zero where the peer has none, since all that was pushed may be
+// forgotten. The error is errReplaced where the peer's is not of the incarnation peer, or not the one of
+// before.
 func (p *pass) pushFrom(
 	ctx context.Context, w *work, to *replicator.Peer, mine *replwire.Database, at replwire.Cursor, peer [16]byte,
 ) (first *replwire.Database, last uint64, now replwire.Database, err error) {
@@ -74,7 +75,8 @@ func (p *pass) pushFrom(
 		if first == nil {
 			first = &part.Database
 		}
-		if now, err = p.send(ctx, w, to, &part); err != nil {
+		now, err = p.send(ctx, w, to, &part)
+		if err != nil && !errors.Is(err, errForgotten) {
 			return nil, 0, now, err
 		}
 		if peer == [16]byte{} {

@@ -56,7 +56,7 @@ func (d *Databases) tell(ctx context.Context, c *replicator.Call) (*backend.Resp
 		state, err := d.Store.State(ctx, c.Device, hash)
 		switch {
 		case errs.Is(err, errs.NotFound):
-			continue // dropped meanwhile
+			continue // dropped meanwhile, or it may be forgotten
 		case errs.Is(err, errs.Corrupt):
 			d.Log.LogAttrs(ctx, slog.LevelError, "a database that can't be read was left out for a peer", slog.String("peer", c.Peer),
 				slog.String("device", c.Device), slog.String("kind", d.name), slog.String("hash", hash.String()), slog.Any("err", err))
@@ -104,7 +104,7 @@ func (d *Databases) merge(ctx context.Context, c *replicator.Call) (*backend.Res
 	}
 	now, err := d.Store.Merge(ctx, c.Device, c.Path, hash, part)
 	if err != nil {
-		return nil, err
+		return nil, err // errs.Gone is 410
 	}
 	if replwire.Last(part) {
 		d.brought.note(c.Device, bringer{hash, c.Peer}, d.Now())

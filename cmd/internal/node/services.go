@@ -82,6 +82,9 @@ type parts struct {
 // terms say when what was deleted may be forgotten.
 func (p parts) terms() steps.Terms { return steps.Terms{ReclaimAge: p.c.Replicator.ReclaimAge.D()} }
 
+// horizon is the time before which it may be, by this node's clock.
+func (p parts) horizon() timestamp.T { return p.terms().Horizon(time.Now()) }
+
 func (s *Storage) open(c *config.Storage, o Options) error {
 	p := parts{c: c, o: o, walks: make(chan struct{}, 1), lost: make(chan objects.Lost, maxLost)}
 	var err error
@@ -173,7 +176,7 @@ func (p parts) databases(owner byte) (dbserver.Config, dbserver.Deps) {
 			MaxAhead: p.c.Server.ClockSkew.D(), MaxMeta: p.c.Limits.MaxMetaCount, MaxMetaLen: p.c.Limits.MaxMetaOverallSize,
 			Open: p.c.Server.OpenDatabases,
 		}, dbserver.Deps{
-			Devices: p.devices, Hasher: p.hasher, Policies: p.policies, Log: p.o.Log,
+			Devices: p.devices, Hasher: p.hasher, Policies: p.policies, Log: p.o.Log, Horizon: p.horizon,
 			Journal: func(ctx context.Context, dev *device.Device, hooks metadb.JournalHooks) (metadb.Journal, error) {
 				j, err := p.stores[dev.Name()].Engine.Journal(ctx, owner, engine.Hooks{Hurry: hooks.Hurry, Needed: hooks.Needed})
 				if err != nil {
@@ -299,12 +302,20 @@ func (s *Storage) keepStore(p parts, d *device.Device, e *engine.Engine) {
 	}
 	compaction, scrub := p.c.Store.Compaction, p.c.Store.Scrub
 	work("compaction", compaction, compaction.Interval.D(), func(ctx context.Context, pace engine.Pace) error {
-		return e.Compact(ctx, p.terms().Horizon(time.Now()), pace)
+		return e.Compact(ctx, p.horizon(), pace)
 	})
 	pace := replicator.NewPace(int64(compaction.BytesPerSecond), 0).Wait
+	s.reclaim(p, d.Name(), d, func(ctx context.Context, horizon timestamp.T) error { return e.Reclaim(ctx, horizon, pace) })
+	work("scrub", scrub, min(scrub.Interval.D(), scrubEvery), func(ctx context.Context, pace engine.Pace) error {
+		return e.Scrub(ctx, time.Now().Add(-scrub.Interval.D()), pace)
+	})
+}
+
+// reclaim has what was deleted forgotten on a device, by a pass for each horizon.
+func (s *Storage) reclaim(p parts, what string, d *device.Device, pass func(context.Context, timestamp.T) error) {
 	var done timestamp.T // the horizon of the last pass over what is attached
-	s.every("reclaim of "+d.Name(), min(p.terms().Grain()/8, reclaimEvery), func(ctx context.Context) error {
-		horizon := p.terms().Horizon(time.Now())
+	s.every("reclaim of "+what, min(p.terms().Grain()/8, reclaimEvery), func(ctx context.Context) error {
+		horizon := p.horizon()
 		if d.Check() != nil {
 			done = timestamp.T{} // what is there next may be another disk; whoever watches it tells of this one
 			return nil           //nolint:nilerr // see there
@@ -312,18 +323,15 @@ func (s *Storage) keepStore(p parts, d *device.Device, e *engine.Engine) {
 		if horizon == done {
 			return nil
 		}
-		err := e.Reclaim(ctx, horizon, pace)
+		err := pass(ctx, horizon)
 		if err == nil {
 			done = horizon
 		}
 		return err
 	})
-	work("scrub", scrub, min(scrub.Interval.D(), scrubEvery), func(ctx context.Context, pace engine.Pace) error {
-		return e.Scrub(ctx, time.Now().Add(-scrub.Interval.D()), pace)
-	})
 }
 
-// keepDatabases has the databases of a kind audited, and counted what comes of it. What
+// keepDatabases has the databases of a kind audited and reclaimed, and counted what comes of it. What
 // requests find damaged is moved aside also where audits are switched off.
 func (s *Storage) keepDatabases(p parts, kind string, store *metadb.Store) error {
 	err := prometheus.WrapRegistererWith(prometheus.Labels{"kind": kind}, p.o.Registry).Register(databaseMetrics{store})
@@ -332,7 +340,7 @@ func (s *Storage) keepDatabases(p parts, kind string, store *metadb.Store) error
 	}
 	audit := p.c.Databases.Audit
 	for d := range p.devices.All() {
-		pace := replicator.NewPace(int64(audit.BytesPerSecond), 0).Wait // of both
+		pace := replicator.NewPace(int64(audit.BytesPerSecond), 0).Wait // of all three
 		work := func(what string, every time.Duration, pass func(context.Context) error) {
 			s.every(what+" of "+kind+" databases of "+d.Name(), every, func(ctx context.Context) error {
 				if d.Check() == nil {
@@ -341,6 +349,9 @@ func (s *Storage) keepDatabases(p parts, kind string, store *metadb.Store) error
 				return nil // whoever watches the device tells of it
 			})
 		}
+		s.reclaim(p, kind+" databases of "+d.Name(), d, func(ctx context.Context, horizon timestamp.T) error {
+			return store.Reclaim(ctx, d, horizon, pace)
+		})
 		work("isolation", isolateEvery, func(ctx context.Context) error { return store.Isolate(ctx, d, pace) })
 		if audit.Enabled {
 			work("audit", min(audit.Interval.D(), scrubEvery), func(ctx context.Context) error {

@@ -270,7 +270,7 @@ func (s *stream) peek(ctx context.Context) (*replwire.Object, error) {
 		if err != nil {
 			s.x.unknown[s.device] = err
 			s.next.more = false
-			return nil, nil
+			return nil, nil //nolint:nilerr // it is unknown from now on
 		}
 		s.list, s.next.more = list, more && len(list) > 0
 		if s.next.more {
