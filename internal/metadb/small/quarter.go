@@ -104,9 +104,7 @@ func (q *quarter) open(create bool) error {
 			if !create {
 				return errAbsent
 			}
-			if err = q.create(); err == nil {
-				o, err = q.openFile()
-			}
+			o, err = q.create()
 		}
 		if err != nil {
 			if errs.Is(err, errs.Corrupt) {
@@ -180,28 +178,32 @@ func check(tx *bolt.Tx) error {
 	return nil
 }
 
-// create makes the file, with nothing in it.
-func (q *quarter) create() error {
+// create makes the file, with nothing in it, and leaves it open.
+func (q *quarter) create() (*open, error) {
 	cfg := &q.files.cfg
 	tmp, err := cfg.Temp()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f, err := boltfile.Open(cfg.FS, tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
-	if err == nil {
-		f.DB.NoSync = true // one sync does for all
-		if err = f.DB.Update(shape); err == nil {
-			err = f.Sync()
-		}
-		err = errors.Join(err, f.Close(nil))
-		if err == nil {
-			err = q.place(tmp)
-		}
-		if err != nil {
-			q.remove(tmp)
-		}
+	if err != nil {
+		return nil, boltfile.Classify(err)
 	}
-	return boltfile.Classify(err)
+	each := f.DB.NoSync
+	f.DB.NoSync = true // one sync does for all
+	if err = f.DB.Update(shape); err == nil {
+		err = f.Sync()
+	}
+	f.DB.NoSync = each
+	if err == nil {
+		err = q.place(tmp)
+	}
+	if err != nil {
+		err = errors.Join(boltfile.Classify(err), f.Close(err))
+		q.remove(tmp)
+		return nil, err
+	}
+	return &open{File: f}, nil
 }
 
 func (q *quarter) remove(tmp string) {
