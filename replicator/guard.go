@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"context"
 	"errors"
 	"sync"
 
@@ -70,4 +71,57 @@ func (g *Guard) Drop(device string, by *ring.Ring, current func() *ring.Ring, dr
 		return false, ErrRing
 	}
 	return drop()
+}
+
+// A Dropping is what a handoff may drop of what it holds of a partition: N things, each if all
+// primaries are known to have it.
+type Dropping struct {
+	Device    string
+	Ring      *ring.Ring        // by which the device is to hold nothing of it
+	Current   func() *ring.Ring // the one in use
+	Primaries []*Peer           // with what each is known to have: Peer.Has
+	N         int
+
+	Fresh func() error                                      // why nothing is to be dropped any more
+	Drop  func(i int) (bool, error)                         // drops one that is still what the primaries have
+	Fail  func(at *Peer, i int, reason string, count int64) // i is -1 where it concerns no single one
+}
+
+// DropAll drops what every primary is known to have, and returns how many those were. It ends
+// early with ctx.
+func (g *Guard) DropAll(ctx context.Context, d Dropping) (dropped int64) {
+	var all []int
+	for i := range d.N {
+		if Everywhere(d.Primaries, i) {
+			all = append(all, i)
+		}
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	if at, why := Doubt(d.Primaries); why != "" {
+		d.Fail(at, -1, why, int64(len(all)))
+		return 0
+	}
+	for n, i := range all {
+		if ctx.Err() != nil {
+			break
+		}
+		gone, err := g.Drop(d.Device, d.Ring, d.Current, func() (bool, error) {
+			if err := d.Fresh(); err != nil {
+				return false, err
+			}
+			return d.Drop(i)
+		})
+		switch {
+		case errors.Is(err, ErrRing):
+			d.Fail(nil, -1, err.Error(), int64(len(all)-n))
+			return dropped
+		case err != nil:
+			d.Fail(nil, i, err.Error(), 1)
+		case gone:
+			dropped++
+		}
+	}
+	return dropped
 }

@@ -95,20 +95,27 @@ func (s *Store) inspect(ctx context.Context, loc Location, pace Pace) (used int6
 			used, err = s.check(ctx, loc, pace)
 		}
 	}
+	if used, damaged, why := s.checked(loc, used, err); !damaged {
+		return used, s.wrap(op, loc, why)
+	}
+	return 0, s.wrap(op, loc, s.quarantine(ctx, d, loc, before, err))
+}
+
+// checked counts what a check of a database has come to, and reports whether it is damaged; if
+// not, what there is to say.
+func (s *Store) checked(loc Location, bytes int64, err error) (used int64, damaged bool, why error) {
 	switch {
 	case err == nil:
 		s.counts.checked.Add(1)
-		s.counts.bytes.Add(used)
-		return used, nil
+		s.counts.bytes.Add(bytes)
+		return bytes, false, nil
 	case errs.Is(err, errs.NotFound):
-		return 0, nil
+		return 0, false, nil
 	case !errs.Is(err, errs.Corrupt):
-		return 0, s.wrap(op, loc, err)
+		return 0, false, err
 	}
-	if off := loc.Device.Check(); off != nil {
-		return 0, s.wrap(op, loc, off) // the disk fails: nobody knows what the file is like
-	}
-	return 0, s.wrap(op, loc, s.quarantine(ctx, d, loc, before, err))
+	off := loc.Device.Check() // where the disk fails nobody knows what is on it
+	return 0, off == nil, off
 }
 
 // readAnew has a database closed, what is remembered of it forgotten, and its file read

@@ -28,18 +28,8 @@ func (s *Store) inspectSmall(ctx context.Context, d *disk, loc Location, pace Pa
 			used, err = s.check(ctx, loc, pace)
 		}
 	}
-	switch {
-	case err == nil:
-		s.counts.checked.Add(1)
-		s.counts.bytes.Add(used)
-		return used, nil
-	case errs.Is(err, errs.NotFound):
-		return 0, nil
-	case !errs.Is(err, errs.Corrupt):
-		return 0, err
-	}
-	if off := loc.Device.Check(); off != nil {
-		return 0, off // the disk fails: nobody knows what it holds
+	if used, damaged, why := s.checked(loc, used, err); !damaged {
+		return used, why
 	}
 	var damage *small.DamageError
 	if !errors.As(err, &damage) {

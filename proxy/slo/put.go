@@ -150,15 +150,15 @@ func (f *feature) store(ctx context.Context, r *chain.Request, list []wanted) ou
 // verify asks for the head of each segment, a few at a time, each object once.
 func (f *feature) verify(ctx context.Context, r *chain.Request, list []wanted) ([]stored, []report.Failure) {
 	heads := map[name.Path]*chain.Response{}
-	todo := make([]name.Path, 0, len(list))
+	paths := make([]name.Path, 0, len(list))
 	for _, w := range list {
 		if _, ok := heads[w.path]; !ok && !w.plain {
 			heads[w.path] = nil
-			todo = append(todo, w.path)
+			paths = append(paths, w.path)
 		}
 	}
-	found := f.heads(ctx, r, todo)
-	for i, p := range todo {
+	found := f.heads(ctx, r, paths)
+	for i, p := range paths {
 		heads[p] = found[i]
 	}
 	kept := make([]stored, len(list))
@@ -179,17 +179,17 @@ func (f *feature) verify(ctx context.Context, r *chain.Request, list []wanted) (
 
 // heads asks for the heads of objects, those of large objects as what they stand
 // for.
-func (f *feature) heads(ctx context.Context, r *chain.Request, todo []name.Path) []*chain.Response {
-	found := make([]*chain.Response, len(todo))
+func (f *feature) heads(ctx context.Context, r *chain.Request, paths []name.Path) []*chain.Response {
+	found := make([]*chain.Response, len(paths))
 	each := func(yield func(int) bool) {
-		for i := range todo {
+		for i := range paths {
 			if !yield(i) {
 				return
 			}
 		}
 	}
-	chain.Each(min(f.cfg.Concurrency, len(todo)), each, func(i int) {
-		resp := f.Serve(ctx, r.Sub(http.MethodHead, todo[i]))
+	chain.Each(min(f.cfg.Concurrency, len(paths)), each, func(i int) {
+		resp := f.Serve(ctx, r.Sub(http.MethodHead, paths[i]))
 		resp.Close()
 		found[i] = resp
 	})

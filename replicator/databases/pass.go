@@ -2,7 +2,6 @@ package databases
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"martlet/internal/errs"
@@ -202,40 +201,18 @@ func (p *pass) bring(ctx context.Context, w *work, to *replicator.Peer) (inStep 
 
 // drop removes what every primary is known to have.
 func (p *pass) drop(ctx context.Context, w *work, primaries []*replicator.Peer) {
-	var all []int
-	for i := range w.list {
-		if replicator.Everywhere(primaries, i) {
-			all = append(all, i)
-		}
-	}
-	if len(all) == 0 {
-		return
-	}
-	if at, why := replicator.Doubt(primaries); why != "" {
-		p.fail(w, at, "", why, int64(len(all)))
-		return
-	}
-	for n, i := range all {
-		if ctx.Err() != nil {
-			return
-		}
-		d := &w.list[i]
-		gone, err := p.guard.Drop(p.device, w.Ring, p.Ring, func() (bool, error) {
-			if err := p.fresh(); err != nil {
-				return false, err
+	n := p.guard.DropAll(ctx, replicator.Dropping{
+		Device: p.device, Ring: w.Ring, Current: p.Ring, Primaries: primaries, N: len(w.list), Fresh: p.fresh,
+		Drop: func(i int) (bool, error) { return p.Store.Drop(ctx, p.device, w.list[i]) },
+		Fail: func(at *replicator.Peer, i int, reason string, count int64) {
+			hash := ""
+			if i >= 0 {
+				hash = w.list[i].Hash.String()
 			}
-			return p.Store.Drop(ctx, p.device, *d)
-		})
-		switch {
-		case errors.Is(err, replicator.ErrRing):
-			p.fail(w, nil, "", err.Error(), int64(len(all)-n))
-			return
-		case err != nil:
-			p.fail(w, nil, d.Hash.String(), err.Error(), 1)
-		case gone:
-			p.tally.Add(replicator.Counts{Dropped: 1})
-		}
-	}
+			p.fail(w, at, hash, reason, count)
+		},
+	})
+	p.tally.Add(replicator.Counts{Dropped: n})
 }
 
 func (p *pass) fail(w *work, to *replicator.Peer, hash, reason string, count int64) {

@@ -2,7 +2,6 @@ package objects
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"martlet/internal/policy"
@@ -149,39 +148,16 @@ func (p *pass) confirmed(o, theirs *replwire.Object) bool {
 
 // drop removes what every primary is known to have.
 func (p *pass) drop(ctx context.Context, w *work, primaries []*replicator.Peer) {
-	var all []int
-	for i := range w.Items {
-		if replicator.Everywhere(primaries, i) {
-			all = append(all, i)
-		}
-	}
-	if len(all) == 0 {
-		return
-	}
-	if at, why := replicator.Doubt(primaries); why != "" {
-		p.fail(w, at, "", why, int64(len(all)))
-		return
-	}
-	current := func() *ring.Ring { return p.Ring(w.policy) }
-	for n, i := range all {
-		if ctx.Err() != nil {
-			return
-		}
-		o := &w.Items[i]
-		gone, err := p.guard.Drop(p.device, w.Ring, current, func() (bool, error) {
-			if err := p.fresh(); err != nil {
-				return false, err
+	n := p.guard.DropAll(ctx, replicator.Dropping{
+		Device: p.device, Ring: w.Ring, Current: func() *ring.Ring { return p.Ring(w.policy) }, Primaries: primaries, N: len(w.Items), Fresh: p.fresh,
+		Drop: func(i int) (bool, error) { return p.store.Drop(ctx, w.policy, w.Items[i]) },
+		Fail: func(at *replicator.Peer, i int, reason string, count int64) {
+			hash := ""
+			if i >= 0 {
+				hash = w.Items[i].Hash.String()
 			}
-			return p.store.Drop(ctx, w.policy, *o)
-		})
-		switch {
-		case errors.Is(err, replicator.ErrRing):
-			p.fail(w, nil, "", err.Error(), int64(len(all)-n))
-			return
-		case err != nil:
-			p.fail(w, nil, o.Hash.String(), err.Error(), 1)
-		case gone:
-			p.tally.Add(replicator.Counts{Dropped: 1})
-		}
-	}
+			p.fail(w, at, hash, reason, count)
+		},
+	})
+	p.tally.Add(replicator.Counts{Dropped: n})
 }

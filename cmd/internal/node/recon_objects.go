@@ -54,6 +54,14 @@ func (r recon) objects(ctx context.Context, req *backend.Request) (*backend.Resp
 	if err != nil {
 		return nil, err
 	}
+	if req.Path == HoldingsPath && w.values.Get("lost") == "true" { // it reads an index: see recon.held
+		select {
+		case r.walks <- struct{}{}:
+			defer func() { <-r.walks }()
+		case <-ctx.Done():
+			return nil, errs.E(errs.Aborted, context.Cause(ctx))
+		}
+	}
 	var body []byte
 	switch req.Path {
 	case HoldingsPath:
