@@ -147,22 +147,10 @@ func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (
 	}
 	d, err := s.openFile(dev.fs, tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err == nil {
-		err = s.fill(d, info, fn)
-		if err == nil && s.track {
-			d.told = &telling{files: dev.small, key: loc.Hash, marked: true}
-			err = dev.small.Commit(small.Put{In: small.Marks, Key: loc.Hash, Value: []byte{}}, small.Put{In: small.Told, Key: loc.Hash})
+		if err = s.fill(d, info, fn); err == nil {
+			err = s.adopt(dev, loc, d, tmp)
 		}
-		if err == nil {
-			err = settleShared(dev, loc)
-		}
-		if err == nil {
-			err = s.place(dev, loc, tmp)
-		}
-		if err == nil {
-			d.use(dev, loc.Hash)
-			d.res.home.Store(homeOwn)
-			d.res.settled.Store(true)
-		} else {
+		if err != nil {
 			d.fail(err)
 			err = errors.Join(err, d.close())
 		}
@@ -172,6 +160,28 @@ func (s *Store) create(dev *disk, loc Location, info Info, fn func(*Tx) error) (
 		return nil, classify(err)
 	}
 	return d, nil
+}
+
+// adopt has an open database whose file in tmp is complete and synced be that of a location, where there is
+// none. When it returns nil that is on stable storage.
+func (s *Store) adopt(dev *disk, loc Location, d *database, tmp string) error {
+	if s.track {
+		d.told = &telling{files: dev.small, key: loc.Hash, marked: true}
+		err := dev.small.Commit(small.Put{In: small.Marks, Key: loc.Hash, Value: []byte{}}, small.Put{In: small.Told, Key: loc.Hash})
+		if err != nil {
+			return err
+		}
+	}
+	if err := settleShared(dev, loc); err != nil {
+		return err
+	}
+	if err := s.place(dev, loc, tmp); err != nil {
+		return err
+	}
+	d.use(dev, loc.Hash)
+	d.res.home.Store(homeOwn)
+	d.res.settled.Store(true)
+	return nil
 }
 
 // temp returns the name of a file that is to be made. What is in tmp need not last, so its

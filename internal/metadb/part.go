@@ -26,54 +26,125 @@ const (
 	partItems = 4096
 )
 
-// appendPart writes what comes after a cursor.
-func (t *Tx) appendPart(p *replwire.Part, at replwire.Cursor) error {
-	b := replwire.Begin(make([]byte, 0, 4096), replwire.DatabasePart)
-	b = AppendString(b, string(appendInfo(nil, &t.info)))
-	items := 1
-	full := func() bool { return items >= partItems || len(b) >= partBytes }
-	if !at.Rows {
-		c := t.meta.Cursor()
-		k, v := c.Seek([]byte(at.Field))
-		if at.Field != "" && string(k) == at.Field {
-			k, v = c.Next()
-		}
-		for ; k != nil && !full(); k, v = c.Next() {
-			raw, err := unseal(k, v)
-			if err != nil {
-				return corrupt(err)
-			}
-			b = AppendString(append(b, partField), string(k))
-			b = AppendString(b, string(raw))
-			at.Field = string(k)
-			items++
-		}
-		at.Rows = k == nil
+// partWriter is a part that is being written.
+type partWriter struct {
+	b     []byte
+	most  int // items
+	items int
+	rows  int
+}
+
+func (w *partWriter) full() bool { return w.items >= w.most || len(w.b) >= partBytes }
+
+func (w *partWriter) row(space policy.Index, name, row []byte) {
+	w.b = binary.AppendUvarint(append(w.b, partRow), uint64(space))
+	w.b = append(binary.AppendUvarint(w.b, uint64(len(name))), name...)
+	w.b = append(binary.AppendUvarint(w.b, uint64(len(row))), row...)
+	w.items++
+	w.rows++
+}
+
+// appendPart writes what comes after a cursor, of at most so many items.
+func (t *Tx) appendPart(p *replwire.Part, at replwire.Cursor, most int) error {
+	if at.ByName && !at.Begun() {
+		at.Row = t.LastChange()
 	}
-	var err error
-	for at.Rows && !full() && err == nil {
-		var list []Change
-		if list, err = t.Changes(at.Row, 256); len(list) == 0 {
+	w := &partWriter{b: replwire.Begin(make([]byte, 0, 4096), replwire.DatabasePart), most: most, items: 1}
+	w.b = AppendString(w.b, string(appendInfo(nil, &t.info)))
+	err := t.writeFields(w, &at)
+	for err == nil && at.Rows && at.ByName && !w.full() {
+		err = t.writeByName(w, &at)
+	}
+	if err == nil && at.Rows && !at.ByName {
+		err = t.writeChanges(w, &at)
+	}
+	p.Next, p.More = at, !at.Rows || at.ByName || at.Row < t.LastChange()
+	p.Path = t.info.Path
+	p.Rows = w.rows
+	p.Body = replwire.End(w.b, w.items, p.More)
+	return err
+}
+
+// writeFields writes metadata until the part is full.
+func (t *Tx) writeFields(w *partWriter, at *replwire.Cursor) error {
+	if at.Rows {
+		return nil
+	}
+	c := t.meta.Cursor()
+	k, v := c.Seek([]byte(at.Field))
+	if at.Field != "" && string(k) == at.Field {
+		k, v = c.Next()
+	}
+	for ; k != nil && !w.full(); k, v = c.Next() {
+		raw, err := unseal(k, v)
+		if err != nil {
+			return corrupt(err)
+		}
+		w.b = AppendString(append(w.b, partField), string(k))
+		w.b = AppendString(w.b, string(raw))
+		w.items++
+		at.Field = string(k)
+	}
+	at.Rows = k == nil
+	return nil
+}
+
+// writeByName writes rows in the order in which they lie in the file, until the part is full or the
+// live or the dead ones end.
+func (t *Tx) writeByName(w *partWriter, at *replwire.Cursor) error {
+	from := t.live
+	if at.Dead {
+		from = t.dead
+	}
+	var last []byte
+	if at.Key != "" {
+		last = []byte(at.Key)
+	}
+	c := from.Cursor()
+	k, v := after(c, last)
+	for ; k != nil && !w.full(); k, v = c.Next() {
+		if len(k) <= spaceLen {
+			return corrupt(errShape)
+		}
+		_, row, err := openRow(k, v)
+		if err != nil {
+			return err
+		}
+		w.row(spaceOf(k), k[spaceLen:], row)
+		last = k
+	}
+	switch {
+	case k != nil:
+		at.Key = string(last)
+	case at.Dead:
+		at.ByName, at.Dead, at.Key = false, false, ""
+	default:
+		at.Dead, at.Key = true, ""
+	}
+	return nil
+}
+
+// writeChanges writes rows in the order of their changes, until the part is full.
+func (t *Tx) writeChanges(w *partWriter, at *replwire.Cursor) error {
+	for !w.full() {
+		list, err := t.Changes(at.Row, 256)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
 			at.Row = max(at.Row, t.LastChange()) // the rows of the latest changes may be forgotten
-			break
+			return nil
 		}
 		for i := range list {
-			if full() {
+			if w.full() {
 				break
 			}
 			c := &list[i]
-			b = binary.AppendUvarint(append(b, partRow), uint64(c.Space))
-			b = AppendString(b, c.Name)
-			b = AppendString(b, string(c.Row))
+			w.row(c.Space, []byte(c.Name), c.Row)
 			at.Row = c.Number
-			items++
-			p.Rows++
 		}
 	}
-	p.Next, p.More = at, !at.Rows || at.Row < t.LastChange()
-	p.Path = t.info.Path
-	p.Body = replwire.End(b, items, p.More)
-	return err
+	return nil
 }
 
 // part is a part, read and found to be whole.

@@ -69,7 +69,7 @@ func (r Replicas) Part(ctx context.Context, dev string, h name.Hash, after replw
 		if p.Database, err = tx.present(h, r.store.horizon()); err != nil {
 			return err
 		}
-		return tx.appendPart(&p, after)
+		return tx.appendPart(&p, after, r.store.cfg.part)
 	})
 	return p, err
 }

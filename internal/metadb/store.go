@@ -36,6 +36,7 @@ type Config struct {
 	// that is not taken. Nil is never.
 	Horizon func() timestamp.T
 
+	part     int // items in a part for a peer at most; 0 is partItems
 	step     int // updates of the journal in one transaction at most; 0 is mergeStep
 	together int // small databases that are reclaimed at a time; 0 is reclaimTogether
 
@@ -72,6 +73,7 @@ type disk struct {
 	residents *residents
 	journal   *journaled
 	small     *small.Files
+	wholes    *wholes
 	*notes
 	folders map[[4]byte]bool // made and synced by this process, by the first four digits; guarded by mu
 	settled map[[4]byte]bool // so are the names of databases in them; guarded by mu
@@ -110,6 +112,9 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 	if cfg.Open <= 0 {
 		cfg.Open = DefaultOpen
 	}
+	if cfg.part <= 0 {
+		cfg.part = partItems
+	}
 	if cfg.step <= 0 {
 		cfg.step = mergeStep
 	}
@@ -142,6 +147,7 @@ func New(cfg Config, schema Schema, devices *device.Set) *Store {
 func (s *Store) newDisk(dev *device.Device, disks vfs.FS, id string, n *notes) *disk {
 	d := &disk{Device: dev, fs: disks, id: id, notes: n, residents: newResidents(), journal: newJournaled(s.cfg), folders: map[[4]byte]bool{}, settled: map[[4]byte]bool{}}
 	d.small = s.newShared(d)
+	d.wholes = newWholes(func(w *whole) { s.discardWhole(d, w) })
 	d.cache = newCache(s.keep, func(h name.Hash, db *database) { s.shut(d, h, db) })
 	return d
 }
@@ -164,6 +170,7 @@ func (s *Store) follow(dev *device.Device, c device.Change) {
 	}
 	old.journal.letGo(errs.E(errs.BadDevice, "the device was detached")) // what it acknowledges no more is not among what the new one replays
 	at.Store(d)
+	old.wholes.endAll(errs.E(errs.BadDevice, "the device was detached"))
 	old.cache.end(errs.E(errs.BadDevice, "the device was detached"))
 	old.small.End(errs.E(errs.BadDevice, "the device was detached"))
 }
@@ -185,6 +192,8 @@ func (s *Store) Close() {
 		j.end.Wait()
 	}
 	for _, at := range s.disks {
+		at.Load().wholes.endAll(errs.E(errs.Unavailable, "the store is closed"))
+		at.Load().wholes.had.Wait()
 		at.Load().cache.close()
 		at.Load().small.End(errs.E(errs.Unavailable, "the store is closed"))
 		at.Load().small.Wait()

@@ -61,12 +61,21 @@ func ParseDatabases(b []byte, kind byte, from, to name.Hash) (list []Database, m
 }
 
 // Cursor is how far into a database its parts have come. The zero Cursor is
-// before everything.
+// before everything, and goes through the rows in the order of their changes; with ByName it goes through
+// them as they lie in the file, first those that listings see. Whatever changes meanwhile has
+// a change number beyond Row, and so comes behind them.
 type Cursor struct {
 	Field string // the metadata up to this name was read
 	Rows  bool   // all of the metadata was
-	Row   uint64 // the rows up to this change number were
+	Row   uint64 // the rows up to this change number were, or will have been when ByName is false
+
+	ByName bool   // not all rows were read yet
+	Dead   bool   // those that listings see were
+	Key    string // so were those up to this key
 }
+
+// Begun reports whether anything was read.
+func (c Cursor) Begun() bool { return c != Cursor{ByName: c.ByName} }
 
 // Part is a piece of a database, to be pushed.
 type Part struct {

@@ -44,6 +44,14 @@
 // another path, is 400. One that is of a deleted database, all of which is before the reclaim
 // age of the receiver, who has none, is 410: nothing is made of it.
 //
+// A large database (wholeLeast) of which the peer has nothing is sent as a whole: its parts, with the rows in
+// the order in which they lie in the file, carry replwire.WholeHeader, and there is no database before the last of
+// them, which is answered as above; the others are answered with a list of none. So the peer answers no
+// client with a listing of which most is missing, and puts neither a commit nor a sync to each part. What has
+// changed meanwhile comes behind, by change number. 409 is that the peer has one by now, or has forgotten what was
+// sent: then the parts are pushed one by one. So they are, in that order too, where the peer has a database but
+// is not known to have most of the changes.
+//
 // # What may be forgotten
 //
 // A database that was deleted and is before the horizon of a node is for it not there: it is neither
@@ -94,6 +102,12 @@ type Store interface {
 	// dead and may be forgotten is left out unless it meets something older; where that is all,
 	// and there is no database, none is made, and the error is of kind errs.Gone.
 	Merge(ctx context.Context, device string, path name.Path, h name.Hash, part []byte) (replwire.Database, error)
+
+	// Build merges a part into a database of a path that is being made of one sending, and is there when the last
+	// part has come: then it returns what that is, on stable storage, and before that nothing. The
+	// error is of kind errs.Stale where there is such a database already, or that is not the
+	// part that is next; errs.Unavailable where another sending is under way; and else as of Merge.
+	Build(ctx context.Context, device string, path name.Path, h name.Hash, at replwire.Whole, part []byte) (replwire.Database, error)
 
 	// Known returns up to which change of a database the replica of an incarnation
 	// is known to have its rows, and the number of that replica's own latest change

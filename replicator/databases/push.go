@@ -2,11 +2,13 @@ package databases
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"sync"
 
 	"martlet/internal/errs"
+	"martlet/internal/name"
 	"martlet/internal/replwire"
 	"martlet/replicator"
 )
@@ -16,30 +18,56 @@ const (
 	// written down: to push them again costs less than a commit.
 	saveAfter = 1000
 
+	// wholeLeast is from how many changes on a database is pushed in the order of its file, and as a whole
+	// where the peer has nothing: fewer fit into some parts, for which a commit each costs less
+	// than another file.
+	wholeLeast = 10_000
+
 	// maxTurns is how often one push begins anew because the peer's database turns
 	// out to be another than before.
 	maxTurns = 3
 )
 
+// course is how a push goes.
+type course struct {
+	at    replwire.Cursor // what comes after it is pushed
+	peer  [16]byte        // the incarnation of the peer's database; zero where it has none
+	build bool            // the peer is to make the database when it has all
+}
+
+// plan returns how a database is pushed, of which the peer has none where theirs is nil; done is whether
+// it is known to lack nothing at all.
+func (p *pass) plan(ctx context.Context, mine, theirs *replwire.Database) (c course, done bool, err error) {
+	if theirs != nil {
+		c.peer = theirs.Incarnation
+		if c.at.Row, done, err = p.since(ctx, mine, theirs); done || err != nil {
+			return c, done, err
+		}
+	}
+	if behind := mine.Change - c.at.Row; behind >= wholeLeast && behind > mine.Change/2 {
+		c.at = replwire.Cursor{ByName: true}
+		c.build = theirs == nil
+	}
+	return c, false, nil
+}
+
 // push has a peer merge what is here of a database, which it has none of where
 // theirs is nil. It reports whether the peer has all of mine then.
 func (p *pass) push(ctx context.Context, w *work, to *replicator.Peer, mine, theirs *replwire.Database) (has bool, err error) {
-	var at replwire.Cursor
-	var peer [16]byte
-	if theirs != nil {
-		row, done, err := p.since(ctx, mine, theirs)
-		if done || err != nil {
-			return done, err
-		}
-		at.Row, peer = row, theirs.Incarnation
+	c, done, err := p.plan(ctx, mine, theirs)
+	if done || err != nil {
+		return done, err
 	}
 	for range maxTurns {
-		whole := at == replwire.Cursor{}
-		first, last, now, err := p.pushFrom(ctx, w, to, mine, at, peer)
+		whole := !c.at.Begun()
+		first, last, now, err := p.pushFrom(ctx, w, to, mine, c)
 		switch {
+		case errors.Is(err, errNotWhole):
+			c.build = false
+			continue
 		case errors.Is(err, errReplaced):
 			// What it was known to have went with the one before.
-			at, peer = replwire.Cursor{}, now.Incarnation
+			c = course{at: replwire.Cursor{ByName: mine.Change >= wholeLeast}, peer: now.Incarnation}
 			continue
 		case err != nil || first == nil || now == replwire.Database{}:
 			return false, err // what a peer has forgotten is soon forgotten here, and only then gone
@@ -53,19 +81,23 @@ func (p *pass) push(ctx context.Context, w *work, to *replicator.Peer, mine, the
 	return false, errReplaced
 }
 
-var errReplaced = errors.New("the peer's database was replaced by another while it was pushed to")
+var (
+	errReplaced = errors.New("the peer's database was replaced by another while it was pushed to")
+	errNotWhole = errors.New("the peer does not take the database as a whole")
+)
 
 // pushFrom pushes what comes after a cursor, up to what was there when it began.
 // It returns the database as it was here at first, up to which change its rows
 // went, and as it is now at the peer; first is nil where the database went away
 // here, or was replaced, and now is zero where the peer has none, since all that was pushed may be
-// forgotten. The error is errReplaced where the peer's is not of the incarnation peer, or not the one of
-// before.
+// forgotten. The error is errReplaced where the peer's is not of the incarnation that was expected, or not
+// the one of before, and errNotWhole where the peer was to make it and does not.
 func (p *pass) pushFrom(
-	ctx context.Context, w *work, to *replicator.Peer, mine *replwire.Database, at replwire.Cursor, peer [16]byte,
+	ctx context.Context, w *work, to *replicator.Peer, mine *replwire.Database, c course,
 ) (first *replwire.Database, last uint64, now replwire.Database, err error) {
+	whole := replwire.Whole{ID: p.sender(mine.Hash)}
 	for {
-		part, err := p.Store.Part(ctx, p.device, mine.Hash, at)
+		part, err := p.Store.Part(ctx, p.device, mine.Hash, c.at)
 		if errs.Is(err, errs.NotFound) || err == nil && part.Incarnation != mine.Incarnation {
 			return nil, 0, now, nil // the next pass will see
 		}
@@ -75,21 +107,38 @@ func (p *pass) pushFrom(
 		if first == nil {
 			first = &part.Database
 		}
-		now, err = p.send(ctx, w, to, &part)
+		c.at = part.Next
+		if c.build {
+			whole.Last = c.at.Rows && !c.at.ByName
+			now, err = p.sendWhole(ctx, w, to, &part, whole)
+			if whole.N++; err == nil && !whole.Last {
+				continue
+			}
+			c.build = false
+		} else {
+			now, err = p.send(ctx, w, to, &part)
+		}
 		if err != nil && !errors.Is(err, errForgotten) {
 			return nil, 0, now, err
 		}
-		if peer == [16]byte{} {
-			peer = now.Incarnation
+		if c.peer == [16]byte{} {
+			c.peer = now.Incarnation
 		}
-		if now.Incarnation != peer {
+		if now.Incarnation != c.peer {
 			return nil, 0, now, errReplaced
 		}
-		at = part.Next
-		if !part.More || at.Rows && at.Row >= first.Change {
-			return first, at.Row, now, nil
+		if !part.More || c.at.Rows && !c.at.ByName && c.at.Row >= first.Change {
+			return first, c.at.Row, now, nil
 		}
 	}
+}
+
+// sender tells those apart who send a database as a whole. It is the same after a restart, so that what was cut
+// off then is begun again at once.
+func (p *pass) sender(hash name.Hash) (id [16]byte) {
+	sum := sha256.Sum256([]byte(p.Self.String() + "/" + p.device + "/" + hash.String()))
+	copy(id[:], sum[:])
+	return id
 }
 
 // since returns from which change on a peer may lack rows of a database, and

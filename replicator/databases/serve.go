@@ -10,6 +10,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
+	"martlet/internal/name"
 	"martlet/internal/replwire"
 	"martlet/replicator"
 )
@@ -102,12 +103,37 @@ func (d *Databases) merge(ctx context.Context, c *replicator.Call) (*backend.Res
 	if err != nil {
 		return nil, err
 	}
+	text, isWhole := c.Header.Lookup(replwire.WholeHeader)
+	if isWhole {
+		return d.build(ctx, c, hash, text, part)
+	}
 	now, err := d.Store.Merge(ctx, c.Device, c.Path, hash, part)
 	if err != nil {
 		return nil, err // errs.Gone is 410
 	}
-	if replwire.Last(part) {
-		d.brought.note(c.Device, bringer{hash, c.Peer}, d.Now())
+	return d.merged(c, &now, part), nil
+}
+
+// build takes a part of a database that is made when the last has come.
+func (d *Databases) build(ctx context.Context, c *replicator.Call, hash name.Hash, text string, part []byte) (*backend.Response, error) {
+	whole, err := replwire.ParseWhole(text)
+	if err != nil {
+		return nil, errs.E(errs.Invalid, errs.Public(err.Error()), err)
 	}
-	return answer(replwire.End(replwire.AppendDatabase(replwire.Begin(nil, d.list), &now), 1, false)), nil
+	now, err := d.Store.Build(ctx, c.Device, c.Path, hash, whole, part)
+	switch {
+	case err != nil:
+		return nil, err
+	case whole.Last:
+		return d.merged(c, &now, part), nil
+	}
+	return answer(replwire.End(replwire.Begin(nil, d.list), 0, false)), nil
+}
+
+// merged says what a database is after a part.
+func (d *Databases) merged(c *replicator.Call, now *replwire.Database, part []byte) *backend.Response {
+	if replwire.Last(part) {
+		d.brought.note(c.Device, bringer{now.Hash, c.Peer}, d.Now())
+	}
+	return answer(replwire.End(replwire.AppendDatabase(replwire.Begin(nil, d.list), now), 1, false))
 }
