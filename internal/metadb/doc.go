@@ -86,7 +86,8 @@
 // failed sync left in the kernel's memory alone is taken for durable.
 //
 // Replicas is how replication sees the databases: it compares digests, takes what
-// changed in bounded parts, merges a part whole or not at all, and drops a database
+// changed in bounded parts, merges a part whole or not at all, makes a large database of all parts of
+// another one before anybody sees it (see whole), and drops a database
 // that is in exactly the state that others were seen to have.
 //
 // What is dead is kept so that it reaches every replica, and forgotten once all that it says is before a
