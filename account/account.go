@@ -137,11 +137,11 @@ func gone(status int) *backend.Response {
 	return dbserver.Respond(status, backend.Header{{Name: statusHeader, Value: "Deleted"}})
 }
 
-// change runs fn over an account that is there and not deleted; else it
+// change runs fn, which does not look at rows, over an account that is there and not deleted; else it
 // returns the answer to give.
 func (s *Server) change(ctx context.Context, call *dbserver.Call, fn func(*metadb.Tx) error) (*backend.Response, error) {
 	isGone := false
-	err := s.core.Store.Update(ctx, call.At, func(tx *metadb.Tx) error {
+	err := s.core.Store.UpdateApart(ctx, call.At, func(tx *metadb.Tx) error {
 		if isGone = deleted(tx.Info()); isGone {
 			return nil
 		}

@@ -33,11 +33,7 @@ func (s *Server) put(ctx context.Context, call *dbserver.Call) (*backend.Respons
 	var made bool
 	var now metadb.Info
 	var stat metadb.Stat
-	err = s.core.Store.Ensure(ctx, call.At, fresh(call, wanted), func(tx *metadb.Tx) error {
-		isGone, err := deleted(tx)
-		if err != nil {
-			return err
-		}
+	renewed := func(tx *metadb.Tx, isGone bool) error {
 		if now = tx.Info(); isAsked && !isGone && now.Policy != asked {
 			return errOtherPolicy
 		}
@@ -48,9 +44,24 @@ func (s *Server) put(ctx context.Context, call *dbserver.Call) (*backend.Respons
 			return err
 		}
 		made, now = tx.Made() || isGone, tx.Info()
-		stat, err = tx.Stat(now.Policy)
-		return err
-	})
+		return nil
+	}
+	count := func(tx *metadb.Tx) (err error) { stat, err = tx.Stat(now.Policy); return err }
+	if err = s.apart(ctx, call, func(tx *metadb.Tx) error { return renewed(tx, false) }); err == nil {
+		err = s.core.Store.View(ctx, call.At, count)
+	}
+	if errs.Is(err, errs.NotFound) {
+		err = s.core.Store.Ensure(ctx, call.At, fresh(call, wanted), func(tx *metadb.Tx) error {
+			isGone, err := deleted(tx)
+			if err == nil {
+				err = renewed(tx, isGone)
+			}
+			if err == nil {
+				err = count(tx)
+			}
+			return err
+		})
+	}
 	h := backend.Header{{Name: backend.PolicyIndex, Value: now.Policy.String()}}
 	switch {
 	case errors.Is(err, errOtherPolicy):
@@ -93,16 +104,20 @@ func renew(tx *metadb.Tx, stamp timestamp.T, wanted policy.Index, isGone bool) e
 	return tx.MergeInfo(i)
 }
 
-func (s *Server) post(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
-	fields := s.core.Fields(call)
-	err := s.core.Store.Update(ctx, call.At, func(tx *metadb.Tx) error {
-		isGone, err := deleted(tx)
-		if err != nil {
-			return err
-		}
-		if isGone {
+// apart changes what a container says of itself without waiting for its rows. The error is of kind errs.NotFound
+// where it takes those to know whether the container is there: when it was deleted, and not put since.
+func (s *Server) apart(ctx context.Context, call *dbserver.Call, fn func(*metadb.Tx) error) error {
+	return s.core.Store.UpdateApart(ctx, call.At, func(tx *metadb.Tx) error {
+		if i := tx.Info(); i.Delete.After(i.Put) {
 			return errs.E(errs.NotFound)
 		}
+		return fn(tx)
+	})
+}
+
+func (s *Server) post(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
+	fields := s.core.Fields(call)
+	update := func(tx *metadb.Tx) error {
 		// A POST counts as the latest PUT: clients see it as Last-Modified.
 		i := tx.Info()
 		i.Put = call.Stamp.WithOffset(0)
@@ -110,7 +125,20 @@ func (s *Server) post(ctx context.Context, call *dbserver.Call) (*backend.Respon
 			return err
 		}
 		return s.core.MergeFields(tx, fields)
-	})
+	}
+	err := s.apart(ctx, call, update)
+	if errs.Is(err, errs.NotFound) {
+		err = s.core.Store.Update(ctx, call.At, func(tx *metadb.Tx) error {
+			isGone, err := deleted(tx)
+			if err == nil && isGone {
+				err = errs.E(errs.NotFound)
+			}
+			if err != nil {
+				return err
+			}
+			return update(tx)
+		})
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package metadb
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,7 @@ type write struct {
 	err    error
 	report bool         // what is told to the owner of a listing may have changed
 	alone  bool         // it shares its transaction with nobody
+	apart  bool         // it is not for rows: what waits in the journal may go on waiting
 	quiet  func() error // done instead of a transaction, while there is none
 }
 
@@ -127,6 +129,13 @@ func (d *database) update(fn func(*Tx) error) (report bool, err error) {
 	return w.report, classify(w.err)
 }
 
+// apart is update for what is not for rows, and does not see those that wait.
+func (d *database) apart(fn func(*Tx) error) (report bool, err error) {
+	w := &write{fn: fn, apart: true}
+	d.run(w)
+	return w.report, classify(w.err)
+}
+
 // alone is update in a transaction that is not shared: nobody writes in it before
 // fn, or after it.
 func (d *database) alone(fn func(*Tx) error) error {
@@ -154,7 +163,7 @@ func (d *database) run(w *write) {
 func next(waiting []*write) int {
 	n := min(len(waiting), maxBatch)
 	for i, w := range waiting[:n] {
-		if w.alone || w.quiet != nil {
+		if w.alone || w.quiet != nil || w.apart != waiting[0].apart {
 			return max(i, 1)
 		}
 	}
@@ -174,13 +183,15 @@ func (d *database) lead() {
 		return
 	}
 
-	if err == nil {
-		if err = d.grown(guard(d.catchUp)); err != nil {
+	most := 0
+	if err == nil && !batch[0].apart {
+		err = d.grown(guard(func() (err error) { most, err = d.catchUp(); return err }))
+		if err != nil {
 			d.fail(err)
 		}
 	}
 	if err == nil {
-		d.commit(batch)
+		d.commit(batch, most)
 	} else {
 		for _, w := range batch {
 			w.err = err
@@ -207,17 +218,40 @@ func (d *database) passOn(batch []*write) {
 	}
 }
 
-// catchUp merges what waits, as long as that is more than one transaction should.
-func (d *database) catchUp() error {
-	for n := int(d.res.waits.Load()); n > d.step; { // what comes meanwhile is for later
+// catchUp merges what waits, as long as that is more than one transaction should, and returns how much of it is left
+// for that of those who lead: what comes meanwhile is for later.
+func (d *database) catchUp() (left int, err error) {
+	for left = int(d.res.waits.Load()); left > d.step; {
 		began := time.Now()
 		if _, err := d.try(nil, d.step); err != nil {
-			return err
+			return left, err
 		}
-		n -= d.step
+		left -= d.step
 		d.step = nextStep(d.step, d.disk.journal.step, time.Since(began))
+		d.letApart()
 	}
-	return nil
+	return max(left, 0), nil
+}
+
+// letApart commits, between two steps of a merge, what is not for rows.
+func (d *database) letApart() {
+	var batch []*write
+	d.mu.Lock()
+	d.waiting = slices.DeleteFunc(d.waiting, func(w *write) bool {
+		if !w.apart || len(batch) == maxBatch {
+			return false
+		}
+		batch = append(batch, w)
+		return true
+	})
+	d.mu.Unlock()
+	if len(batch) == 0 {
+		return
+	}
+	d.commit(batch, 0)
+	for _, w := range batch {
+		w.turn <- false
+	}
 }
 
 // A transaction that merges holds up writers for about mergeTime.
@@ -238,15 +272,15 @@ func nextStep(step, most int, took time.Duration) int {
 	return min(max(step, leastStep), most)
 }
 
-// commit runs a batch in one transaction. A write that fails after it changed
+// commit runs a batch in one transaction, in which so much of what waits is merged first. A write that fails after it changed
 // something takes the transaction with it: the others run again without it.
-func (d *database) commit(batch []*write) {
+func (d *database) commit(batch []*write, most int) {
 	left := batch
 	for len(left) > 0 {
 		var bad *write
 		err := guard(func() error {
 			var err error
-			bad, err = d.try(left, 0)
+			bad, err = d.try(left, most)
 			return err
 		})
 		if bad == nil {
@@ -268,7 +302,7 @@ func (d *database) commit(batch []*write) {
 	}
 }
 
-// try merges what waits, at most that many updates unless most is 0, runs writes in the
+// try merges what waits, at most that many updates, runs writes in the
 // same transaction, and commits it, synced, if anything changed. It returns the write that
 // has to be left out, if there is one, its error set and nothing done.
 func (d *database) try(list []*write, most int) (bad *write, err error) {
@@ -288,9 +322,11 @@ func (d *database) try(list []*write, most int) (bad *write, err error) {
 	}
 	d.res.isSettled(life) // it may have been forgotten with the file before this one
 	t.res, t.audit = d.res, d.auditor.Load()
-	waiting, err := d.res.take(t, most)
-	if err != nil {
-		return nil, c.rollback(err)
+	var waiting *batch
+	if most > 0 {
+		if waiting, err = d.res.take(t, most); err != nil {
+			return nil, c.rollback(err)
+		}
 	}
 	if err := t.mergeBatch(waiting); err != nil {
 		return nil, c.rollback(err)

@@ -50,8 +50,8 @@
 // Where the device has a log (Config.Journal) rows go there first, many of all databases
 // with one sync, and wait in memory to be merged into their files, in the order of the log
 // and in steps: when many of one database wait, or some have waited for long. A look sees
-// the file and over it what waits; a change of another kind merges what waits before it, in
-// its own transaction or before that. What was not merged is replayed when the device is
+// the file and over it what waits; a change of another kind merges what waited before it, in
+// its own transaction or before that, unless it is not for rows (UpdateApart): such ones come between the steps. What was not merged is replayed when the device is
 // next attached. A record names the incarnation of its database, and the file says up to
 // which record it is merged, in the same transaction as the rows: so each is merged once,
 // into the database it was for, whatever is replayed. Change numbers are given out, and

@@ -164,17 +164,28 @@ func TestJournalChangesNothing(t *testing.T) {
 		})
 		for range rapid.IntRange(1, 15).Draw(rt, "steps") {
 			n := rapid.IntRange(0, databases-1).Draw(rt, "database")
-			switch rapid.IntRange(0, 9).Draw(rt, "what") {
+			change := (*Store).Update
+			if rapid.Bool().Draw(rt, "apart") {
+				change = (*Store).UpdateApart
+			}
+			switch rapid.IntRange(0, 10).Draw(rt, "what") {
 			default:
 				rows := rapid.SliceOfN(row, 1, 3).Draw(rt, "rows")
 				both(n, func(s *Store, loc Location) error { return s.MergeRows(bg, loc, nil, rows...) })
 			case 5:
 				stamp := at(rapid.Int64Range(0, 9).Draw(rt, "delete"))
 				both(n, func(s *Store, loc Location) error {
-					return s.Update(bg, loc, func(tx *Tx) error {
+					return change(s, bg, loc, func(tx *Tx) error {
 						i := tx.Info()
 						i.Delete = stamp
 						return tx.MergeInfo(i)
+					})
+				})
+			case 10:
+				stamp := rapid.Int64Range(0, 9).Draw(rt, "field")
+				both(n, func(s *Store, loc Location) error {
+					return change(s, bg, loc, func(tx *Tx) error {
+						return tx.MergeFields([]Field{{Name: "X", Value: fmt.Sprint(stamp), Stamp: at(stamp)}})
 					})
 				})
 			case 6:
@@ -230,6 +241,80 @@ func TestJournalChangesNothing(t *testing.T) {
 		s.Close()
 		plain.Close()
 	})
+}
+
+// What is not for rows is done between the steps of a merge, and merges nothing itself.
+func TestApartDoesNotWait(t *testing.T) {
+	j := openTestJournal(t, vfs.NewMem())
+	s, dev := open(t, t.TempDir(), Config{step: 10, small: -1, Journal: j.of})
+	loc := Location{dev, hashOf(1)}
+	if err := s.Ensure(bg, loc, Info{Path: name.Path{Account: "a"}}, nothing); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		if err := s.MergeRows(bg, loc, nil, Row{0, fmt.Sprint(i), live(5, 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := s.now(dev).residents.acquire(loc.Hash)
+	defer s.now(dev).residents.release(r)
+	field := func(v string) func(*Tx) error {
+		return func(tx *Tx) error { return tx.MergeFields([]Field{{Name: "X-" + v, Value: v, Stamp: at(7)}}) }
+	}
+	if err := s.UpdateApart(bg, loc, field("first")); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.waits.Load(); n != 100 {
+		t.Errorf("after it %d rows wait", n)
+	}
+
+	// One that is behind somebody who merges all is done before that is.
+	err := s.with(bg, loc, s.open, func(_ *disk, e *entry) error {
+		d := e.db
+		begun, goOn := make(chan bool), make(chan bool)
+		var all sync.WaitGroup
+		all.Go(func() {
+			d.run(&write{quiet: func() error { begun <- true; <-goOn; return nil }})
+		})
+		<-begun
+		queued := func(n int) {
+			for {
+				d.mu.Lock()
+				now := len(d.waiting)
+				d.mu.Unlock()
+				if now == n {
+					return
+				}
+				yield()
+			}
+		}
+		all.Go(func() {
+			if err := d.merge(); err != nil {
+				t.Error(err)
+			}
+		})
+		queued(1)
+		left := int64(-1)
+		all.Go(func() {
+			_, err := d.apart(func(tx *Tx) error { left = r.waits.Load(); return field("second")(tx) })
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		queued(2)
+		close(goOn)
+		all.Wait()
+		if left != 90 || r.waits.Load() != 0 {
+			t.Errorf("it was done when %d rows still waited, and in the end %d do", left, r.waits.Load())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Check(bg, loc); err != nil {
+		t.Error(err)
+	}
 }
 
 // Transactions that take long have less to do the next time.

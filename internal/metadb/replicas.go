@@ -124,7 +124,7 @@ func (r Replicas) SetKnown(ctx context.Context, dev string, h name.Hash, peer [1
 	if err != nil {
 		return err
 	}
-	return r.store.Update(ctx, at, func(tx *Tx) error {
+	return r.store.UpdateApart(ctx, at, func(tx *Tx) error {
 		if ours > tx.LastChange() {
 			return nil // said of what was here before
 		}

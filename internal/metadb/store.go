@@ -335,6 +335,19 @@ func (s *Store) Update(ctx context.Context, loc Location, fn func(*Tx) error) er
 	return s.wrap(op, loc, s.with(ctx, loc, s.open, func(d *disk, e *entry) error { return s.change(d, e, fn) }))
 }
 
+// UpdateApart is Update for a change of what the database says of itself and of metadata, and not of rows: it does
+// not wait until all that waits in the journal is merged, and fn does not see that, nor what it adds to stats.
+func (s *Store) UpdateApart(ctx context.Context, loc Location, fn func(*Tx) error) error {
+	const op errs.Op = "metadb.updateapart"
+	return s.wrap(op, loc, s.with(ctx, loc, s.open, func(d *disk, e *entry) error {
+		report, err := e.db.apart(fn)
+		if report && err == nil {
+			s.mark(d, e.hash)
+		}
+		return err
+	}))
+}
+
 // Ensure is Update for a database that is made with info if there is none:
 // then fn runs over it before anyone sees it (Tx.Made), and if fn fails it is not
 // made. An incarnation is chosen for it.
