@@ -57,6 +57,7 @@ func (m *metrics) count(r *DeviceReport) {
 
 var (
 	paceFactor = prometheus.NewDesc("martlet_replication_pace_factor", "What is left of the pace to the peer that takes longest: 1 for all of it.", []string{"device"}, nil)
+	paceSent   = prometheus.NewDesc("martlet_replication_sent_bytes_total", "Bytes of bodies that were sent to peers, whether they took them or not.", []string{"device", "kind"}, nil)
 	pacePaused = prometheus.NewDesc("martlet_replication_paused", "Whether replication of the device is paused.", []string{"device"}, nil)
 	paceWaited = prometheus.NewDesc("martlet_replication_waiting_seconds_total", "What pushes have waited, each for itself.", []string{"device", "for"}, nil)
 )
@@ -69,6 +70,7 @@ func (m paceMetrics) Describe(to chan<- *prometheus.Desc) {
 	to <- paceFactor
 	to <- pacePaused
 	to <- paceWaited
+	to <- paceSent
 }
 
 // Collect implements prometheus.Collector.
@@ -80,6 +82,9 @@ func (m paceMetrics) Collect(to chan<- prometheus.Metric) {
 		}
 		to <- prometheus.MustNewConstMetric(paceFactor, prometheus.GaugeValue, r.Factor, r.Device)
 		to <- prometheus.MustNewConstMetric(pacePaused, prometheus.GaugeValue, paused, r.Device)
+		for kind, bytes := range r.Sent {
+			to <- prometheus.MustNewConstMetric(paceSent, prometheus.CounterValue, float64(bytes), r.Device, kind)
+		}
 		for what, seconds := range map[string]float64{"limits": r.Waited.Limits, "latency": r.Waited.Latency, "line": r.Waited.Line} {
 			to <- prometheus.MustNewConstMetric(paceWaited, prometheus.CounterValue, seconds, r.Device, what)
 		}

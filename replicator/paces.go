@@ -3,6 +3,7 @@ package replicator
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
+	"martlet/internal/replwire"
 )
 
 // Paces are what holds back the replication of a node, device by device. They are safe
@@ -72,6 +74,7 @@ type DevicePace struct {
 	paused error                   // guarded by mu; why nothing is pushed, nil while it is
 	end    context.CancelCauseFunc // guarded by mu; ends the pass that is under way, nil without one
 	waited [ways]time.Duration     // guarded by mu
+	sent   map[string]int64        // guarded by mu; bytes of pushes, by kind
 }
 
 // What is waited for.
@@ -128,6 +131,12 @@ func (d *DevicePace) begin(ctx context.Context, peer string, r *backend.Request)
 			return nil, err
 		}
 	}
+	d.mu.Lock()
+	if d.sent == nil {
+		d.sent = map[string]int64{}
+	}
+	d.sent[r.Header.Get(replwire.KindHeader)] += max(0, r.Length)
+	d.mu.Unlock()
 	began := time.Now()
 	return func() {
 		now := time.Now()
@@ -193,6 +202,9 @@ type PaceReport struct {
 	Slowed int     `json:"slowed_peers"`
 
 	Waited Waited `json:"waited"`
+
+	// Sent is the bytes of pushes since the process began, whether they were taken or not, by kind of data.
+	Sent map[string]int64 `json:"sent_bytes"`
 }
 
 // Waited is what was waited since the process began, in seconds, each push for itself.
@@ -216,5 +228,6 @@ func (d *DevicePace) Report() PaceReport {
 		r.Paused = d.paused.Error()
 	}
 	r.Waited = Waited{d.waited[forLimit].Seconds(), d.waited[forLatency].Seconds(), d.waited[inLine].Seconds()}
+	r.Sent = maps.Clone(d.sent)
 	return r
 }

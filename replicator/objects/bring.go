@@ -3,6 +3,7 @@ package objects
 import (
 	"context"
 	"slices"
+	"time"
 
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
@@ -43,11 +44,16 @@ func (p *pass) bringAll(ctx context.Context, to *peer, spans []span) {
 				p.failMany(s.part, to, err.Error(), s.mine.Objects)
 				continue
 			}
-			p.bringSpan(ctx, out, to, s)
+			if p.bringSpan(ctx, out, to, s); s.late() > 0 {
+				out.flush(ctx) // while what was asked is so: others bring it as well
+			}
 		}
 	}
 	out.finish(ctx)
 }
+
+// lookAgain is after which time it is not believed any more that a peer has nothing: others may have brought it.
+const lookAgain = time.Second
 
 // bringSpan compares the states of a range with those that a peer has, and has it get what
 // it lacks.
@@ -55,7 +61,7 @@ func (p *pass) bringSpan(ctx context.Context, out *out, to *peer, s *span) {
 	w := &work{s.policy, replicator.Batch[replwire.Object]{About: replicator.About{Ring: s.ring, Partition: s.partition()}}}
 	do := func() {
 		b := &bringing{w: w, to: to.fresh(len(w.Items))}
-		if !s.empty() {
+		if !s.empty() || p.Now().Sub(p.looked) > lookAgain {
 			var err error
 			if b.theirs, err = p.ask(ctx, w, b.to); err != nil {
 				p.lagging(s.part, to.String())

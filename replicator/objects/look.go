@@ -2,6 +2,10 @@ package objects
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
 	"sync"
 
 	"martlet/internal/backend"
@@ -37,10 +41,12 @@ type part struct {
 	mine    replwire.Extent
 	handoff bool
 
-	good   int    // others that hold the same
-	same   int    // of them, those that say that they are primaries
-	bare   bool   // one of the others holds nothing
-	differ []diff // others that hold something else; none of a handoff, which looks at all
+	good   int     // others that hold the same
+	same   int     // of them, those that say that they are primaries
+	equal  []*peer // those, where this device is a primary as well
+	second bool    // it is first of all for one of those to bring what others lack
+	bare   bool    // one of the others holds nothing
+	differ []diff  // others that hold something else; none of a handoff, which looks at all
 
 	home []string // of a handoff: its primaries
 }
@@ -51,12 +57,44 @@ type diff struct {
 	theirs replwire.Difference
 }
 
-// late is 1 for what has time: copies that no primary waits for with empty hands.
+// late is more than 0 for what has time: 1 for what it is first of all another primary's to bring, and 2 for
+// copies here that no primary waits for with empty hands, or that one has as well.
 func (of *part) late() int {
-	if of.handoff && !of.bare {
+	switch {
+	case of.handoff && (of.same > 0 || !of.bare):
+		return 2
+	case of.second:
 		return 1
 	}
 	return 0
+}
+
+// turnOf is a number that all nodes agree on. Whoever of those with the same has the least begins with the partition, and
+// the others come to it when they have brought what is theirs: so that nothing is brought twice, and nobody
+// waits for one who does not come.
+func turnOf(index policy.Index, at ring.Partition, device string) uint64 {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d/%d/%s", index, at, device))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// isSecond reports whether another primary that has the same begins with a partition.
+func (p *pass) isSecond(of *part) bool {
+	if len(of.equal) == 0 {
+		return false
+	}
+	own := turnOf(of.policy, of.partition(), p.own(of.ring, of.partition()))
+	return slices.ContainsFunc(of.equal, func(to *peer) bool { return turnOf(of.policy, of.partition(), to.String()) < own })
+}
+
+// own is the name of the device in a ring by which it is a primary of a partition.
+func (p *pass) own(r *ring.Ring, at ring.Partition) string {
+	var room [8]*ring.Device
+	for _, d := range r.AppendPrimaries(room[:0], at) {
+		if d.Name == p.device && p.Self.Is(d.ReplicationIP, d.ReplicationPort) {
+			return (&peer{d.ReplicationAddr(), d.Name}).String()
+		}
+	}
+	return ""
 }
 
 // others are the devices that anything of a partition is pushed to: its primaries but this
@@ -117,9 +155,11 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 		if of.same > 0 {
 			p.inStep(of)
 		}
-		if of.handoff || len(of.differ) > 0 {
-			todo = append(todo, of)
+		if !of.handoff && len(of.differ) == 0 {
+			continue
 		}
+		of.second = l.isSecond(of)
+		todo = append(todo, of)
 	}
 	return todo
 }
@@ -188,8 +228,13 @@ func (l *looking) ask(ctx context.Context, of *about) {
 		l.lagging(l.all[of.parts[at]], of.String()) // who is to have it hears of deletes, and this one need not
 	}
 	for i, is := range less {
-		if !is {
-			l.all[of.parts[i]].same++
+		if is {
+			continue
+		}
+		found := l.all[of.parts[i]]
+		found.same++
+		if !found.handoff {
+			found.equal = append(found.equal, of.peer)
 		}
 	}
 	if err == nil || ctx.Err() != nil {

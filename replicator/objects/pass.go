@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"martlet/internal/errs"
 	"martlet/internal/policy"
@@ -23,6 +24,7 @@ type pass struct {
 	horizon timestamp.T // one for the whole pass
 	peers   replicator.Client
 	steps   *stepping
+	looked  time.Time // when it was known who lacks what
 }
 
 // newPass begins a pass over the disk that a device has now; nil where there is no such
@@ -60,8 +62,9 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	for _, index := range policies {
 		all = append(all, p.look(ctx, index)...)
 	}
+	p.looked = p.Now()
 	p.save(ctx)
-	slices.SortStableFunc(all, func(a, b *part) int { return cmp.Or(cmp.Compare(a.good, b.good), cmp.Compare(a.late(), b.late())) })
+	inOrder(all)
 	done := 0
 	var old error // why not all is gone through
 	replicator.Spread(ctx, p.peers.Pace, o.cfg.Concurrency, func(ctx context.Context, do job) { do(ctx) }, func(hand func(job) bool) {
@@ -85,6 +88,15 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	}
 	p.endSteps(all[:done])
 	p.save(ctx)
+}
+
+// inOrder puts the most urgent first. What another device begins with comes from the end, to meet that one as late
+// as can be.
+func inOrder(all []*part) {
+	slices.SortStableFunc(all, func(a, b *part) int {
+		return cmp.Or(cmp.Compare(a.good, b.good), cmp.Compare(a.late(), b.late()), cmp.Compare(a.policy, b.policy),
+			cmp.Compare(a.mine.Range.Prefix, b.mine.Range.Prefix)*(1-2*min(1, a.late())))
+	})
 }
 
 // inWave is how many partitions are gone into together, at most: what differs of them is

@@ -128,10 +128,12 @@ func (s *Storage) openReplication(p parts) error {
 	}
 	s.atEnd(r.Close)
 	if p.c.Replicator.Enabled {
-		s.every("replicator", p.c.Replicator.Interval.D(), func(ctx context.Context) error {
-			_, err := r.Pass(ctx, replicator.Options{Settled: true}) // what it could not confirm it has logged, and the next one tries again
-			return err
-		})
+		for d := range p.devices.All() { // none waits for another that has more to bring
+			s.every("replicator of "+d.Name(), p.c.Replicator.Interval.D(), func(ctx context.Context) error {
+				_, err := r.Pass(ctx, replicator.Options{Device: d.Name(), Settled: true}) // what it could not confirm it has logged, and the next one tries again
+				return err
+			})
+		}
 	}
 	s.replicator, s.steps = r, p.replication.steps
 	if p.o.Registry != nil {
