@@ -40,8 +40,9 @@ partitions in which sums differ; nothing is sampled. A device that can't be aske
 counts as no copy.
 
 --durability counts the objects that have fewer good copies in their places than they should, and says why;
---list names them. --rebalance adds up what is still to be moved, looks again after --window, and says how long it
-will take at the rate seen meanwhile.
+--list names them. --rebalance adds up what is still to be moved, and says how long that takes at the rates that the
+nodes know from the last minutes, each device for itself: it is done when the slowest is. With --window it looks twice,
+and goes by what it has seen move in between.
 
 The exit status is 0 where all is whole, or nothing is left to be moved, 1 where that is not so or not certain, and
 2 for a wrong command line or configuration.`,
@@ -74,7 +75,7 @@ The exit status is 0 where all is whole, or nothing is left to be moved, 1 where
 	c.Flags().BoolVar(&f.rebalance, "rebalance", false, "add up what is still to be moved")
 	c.Flags().BoolVar(&f.list, "list", false, "name each object that has too few copies")
 	c.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	c.Flags().DurationVar(&f.window, "window", 10*time.Second, "for how long the rate of a rebalance is looked at")
+	c.Flags().DurationVar(&f.window, "window", 0, "look at a rebalance for so long, and go by the rates seen; 0 is to ask the nodes")
 	return c
 }
 
@@ -173,32 +174,14 @@ func unknownText(all []survey.Unknown) string {
 // rebalanceReport is what --rebalance prints.
 type rebalanceReport struct {
 	*survey.Rebalance
-	BytesPerSecond   float64  `json:"bytes_per_second"`
-	ObjectsPerSecond float64  `json:"objects_per_second"`
-	ETASeconds       *float64 `json:"eta_seconds"` // null where nothing moves
-	Done             bool     `json:"done"`
+	survey.Pace
+	Done bool `json:"done"`
 }
 
 func (f *statusFlags) tellRebalance(ctx context.Context, out io.Writer, ask survey.HTTP, policies []survey.Policy) error {
-	began := time.Now()
-	first, err := survey.RebalanceOf(ctx, ask, policies)
+	report, err := f.lookAtRebalance(ctx, ask, policies)
 	if err != nil {
 		return err
-	}
-	report := rebalanceReport{Rebalance: first, Done: first.Done()}
-	if !report.Done && f.window > 0 {
-		timer := time.NewTimer(f.window)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		}
-		then := time.Now()
-		if report.Rebalance, err = survey.RebalanceOf(ctx, ask, policies); err != nil {
-			return err
-		}
-		report.rate(first, then.Sub(began))
 	}
 	report.Done = report.Rebalance.Done()
 	if f.json {
@@ -212,22 +195,34 @@ func (f *statusFlags) tellRebalance(ctx context.Context, out io.Writer, ask surv
 	return err
 }
 
-// rate says how fast what was left has become what is left, and how long the rest will take:
-// as long as the slower of bytes and objects.
-func (r *rebalanceReport) rate(before *survey.Rebalance, took time.Duration) {
-	r.BytesPerSecond = max(0, float64(before.Bytes-r.Bytes)/took.Seconds())
-	r.ObjectsPerSecond = max(0, float64(before.Objects-r.Objects)/took.Seconds())
-	eta := 0.0
-	for _, one := range [...]struct{ left, rate float64 }{{float64(r.Bytes), r.BytesPerSecond}, {float64(r.Objects), r.ObjectsPerSecond}} {
-		if one.left == 0 {
-			continue
-		}
-		if one.rate == 0 {
-			return // nobody knows
-		}
-		eta = max(eta, one.left/one.rate)
+// lookAtRebalance looks once, and asks the nodes how fast it goes; or twice, and goes by what
+// it has seen.
+func (f *statusFlags) lookAtRebalance(ctx context.Context, ask survey.HTTP, policies []survey.Policy) (*rebalanceReport, error) {
+	began := time.Now()
+	first, err := survey.RebalanceOf(ctx, ask, policies)
+	if err != nil {
+		return nil, err
 	}
-	r.ETASeconds = &eta
+	report := &rebalanceReport{Rebalance: first}
+	switch {
+	case first.Done():
+	case f.window == 0:
+		report.Pace = first.At(survey.SpeedsOf(ctx, ask, policies, first))
+	default:
+		timer := time.NewTimer(f.window)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+		then := time.Now()
+		if report.Rebalance, err = survey.RebalanceOf(ctx, ask, policies); err != nil {
+			return nil, err
+		}
+		report.Pace = report.At(survey.SpeedsSeen(first, report.Rebalance, then.Sub(began)))
+	}
+	return report, nil
 }
 
 // whatIsLeft says what is left, where, and who is unknown.
@@ -238,14 +233,25 @@ func (r *rebalanceReport) whatIsLeft() string {
 	}
 	if len(r.Devices) > 0 {
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "DEVICE\tPOLICY\tWAITS FOR\tOBJECTS\tBYTES\tHOLDS FOR OTHERS")
+		fmt.Fprintln(w, "DEVICE\tPOLICY\tWAITS FOR\tOBJECTS\tBYTES\tDONE IN\tHOLDS FOR OTHERS")
 		for _, d := range r.Devices {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, d.Policy, some(int(d.Partitions), "partition"), number(int(d.Objects)), number(int(d.Bytes)), some(int(d.Handoffs), "partition"))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, d.Policy, some(int(d.Partitions), "partition"), number(int(d.Objects)), number(int(d.Bytes)), doneIn(&d), some(int(d.Handoffs), "partition"))
 		}
 		_ = w.Flush() // to memory
 	}
 	b.WriteString(unknownText(r.Unknown))
 	return b.String()
+}
+
+// doneIn says how long what a device waits for takes.
+func doneIn(d *survey.DeviceLeft) string {
+	switch {
+	case d.Objects == 0 && d.Bytes == 0:
+		return "-"
+	case d.ETASeconds == nil:
+		return "?"
+	}
+	return lasting(time.Duration(*d.ETASeconds * float64(time.Second)))
 }
 
 func (r *rebalanceReport) text() string {
@@ -256,7 +262,7 @@ func (r *rebalanceReport) text() string {
 	case r.ETASeconds != nil:
 		return text + fmt.Sprintf("%s bytes and %s objects a second: done in about %s\n", number(int(r.BytesPerSecond)), number(int(r.ObjectsPerSecond)), lasting(time.Duration(*r.ETASeconds*float64(time.Second))))
 	}
-	return text + "nothing was seen to move meanwhile: nobody knows when it will be done\n"
+	return text + "not everything that waits is known to move: nobody knows when it will be done\n"
 }
 
 func printJSON(out io.Writer, what any) error {

@@ -37,6 +37,8 @@ type part struct {
 	mine    replwire.Extent
 	handoff bool
 
+	lack   int64  // objects that others have less than this device, of all of them together
+	mute   bool   // one of the others has not said what it has
 	good   int    // others that hold the same
 	same   int    // of them, those that say that they are primaries
 	bare   bool   // one of the others holds nothing
@@ -49,6 +51,18 @@ type part struct {
 type diff struct {
 	peer   *peer
 	theirs replwire.Difference
+}
+
+// count adds what is to be sent of the partition.
+func (of *part) count(s *replicator.ToSend) {
+	if of.mute {
+		s.Unknown++
+	}
+	if of.lack > 0 {
+		s.Partitions++
+		s.Objects += of.lack
+		s.Bytes += int64(float64(of.mine.Bytes) / float64(of.mine.Objects) * float64(of.lack))
+	}
 }
 
 // late is 1 for what has time: copies that no primary waits for with empty hands.
@@ -117,6 +131,7 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 		if of.same > 0 {
 			p.inStep(of)
 		}
+		of.count(&p.found)
 		if of.handoff || len(of.differ) > 0 {
 			todo = append(todo, of)
 		}
@@ -175,6 +190,7 @@ func (l *looking) ask(ctx context.Context, of *about) {
 		found := l.all[of.parts[d.At]]
 		found.good--
 		less[d.At] = true
+		found.lack += max(0, found.mine.Objects-d.Objects)
 		if (d.Sum == replwire.Digest{}) {
 			found.bare = true
 			l.lagging(found, of.String()) // who has nothing at all may be new, and knows of no deletes
@@ -196,7 +212,9 @@ func (l *looking) ask(ctx context.Context, of *about) {
 		return
 	}
 	for _, at := range of.parts[answered:] {
-		if left := l.all[at]; !left.handoff { // of a handoff it is found again when names are asked for
+		left := l.all[at]
+		left.mute = true
+		if !left.handoff { // of a handoff it is found again when names are asked for
 			l.failMany(left, of.peer, err.Error(), left.mine.Objects)
 		}
 	}

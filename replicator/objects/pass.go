@@ -23,6 +23,15 @@ type pass struct {
 	horizon timestamp.T // one for the whole pass
 	peers   replicator.Client
 	steps   *stepping
+	found   replicator.ToSend // by the questions of the pass
+}
+
+// pushed counts a push that a peer took.
+func (p *pass) pushed(bytes int64) {
+	p.tally.Add(replicator.Counts{Pushed: 1, Bytes: bytes})
+	if bytes > 0 { // neither a tombstone nor metadata, nor what makes no difference
+		p.Pace.Of(p.device).Progress().Sent(bytes)
+	}
 }
 
 // newPass begins a pass over the disk that a device has now; nil where there is no such
@@ -60,6 +69,7 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	for _, index := range policies {
 		all = append(all, p.look(ctx, index)...)
 	}
+	p.Pace.Of(device).Progress().Found(p.found)
 	p.save(ctx)
 	slices.SortStableFunc(all, func(a, b *part) int { return cmp.Or(cmp.Compare(a.good, b.good), cmp.Compare(a.late(), b.late())) })
 	done := 0
@@ -85,6 +95,9 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	}
 	p.endSteps(all[:done])
 	p.save(ctx)
+	if t.Counts().Failed == 0 {
+		p.Pace.Of(device).Progress().Whole()
+	}
 }
 
 // inWave is how many partitions are gone into together, at most: what differs of them is

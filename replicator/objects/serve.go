@@ -106,6 +106,9 @@ func (o *Objects) merge(ctx context.Context, store Store, p policy.Index, c *rep
 	if err == nil && c.Method == "DELETE" && resp.Status == 404 && resp.Header.Get(backend.BackendStamp) == ts.String() {
 		resp.Status = 204 // the tombstone is there; that nothing was before it does not matter here
 	}
+	if err == nil && c.Method == "PUT" && resp.Status == 201 {
+		o.Pace.Of(c.Device).Progress().Took(c.Length)
+	}
 	return resp, err
 }
 
