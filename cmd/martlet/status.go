@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,8 +40,9 @@ configuration of any process of the cluster, whose rings are used. Sums are comp
 partitions in which sums differ; nothing is sampled. A device that can't be asked is unknown, and what it may hold
 counts as no copy.
 
---durability counts the objects that have fewer good copies in their places than they should, and says why;
---list names them. --rebalance adds up what is still to be moved, and says how long that takes at the rates that the
+--durability counts the objects, accounts and containers that have fewer good copies in their places than they
+should, and says why; of accounts and containers also those whose copies differ while nobody writes to them. --list
+names each as it is found, before the sums; accounts and containers by their hashes. --rebalance adds up what is still to be moved, and says how long that takes at the rates that the
 nodes know from the last minutes, each device for itself: it is done when the slowest is. With --window it looks twice,
 and goes by what it has seen move in between.
 
@@ -92,27 +94,125 @@ type lackingLine struct {
 // durabilityReport is what --durability prints.
 type durabilityReport struct {
 	*survey.Durability
-	List []lackingLine `json:"list,omitempty"`
+	Databases []*survey.Databases `json:"databases"`
+}
+
+// whole reports whether everything has all its copies in place, as far as that is certain.
+func (r *durabilityReport) whole() bool {
+	return r.Whole() && !slices.ContainsFunc(r.Databases, func(d *survey.Databases) bool { return !d.Whole() })
+}
+
+// lister prints what is found as it is found: in JSON as the list that the report begins with.
+type lister struct {
+	out   io.Writer
+	json  bool
+	begun bool
+	err   error
+}
+
+// print prints one line, as text or as JSON.
+func (l *lister) print(text string, line any) {
+	if l.err != nil {
+		return
+	}
+	if l.json {
+		var b []byte
+		if b, l.err = json.Marshal(line); l.err != nil {
+			return
+		}
+		before := ",\n    "
+		if !l.begun {
+			before = "{\n  \"list\": [\n    "
+		}
+		text = before + string(b)
+	}
+	l.begun = true
+	_, l.err = io.WriteString(l.out, text)
+}
+
+// end prints the report behind the list.
+func (l *lister) end(r *durabilityReport) error {
+	switch {
+	case l.err != nil:
+		return l.err
+	case !l.json:
+		_, err := io.WriteString(l.out, r.text())
+		return err
+	case !l.begun:
+		return printJSON(l.out, r)
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(l.out, "\n  ],%s\n", b[1:]) // behind the brace
+	return err
+}
+
+// baseLine is an account or a container in a list.
+type baseLine struct {
+	Kind      string          `json:"kind"`
+	Partition uint32          `json:"partition"`
+	Hash      string          `json:"hash"`
+	Missing   int             `json:"missing"`
+	Reasons   []survey.Reason `json:"reasons"`
+	Differ    bool            `json:"differ"`
+}
+
+func reasonsText(all []survey.Reason) string {
+	texts := make([]string, len(all))
+	for i, why := range all {
+		texts[i] = string(why)
+	}
+	return strings.Join(texts, ", ")
+}
+
+func (l lackingLine) text() string {
+	return fmt.Sprintf("%s\t%s\t%d missing: %s\n", l.Policy, cmp.Or(l.Name, l.Hash), l.Missing, reasonsText(l.Reasons))
+}
+
+func (l baseLine) text() string {
+	var what []string
+	if l.Missing > 0 {
+		what = append(what, fmt.Sprintf("%d missing: %s", l.Missing, reasonsText(l.Reasons)))
+	}
+	if l.Differ {
+		what = append(what, "copies differ")
+	}
+	return fmt.Sprintf("%s\t%s\t%s\n", l.Kind, l.Hash, strings.Join(what, "; "))
 }
 
 func (f *statusFlags) tellDurability(ctx context.Context, out io.Writer, ask survey.HTTP, policies []survey.Policy) error {
-	report := durabilityReport{}
-	var list func(survey.Lacking)
+	kinds, err := kindsOf(f.file)
+	if err != nil {
+		return usage(err)
+	}
+	lines := lister{out: out, json: f.json}
+	var objects func(survey.Lacking)
+	var bases func(survey.LackingDatabase)
 	if f.list {
-		list = func(l survey.Lacking) {
-			report.List = append(report.List, lackingLine{l.Policy, l.Partition, l.Hash.String(), nameOf(ctx, ask, policies, l), l.Missing, l.Reasons})
+		objects = func(l survey.Lacking) {
+			line := lackingLine{l.Policy, l.Partition, l.Hash.String(), nameOf(ctx, ask, policies, l), l.Missing, l.Reasons}
+			lines.print(line.text(), line)
+		}
+		bases = func(l survey.LackingDatabase) {
+			line := baseLine{l.Kind, l.Partition, l.Hash.String(), l.Missing, append([]survey.Reason{}, l.Reasons...), l.Differ}
+			lines.print(line.text(), line)
 		}
 	}
-	var err error
-	if report.Durability, err = survey.DurabilityOf(ctx, ask, policies, list); err != nil {
+	report := durabilityReport{}
+	if report.Durability, err = survey.DurabilityOf(ctx, ask, policies, objects); err != nil {
 		return err
 	}
-	if f.json {
-		err = printJSON(out, report)
-	} else {
-		_, err = io.WriteString(out, report.text())
+	for _, kind := range kinds {
+		found, err := survey.DatabasesOf(ctx, ask, kind, bases)
+		if err != nil {
+			return err
+		}
+		report.Databases = append(report.Databases, found)
 	}
-	if err == nil && !report.Whole() {
+	err = lines.end(&report)
+	if err == nil && !report.whole() {
 		err = errNotInPlace
 	}
 	return err
@@ -148,16 +248,13 @@ func (r *durabilityReport) text() string {
 	if r.UnknownPartitions > 0 {
 		fmt.Fprintf(&b, "%s unknown: none of the devices that hold them can be asked\n", some(int(r.UnknownPartitions), "partition"))
 	}
-	for _, l := range r.List {
-		reasons := make([]string, len(l.Reasons))
-		for i, why := range l.Reasons {
-			reasons[i] = string(why)
+	for _, d := range r.Databases {
+		fmt.Fprintf(&b, "%s, of which %s have too few copies in their places, %s of them on handoffs alone; copies of %s differ\n",
+			some(int(d.Databases), d.Kind), number(int(d.TooFew)), number(int(d.HandoffOnly)), number(int(d.Differ)))
+		for _, why := range slices.Sorted(maps.Keys(d.Copies)) {
+			fmt.Fprintf(&b, "  %s: %s\n", why, some(int(d.Copies[why]), "replica"))
 		}
-		name := l.Name
-		if name == "" {
-			name = l.Hash
-		}
-		fmt.Fprintf(&b, "%s\t%s\t%d missing: %s\n", l.Policy, name, l.Missing, strings.Join(reasons, ", "))
+		b.WriteString(unknownText(d.Unknown))
 	}
 	b.WriteString(unknownText(r.Unknown))
 	return b.String()

@@ -24,7 +24,10 @@ import (
 // An HTTP asks object servers on the storage network, which has to be reachable.
 type HTTP struct{ Client *http.Client }
 
-var _ RateAsker = HTTP{}
+var (
+	_ RateAsker     = HTTP{}
+	_ DatabaseAsker = HTTP{}
+)
 
 // Holdings implements Asker.
 func (a HTTP) Holdings(ctx context.Context, d *ring.Device, p policy.Index, power int, lost bool) (all []replwire.Holding, err error) {
@@ -69,6 +72,24 @@ func (a HTTP) States(ctx context.Context, d *ring.Device, p policy.Index, power 
 func (a HTTP) Name(ctx context.Context, d *ring.Device, p policy.Index, h name.Hash) (string, error) {
 	b, err := a.ask(ctx, d, node.NamePath, p, url.Values{"hash": {h.String()}})
 	return string(b), err
+}
+
+// Databases implements DatabaseAsker.
+func (a HTTP) Databases(ctx context.Context, d *ring.Device, kind byte, from name.Hash) ([]replwire.Database, bool, error) {
+	query := url.Values{"device": {d.Name}, "from": {from.String()}}
+	b, err := a.get(ctx, "http://"+d.Addr()+node.DatabasesPath+"?"+query.Encode())
+	if err != nil {
+		return nil, false, err
+	}
+	var last name.Hash
+	for i := range last {
+		last[i] = 0xff
+	}
+	list, more, err := replwire.ParseDatabases(b, kind, from, last)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", d.Addr(), err)
+	}
+	return list, more, err
 }
 
 // Rates implements RateAsker.

@@ -112,6 +112,7 @@ type copies struct {
 	handoffs  []int              // who hold something of it and are no primaries
 	of        []replwire.Holding // of the primaries, and then of the handoffs
 	out       int                // primaries that could not be asked
+	lacks     bool               // an object was found that lacks something
 }
 
 // each yields the partitions in order: all of them.
