@@ -64,6 +64,7 @@ var (
 	toSendUnknown    = progressDesc("unknown_partitions", "Partitions of objects of which a peer did not say then what it has.")
 	tookObjects      = progressDesc("received_objects_total", "Objects that peers have brought.")
 	tookBytes        = progressDesc("received_bytes_total", "Bytes of their data.")
+	arrivedBytes     = progressDesc("received_body_bytes_total", "Bytes of the bodies of pushes of objects, taken or not: what they take on the network.")
 	rateObjects      = progressDesc("received_objects_per_second", "How fast peers bring objects lately; none where nothing has come.")
 	rateBytes        = progressDesc("received_bytes_per_second", "How fast they bring data.")
 	paceWaited       = prometheus.NewDesc("martlet_replication_waiting_seconds_total", "What pushes have waited, each for itself.", []string{"device", "for"}, nil)
@@ -81,7 +82,7 @@ func (m paceMetrics) Describe(to chan<- *prometheus.Desc) {
 	to <- paceFactor
 	to <- pacePaused
 	to <- paceWaited
-	for _, d := range []*prometheus.Desc{toSendPartitions, toSendObjects, toSendBytes, toSendUnknown, tookObjects, tookBytes, rateObjects, rateBytes} {
+	for _, d := range []*prometheus.Desc{toSendPartitions, toSendObjects, toSendBytes, toSendUnknown, tookObjects, tookBytes, arrivedBytes, rateObjects, rateBytes} {
 		to <- d
 	}
 }
@@ -107,13 +108,14 @@ func (d *DevicePace) collect(to chan<- prometheus.Metric) {
 	tell := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64) {
 		to <- prometheus.MustNewConstMetric(desc, kind, value, d.device)
 	}
-	send, objects, bytes := d.progress.now()
+	send, objects, bytes, arrived := d.progress.now()
 	tell(toSendPartitions, prometheus.GaugeValue, float64(send.Partitions))
 	tell(toSendObjects, prometheus.GaugeValue, float64(send.Objects))
 	tell(toSendBytes, prometheus.GaugeValue, float64(send.Bytes))
 	tell(toSendUnknown, prometheus.GaugeValue, float64(send.Unknown))
 	tell(tookObjects, prometheus.CounterValue, float64(objects))
 	tell(tookBytes, prometheus.CounterValue, float64(bytes))
+	tell(arrivedBytes, prometheus.CounterValue, float64(arrived))
 	if rate := d.progress.rate(d.device); rate.Known {
 		tell(rateObjects, prometheus.GaugeValue, rate.Objects)
 		tell(rateBytes, prometheus.GaugeValue, rate.Bytes)

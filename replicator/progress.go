@@ -136,6 +136,7 @@ type Progress struct {
 	average        average // guarded by mu, as are all
 	kept           time.Time
 	objects, bytes int64 // taken since the process began
+	arrived        int64 // bytes of bodies that peers have sent to be taken
 	send           ToSend
 }
 
@@ -149,6 +150,16 @@ func (p *Progress) Took(bytes int64) {
 	p.average.add(time.Now(), 1, bytes)
 	p.objects++
 	p.bytes += bytes
+}
+
+// Arrived counts the body of a push, whether or not all of it was taken.
+func (p *Progress) Arrived(bytes int64) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.arrived += bytes
 }
 
 // Found says what a pass has found to be sent: it takes the place of what was found before.
@@ -175,10 +186,10 @@ func (p *Progress) Sent(bytes int64) {
 func (p *Progress) Whole() { p.Found(ToSend{}) }
 
 // now returns the numbers.
-func (p *Progress) now() (send ToSend, objects, bytes int64) {
+func (p *Progress) now() (send ToSend, objects, bytes, arrived int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.send, p.objects, p.bytes
+	return p.send, p.objects, p.bytes, p.arrived
 }
 
 // rate returns how fast the device takes what others bring.

@@ -14,7 +14,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -53,7 +52,7 @@ func TestBenchRebalance(t *testing.T) {
 	halt = b.work(&during)
 	b.c.startStorage(t, 4)
 	b.c.await(t, b.c.storage[4], fmt.Sprintf("http://%s.1.5:6209/healthcheck", b.c.network))
-	taken, pushed := b.taken()
+	taken, arrived := b.taken()
 	b.c.ringed(t, "add %s r1z5-%n.1.5:%dR%n.2.5:6203/d1 100 r1z5-%n.1.5:%dR%n.2.5:6203/d2 100")
 	b.c.ringed(t, "pretend-min-part-hours-passed %s")
 	b.c.ringed(t, "rebalance %s --cluster "+b.c.file("proxy.toml"))
@@ -63,10 +62,11 @@ func TestBenchRebalance(t *testing.T) {
 	}
 	looks := b.watch()
 	halt()
-	takenThen, pushedThen := b.taken()
+	takenThen, arrivedThen := b.taken()
 	demand := demanded(b.hasher, was, now, held)
 
-	t.Logf("moved: %.0f bytes of objects taken by devices, %.0f pushed, %.0f demanded by the rings: %.3f", takenThen-taken, pushedThen-pushed, demand, (takenThen-taken)/demand)
+	t.Logf("moved: %.0f bytes of objects taken, %.0f bytes of pushes arrived, %.0f demanded by the rings: %.3f and %.3f",
+		takenThen-taken, arrivedThen-arrived, demand, (takenThen-taken)/demand, (arrivedThen-arrived)/demand)
 	tellETA(t, looks)
 	before.tell(t, "before")
 	during.tell(t, "during")
@@ -227,7 +227,9 @@ func (l *latencies) note(took time.Duration, err error) {
 
 func (l *latencies) tell(t *testing.T, when string) {
 	slices.Sort(l.took)
-	at := func(part float64) time.Duration { return l.took[int(part*float64(len(l.took)-1))].Round(100 * time.Microsecond) }
+	at := func(part float64) time.Duration {
+		return l.took[int(part*float64(len(l.took)-1))].Round(100 * time.Microsecond)
+	}
 	t.Logf("clients %s: %d requests, p50 %v, p99 %v", when, len(l.took), at(.5), at(.99))
 }
 
@@ -289,25 +291,25 @@ func (b *rebalanceBench) during(d time.Duration, what string) {
 	})
 }
 
-// taken adds up what the nodes' metrics say devices have taken of peers, and have pushed of objects.
-func (b *rebalanceBench) taken() (taken, pushed float64) {
+// taken adds up what the nodes' metrics say devices have taken of peers, and what has arrived for it.
+func (b *rebalanceBench) taken() (taken, arrived float64) {
 	b.t.Helper()
-	line := regexp.MustCompile(`(?m)^martlet_replication_(received_bytes_total|pushed_bytes_total)\{(.*)\} (\S+)$`)
+	line := regexp.MustCompile(`(?m)^martlet_replication_(received_bytes_total|received_body_bytes_total)\{.*\} (\S+)$`)
 	for n := 1; n <= b.c.nodes; n++ {
 		a := do(b.t, request(b.t, http.MethodGet, fmt.Sprintf("http://%s.1.%d:6209/metrics", b.c.network, n), nil))
 		for _, m := range line.FindAllStringSubmatch(string(a.body), -1) {
-			value, err := strconv.ParseFloat(m[3], 64)
+			value, err := strconv.ParseFloat(m[2], 64)
 			switch {
 			case err != nil:
 				b.t.Fatal(err)
 			case m[1] == "received_bytes_total":
 				taken += value
-			case strings.Contains(m[2], `kind="object"`):
-				pushed += value
+			default:
+				arrived += value
 			}
 		}
 	}
-	return taken, pushed
+	return taken, arrived
 }
 
 // demanded adds up what has another place by one ring than by another, each replica that moves.

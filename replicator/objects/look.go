@@ -2,6 +2,8 @@ package objects
 
 import (
 	"context"
+	"fmt"
+	"hash/fnv"
 	"sync"
 
 	"martlet/internal/backend"
@@ -39,6 +41,7 @@ type part struct {
 
 	lack   int64  // objects that others have less than this device, of all of them together
 	mute   bool   // one of the others has not said what it has
+	turn   uint32 // when it is its turn among those that are as urgent: other devices have other orders
 	good   int    // others that hold the same
 	same   int    // of them, those that say that they are primaries
 	bare   bool   // one of the others holds nothing
@@ -142,6 +145,7 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 // add notes a partition, and whom to ask about it. One that is fenced is left as it is.
 func (l *looking) add(e replwire.Extent) {
 	of := &part{policy: l.policy, ring: l.ring, mine: e}
+	of.turn = l.turnOf(of.partition())
 	c := replicator.Counts{Partitions: 1, Compared: e.Objects}
 	var others []*replicator.Peer
 	if others, of.handoff = l.others(l.ring, of.partition()); of.handoff {
@@ -168,6 +172,14 @@ func (l *looking) add(e replwire.Extent) {
 	}
 	l.all = append(l.all, of)
 	l.tally.Add(c)
+}
+
+// turnOf has each device go through partitions in an order of its own, so that several that hold
+// what a peer lacks begin at different ends, and all of them have something to do until the last.
+func (p *pass) turnOf(at ring.Partition) uint32 {
+	h := fnv.New32a()
+	_, _ = fmt.Fprintf(h, "%s/%s/%d", p.NodeID, p.device, at) // a hash takes everything
+	return h.Sum32()
 }
 
 // ask asks a peer about all partitions that are shared with it.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"martlet/internal/errs"
 	"martlet/internal/policy"
@@ -24,6 +25,7 @@ type pass struct {
 	peers   replicator.Client
 	steps   *stepping
 	found   replicator.ToSend // by the questions of the pass
+	looked  time.Time         // when those were answered
 }
 
 // pushed counts a push that a peer took.
@@ -69,9 +71,12 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	for _, index := range policies {
 		all = append(all, p.look(ctx, index)...)
 	}
+	p.looked = time.Now()
 	p.Pace.Of(device).Progress().Found(p.found)
 	p.save(ctx)
-	slices.SortStableFunc(all, func(a, b *part) int { return cmp.Or(cmp.Compare(a.good, b.good), cmp.Compare(a.late(), b.late())) })
+	slices.SortStableFunc(all, func(a, b *part) int {
+		return cmp.Or(cmp.Compare(a.good, b.good), cmp.Compare(a.late(), b.late()), cmp.Compare(a.turn, b.turn))
+	})
 	done := 0
 	var old error // why not all is gone through
 	replicator.Spread(ctx, p.peers.Pace, o.cfg.Concurrency, func(ctx context.Context, do job) { do(ctx) }, func(hand func(job) bool) {

@@ -49,6 +49,7 @@ func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Respo
 	case c.Whole && c.Method == "REPLICATE":
 		return o.compare(ctx, store, index, c)
 	case c.Whole:
+		o.Pace.Of(c.Device).Progress().Arrived(c.Length)
 		return o.takeMany(ctx, store, index, c)
 	case c.Method == "REPLICATE":
 		resp, err := o.list(ctx, store, index, c)
@@ -57,6 +58,7 @@ func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Respo
 		}
 		return resp, err
 	}
+	o.Pace.Of(c.Device).Progress().Arrived(max(0, c.Length))
 	return o.merge(ctx, store, index, c)
 }
 

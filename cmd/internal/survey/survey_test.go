@@ -325,13 +325,13 @@ func TestETA(t *testing.T) {
 		speeds map[string]Speed
 		want   *float64
 	}{
-		"nothing left":       {nil, nil, seconds(0)},
-		"the slowest":        {map[string]Left{"a": {1, 10, 1000, 0}, "b": {1, 10, 1000, 0}}, map[string]Speed{"a": {1000, 10}, "b": {100, 10}}, seconds(10)},
-		"objects are slower": {map[string]Left{"a": {1, 10, 1000, 0}}, map[string]Speed{"a": {1000, 1}}, seconds(10)},
-		"one takes nothing":  {map[string]Left{"a": {1, 10, 1000, 0}, "b": {1, 10, 1000, 0}}, map[string]Speed{"a": {1000, 10}}, nil},
-		"a crumb":            {map[string]Left{"a": {1, 1000, 100000, 0}, "b": {1, 1, 10, 0}}, map[string]Speed{"a": {1000, 100}}, seconds(100)},
-		"nobody moves":       {map[string]Left{"a": {1, 10, 1000, 0}}, nil, nil},
-		"handoffs alone":     {map[string]Left{"a": {0, 0, 0, 3}}, nil, seconds(0)},
+		"nothing left":        {nil, nil, seconds(0)},
+		"the slowest":         {map[string]Left{"a": {1, 10, 1000, 0}, "b": {1, 10, 1000, 0}}, map[string]Speed{"a": {1000, 10}, "b": {100, 1}}, seconds(10)},
+		"large ones are done": {map[string]Left{"a": {1, 10, 0, 0}}, map[string]Speed{"a": {each, 0}}, seconds(10)},
+		"one takes nothing":   {map[string]Left{"a": {1, 10, 1000, 0}, "b": {1, 10, 1000, 0}}, map[string]Speed{"a": {1000, 10}}, nil},
+		"a crumb":             {map[string]Left{"a": {1, 1000, 100000, 0}, "b": {1, 1, 10, 0}}, map[string]Speed{"a": {1000, 10}}, seconds(100)},
+		"nobody moves":        {map[string]Left{"a": {1, 10, 1000, 0}}, nil, nil},
+		"handoffs alone":      {map[string]Left{"a": {0, 0, 0, 3}}, nil, seconds(0)},
 	} {
 		r := &Rebalance{}
 		for device, l := range tt.left {
