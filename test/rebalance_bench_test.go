@@ -347,8 +347,11 @@ func (b *rebalanceBench) watch() (looks []look) {
 		p := start(b.t, "status", "--rebalance", "--json", "--config", b.c.file("proxy.toml"))
 		code := p.wait(b.t, time.Minute)
 		one := look{at: time.Now()}
-		if err := json.Unmarshal([]byte(p.out.String()), &one); err != nil || code > 1 {
-			return fmt.Errorf("status: exit status %d, %v", code, err)
+		if code > 1 {
+			return fmt.Errorf("status: exit status %d", code)
+		}
+		if err := json.Unmarshal([]byte(p.out.String()), &one); err != nil {
+			return err
 		}
 		looks = append(looks, one)
 		most.Objects, most.Bytes = max(most.Objects, one.Objects), max(most.Bytes, one.Bytes)
