@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
-	"slices"
 	"sync"
 
 	"martlet/internal/backend"
@@ -42,7 +41,6 @@ type part struct {
 
 	lack   int64  // objects that others have less than this device, of all of them together
 	mute   bool   // one of the others has not said what it has
-	rank   int    // how many others who have it are to bring it first
 	turn   uint32 // when it is its turn among those that are as urgent: other devices have other orders
 	good   int    // others that hold the same
 	same   int    // of them, those that say that they are primaries
@@ -137,7 +135,6 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 			p.inStep(of)
 		}
 		of.count(&p.found)
-		of.rank = p.rank(of)
 		if of.handoff || len(of.differ) > 0 {
 			todo = append(todo, of)
 		}
@@ -175,36 +172,6 @@ func (l *looking) add(e replwire.Extent) {
 	}
 	l.all = append(l.all, of)
 	l.tally.Add(c)
-}
-
-// rank says how many of the primaries that have as much of a partition as this device come before
-// it in bringing that to others: each partition has an order of its own, which all of them know. A
-// handoff comes behind them.
-func (p *pass) rank(of *part) (before int) {
-	if len(of.differ) == 0 {
-		return 0
-	}
-	var room [8]*ring.Device
-	var own uint32
-	var rivals []uint32
-	for _, d := range of.ring.AppendPrimaries(room[:0], of.partition()) {
-		at := peer{d.ReplicationAddr(), d.Name}
-		lacks := slices.ContainsFunc(of.differ, func(x diff) bool { return *x.peer == at && x.theirs.Objects < of.mine.Objects })
-		h := fnv.New32a()
-		_, _ = fmt.Fprintf(h, "%d/%s", of.partition(), at.String()) // a hash takes everything
-		switch {
-		case d.Name == p.device && p.Self.Is(d.ReplicationIP, d.ReplicationPort):
-			own = h.Sum32()
-		case !lacks:
-			rivals = append(rivals, h.Sum32())
-		}
-	}
-	for _, other := range rivals {
-		if other > own {
-			before++
-		}
-	}
-	return before
 }
 
 // turnOf has each device go through partitions in an order of its own, so that several that hold

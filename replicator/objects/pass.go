@@ -75,7 +75,7 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	p.Pace.Of(device).Progress().Found(p.found)
 	p.save(ctx)
 	slices.SortStableFunc(all, func(a, b *part) int {
-		return cmp.Or(cmp.Compare(a.good, b.good), cmp.Compare(a.late(), b.late()), cmp.Compare(a.rank, b.rank), cmp.Compare(a.turn, b.turn))
+		return cmp.Or(cmp.Compare(a.good, b.good), cmp.Compare(a.late(), b.late()), cmp.Compare(a.turn, b.turn))
 	})
 	done := 0
 	var old error // why not all is gone through
@@ -114,7 +114,7 @@ func waves(all []*part) func(func([]*part) bool) {
 	return func(yield func([]*part) bool) {
 		for len(all) > 0 {
 			n := 1
-			for n < min(len(all), inWave) && all[n].good == all[0].good && all[n].late() == all[0].late() && all[n].rank == all[0].rank {
+			for n < min(len(all), inWave) && all[n].good == all[0].good && all[n].late() == all[0].late() {
 				n++
 			}
 			if !yield(all[:n]) {
