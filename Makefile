@@ -16,7 +16,7 @@ CUTS     ?= 200
 SEED     ?=
 LINT      = go tool -modfile=tools.mod golangci-lint
 
-.PHONY: build run dev test clients unit race lint vet edges fuzz e2e crash soak bench bench-rings clean
+.PHONY: build run dev test clients unit race lint vet edges fuzz e2e crash soak bench bench-rings bench-rebalance clean
 
 ## build: compile bin/martlet
 build:
@@ -64,7 +64,7 @@ fuzz:
 
 ## e2e: the built binary as separate processes, driven by curl, swift and rclone; rings compared with Swift's
 e2e: build clients
-	go test -count 1 -timeout 10m -run '$(RUN)' -skip '^TestCrash' ./test
+	go test -count 1 -timeout 10m -run '$(RUN)' -skip '^TestCrash|^TestBench' ./test
 
 ## crash: processes killed and power cut under load, as root; what was acknowledged must be there
 crash: clients
@@ -82,6 +82,10 @@ bench:
 ## bench-rings: our ring builder beside Swift's, on clusters of up to 10,000 devices (about ten minutes)
 bench-rings: clients
 	go test -run '^$$' -bench BuilderAgainstSwift -benchtime 1x -timeout 60m ./test
+
+## bench-rebalance: a fifth node joins four while clients are at work: failures, bytes moved, ETA, latency (about four minutes)
+bench-rebalance: clients
+	go test -count 1 -timeout 15m -v -run '^TestBenchRebalance$$' ./test
 
 clean:
 	rm -rf bin

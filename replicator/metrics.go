@@ -56,11 +56,24 @@ func (m *metrics) count(r *DeviceReport) {
 }
 
 var (
-	paceFactor = prometheus.NewDesc("martlet_replication_pace_factor", "What is left of the pace to the peer that takes longest: 1 for all of it.", []string{"device"}, nil)
-	paceSent   = prometheus.NewDesc("martlet_replication_sent_bytes_total", "Bytes of bodies that were sent to peers, whether they took them or not.", []string{"device", "kind"}, nil)
-	pacePaused = prometheus.NewDesc("martlet_replication_paused", "Whether replication of the device is paused.", []string{"device"}, nil)
-	paceWaited = prometheus.NewDesc("martlet_replication_waiting_seconds_total", "What pushes have waited, each for itself.", []string{"device", "for"}, nil)
+	paceFactor       = prometheus.NewDesc("martlet_replication_pace_factor", "What is left of the pace to the peer that takes longest: 1 for all of it.", []string{"device"}, nil)
+	pacePaused       = prometheus.NewDesc("martlet_replication_paused", "Whether replication of the device is paused.", []string{"device"}, nil)
+	toSendPartitions = progressDesc("to_send_partitions", "Partitions of objects of which a peer lacks something that the device holds, as its last pass found.")
+	toSendObjects    = progressDesc("to_send_objects", "Objects that peers lacked then, less what was pushed since.")
+	toSendBytes      = progressDesc("to_send_bytes", "Bytes of those, by the mean size in their partitions.")
+	toSendUnknown    = progressDesc("unknown_partitions", "Partitions of objects of which a peer did not say then what it has.")
+	tookObjects      = progressDesc("received_objects_total", "Objects that peers have brought.")
+	tookBytes        = progressDesc("received_bytes_total", "Bytes of their data.")
+	arrivedBytes     = progressDesc("received_body_bytes_total", "Bytes of the bodies of pushes of objects, taken or not: what they take on the network.")
+	rateObjects      = progressDesc("received_objects_per_second", "How fast peers bring objects lately; none where nothing has come.")
+	rateBytes        = progressDesc("received_bytes_per_second", "How fast they bring data.")
+	paceWaited       = prometheus.NewDesc("martlet_replication_waiting_seconds_total", "What pushes have waited, each for itself.", []string{"device", "for"}, nil)
+	paceSent         = prometheus.NewDesc("martlet_replication_sent_bytes_total", "Bytes of bodies that were sent to peers, whether they took them or not.", []string{"device", "kind"}, nil)
 )
+
+func progressDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("martlet_replication_"+name, help, []string{"device"}, nil)
+}
 
 // paceMetrics tells what holds replication back.
 type paceMetrics struct{ paces *Paces }
@@ -71,6 +84,9 @@ func (m paceMetrics) Describe(to chan<- *prometheus.Desc) {
 	to <- pacePaused
 	to <- paceWaited
 	to <- paceSent
+	for _, d := range []*prometheus.Desc{toSendPartitions, toSendObjects, toSendBytes, toSendUnknown, tookObjects, tookBytes, arrivedBytes, rateObjects, rateBytes} {
+		to <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -85,8 +101,28 @@ func (m paceMetrics) Collect(to chan<- prometheus.Metric) {
 		for kind, bytes := range r.Sent {
 			to <- prometheus.MustNewConstMetric(paceSent, prometheus.CounterValue, float64(bytes), r.Device, kind)
 		}
+		d.collect(to)
 		for what, seconds := range map[string]float64{"limits": r.Waited.Limits, "latency": r.Waited.Latency, "line": r.Waited.Line} {
 			to <- prometheus.MustNewConstMetric(paceWaited, prometheus.CounterValue, seconds, r.Device, what)
 		}
+	}
+}
+
+// collect tells what the device has to send, and what it has taken.
+func (d *DevicePace) collect(to chan<- prometheus.Metric) {
+	tell := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64) {
+		to <- prometheus.MustNewConstMetric(desc, kind, value, d.device)
+	}
+	send, objects, bytes, arrived := d.progress.now()
+	tell(toSendPartitions, prometheus.GaugeValue, float64(send.Partitions))
+	tell(toSendObjects, prometheus.GaugeValue, float64(send.Objects))
+	tell(toSendBytes, prometheus.GaugeValue, float64(send.Bytes))
+	tell(toSendUnknown, prometheus.GaugeValue, float64(send.Unknown))
+	tell(tookObjects, prometheus.CounterValue, float64(objects))
+	tell(tookBytes, prometheus.CounterValue, float64(bytes))
+	tell(arrivedBytes, prometheus.CounterValue, float64(arrived))
+	if rate := d.progress.rate(d.device); rate.Known {
+		tell(rateObjects, prometheus.GaugeValue, rate.Objects)
+		tell(rateBytes, prometheus.GaugeValue, rate.Bytes)
 	}
 }

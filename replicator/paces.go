@@ -67,6 +67,8 @@ type DevicePace struct {
 	line   gate // pushes of peers
 	ease   easing
 
+	progress Progress
+
 	file sync.Mutex // held while the file on the device is read or written
 
 	mu     sync.Mutex

@@ -107,6 +107,7 @@ func (r *Replicator) pace() error {
 		}
 		d.Follow(func(device.Change) { pace.setPaused(errNotLooked) }) // it may be another disk
 		if d.Check() == nil {
+			pace.recall(d)
 			_ = pace.look(d) // whoever begins a pass looks again, and says what is wrong
 		}
 	}
@@ -229,6 +230,9 @@ func (r *Replicator) device(ctx context.Context, d *device.Device, before timest
 		}
 	}
 	report.Seconds = time.Since(began).Seconds()
+	if d.Check() == nil {
+		r.Paces.Of(d.Name()).keep(d)
+	}
 	if ctx.Err() == nil {
 		r.metrics.count(&report)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,9 +40,11 @@ configuration of any process of the cluster, whose rings are used. Sums are comp
 partitions in which sums differ; nothing is sampled. A device that can't be asked is unknown, and what it may hold
 counts as no copy.
 
---durability counts the objects that have fewer good copies in their places than they should, and says why;
---list names them. --rebalance adds up what is still to be moved, looks again after --window, and says how long it
-will take at the rate seen meanwhile.
+--durability counts the objects, accounts and containers that have fewer good copies in their places than they
+should, and says why; of accounts and containers also those whose copies differ while nobody writes to them. --list
+names each as it is found, before the sums; accounts and containers by their hashes. --rebalance adds up what is still to be moved, and says how long that takes at the rates that the
+nodes know from the last minutes, each device for itself: it is done when the slowest is. With --window it looks twice,
+and goes by what it has seen move in between.
 
 The exit status is 0 where all is whole, or nothing is left to be moved, 1 where that is not so or not certain, and
 2 for a wrong command line or configuration.`,
@@ -74,7 +77,7 @@ The exit status is 0 where all is whole, or nothing is left to be moved, 1 where
 	c.Flags().BoolVar(&f.rebalance, "rebalance", false, "add up what is still to be moved")
 	c.Flags().BoolVar(&f.list, "list", false, "name each object that has too few copies")
 	c.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	c.Flags().DurationVar(&f.window, "window", 10*time.Second, "for how long the rate of a rebalance is looked at")
+	c.Flags().DurationVar(&f.window, "window", 0, "look at a rebalance for so long, and go by the rates seen; 0 is to ask the nodes")
 	return c
 }
 
@@ -91,27 +94,125 @@ type lackingLine struct {
 // durabilityReport is what --durability prints.
 type durabilityReport struct {
 	*survey.Durability
-	List []lackingLine `json:"list,omitempty"`
+	Databases []*survey.Databases `json:"databases"`
+}
+
+// whole reports whether everything has all its copies in place, as far as that is certain.
+func (r *durabilityReport) whole() bool {
+	return r.Whole() && !slices.ContainsFunc(r.Databases, func(d *survey.Databases) bool { return !d.Whole() })
+}
+
+// lister prints what is found as it is found: in JSON as the list that the report begins with.
+type lister struct {
+	out   io.Writer
+	json  bool
+	begun bool
+	err   error
+}
+
+// print prints one line, as text or as JSON.
+func (l *lister) print(text string, line any) {
+	if l.err != nil {
+		return
+	}
+	if l.json {
+		var b []byte
+		if b, l.err = json.Marshal(line); l.err != nil {
+			return
+		}
+		before := ",\n    "
+		if !l.begun {
+			before = "{\n  \"list\": [\n    "
+		}
+		text = before + string(b)
+	}
+	l.begun = true
+	_, l.err = io.WriteString(l.out, text)
+}
+
+// end prints the report behind the list.
+func (l *lister) end(r *durabilityReport) error {
+	switch {
+	case l.err != nil:
+		return l.err
+	case !l.json:
+		_, err := io.WriteString(l.out, r.text())
+		return err
+	case !l.begun:
+		return printJSON(l.out, r)
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(l.out, "\n  ],%s\n", b[1:]) // behind the brace
+	return err
+}
+
+// baseLine is an account or a container in a list.
+type baseLine struct {
+	Kind      string          `json:"kind"`
+	Partition uint32          `json:"partition"`
+	Hash      string          `json:"hash"`
+	Missing   int             `json:"missing"`
+	Reasons   []survey.Reason `json:"reasons"`
+	Differ    bool            `json:"differ"`
+}
+
+func reasonsText(all []survey.Reason) string {
+	texts := make([]string, len(all))
+	for i, why := range all {
+		texts[i] = string(why)
+	}
+	return strings.Join(texts, ", ")
+}
+
+func (l lackingLine) text() string {
+	return fmt.Sprintf("%s\t%s\t%d missing: %s\n", l.Policy, cmp.Or(l.Name, l.Hash), l.Missing, reasonsText(l.Reasons))
+}
+
+func (l baseLine) text() string {
+	var what []string
+	if l.Missing > 0 {
+		what = append(what, fmt.Sprintf("%d missing: %s", l.Missing, reasonsText(l.Reasons)))
+	}
+	if l.Differ {
+		what = append(what, "copies differ")
+	}
+	return fmt.Sprintf("%s\t%s\t%s\n", l.Kind, l.Hash, strings.Join(what, "; "))
 }
 
 func (f *statusFlags) tellDurability(ctx context.Context, out io.Writer, ask survey.HTTP, policies []survey.Policy) error {
-	report := durabilityReport{}
-	var list func(survey.Lacking)
+	kinds, err := kindsOf(f.file)
+	if err != nil {
+		return usage(err)
+	}
+	lines := lister{out: out, json: f.json}
+	var objects func(survey.Lacking)
+	var bases func(survey.LackingDatabase)
 	if f.list {
-		list = func(l survey.Lacking) {
-			report.List = append(report.List, lackingLine{l.Policy, l.Partition, l.Hash.String(), nameOf(ctx, ask, policies, l), l.Missing, l.Reasons})
+		objects = func(l survey.Lacking) {
+			line := lackingLine{l.Policy, l.Partition, l.Hash.String(), nameOf(ctx, ask, policies, l), l.Missing, l.Reasons}
+			lines.print(line.text(), line)
+		}
+		bases = func(l survey.LackingDatabase) {
+			line := baseLine{l.Kind, l.Partition, l.Hash.String(), l.Missing, append([]survey.Reason{}, l.Reasons...), l.Differ}
+			lines.print(line.text(), line)
 		}
 	}
-	var err error
-	if report.Durability, err = survey.DurabilityOf(ctx, ask, policies, list); err != nil {
+	report := durabilityReport{}
+	if report.Durability, err = survey.DurabilityOf(ctx, ask, policies, objects); err != nil {
 		return err
 	}
-	if f.json {
-		err = printJSON(out, report)
-	} else {
-		_, err = io.WriteString(out, report.text())
+	for _, kind := range kinds {
+		found, err := survey.DatabasesOf(ctx, ask, kind, bases)
+		if err != nil {
+			return err
+		}
+		report.Databases = append(report.Databases, found)
 	}
-	if err == nil && !report.Whole() {
+	err = lines.end(&report)
+	if err == nil && !report.whole() {
 		err = errNotInPlace
 	}
 	return err
@@ -147,16 +248,13 @@ func (r *durabilityReport) text() string {
 	if r.UnknownPartitions > 0 {
 		fmt.Fprintf(&b, "%s unknown: none of the devices that hold them can be asked\n", some(int(r.UnknownPartitions), "partition"))
 	}
-	for _, l := range r.List {
-		reasons := make([]string, len(l.Reasons))
-		for i, why := range l.Reasons {
-			reasons[i] = string(why)
+	for _, d := range r.Databases {
+		fmt.Fprintf(&b, "%s, of which %s have too few copies in their places, %s of them on handoffs alone; copies of %s differ\n",
+			some(int(d.Databases), d.Kind), number(int(d.TooFew)), number(int(d.HandoffOnly)), number(int(d.Differ)))
+		for _, why := range slices.Sorted(maps.Keys(d.Copies)) {
+			fmt.Fprintf(&b, "  %s: %s\n", why, some(int(d.Copies[why]), "replica"))
 		}
-		name := l.Name
-		if name == "" {
-			name = l.Hash
-		}
-		fmt.Fprintf(&b, "%s\t%s\t%d missing: %s\n", l.Policy, name, l.Missing, strings.Join(reasons, ", "))
+		b.WriteString(unknownText(d.Unknown))
 	}
 	b.WriteString(unknownText(r.Unknown))
 	return b.String()
@@ -173,32 +271,14 @@ func unknownText(all []survey.Unknown) string {
 // rebalanceReport is what --rebalance prints.
 type rebalanceReport struct {
 	*survey.Rebalance
-	BytesPerSecond   float64  `json:"bytes_per_second"`
-	ObjectsPerSecond float64  `json:"objects_per_second"`
-	ETASeconds       *float64 `json:"eta_seconds"` // null where nothing moves
-	Done             bool     `json:"done"`
+	survey.Pace
+	Done bool `json:"done"`
 }
 
 func (f *statusFlags) tellRebalance(ctx context.Context, out io.Writer, ask survey.HTTP, policies []survey.Policy) error {
-	began := time.Now()
-	first, err := survey.RebalanceOf(ctx, ask, policies)
+	report, err := f.lookAtRebalance(ctx, ask, policies)
 	if err != nil {
 		return err
-	}
-	report := rebalanceReport{Rebalance: first, Done: first.Done()}
-	if !report.Done && f.window > 0 {
-		timer := time.NewTimer(f.window)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		}
-		then := time.Now()
-		if report.Rebalance, err = survey.RebalanceOf(ctx, ask, policies); err != nil {
-			return err
-		}
-		report.rate(first, then.Sub(began))
 	}
 	report.Done = report.Rebalance.Done()
 	if f.json {
@@ -212,22 +292,34 @@ func (f *statusFlags) tellRebalance(ctx context.Context, out io.Writer, ask surv
 	return err
 }
 
-// rate says how fast what was left has become what is left, and how long the rest will take:
-// as long as the slower of bytes and objects.
-func (r *rebalanceReport) rate(before *survey.Rebalance, took time.Duration) {
-	r.BytesPerSecond = max(0, float64(before.Bytes-r.Bytes)/took.Seconds())
-	r.ObjectsPerSecond = max(0, float64(before.Objects-r.Objects)/took.Seconds())
-	eta := 0.0
-	for _, one := range [...]struct{ left, rate float64 }{{float64(r.Bytes), r.BytesPerSecond}, {float64(r.Objects), r.ObjectsPerSecond}} {
-		if one.left == 0 {
-			continue
-		}
-		if one.rate == 0 {
-			return // nobody knows
-		}
-		eta = max(eta, one.left/one.rate)
+// lookAtRebalance looks once, and asks the nodes how fast it goes; or twice, and goes by what
+// it has seen.
+func (f *statusFlags) lookAtRebalance(ctx context.Context, ask survey.HTTP, policies []survey.Policy) (*rebalanceReport, error) {
+	began := time.Now()
+	first, err := survey.RebalanceOf(ctx, ask, policies)
+	if err != nil {
+		return nil, err
 	}
-	r.ETASeconds = &eta
+	report := &rebalanceReport{Rebalance: first}
+	switch {
+	case first.Done():
+	case f.window == 0:
+		report.Pace = first.At(survey.SpeedsOf(ctx, ask, policies, first))
+	default:
+		timer := time.NewTimer(f.window)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+		then := time.Now()
+		if report.Rebalance, err = survey.RebalanceOf(ctx, ask, policies); err != nil {
+			return nil, err
+		}
+		report.Pace = report.At(survey.SpeedsSeen(first, report.Rebalance, then.Sub(began)))
+	}
+	return report, nil
 }
 
 // whatIsLeft says what is left, where, and who is unknown.
@@ -238,14 +330,25 @@ func (r *rebalanceReport) whatIsLeft() string {
 	}
 	if len(r.Devices) > 0 {
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "DEVICE\tPOLICY\tWAITS FOR\tOBJECTS\tBYTES\tHOLDS FOR OTHERS")
+		fmt.Fprintln(w, "DEVICE\tPOLICY\tWAITS FOR\tOBJECTS\tBYTES\tDONE IN\tHOLDS FOR OTHERS")
 		for _, d := range r.Devices {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, d.Policy, some(int(d.Partitions), "partition"), number(int(d.Objects)), number(int(d.Bytes)), some(int(d.Handoffs), "partition"))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, d.Policy, some(int(d.Partitions), "partition"), number(int(d.Objects)), number(int(d.Bytes)), doneIn(&d), some(int(d.Handoffs), "partition"))
 		}
 		_ = w.Flush() // to memory
 	}
 	b.WriteString(unknownText(r.Unknown))
 	return b.String()
+}
+
+// doneIn says how long what a device waits for takes.
+func doneIn(d *survey.DeviceLeft) string {
+	switch {
+	case d.Objects == 0 && d.Bytes == 0:
+		return "-"
+	case d.ETASeconds == nil:
+		return "?"
+	}
+	return lasting(time.Duration(*d.ETASeconds * float64(time.Second)))
 }
 
 func (r *rebalanceReport) text() string {
@@ -256,7 +359,7 @@ func (r *rebalanceReport) text() string {
 	case r.ETASeconds != nil:
 		return text + fmt.Sprintf("%s bytes and %s objects a second: done in about %s\n", number(int(r.BytesPerSecond)), number(int(r.ObjectsPerSecond)), lasting(time.Duration(*r.ETASeconds*float64(time.Second))))
 	}
-	return text + "nothing was seen to move meanwhile: nobody knows when it will be done\n"
+	return text + "not everything that waits is known to move: nobody knows when it will be done\n"
 }
 
 func printJSON(out io.Writer, what any) error {

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 
 	"martlet/cmd/internal/survey"
+	"martlet/internal/replwire"
 	"martlet/ring"
 )
 
@@ -23,6 +24,21 @@ func policiesOf(file string) (all []survey.Policy, err error) {
 			return nil, err
 		}
 		all = append(all, survey.Policy{Index: p.Index, Name: p.Name, Ring: r})
+	}
+	return all, nil
+}
+
+// kindsOf loads the rings of accounts and containers of a configuration, likewise.
+func kindsOf(file string) (all []survey.Kind, err error) {
+	_, folder, err := clusterOf(file)
+	if err != nil {
+		return nil, err
+	}
+	for _, kind := range []survey.Kind{{Name: "account", List: replwire.Accounts}, {Name: "container", List: replwire.Containers}} {
+		if kind.Ring, err = ring.Load(filepath.Join(folder, kind.Name+".ring.gz")); err != nil {
+			return nil, err
+		}
+		all = append(all, kind)
 	}
 	return all, nil
 }

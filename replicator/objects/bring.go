@@ -52,8 +52,9 @@ func (p *pass) bringAll(ctx context.Context, to *peer, spans []span) {
 	out.finish(ctx)
 }
 
-// lookAgain is after which time it is not believed any more that a peer has nothing: others may have brought it.
-const lookAgain = time.Second
+// lately is for how long it is believed that a peer has nothing of a partition: others that hold the
+// same have found that out as well, and bring it meanwhile.
+const lately = time.Second
 
 // bringSpan compares the states of a range with those that a peer has, and has it get what
 // it lacks.
@@ -61,14 +62,16 @@ func (p *pass) bringSpan(ctx context.Context, out *out, to *peer, s *span) {
 	w := &work{s.policy, replicator.Batch[replwire.Object]{About: replicator.About{Ring: s.ring, Partition: s.partition()}}}
 	do := func() {
 		b := &bringing{w: w, to: to.fresh(len(w.Items))}
-		if !s.empty() || p.Now().Sub(p.looked) > lookAgain {
+		if !s.empty() || time.Since(p.looked) > lately {
 			var err error
 			if b.theirs, err = p.ask(ctx, w, b.to); err != nil {
 				p.lagging(s.part, to.String())
 				p.fail(w, b.to, "", err.Error(), int64(len(w.Items)))
 				return
 			}
-			p.compared(s.part, b.to, w.Items, b.theirs)
+			if !s.empty() { // else it is not in step with it: see looking.ask
+				p.compared(s.part, b.to, w.Items, b.theirs)
+			}
 		}
 		p.bring(ctx, out, b)
 		if len(w.Items) > replwire.MaxPushes {

@@ -41,6 +41,8 @@ type part struct {
 	mine    replwire.Extent
 	handoff bool
 
+	lack   int64   // objects that others have less than this device, of all of them together
+	mute   bool    // one of the others has not said what it has
 	good   int     // others that hold the same
 	same   int     // of them, those that say that they are primaries
 	equal  []*peer // those, where this device is a primary as well
@@ -55,6 +57,18 @@ type part struct {
 type diff struct {
 	peer   *peer
 	theirs replwire.Difference
+}
+
+// count adds what is to be sent of the partition.
+func (of *part) count(s *replicator.ToSend) {
+	if of.mute {
+		s.Unknown++
+	}
+	if of.lack > 0 {
+		s.Partitions++
+		s.Objects += of.lack
+		s.Bytes += int64(float64(of.mine.Bytes) / float64(of.mine.Objects) * float64(of.lack))
+	}
 }
 
 // late is more than 0 for what has time: 1 for what it is first of all another primary's to bring, and 2 for
@@ -155,6 +169,7 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 		if of.same > 0 {
 			p.inStep(of)
 		}
+		of.count(&p.found)
 		if !of.handoff && len(of.differ) == 0 {
 			continue
 		}
@@ -215,6 +230,7 @@ func (l *looking) ask(ctx context.Context, of *about) {
 		found := l.all[of.parts[d.At]]
 		found.good--
 		less[d.At] = true
+		found.lack += max(0, found.mine.Objects-d.Objects)
 		if (d.Sum == replwire.Digest{}) {
 			found.bare = true
 			l.lagging(found, of.String()) // who has nothing at all may be new, and knows of no deletes
@@ -241,7 +257,9 @@ func (l *looking) ask(ctx context.Context, of *about) {
 		return
 	}
 	for _, at := range of.parts[answered:] {
-		if left := l.all[at]; !left.handoff { // of a handoff it is found again when names are asked for
+		left := l.all[at]
+		left.mute = true
+		if !left.handoff { // of a handoff it is found again when names are asked for
 			l.failMany(left, of.peer, err.Error(), left.mine.Objects)
 		}
 	}

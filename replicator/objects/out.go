@@ -220,7 +220,7 @@ func (v *item) take(p *pass, via *replicator.Peer, r *replwire.Result) {
 	}
 	switch {
 	case r.Status/100 == 2:
-		p.tally.Add(replicator.Counts{Pushed: 1, Bytes: int64(v.bytes)})
+		p.pushed(int64(v.bytes))
 	case r.Status == 409 && (v.sum == taken || v.sum == past):
 		v.sum = refused
 	case r.Status == 410 && v.sum == taken:

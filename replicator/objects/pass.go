@@ -24,7 +24,16 @@ type pass struct {
 	horizon timestamp.T // one for the whole pass
 	peers   replicator.Client
 	steps   *stepping
-	looked  time.Time // when it was known who lacks what
+	found   replicator.ToSend // by the questions of the pass
+	looked  time.Time         // when those were answered
+}
+
+// pushed counts a push that a peer took.
+func (p *pass) pushed(bytes int64) {
+	p.tally.Add(replicator.Counts{Pushed: 1, Bytes: bytes})
+	if bytes > 0 { // neither a tombstone nor metadata, nor what makes no difference
+		p.Pace.Of(p.device).Progress().Sent(bytes)
+	}
 }
 
 // newPass begins a pass over the disk that a device has now; nil where there is no such
@@ -62,7 +71,8 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	for _, index := range policies {
 		all = append(all, p.look(ctx, index)...)
 	}
-	p.looked = p.Now()
+	p.looked = time.Now()
+	p.Pace.Of(device).Progress().Found(p.found)
 	p.save(ctx)
 	inOrder(all)
 	done := 0
@@ -88,6 +98,9 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	}
 	p.endSteps(all[:done])
 	p.save(ctx)
+	if t.Counts().Failed == 0 {
+		p.Pace.Of(device).Progress().Whole()
+	}
 }
 
 // inOrder puts the most urgent first. What another device begins with comes from the end, to meet that one as late

@@ -134,7 +134,7 @@ func (p *pass) send(ctx context.Context, w *work, to *replicator.Peer, path name
 	}
 	switch {
 	case resp.Status/100 == 2:
-		p.tally.Add(replicator.Counts{Pushed: 1, Bytes: r.Length})
+		p.pushed(r.Length)
 		return taken, closeBody(resp)
 	case resp.Status == 409:
 		return refused, closeBody(resp)

@@ -49,6 +49,7 @@ func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Respo
 	case c.Whole && c.Method == "REPLICATE":
 		return o.compare(ctx, store, index, c)
 	case c.Whole:
+		o.Pace.Of(c.Device).Progress().Arrived(c.Length)
 		return o.takeMany(ctx, store, index, c)
 	case c.Method == "REPLICATE":
 		resp, err := o.list(ctx, store, index, c)
@@ -57,6 +58,7 @@ func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Respo
 		}
 		return resp, err
 	}
+	o.Pace.Of(c.Device).Progress().Arrived(max(0, c.Length))
 	return o.merge(ctx, store, index, c)
 }
 
@@ -105,6 +107,9 @@ func (o *Objects) merge(ctx context.Context, store Store, p policy.Index, c *rep
 	resp, err := o.Merge.Serve(ctx, c.Request)
 	if err == nil && c.Method == "DELETE" && resp.Status == 404 && resp.Header.Get(backend.BackendStamp) == ts.String() {
 		resp.Status = 204 // the tombstone is there; that nothing was before it does not matter here
+	}
+	if err == nil && c.Method == "PUT" && resp.Status == 201 {
+		o.Pace.Of(c.Device).Progress().Took(c.Length)
 	}
 	return resp, err
 }

@@ -4,11 +4,15 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"martlet/cmd/internal/node"
 	"martlet/cmd/internal/survey"
+	"martlet/internal/name"
+	"martlet/internal/replwire"
+	"martlet/ring"
 )
 
 // durability asks the cluster which objects have too few copies.
@@ -108,6 +112,60 @@ func TestStatus(t *testing.T) {
 	whole("after it was moved", 2*objects)
 }
 
+// databases asks the cluster which containers have too few copies.
+func (p *probe) databases() *survey.Databases {
+	p.t.Helper()
+	r, err := ring.Load(filepath.Join(p.configs[0].Rings.Folder, "container.ring.gz"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	d, err := survey.DatabasesOf(p.t.Context(), survey.HTTP{Client: p.client}, survey.Kind{Name: "container", List: replwire.Containers, Ring: r}, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return d
+}
+
+// What is said of the databases of a real cluster while a node is out, when it is back and lacks
+// some, and when all is whole again. It is of containers: what accounts hold changes by itself.
+func TestStatusOfDatabases(t *testing.T) {
+	p := startProbe(t)
+	const containers = 20
+	made := func(prefix string) (onTwo int64) {
+		for i := range containers {
+			c := fmt.Sprint(prefix, i)
+			p.want("PUT", p.url+"/"+c, nil, "", 201)
+			_, primaries := p.primaries(name.Path{Account: "AUTH_test", Container: c})
+			for _, d := range primaries {
+				if nodeOf(d.IP) == 2 {
+					onTwo++
+				}
+			}
+		}
+		return onTwo
+	}
+	before := made("first")
+	if d := p.databases(); !d.Whole() || d.Databases < containers {
+		t.Errorf("at first: %+v, want %d and nothing wrong", d, containers)
+	}
+	all := p.databases().Databases
+	p.stop(2)
+	after := made("second")
+	d := p.databases()
+	if d.Whole() || len(d.Unknown) != 2 || d.Databases != all+containers || d.Copies[survey.Unreachable] < before+after {
+		t.Errorf("with a node out: %+v, want %d without a copy and 2 devices unknown", d, before+after)
+	}
+	p.start(2)
+	if d := p.databases(); d.Whole() || d.TooFew != after || len(d.Unknown) > 0 {
+		t.Errorf("with the node back: %+v, want %d to be brought to it", d, after)
+	}
+	p.pass(true)
+	p.pass(true)
+	if d := p.databases(); !d.Whole() || d.Databases != all+containers {
+		t.Errorf("after passes: %+v, want %d and nothing wrong", d, all+containers)
+	}
+}
+
 // What can't be asked so is refused, and says why.
 func TestStatusRefused(t *testing.T) {
 	p := startProbe(t)
@@ -129,6 +187,8 @@ func TestStatusRefused(t *testing.T) {
 		{"GET", node.NamePath + "?device=d1&policy=0&hash=00000000000000000000000000000000", 404},
 		{"GET", node.NamePath + "?device=d1&policy=0&hash=0", 400},
 		{"GET", node.NamePath + "?device=%zz", 400},
+		{"GET", node.RatesPath, 200},
+		{"POST", node.RatesPath, 405},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), tt.method, address+tt.query, nil)
 		if err != nil {

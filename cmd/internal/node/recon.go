@@ -29,6 +29,9 @@ const (
 	// StorePath is where an object server, and no other, says what its devices' stores are
 	// like: a list of DeviceStore.
 	StorePath = "/recon/store"
+	// RatesPath is where an object server says how fast its devices take what others bring: a
+	// list of replicator.Rate.
+	RatesPath = "/recon/rates"
 )
 
 // HeldReport is what a node's devices hold, by the rings that the node has in use.
@@ -67,6 +70,8 @@ type recon struct {
 	rings   rings
 	walks   chan struct{} // of the node: who has put something in reads the names on its devices
 	stores  object.Stores // nil of a server that keeps no objects
+	bases   databaseStore // nil of a server that keeps no databases
+	list    byte          // the kind of their lists
 	server  backend.Handler
 }
 
@@ -78,8 +83,14 @@ func (r recon) Serve(ctx context.Context, req *backend.Request) (*backend.Respon
 		}
 		return r.objects(ctx, req)
 	}
-	tell := map[string]func(context.Context) (any, error){HeldPath: r.held, UsagePath: r.usage, StorePath: r.store}[req.Path]
-	if tell == nil || req.Path == StorePath && r.stores == nil {
+	if r.bases != nil && req.Path == DatabasesPath {
+		if req.Method != "GET" || req.Length > 0 {
+			return nil, errs.Refuse(errs.Method, "%s takes GET without a body", req.Path)
+		}
+		return r.databases(ctx, req)
+	}
+	tell := map[string]func(context.Context) (any, error){HeldPath: r.held, UsagePath: r.usage, StorePath: r.store, RatesPath: r.rates}[req.Path]
+	if tell == nil || (req.Path == StorePath || req.Path == RatesPath) && r.stores == nil {
 		return r.server.Serve(ctx, req)
 	}
 	switch {
@@ -136,6 +147,13 @@ func (r recon) usage(context.Context) (any, error) {
 		all = append(all, one)
 	}
 	return all, nil
+}
+
+func (r recon) rates(context.Context) (any, error) {
+	if r.node.replicator == nil {
+		return nil, errs.Refuse(errs.Unavailable, "replication is switched off on this node")
+	}
+	return r.node.replicator.Rates(), nil
 }
 
 // store has all devices tell at once: one that hangs keeps none of the others.

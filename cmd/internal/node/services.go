@@ -20,6 +20,7 @@ import (
 	"martlet/internal/metadb"
 	"martlet/internal/name"
 	"martlet/internal/policy"
+	"martlet/internal/replwire"
 	"martlet/internal/rowbatch"
 	"martlet/internal/timestamp"
 	"martlet/object"
@@ -205,7 +206,7 @@ func (s *Storage) openAccount(p parts) error {
 		}
 	}
 	s.compare("account", p.rings.account.Ring(), p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, nil, server}})
+	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Accounts, server}})
 }
 
 // openContainer opens the container server, and the work that tells accounts how
@@ -233,7 +234,7 @@ func (s *Storage) openContainer(p parts) error {
 		s.every("stats", p.c.Stats.Interval.D(), stats.New(server, p.accountPlace, p.rows, p.c.Server.NodeTimeout.D()).Pass)
 	}
 	s.compare("container", p.rings.container.Ring(), p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server}})
+	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server}})
 }
 
 // openObject opens the object server, and the updater that delivers what it has
@@ -283,7 +284,7 @@ func (s *Storage) openObject(p parts) error {
 	for i, source := range p.rings.objects {
 		s.compare("object"+i.Suffix(), source.Ring(), p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	}
-	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, stores, server}})
+	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, stores, nil, 0, server}})
 }
 
 // keepStore has the store of a device compacted and scrubbed.

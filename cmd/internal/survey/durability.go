@@ -98,7 +98,8 @@ type examiner struct {
 	sum  *Durability
 	list func(Lacking)
 
-	young []*copies // partitions in which what is lacking was written lately
+	young []doubt // what is lacking, and was written lately
+	kept  int     // how many objects those are together
 }
 
 // partition counts what is lacking of a partition.
@@ -117,18 +118,19 @@ func (x *examiner) partition(ctx context.Context, c *copies) error {
 			x.count(lack, objects)
 		}
 	default:
-		objects, lacking, young, err := x.look(ctx, c)
-		switch {
-		case err != nil:
-			return err
-		case young:
-			x.young = append(x.young, c)
-		default:
-			x.add(objects, lacking)
-		}
+		return x.look(ctx, c, nil)
 	}
 	return nil
 }
+
+// doubt is objects of a partition that are looked at a second time.
+type doubt struct {
+	*copies
+	of map[name.Hash]bool
+}
+
+// mostDoubts bounds how many objects are: others count at once.
+const mostDoubts = 1 << 16
 
 // lookAgain looks a second time at what was written lately, all of it after one wait.
 func (x *examiner) lookAgain(ctx context.Context) error {
@@ -142,27 +144,23 @@ func (x *examiner) lookAgain(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	for _, c := range x.young {
-		objects, lacking, _, err := x.look(ctx, c)
-		if err != nil {
+	for _, d := range x.young {
+		if err := x.look(ctx, d.copies, d.of); err != nil {
 			return err
 		}
-		x.add(objects, lacking)
 	}
 	return nil
 }
 
-// add counts what a look at the states of a partition has found.
-func (x *examiner) add(objects int64, lacking []Lacking) {
-	x.sum.Objects += objects
-	if len(lacking) > 0 {
+// add counts an object that lacks something.
+func (x *examiner) add(c *copies, l *Lacking) {
+	if !c.lacks {
+		c.lacks = true
 		x.sum.Partitions++
 	}
-	for _, l := range lacking {
-		x.count(l.Reasons, 1)
-		if x.list != nil {
-			x.list(l)
-		}
+	x.count(l.Reasons, 1)
+	if x.list != nil {
+		x.list(*l)
 	}
 }
 
@@ -206,9 +204,11 @@ func (x *examiner) count(lack []Reason, objects int64) {
 	}
 }
 
-// look compares the states that all who can be asked hold of a partition. Young says that
-// something that is lacking was written lately. Whoever can't be asked any more is unknown.
-func (x *examiner) look(ctx context.Context, c *copies) (objects int64, lacking []Lacking, young bool, err error) {
+// look compares the states that all who can be asked hold of a partition, and counts what it
+// finds; what is lacking and was written lately it leaves for a second look. With only it is
+// that look, at those alone. Whoever can't be asked any more is unknown.
+func (x *examiner) look(ctx context.Context, c *copies, only map[name.Hash]bool) error {
+	doubts := doubt{c, map[name.Hash]bool{}}
 	streams := make([]*stream, 0, len(c.of))
 	for n, i := range slices.Concat(c.primaries, c.handoffs) {
 		s := &stream{x: x, device: i, partition: c.partition, primary: n < len(c.primaries)}
@@ -222,29 +222,40 @@ func (x *examiner) look(ctx context.Context, c *copies) (objects int64, lacking 
 		for _, s := range streams {
 			o, err := s.peek(ctx)
 			if err != nil {
-				return 0, nil, false, err
+				return err
 			}
 			if o != nil && (first == nil || bytes.Compare(o.Hash[:], first.Hash[:]) < 0) {
 				first = o
 			}
 		}
 		if first == nil {
-			return objects, lacking, young, nil
+			break
 		}
 		one := object{hash: first.Hash}
 		for _, s := range streams {
 			one.take(s)
 		}
-		if !one.exists() {
+		if only != nil && !only[one.hash] || !one.exists() {
 			continue
 		}
-		objects++
-		if l := one.lacking(x); l.Missing > 0 {
+		if only == nil {
+			x.sum.Objects++
+		}
+		l := one.lacking(x)
+		switch {
+		case l.Missing == 0:
+		case only == nil && one.newest().After(recent) && x.kept < mostDoubts:
+			doubts.of[one.hash] = true
+			x.kept++
+		default:
 			l.Policy, l.Partition = x.Name, c.partition
-			lacking = append(lacking, l)
-			young = young || one.newest().After(recent)
+			x.add(c, &l)
 		}
 	}
+	if len(doubts.of) > 0 {
+		x.young = append(x.young, doubts)
+	}
+	return nil
 }
 
 // stream is the states that a device holds of a partition.

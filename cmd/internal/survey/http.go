@@ -3,6 +3,7 @@ package survey
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,13 +17,17 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
+	"martlet/replicator"
 	"martlet/ring"
 )
 
 // An HTTP asks object servers on the storage network, which has to be reachable.
 type HTTP struct{ Client *http.Client }
 
-var _ Asker = HTTP{}
+var (
+	_ RateAsker     = HTTP{}
+	_ DatabaseAsker = HTTP{}
+)
 
 // Holdings implements Asker.
 func (a HTTP) Holdings(ctx context.Context, d *ring.Device, p policy.Index, power int, lost bool) (all []replwire.Holding, err error) {
@@ -69,10 +74,46 @@ func (a HTTP) Name(ctx context.Context, d *ring.Device, p policy.Index, h name.H
 	return string(b), err
 }
 
+// Databases implements DatabaseAsker.
+func (a HTTP) Databases(ctx context.Context, d *ring.Device, kind byte, from name.Hash) ([]replwire.Database, bool, error) {
+	query := url.Values{"device": {d.Name}, "from": {from.String()}}
+	b, err := a.get(ctx, "http://"+d.Addr()+node.DatabasesPath+"?"+query.Encode())
+	if err != nil {
+		return nil, false, err
+	}
+	var last name.Hash
+	for i := range last {
+		last[i] = 0xff
+	}
+	list, more, err := replwire.ParseDatabases(b, kind, from, last)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", d.Addr(), err)
+	}
+	return list, more, err
+}
+
+// Rates implements RateAsker.
+func (a HTTP) Rates(ctx context.Context, d *ring.Device) ([]replicator.Rate, error) {
+	b, err := a.get(ctx, "http://"+d.Addr()+node.RatesPath)
+	if err != nil {
+		return nil, err
+	}
+	var list []replicator.Rate
+	if err := json.Unmarshal(b, &list); err != nil {
+		return nil, fmt.Errorf("%s: %w", d.Addr(), err)
+	}
+	return list, nil
+}
+
 func (a HTTP) ask(ctx context.Context, d *ring.Device, path string, p policy.Index, query url.Values) ([]byte, error) {
 	query.Set("device", d.Name)
 	query.Set("policy", p.String())
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.Addr()+path+"?"+query.Encode(), nil)
+	return a.get(ctx, "http://"+d.Addr()+path+"?"+query.Encode())
+}
+
+// get reads an answer of bounded length.
+func (a HTTP) get(ctx context.Context, address string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package survey
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // Left is how much is still to be moved to where the rings say.
@@ -28,6 +29,7 @@ type DeviceLeft struct {
 	Device string `json:"device"`
 	Policy string `json:"policy"`
 	Left
+	Pace // of the device, with all policies together: see At
 }
 
 // Rebalance is how far data is on its way to where the rings say.
@@ -42,7 +44,9 @@ func (r *Rebalance) Done() bool { return r.Nothing() && len(r.Unknown) == 0 }
 
 // RebalanceOf asks how far data is on its way. What a primary waits for of a partition is what
 // it has less of than whoever has most: so each replica that moves counts once, whoever brings
-// it. That a version is newer elsewhere, and as long, does not count here.
+// it. That a version is newer elsewhere, and as long, does not count here. Where little is
+// left it looks a second time after a second, and counts what is left both times: what clients
+// are just writing is on one device before it is on another.
 func RebalanceOf(ctx context.Context, ask Asker, policies []Policy) (*Rebalance, error) {
 	r := &Rebalance{Devices: []DeviceLeft{}, Unknown: []Unknown{}}
 	for _, p := range policies {
@@ -50,27 +54,81 @@ func RebalanceOf(ctx context.Context, ask Asker, policies []Policy) (*Rebalance,
 		if err != nil {
 			return nil, err
 		}
-		left := make([]Left, len(h.devices))
-		for c := range h.each {
-			c.left(h, left)
-		}
-		for i, l := range left {
-			if !l.Nothing() {
-				r.Devices = append(r.Devices, DeviceLeft{Place(h.devices[i]), p.Name, l})
-				r.add(l)
+		left := h.left()
+		if len(left) > 0 && len(left) <= little {
+			if h, left, err = lessLeft(ctx, ask, p, left); err != nil {
+				return nil, err
 			}
 		}
-		for _, u := range h.unknowns() {
-			if !slices.ContainsFunc(r.Unknown, func(v Unknown) bool { return v.Device == u.Device }) {
-				r.Unknown = append(r.Unknown, u)
-			}
-		}
+		r.sum(h, left)
 	}
 	return r, nil
 }
 
-// left adds what is left of a partition, by device.
-func (c *copies) left(h *held, left []Left) {
+// little is of how many partitions, each counted for each device that waits for something of it or
+// holds it for others, there is a second look.
+const little = 4096
+
+// place is a partition on a device.
+type place struct {
+	device    int
+	partition uint32
+}
+
+// lessLeft looks again after a while, and returns what is left then of what was left before.
+func lessLeft(ctx context.Context, ask Asker, p Policy, before map[place]Left) (*held, map[place]Left, error) {
+	timer := time.NewTimer(again)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	h, err := gather(ctx, ask, p, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	left := map[place]Left{}
+	for at, now := range h.left() {
+		if then, ok := before[at]; ok {
+			left[at] = Left{
+				min(then.Partitions, now.Partitions), min(then.Objects, now.Objects), min(then.Bytes, now.Bytes), min(then.Handoffs, now.Handoffs),
+			}
+		}
+	}
+	return h, left, nil
+}
+
+// sum adds what is left of a policy.
+func (r *Rebalance) sum(h *held, left map[place]Left) {
+	by := make([]Left, len(h.devices))
+	for at, l := range left {
+		by[at.device].add(l)
+	}
+	for i, l := range by {
+		if !l.Nothing() {
+			r.Devices = append(r.Devices, DeviceLeft{Device: Place(h.devices[i]), Policy: h.Name, Left: l})
+			r.add(l)
+		}
+	}
+	for _, u := range h.unknowns() {
+		if !slices.ContainsFunc(r.Unknown, func(v Unknown) bool { return v.Device == u.Device }) {
+			r.Unknown = append(r.Unknown, u)
+		}
+	}
+}
+
+// left is what is left, by partition and device.
+func (h *held) left() map[place]Left {
+	left := map[place]Left{}
+	for c := range h.each {
+		c.left(h, left)
+	}
+	return left
+}
+
+// left adds what is left of a partition.
+func (c *copies) left(h *held, left map[place]Left) {
 	var objects, bytes int64
 	differ := false
 	for i := range c.of {
@@ -78,7 +136,7 @@ func (c *copies) left(h *held, left []Left) {
 		differ = differ || c.of[i].Sum != c.of[0].Sum
 	}
 	for _, i := range c.handoffs {
-		left[i].Handoffs++
+		left[place{i, c.partition}] = Left{Handoffs: 1}
 	}
 	if !differ {
 		return
@@ -88,7 +146,7 @@ func (c *copies) left(h *held, left []Left) {
 			continue
 		}
 		if lack := (Left{1, max(0, objects-c.of[n].Objects), max(0, bytes-c.of[n].Bytes), 0}); lack.Objects > 0 || lack.Bytes > 0 {
-			left[i].add(lack)
+			left[place{i, c.partition}] = lack
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
+	"martlet/replicator"
 	"martlet/ring"
 )
 
@@ -20,6 +21,13 @@ type Asker interface {
 	// States returns the states that a device holds in a partition from a hash on, in order,
 	// and whether there are more.
 	States(ctx context.Context, d *ring.Device, p policy.Index, power int, partition uint32, from name.Hash) ([]replwire.Object, bool, error)
+}
+
+// RateAsker is an Asker that also knows how fast devices take what others bring.
+type RateAsker interface {
+	Asker
+	// Rates returns that of all devices of the node that has one, by name.
+	Rates(ctx context.Context, d *ring.Device) ([]replicator.Rate, error)
 }
 
 // Policy is a storage policy with its ring.
@@ -104,6 +112,7 @@ type copies struct {
 	handoffs  []int              // who hold something of it and are no primaries
 	of        []replwire.Holding // of the primaries, and then of the handoffs
 	out       int                // primaries that could not be asked
+	lacks     bool               // an object was found that lacks something
 }
 
 // each yields the partitions in order: all of them.

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -241,7 +243,9 @@ func TestWholeIsKnownBySums(t *testing.T) {
 }
 
 // Each reason, and what is left to be moved.
-func TestReasons(t *testing.T) {
+func TestReasons(t *testing.T) { synctest.Test(t, reasons) }
+
+func reasons(t *testing.T) {
 	for what, tt := range map[string]struct {
 		held map[string]replwire.ObjectKind // of object 0, whose primaries are d0, d1 and d2
 		out  string
@@ -270,6 +274,73 @@ func TestReasons(t *testing.T) {
 		left, err := RebalanceOf(t.Context(), w, w.policies())
 		if err != nil || left.Left != tt.left || left.Done() != (tt.left.Nothing() && tt.out == "") {
 			t.Errorf("%s: left is %+v, %v, want %+v", what, left, err, tt.left)
+		}
+	}
+}
+
+// moving is a world that changes when devices have been asked for the first time.
+type moving struct {
+	*world
+	asked atomic.Int64
+	once  sync.Once
+	then  func()
+}
+
+// Holdings implements Asker.
+func (m *moving) Holdings(ctx context.Context, d *ring.Device, p policy.Index, power int, lost bool) ([]replwire.Holding, error) {
+	if m.asked.Add(1) > 5 { // devices
+		m.once.Do(m.then)
+	}
+	return m.world.Holdings(ctx, d, p, power, lost)
+}
+
+// What was on its way at the first look, and is there at the second, is not left.
+func TestWritesUnderWayAreNotLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		young, old := state(replwire.Data, 0, 7), state(replwire.Data, 2, 9)
+		for _, d := range w.ring.AppendPrimaries(nil, w.ring.Partition(old.Hash))[1:] {
+			w.put(d.Name, old)
+		}
+		w.put("d0", young)
+		m := &moving{world: w, then: func() {
+			for _, d := range w.ring.AppendPrimaries(nil, w.ring.Partition(young.Hash)) {
+				w.put(d.Name, young)
+			}
+			w.put("d2", state(replwire.Data, 4, 5)) // another one is under way
+		}}
+		left, err := RebalanceOf(t.Context(), m, w.policies())
+		if err != nil || left.Left != (Left{1, 1, 9, 0}) {
+			t.Errorf("left is %+v, %v, want the one that was missing both times", left, err)
+		}
+	})
+}
+
+// The cluster is done when the device is that takes longest; a device that takes nothing leaves it
+// open, unless it waits for next to nothing.
+func TestETA(t *testing.T) {
+	seconds := func(n float64) *float64 { return &n }
+	for what, tt := range map[string]struct {
+		left   map[string]Left
+		speeds map[string]Speed
+		want   *float64
+	}{
+		"nothing left":        {nil, nil, seconds(0)},
+		"the slowest":         {map[string]Left{"a": {1, 10, 1000, 0}, "b": {1, 10, 1000, 0}}, map[string]Speed{"a": {1000, 10}, "b": {100, 1}}, seconds(10)},
+		"large ones are done": {map[string]Left{"a": {1, 10, 0, 0}}, map[string]Speed{"a": {each, 0}}, seconds(10)},
+		"one takes nothing":   {map[string]Left{"a": {1, 10, 1000, 0}, "b": {1, 10, 1000, 0}}, map[string]Speed{"a": {1000, 10}}, nil},
+		"a crumb":             {map[string]Left{"a": {1, 1000, 100000, 0}, "b": {1, 1, 10, 0}}, map[string]Speed{"a": {1000, 10}}, seconds(100)},
+		"nobody moves":        {map[string]Left{"a": {1, 10, 1000, 0}}, nil, nil},
+		"handoffs alone":      {map[string]Left{"a": {0, 0, 0, 3}}, nil, seconds(0)},
+	} {
+		r := &Rebalance{}
+		for device, l := range tt.left {
+			r.Devices = append(r.Devices, DeviceLeft{Device: device, Left: l})
+			r.add(l)
+		}
+		got := r.At(tt.speeds)
+		if (got.ETASeconds == nil) != (tt.want == nil) || got.ETASeconds != nil && *got.ETASeconds != *tt.want {
+			t.Errorf("%s: done in %v, want %v", what, got.ETASeconds, tt.want)
 		}
 	}
 }
