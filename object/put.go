@@ -165,7 +165,7 @@ func (s *Server) post(ctx context.Context, c *call) (*backend.Response, error) {
 	}
 	terms := engine.Terms{Merge: c.replication}
 	if !c.replication {
-		terms.Check = c.visible
+		terms.Check = func(s engine.State) error { return c.postable(s, ts) }
 	}
 	o, err := c.store.Update(ctx, c.at, change, terms)
 	if err != nil {
@@ -175,6 +175,16 @@ func (s *Server) post(ctx context.Context, c *call) (*backend.Response, error) {
 		return nil, err
 	}
 	return &backend.Response{Status: 202, Header: backend.Header{{Name: backend.BackendStamp, Value: o.After.Newest().String()}}}, nil
+}
+
+// postable returns why a client can't change the metadata of an object. One that had
+// expired when the change was made is not there for it, also where this server's clock
+// is behind: every replica judges by the same stamp.
+func (c *call) postable(s engine.State, ts timestamp.T) error {
+	if c.goneBy(&s, ts.Seconds()) {
+		return c.refuse(errs.NotFound, s)
+	}
+	return c.visible(s)
 }
 
 // delete puts a tombstone in the place of an object, or of nothing. When it

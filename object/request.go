@@ -167,7 +167,9 @@ func isReplaceable(name string) bool {
 	return false
 }
 
-// parseDeleteAt checks the time of expiry of a write, if it has one.
+// parseDeleteAt checks the time of expiry of a write, if it has one. What a client
+// wrote is stored as a plain number, whatever its form was; another replica's is
+// stored as it is there.
 func (c *call) parseDeleteAt() error {
 	text := c.Header.Get(hdrDeleteAt)
 	if text == "" {
@@ -177,19 +179,26 @@ func (c *call) parseDeleteAt() error {
 	if err != nil || at < 0 {
 		return errs.Refuse(errs.Invalid, "Non-integer X-Delete-At")
 	}
-	if at < c.now.Unix() && !c.replication {
+	if c.replication {
+		return nil
+	}
+	if at < c.now.Unix() {
 		return errs.Refuse(errs.Invalid, "X-Delete-At in past")
 	}
+	c.Header.Set(hdrDeleteAt, strconv.FormatInt(at, 10))
 	return nil
 }
 
-// gone reports whether an object is past its time.
-func (c *call) gone(s *engine.State) bool {
+// gone reports whether an object is past its time, by this server's clock.
+func (c *call) gone(s *engine.State) bool { return c.goneBy(s, c.now.Unix()) }
+
+// goneBy reports whether an object is past its time in a second since 1970.
+func (c *call) goneBy(s *engine.State, second int64) bool {
 	if c.expired || s.Kind != engine.Live {
 		return false
 	}
 	at, err := strconv.ParseInt(s.Meta.Get(hdrDeleteAt), 10, 64)
-	return err == nil && at <= c.now.Unix()
+	return err == nil && at <= second
 }
 
 // visible returns the error for a name that a client sees nothing under.

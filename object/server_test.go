@@ -502,6 +502,41 @@ func TestExpiry(t *testing.T) {
 	r.want("delete of expired", r.call("DELETE", "X-Timestamp", stamp(6)), 404)
 }
 
+// Replicas whose clocks differ take the same changes: the stamp says whether an object had expired.
+func TestExpiryIsByTheStamp(t *testing.T) {
+	r := newRig(t)
+	at := r.now.Unix() + 10
+	second := func(n int64) string { return timestamp.FromTime(time.Unix(n, 0)).String() }
+	r.want("put", r.put(stamp(1), "data", "X-Delete-At", strconv.FormatInt(at, 10)), 201)
+	for name, ts := range map[string]string{"at": second(at), "after": second(at + 5)} {
+		r.want("post "+name, r.call("POST", "X-Timestamp", ts), 404)
+	}
+	r.want("post of an expirer", r.call("POST", "X-Timestamp", second(at+6), "X-Backend-Open-Expired", "true", "X-Delete-At", strconv.FormatInt(at, 10)), 202)
+	r.want("put anew", r.put(second(at+7), "data", "X-Delete-At", strconv.FormatInt(at+20, 10)), 201)
+	r.want("post before", r.call("POST", "X-Timestamp", second(at+19)), 202)
+	r.want("without an expiry", r.call("POST", "X-Timestamp", second(at+21)), 202)
+}
+
+func TestExpiryIsStoredAsANumber(t *testing.T) {
+	r := newRig(t)
+	at := strconv.FormatInt(r.now.Unix()+10, 10)
+	deleteAt := func() string { return r.call("HEAD").header.Get("X-Delete-At") }
+	for i, text := range []string{"+" + at, "000" + at, at} {
+		r.want("put "+text, r.put(stamp(2*i+1), "data", "X-Delete-At", text), 201)
+		if got := deleteAt(); got != at {
+			t.Errorf("PUT with X-Delete-At %q stored %q, want %q", text, got, at)
+		}
+		r.want("post "+text, r.call("POST", "X-Timestamp", stamp(2*i+2), "X-Delete-At", text), 202)
+		if got := deleteAt(); got != at {
+			t.Errorf("POST with X-Delete-At %q stored %q, want %q", text, got, at)
+		}
+	}
+	r.want("another replica's", r.put(stamp(9), "data", "X-Delete-At", "+"+at, "X-Backend-Replication", "true"), 201)
+	if got := deleteAt(); got != "+"+at {
+		t.Errorf("what came from another replica is stored as %q, want %q: replicas must agree", got, "+"+at)
+	}
+}
+
 func TestContainerUpdates(t *testing.T) {
 	r := newRig(t)
 	to := []string{"X-Container-Host", "n1:1,n2:2", "X-Container-Device", "sda,sdb", "X-Container-Partition", "77"}
