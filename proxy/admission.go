@@ -41,7 +41,7 @@ func memory() int64 {
 	if syscall.Sysinfo(&info) != nil {
 		return 0
 	}
-	return min(limit, int64(info.Totalram)*int64(info.Unit)) //nolint:gosec // no machine has more
+	return min(limit, int64(info.Totalram)*int64(info.Unit))
 }
 
 // cost is the most bytes of buffers that a request needs. Bodies that fit a chunk

@@ -76,7 +76,7 @@ func parseNearness(item string) (nearness, error) {
 // number reads decimal digits alone.
 func number(text string, to *int) bool {
 	n, err := strconv.ParseUint(text, 10, 31)
-	*to = int(n) //nolint:gosec // 31 bits
+	*to = int(n)
 	return err == nil
 }
 

@@ -140,6 +140,7 @@ func TestWriteGoesToLocalDevices(t *testing.T) {
 		"no affinity":            {"", NodeCount{}, nil, []string{"d0", "d1", "d2"}},
 		"all are local":          {"r1", NodeCount{}, nil, []string{"d0", "d1", "d2"}},
 		"one of them":            {"r1z1, r1z4, r1z5", NodeCount{}, nil, []string{"d0", "d3 or d4", "d1 or d2"}},
+		"the last handoff":       {"r1z1, r1z6", NodeCount{}, nil, []string{"d0", "d1 or d2", "d5"}},
 		"none of them":           {"r1z4, r1z5, r1z6", NodeCount{}, nil, []string{"two of d0 to d2", "d3 to d5"}},
 		"as many as are allowed": {"r1z1, r1z4", NodeCount{N: 1}, nil, []string{"d0", "d1", "d2"}},
 		"local handoff is down":  {"r1z1, r1z4", NodeCount{}, []string{"d3"}, []string{"d0", "d1", "d2"}},
@@ -172,6 +173,8 @@ func TestWriteGoesToLocalDevices(t *testing.T) {
 		switch what {
 		case "one of them":
 			ok = ok && has("d0") && (has("d3") || has("d4")) && primaries == 2
+		case "the last handoff":
+			ok = ok && has("d0") && has("d5") && primaries == 2
 		case "none of them":
 			ok = ok && primaries == 2
 		case "primaries are down":
