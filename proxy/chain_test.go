@@ -28,7 +28,11 @@ func chained(t testing.TB, last chain.Handler) (h http.Handler, token string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{cfg: Defaults(), auth: a, who: auth.Chain{a.Tokens}, log: slog.New(slog.DiscardHandler)}
+	gate, err := httpapi.NewGate(prometheus.NewRegistry(), "proxy", Defaults().gate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{cfg: Defaults(), gate: gate, auth: a, who: auth.Chain{a.Tokens}, log: slog.New(slog.DiscardHandler)}
 	metrics, err := httpapi.NewMetrics(prometheus.NewRegistry(), "proxy")
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"martlet/internal/conf"
+	"martlet/internal/quorum"
 	"martlet/proxy/dlo"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
@@ -27,6 +28,27 @@ type Config struct {
 	ClientTimeout conf.Duration `toml:"client_timeout"`
 	// NodeTimeout is how long a storage node may be silent.
 	NodeTimeout conf.Duration `toml:"node_timeout"`
+	// MaxRequests is how many requests are worked on at one time, and
+	// MaxBufferBytes how much memory their buffers may need, all together. What is
+	// beyond is answered with 503 at once. 0 fits the machine: see Admission.
+	MaxRequests    int       `toml:"max_requests"`
+	MaxBufferBytes conf.Size `toml:"max_buffer_bytes"`
+	// ClientMinRate is how many bytes a second a client has to take or send, on
+	// average over a ClientTimeout, while more than half of that is in use; 0 is no
+	// bound.
+	ClientMinRate conf.Size `toml:"client_min_rate"`
+
+	// RequestNodeCount is how many devices one request may ask.
+	RequestNodeCount quorum.NodeCount `toml:"request_node_count"`
+	// SortingMethod is the order in which replicas are asked to read: "shuffle" or
+	// "affinity", which goes by ReadAffinity.
+	SortingMethod string          `toml:"sorting_method"`
+	ReadAffinity  quorum.Affinity `toml:"read_affinity"`
+	// WriteAffinity is where data is put first, and WriteAffinityNodeCount how many
+	// of the devices there come before others.
+	WriteAffinity          quorum.Affinity  `toml:"write_affinity"`
+	WriteAffinityNodeCount quorum.NodeCount `toml:"write_affinity_node_count"`
+
 	// RecoverableNodeTimeout is how long a storage node may take to begin its
 	// answer to a read before another one is asked.
 	RecoverableNodeTimeout conf.Duration `toml:"recoverable_node_timeout"`
@@ -63,6 +85,11 @@ func Defaults() Config {
 		NodeTimeout:       conf.Duration(10 * time.Second),
 		ConnTimeout:       conf.Duration(500 * time.Millisecond),
 
+		ClientMinRate:          64,
+		RequestNodeCount:       quorum.NodeCount{N: 3, Each: true},
+		SortingMethod:          quorum.Shuffle,
+		WriteAffinityNodeCount: quorum.NodeCount{N: 2, Each: true},
+
 		RecoverableNodeTimeout: conf.Duration(500 * time.Millisecond),
 		PostQuorumTimeout:      conf.Duration(500 * time.Millisecond),
 		ErrorLimit:             10,
@@ -73,4 +100,12 @@ func Defaults() Config {
 		TempURL:                tempurl.Defaults(),
 		Info:                   info.Defaults(),
 	}
+}
+
+// near is which replicas are read first.
+func (c Config) near() quorum.Affinity {
+	if c.SortingMethod == quorum.ByAffinity {
+		return c.ReadAffinity
+	}
+	return quorum.Affinity{}
 }

@@ -23,10 +23,11 @@ import (
 
 // observed stands around everything, the router included, since every answer
 // needs it, also one to a request that is refused at once: a transaction id, a
-// line in the access log, a count, limits on silence, an end to panics.
+// line in the access log, a count, limits on silence, an end to panics. The gate
+// is next: what is too much is refused before anything else is done for it.
 func (s *Server) observed(h http.Handler, metrics *httpapi.Metrics) http.Handler {
-	return httpapi.Observe(h, httpapi.Observed{
-		Server: "proxy", Silence: s.cfg.ClientTimeout.D(), Log: s.log, Level: slog.LevelInfo, Metrics: metrics,
+	return httpapi.Observe(s.gate.Wrap(h), httpapi.Observed{
+		Server: "proxy", Silence: s.cfg.ClientTimeout.D(), LeastPace: int64(s.cfg.ClientMinRate), Pressed: s.gate.Pressed, Log: s.log, Level: slog.LevelInfo, Metrics: metrics,
 		NewID: func(r *http.Request) string {
 			return httpapi.NewTransID(time.Now(), r.Header.Get("X-Trans-Id-Extra"))
 		},

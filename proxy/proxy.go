@@ -52,6 +52,7 @@ type Server struct {
 	who      auth.Chain
 	stamps   *timestamp.Source
 	infos    *infoCache
+	gate     *httpapi.Gate
 	log      *slog.Logger
 	handler  http.Handler
 }
@@ -65,8 +66,12 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy metrics: %w", err)
 	}
+	gate, err := httpapi.NewGate(deps.Registry, "proxy", cfg.gate())
+	if err != nil {
+		return nil, fmt.Errorf("proxy metrics: %w", err)
+	}
 	s := &Server{
-		cfg: cfg, policies: deps.Policies, auth: deps.Auth, who: auth.Chain{deps.Auth.Tokens},
+		cfg: cfg, gate: gate, policies: deps.Policies, auth: deps.Auth, who: auth.Chain{deps.Auth.Tokens},
 		stamps: timestamp.NewSource(nil), log: deps.Log,
 		client: direct.New(direct.Config{
 			ConnectTimeout: cfg.ConnTimeout.D(), NodeTimeout: cfg.NodeTimeout.D(), UserAgent: "martlet-proxy",
@@ -74,6 +79,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.cluster = quorum.New(quorum.Config{
 		PostQuorum: cfg.PostQuorumTimeout.D(), Patience: cfg.RecoverableNodeTimeout.D(), ErrorLimit: cfg.ErrorLimit, ErrorSpan: cfg.ErrorLimitSpan.D(),
+		Nodes: cfg.RequestNodeCount, Near: cfg.near(), Local: cfg.WriteAffinity, LocalNodes: cfg.WriteAffinityNodeCount,
 	}, deps.Rings, deps.Hasher, s.client)
 	s.infos = newInfoCache(cfg.InfoCache.D(), s.lookUp)
 	about, err := info.New(cfg.Info, info.Cluster{

@@ -143,6 +143,9 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	if err != nil {
 		return storedObject{}, err
 	}
+	if !s.cfg.WriteAffinity.Empty() {
+		place = place.Locally()
+	}
 	tell := updates(len(place.Primaries), s.cluster.Container(b.path.Account, b.path.Container))
 	kept := storedHeaders(b.header)
 	contentType := b.header.Get("Content-Type")

@@ -39,11 +39,16 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
+	return newBenchWith(t, quorum.Config{PostQuorum: 500 * time.Millisecond})
+}
+
+func newBenchWith(t *testing.T, cfg quorum.Config) *bench {
+	t.Helper()
 	path := name.Path{Account: "a", Container: "c", Object: "o"}
 	fleet := nodetest.New(t, path)
 	client := direct.New(direct.Config{NodeTimeout: 20 * time.Second})
 	t.Cleanup(client.Close)
-	c := quorum.New(quorum.Config{PostQuorum: 500 * time.Millisecond},
+	c := quorum.New(cfg,
 		quorum.Rings{Account: fleet.Ring, Container: fleet.Ring, Objects: map[policy.Index]*ring.Source{0: fleet.Ring}}, fleet.Hasher, client)
 	t.Cleanup(c.Wait)
 	place, err := c.Object(0, path)

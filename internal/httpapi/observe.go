@@ -69,6 +69,12 @@ func (m *Metrics) count(method string, code int, took time.Duration) {
 type Observed struct {
 	Server  string        // for the log
 	Silence time.Duration // the longest a peer may be silent; 0 is for ever
+	// LeastPace is how many bytes a second have to move, on average over a span of
+	// Silence that is spent waiting for the peer, while Pressed says that room is
+	// wanted. 0, or a nil Pressed, is no bound.
+	LeastPace int64
+	Pressed   func() bool
+
 	Log     *slog.Logger
 	Level   slog.Level // of the access log's lines
 	Metrics *Metrics   // may be nil
@@ -91,7 +97,7 @@ func Observe(h http.Handler, o Observed) http.Handler {
 		// All that is kept of a request is one allocation.
 		x := &exchange{Context: r.Context(), w: Writer{ResponseWriter: rw}, ids: [1]string{id}, watched: watched{id, &o, r}}
 		w, body := &x.w, &x.body
-		w.q = quiet{conn: deadlinesOf(rw), limit: o.Silence}
+		w.q = quiet{conn: deadlinesOf(rw), limit: o.Silence, least: o.LeastPace, pressed: o.Pressed}
 		if id != "" {
 			rw.Header()["X-Trans-Id"] = x.ids[:]
 			if o.NewID != nil {

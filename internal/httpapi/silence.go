@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -17,7 +19,40 @@ type quiet struct {
 	conn        deadlines
 	limit       time.Duration
 	read, write time.Time // when the deadlines were set last
+
+	least   int64       // bytes a second that are to move while the peer is waited for; 0 is no bound
+	pressed func() bool // whether the bound holds now; not nil where there is one
+	in, out pace
 }
+
+// pace is how fast one direction moves: what it moved in the time that was spent
+// waiting for the peer, and in no other.
+type pace struct {
+	waited time.Duration
+	moved  int64
+}
+
+var errTrickle = fmt.Errorf("slower than is allowed while others wait: %w", os.ErrDeadlineExceeded)
+
+// keeps counts n bytes that took their time since began. It fails once in a span
+// of limit that was spent waiting when less than the least has moved in it, and
+// room is wanted.
+func (q *quiet) keeps(p *pace, n int, began time.Time) error {
+	p.waited += time.Since(began)
+	p.moved += int64(n)
+	if p.waited < q.limit {
+		return nil
+	}
+	slow := float64(p.moved) < float64(q.least)*p.waited.Seconds()
+	*p = pace{}
+	if slow && q.pressed() {
+		return errTrickle
+	}
+	return nil
+}
+
+// paced reports whether transfers have a least pace.
+func (q *quiet) paced() bool { return q.least > 0 && q.limit > 0 && q.pressed != nil }
 
 const deadlineGrain = time.Second
 
@@ -79,8 +114,15 @@ type requestBody struct {
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.q.beforeRead()
+	var began time.Time
+	if b.q.paced() {
+		began = time.Now()
+	}
 	n, err := b.body.Read(p)
 	b.n += int64(n)
+	if err == nil && !began.IsZero() {
+		err = b.q.keeps(&b.q.in, n, began)
+	}
 	if err == nil {
 		return n, nil
 	}
@@ -164,8 +206,15 @@ func (w *Writer) begin(code int) {
 func (w *Writer) Write(p []byte) (int, error) {
 	w.begin(http.StatusOK)
 	w.q.beforeWrite()
+	var began time.Time
+	if w.q.paced() {
+		began = time.Now()
+	}
 	n, err := w.ResponseWriter.Write(p)
 	w.sent += int64(n)
+	if err == nil && !began.IsZero() {
+		err = w.q.keeps(&w.q.out, n, began)
+	}
 	return n, err
 }
 

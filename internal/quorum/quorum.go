@@ -45,6 +45,16 @@ type Config struct {
 	// others: 10 in 60 s. It is never left out.
 	ErrorLimit int
 	ErrorSpan  time.Duration
+
+	// Nodes is how many devices one request may ask, its primaries included: three
+	// for each replica. The primaries are always asked.
+	Nodes NodeCount
+	// Near is which replicas a read asks first.
+	Near Affinity
+	// Local is where data is written first, and LocalNodes how many of the devices
+	// there go before others: two for each replica. See Place.Locally.
+	Local      Affinity
+	LocalNodes NodeCount
 }
 
 func (c Config) withDefaults() Config {
@@ -60,8 +70,17 @@ func (c Config) withDefaults() Config {
 	if c.ErrorSpan <= 0 {
 		c.ErrorSpan = time.Minute
 	}
+	if c.Nodes.N <= 0 {
+		c.Nodes = NodeCount{N: 3, Each: true}
+	}
+	if c.LocalNodes.N <= 0 {
+		c.LocalNodes = NodeCount{N: 2, Each: true}
+	}
 	return c
 }
+
+// handoffs is how many handoffs one request for n replicas may ask.
+func (c Config) handoffs(n int) int { return max(c.Nodes.Of(n)-n, 0) }
 
 // A Cluster is the storage nodes as one process sees them. It is safe for
 // concurrent use.
@@ -100,6 +119,18 @@ type Place struct {
 	Partition ring.Partition
 	Primaries []*ring.Device
 	kind      string // of ring, for errors
+	local     bool   // see Locally
+}
+
+// Locally returns the place for a write of data that is to go to devices of the
+// cluster's Local first. Handoffs there then go before primaries that are not
+// there, of which as many go first as make a majority of all primaries with those
+// that are: what a read, or the next write, has to find does not depend on
+// replication having moved it. Every device that the write might have gone to
+// otherwise is still tried.
+func (p Place) Locally() Place {
+	p.local = true
+	return p
 }
 
 // Account returns the place of an account.
@@ -135,21 +166,23 @@ func (p Place) Target(d *ring.Device) string {
 	return backend.Target{Device: d.Name, Partition: uint32(p.Partition), Path: p.Path}.Quoted()
 }
 
-// Handoffs hands out the devices that stand in for primaries, each once: at
-// most twice as many as there are primaries, those that have been failing last.
-// It is safe for concurrent use.
+// Handoffs hands out the devices that stand in for primaries, each once: no more
+// than Config.Nodes allows, those that have been failing last. It is safe for
+// concurrent use.
 type Handoffs struct {
 	place  Place
 	errors *errorLimit
+	cfg    *Config
 
 	mu     sync.Mutex
 	list   []*ring.Device // guarded by mu; worked out when the first is wanted
+	near   int            // how many at the head of list go before primaries elsewhere; guarded by mu
 	loaded bool
 	passed int // how many primaries were passed over for a handoff; guarded by mu
 }
 
 // Spare returns the handoffs of a place.
-func (c *Cluster) Spare(p Place) *Handoffs { return &Handoffs{place: p, errors: c.errors} }
+func (c *Cluster) Spare(p Place) *Handoffs { return &Handoffs{place: p, errors: c.errors, cfg: &c.cfg} }
 
 // Next returns the next handoff to try, nil when they are used up.
 func (h *Handoffs) Next() *ring.Device {
@@ -165,35 +198,65 @@ func (h *Handoffs) load() {
 		return
 	}
 	h.loaded = true
-	most := 2 * len(h.place.Primaries)
+	most := h.cfg.handoffs(len(h.place.Primaries))
 	for d := range h.place.Ring.Handoffs(h.place.Partition) {
 		if len(h.list) == most {
 			break
 		}
 		h.list = append(h.list, d)
 	}
+	if h.place.local {
+		h.nearFirst()
+	}
 	h.errors.order(h.list)
+}
+
+// nearFirst moves handoffs that are local to the front, no more of them than make
+// up LocalNodes with the primaries that are. Only the order changes: readers walk
+// over the same devices. It is called with mu held.
+func (h *Handoffs) nearFirst() {
+	n := len(h.place.Primaries)
+	h.near = h.cfg.LocalNodes.Of(n)
+	for _, d := range h.place.Primaries {
+		if h.cfg.Local.near(d) {
+			h.near--
+		}
+	}
+	var near, others []*ring.Device
+	for _, d := range h.list {
+		if len(near) < h.near && h.cfg.Local.near(d) {
+			near = append(near, d)
+		} else {
+			others = append(others, d)
+		}
+	}
+	h.near = len(near)
+	h.list = append(near, others...)
 }
 
 func (h *Handoffs) take() *ring.Device {
 	if len(h.list) == 0 {
 		return nil
 	}
+	h.near = max(h.near-1, 0)
 	d := h.list[0]
 	h.list = h.list[1:]
 	return d
 }
 
-// instead returns the handoff to try before a primary that has been failing, nil
-// where the primary's turn is first: there is no handoff that is better, or as
+// instead returns the handoff to try before a primary that has been failing, or
+// that is elsewhere than the write should be, nil where the primary's turn is first: there is no handoff that is better, or as
 // many primaries were passed over as a write can do without. A write that went to
 // handoffs alone would not be seen by a read until it has been moved.
-func (h *Handoffs) instead() *ring.Device {
+func (h *Handoffs) instead(failing bool) *ring.Device {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := len(h.place.Primaries)
 	h.load()
 	if h.passed >= n-Majority(n) || len(h.list) == 0 || h.errors.limited(h.list[0]) {
+		return nil
+	}
+	if !failing && (h.near == 0 || !h.cfg.Local.near(h.list[0])) {
 		return nil
 	}
 	h.passed++
@@ -203,7 +266,7 @@ func (h *Handoffs) instead() *ring.Device {
 // A Route is the devices that can stand for one replica, in the order in which
 // they are tried: its primary, then handoffs, which it shares with the routes of
 // the other replicas. A primary that has been failing comes after a handoff that
-// has not, as long as that leaves a majority of the primaries to go first; it is
+// has not, and so does one that is not local, after a handoff that is, as long as that leaves a majority of the primaries to go first; it is
 // tried where the handoff fails.
 type Route struct {
 	spare   *Handoffs
@@ -219,10 +282,13 @@ func (r *Route) Next() *ring.Device {
 	if r.primary == nil {
 		return r.spare.Next()
 	}
-	if !r.passed && r.spare.errors.limited(r.primary) {
-		if d := r.spare.instead(); d != nil {
-			r.passed = true
-			return d
+	if !r.passed {
+		failing := r.spare.errors.limited(r.primary)
+		if failing || r.spare.place.local && !r.spare.cfg.Local.near(r.primary) {
+			if d := r.spare.instead(failing); d != nil {
+				r.passed = true
+				return d
+			}
 		}
 	}
 	d := r.primary

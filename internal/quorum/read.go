@@ -26,7 +26,7 @@ type Reply struct {
 }
 
 // Read asks the replicas of a place one after the other, the primaries in an
-// order by chance with those that have been failing last, then handoffs, until
+// order by chance, the nearest first and those that have been failing last, then handoffs, until
 // one has what is asked for: a 2xx, or a 304, 412 or 416. Handoffs are asked even
 // where every primary says 404: they may hold what was written while the
 // primaries could not take it.
@@ -39,6 +39,7 @@ type Reply struct {
 func (c *Cluster) Read(ctx context.Context, p Place, build Build) (Reply, error) {
 	order := slices.Clone(p.Primaries)
 	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	c.cfg.Near.order(order)
 	c.errors.order(order)
 	return c.ReadFrom(ctx, p, order, build)
 }
@@ -52,9 +53,9 @@ func (c *Cluster) ReadFrom(ctx context.Context, p Place, order []*ring.Device, b
 			return reply, nil
 		}
 	}
-	left := 2 * len(p.Primaries)
+	left := c.cfg.handoffs(len(p.Primaries))
 	if r.refusals == len(order) {
-		left = len(p.Primaries) // a name that nobody knows is asked for often
+		left = min(left, len(p.Primaries)) // a name that nobody knows is asked for often
 		if r.no.Status != http.StatusNotFound {
 			left = 0
 		}
@@ -96,6 +97,7 @@ func (c *Cluster) Others(p Place, not *ring.Device) []*ring.Device {
 			list = append(list, d)
 		}
 	}
+	c.cfg.Near.order(list)
 	c.errors.order(list)
 	spare := c.Spare(p)
 	for d := spare.Next(); d != nil; d = spare.Next() {

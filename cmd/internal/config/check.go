@@ -13,6 +13,7 @@ import (
 	"martlet/internal/conf"
 	"martlet/internal/name"
 	"martlet/internal/policy"
+	"martlet/internal/quorum"
 	"martlet/object/engine/blob"
 	"martlet/proxy/auth"
 	"martlet/replicator"
@@ -32,6 +33,7 @@ func (c *Proxy) Check() error {
 	k.positive("proxy.drain_timeout", c.Server.DrainTimeout)
 	k.positive("proxy.error_limit_span", c.Server.ErrorLimitSpan)
 	k.least("proxy.error_limit", c.Server.ErrorLimit, 1)
+	c.resilience(k)
 	k.wrap("proxy.limits", c.Server.Limits.Validate())
 	k.page("proxy.limits.container_listing_limit", c.Server.Limits.ContainerListingLimit)
 	k.page("proxy.limits.account_listing_limit", c.Server.Limits.AccountListingLimit)
@@ -42,6 +44,33 @@ func (c *Proxy) Check() error {
 	c.Log.check(k)
 	k.distinct([]place{{"proxy.listen", c.Server.Listen}, {"admin.listen", c.Admin.Listen}})
 	return k.err
+}
+
+// Of admission control: more requests than that are more than a process has sockets for,
+// and less memory than that is too little for one upload.
+const (
+	maxRequests    = 1_000_000
+	minBufferBytes = 4 << 20
+	maxMinRate     = 1 << 20
+)
+
+// resilience checks how much a proxy takes on, and the order in which it asks devices.
+func (c *Proxy) resilience(k *checker) {
+	s := &c.Server
+	k.within("proxy.max_requests", s.MaxRequests, 0, maxRequests)
+	if s.MaxBufferBytes != 0 && s.MaxBufferBytes < minBufferBytes {
+		k.fail("proxy.max_buffer_bytes", int64(s.MaxBufferBytes), "must be 0 or at least %d", minBufferBytes)
+	}
+	k.within("proxy.client_min_rate", int(s.ClientMinRate), 0, maxMinRate)
+	if s.SortingMethod != quorum.Shuffle && s.SortingMethod != quorum.ByAffinity {
+		k.fail("proxy.sorting_method", s.SortingMethod, "must be %s or %s", quorum.Shuffle, quorum.ByAffinity)
+	}
+	if s.SortingMethod != quorum.ByAffinity && !s.ReadAffinity.Empty() {
+		k.fail("proxy.read_affinity", s.ReadAffinity.String(), "has no effect unless proxy.sorting_method is %s", quorum.ByAffinity)
+	}
+	if s.SortingMethod == quorum.ByAffinity && s.ReadAffinity.Empty() {
+		k.fail("proxy.read_affinity", "", "must name regions or zones where proxy.sorting_method is %s", quorum.ByAffinity)
+	}
 }
 
 // largeObjects checks what bounds static and dynamic large objects.
@@ -134,6 +163,7 @@ func (c *StorageServer) check(k *checker) {
 	k.positive("storage.device_check_interval", c.DeviceCheckInterval)
 	k.positive("storage.clock_skew", c.ClockSkew)
 	k.least("storage.open_databases", c.OpenDatabases, 1)
+	k.within("storage.max_requests", c.MaxRequests, 1, maxRequests)
 }
 
 // Of segments, in bytes: four records of the largest kind fit into the smallest.

@@ -134,6 +134,7 @@ type StorageServer struct {
 
 	ClockSkew     conf.Duration `toml:"clock_skew"`     // how far ahead of this node's clock a write's time may be
 	OpenDatabases int           `toml:"open_databases"` // of each kind, kept open on each device while nobody uses them
+	MaxRequests   int           `toml:"max_requests"`   // that each server works on at one time; others are answered with 503
 }
 
 // StorageLimits are limits that only the stored state can tell the passing of. They
@@ -239,7 +240,7 @@ func DefaultStorage() *Storage {
 		Rings:   Rings{CheckEvery: seconds(15)},
 		Server: StorageServer{
 			ClientTimeout: seconds(60), NodeTimeout: seconds(3), ConnTimeout: seconds(.5), DrainTimeout: seconds(30),
-			DeviceCheckInterval: seconds(5), ClockSkew: seconds(60), OpenDatabases: metadb.DefaultOpen,
+			DeviceCheckInterval: seconds(5), ClockSkew: seconds(60), OpenDatabases: metadb.DefaultOpen, MaxRequests: 4096,
 		},
 		Limits: StorageLimits{MaxMetaCount: limits.Defaults().MaxMetaCount, MaxMetaOverallSize: limits.Defaults().MaxMetaOverallSize},
 		Object: Object{Service: Service{Enabled: true, Port: 6200}, ContainerUpdateTimeout: seconds(1)},

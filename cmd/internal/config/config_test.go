@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -92,6 +93,18 @@ func TestWrong(t *testing.T) {
 		"timeout negative":       {strings.Replace(goodProxy, "[proxy]", "[proxy]\nnode_timeout = \"-1s\"", 1), "proxy.node_timeout"},
 		"timeout without unit":   {strings.Replace(goodProxy, "[proxy]", "[proxy]\nnode_timeout = 10", 1), "proxy.node_timeout"},
 		"error limit":            {strings.Replace(goodProxy, "[proxy]", "[proxy]\nerror_limit = 0", 1), "proxy.error_limit"},
+		"too many requests":      {strings.Replace(goodProxy, "[proxy]", "[proxy]\nmax_requests = 1000001", 1), "proxy.max_requests"},
+		"requests below 0":       {strings.Replace(goodProxy, "[proxy]", "[proxy]\nmax_requests = -1", 1), "proxy.max_requests"},
+		"little memory":          {strings.Replace(goodProxy, "[proxy]", "[proxy]\nmax_buffer_bytes = \"1MiB\"", 1), "proxy.max_buffer_bytes"},
+		"high rate":              {strings.Replace(goodProxy, "[proxy]", "[proxy]\nclient_min_rate = \"2MiB\"", 1), "proxy.client_min_rate"},
+		"sorting":                {strings.Replace(goodProxy, "[proxy]", "[proxy]\nsorting_method = \"fast\"", 1), "proxy.sorting_method"},
+		"affinity of nothing":    {strings.Replace(goodProxy, "[proxy]", "[proxy]\nsorting_method = \"affinity\"", 1), "proxy.read_affinity"},
+		"affinity unused":        {strings.Replace(goodProxy, "[proxy]", "[proxy]\nread_affinity = \"r1=100\"", 1), "proxy.read_affinity"},
+		"read affinity":          {strings.Replace(goodProxy, "[proxy]", "[proxy]\nread_affinity = \"z1=100\"", 1), "proxy.read_affinity"},
+		"write affinity":         {strings.Replace(goodProxy, "[proxy]", "[proxy]\nwrite_affinity = \"r1, r1\"", 1), "proxy.write_affinity"},
+		"write nodes":            {strings.Replace(goodProxy, "[proxy]", "[proxy]\nwrite_affinity_node_count = \"0\"", 1), "proxy.write_affinity_node_count"},
+		"request nodes":          {strings.Replace(goodProxy, "[proxy]", "[proxy]\nrequest_node_count = \"2 * nodes\"", 1), "proxy.request_node_count"},
+		"storage requests":       {strings.Replace(goodStorage, "[storage]", "[storage]\nmax_requests = 0", 1), "storage.max_requests"},
 		"limit 0":                {goodProxy + "[proxy.limits]\nmax_meta_count = 0\n", "proxy.limits"},
 		"listing limit":          {goodProxy + "[proxy.limits]\ncontainer_listing_limit = 10001\n", "proxy.limits.container_listing_limit"},
 		"no secrets":             {strings.Replace(goodProxy, `"0123456789abcdef"`, "", 1), "auth"},
@@ -237,7 +250,7 @@ func keys(typ reflect.Type, prefix string) []string {
 		case key == "-":
 		case f.Anonymous:
 			all = append(all, keys(f.Type, prefix)...)
-		case f.Type.Kind() == reflect.Struct:
+		case f.Type.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):
 			all = append(all, keys(f.Type, prefix+key+".")...)
 		default:
 			all = append(all, prefix+key)

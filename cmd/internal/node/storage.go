@@ -57,11 +57,15 @@ func (s *Storage) serve(c *config.Storage, o Options, v service) error {
 	if err != nil {
 		return err
 	}
+	gate, err := httpapi.NewGate(o.Registry, v.name, httpapi.GateConfig{Requests: int64(c.Server.MaxRequests)})
+	if err != nil {
+		return fmt.Errorf("%s metrics: %w", v.name, err)
+	}
 	observed := httpapi.Observed{
 		Server: v.name, Silence: c.Server.ClientTimeout.D(), Log: o.Log, Level: level, Metrics: metrics,
 	}
 	return s.listen(&httpapi.Server{
-		Name: v.name, Handler: httpapi.Observe(httpapi.Backend(suspecting(s.owned, v.handler), o.Log), observed), Log: o.Log,
+		Name: v.name, Handler: httpapi.Observe(gate.Wrap(httpapi.Backend(suspecting(s.owned, v.handler), o.Log)), observed), Log: o.Log,
 		Silence: c.Server.ClientTimeout.D(), Drain: c.Server.DrainTimeout.D(),
 	}, v.address)
 }

@@ -1,0 +1,43 @@
+package proxy
+
+import (
+	"net/http"
+	"testing"
+
+	"martlet/internal/conf"
+)
+
+func TestCost(t *testing.T) {
+	const most = plainCost + uploadChunks*chunkSize
+	for what, tt := range map[string]struct {
+		r    http.Request
+		want int64
+	}{
+		"read":            {http.Request{Method: "GET"}, plainCost},
+		"empty":           {http.Request{Method: "PUT"}, plainCost},
+		"small":           {http.Request{Method: "PUT", ContentLength: 1}, plainCost + 2*chunkSize},
+		"a chunk":         {http.Request{Method: "PUT", ContentLength: chunkSize}, plainCost + 2*chunkSize},
+		"some chunks":     {http.Request{Method: "PUT", ContentLength: 3 * chunkSize}, plainCost + 3*chunkSize},
+		"large":           {http.Request{Method: "PUT", ContentLength: 5 << 30}, most},
+		"unknown":         {http.Request{Method: "PUT", ContentLength: -1}, most},
+		"bulk":            {http.Request{Method: "POST", ContentLength: -1}, most},
+		"copy":            {http.Request{Method: "COPY"}, most},
+		"copy from":       {http.Request{Method: "PUT", Header: http.Header{"X-Copy-From": {"c/o"}}}, most},
+		"copy from, read": {http.Request{Method: "GET", Header: http.Header{"X-Copy-From": {"c/o"}}}, plainCost},
+	} {
+		if got := cost(&tt.r); got != tt.want {
+			t.Errorf("%s: %d, want %d", what, got, tt.want)
+		}
+	}
+}
+
+func TestAdmissionFitsTheMachine(t *testing.T) {
+	c := Defaults()
+	if n, b := c.Admission(); n < 512 || n > 16384 || b < 64<<20 {
+		t.Errorf("by default %d requests and %d bytes", n, b)
+	}
+	c.MaxRequests, c.MaxBufferBytes = 7, conf.Size(9<<20)
+	if n, b := c.Admission(); n != 7 || b != 9<<20 {
+		t.Errorf("what was set is %d requests and %d bytes", n, b)
+	}
+}
