@@ -295,6 +295,41 @@ func TestBodyErrorsHaveKinds(t *testing.T) {
 }
 
 // A client that does not send the body that it announced still gets the answer.
+// A client that asks for the connection to be kept reads that it is, and never
+// so of one that is closed.
+func TestConnectionIsAnswered(t *testing.T) {
+	url, _, _ := observed(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }),
+		Observed{Silence: time.Minute})
+	for what, tt := range map[string]struct{ request, want string }{
+		"nothing asked":       {"GET / HTTP/1.1\r\nHost: h\r\n\r\n", ""},
+		"keep-alive":          {"GET / HTTP/1.1\r\nHost: h\r\nConnection: Keep-Alive\r\n\r\n", "keep-alive"},
+		"close":               {"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "close"},
+		"an older client":     {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "keep-alive"},
+		"a body nobody reads": {"PUT / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\nContent-Length: 9999999\r\n\r\n", "close"},
+	} {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, tt.request); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		_ = resp.Body.Close()
+		_ = c.Close()
+		got := strings.Join(resp.Header["Connection"], ",")
+		if resp.Close && got == "" {
+			got = "close"
+		}
+		if got != tt.want {
+			t.Errorf("%s: Connection is %q, want %q", what, got, tt.want)
+		}
+	}
+}
+
 func TestAnAnswerDoesNotWaitForTheBody(t *testing.T) {
 	url, _, _ := observed(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/read" {

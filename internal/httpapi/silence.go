@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -155,10 +156,18 @@ func (w *Writer) begin(code int) {
 		return
 	}
 	w.status = code
-	if w.body != nil && !w.body.settle() {
+	switch {
+	case w.body == nil:
+	case !w.body.settle():
 		w.Header()["Connection"] = []string{"close"}
+	case w.body.from.ProtoAtLeast(1, 1) && strings.EqualFold(w.body.from.Header.Get("Connection"), keepAlive[0]):
+		w.Header()["Connection"] = keepAlive // net/http says close instead where it closes
 	}
 }
+
+// keepAlive is what a client reads that asks for it, though HTTP/1.1 means it
+// anyway: Swift's do. It is shared, and never changed.
+var keepAlive = []string{"keep-alive"}
 
 // Write sends a part of the body.
 func (w *Writer) Write(p []byte) (int, error) {
