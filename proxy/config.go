@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"martlet/internal/conf"
+	"martlet/proxy/cors"
 	"martlet/proxy/dlo"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
@@ -50,6 +51,9 @@ type Config struct {
 	// TempURL is temporary URLs.
 	TempURL tempurl.Config `toml:"tempurl"`
 
+	// CORS is which scripts browsers let use containers.
+	CORS cors.Config `toml:"cors"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -71,6 +75,7 @@ func Defaults() Config {
 		SLO:                    slo.Defaults(),
 		DLO:                    dlo.Defaults(),
 		TempURL:                tempurl.Defaults(),
+		CORS:                   cors.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }
