@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"martlet/internal/conf"
+	"martlet/proxy/bulk"
 	"martlet/proxy/cors"
 	"martlet/proxy/dlo"
 	"martlet/proxy/info"
@@ -51,6 +52,9 @@ type Config struct {
 	// TempURL is temporary URLs.
 	TempURL tempurl.Config `toml:"tempurl"`
 
+	// Bulk is many deletes, and archives, in one request.
+	Bulk bulk.Config `toml:"bulk"`
+
 	// CORS is which scripts browsers let use containers.
 	CORS cors.Config `toml:"cors"`
 
@@ -75,6 +79,7 @@ func Defaults() Config {
 		SLO:                    slo.Defaults(),
 		DLO:                    dlo.Defaults(),
 		TempURL:                tempurl.Defaults(),
+		Bulk:                   bulk.Defaults(),
 		CORS:                   cors.Defaults(),
 		Info:                   info.Defaults(),
 	}

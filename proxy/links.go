@@ -10,6 +10,7 @@ import (
 	"martlet/internal/httpapi"
 	"martlet/internal/name"
 	"martlet/proxy/auth"
+	"martlet/proxy/bulk"
 	"martlet/proxy/chain"
 	"martlet/proxy/copying"
 	"martlet/proxy/cors"
@@ -47,6 +48,9 @@ func (s *Server) links() []chain.Link {
 		cors.Link(s.cfg.CORS, s.origins),
 		// In front of authentication: a signature takes the place of a sender.
 		tempurl.Link(s.cfg.TempURL, s.keys, time.Now),
+		// In front of authentication: each thing that it does is a request of its
+		// sender's, and its report says of each what came of it.
+		bulk.Link(s.cfg.Bulk, s.cfg.Limits.MaxContainerNameLength+s.cfg.Limits.MaxObjectNameLength+len("//")),
 		// Before all that acts for the sender.
 		s.authenticate,
 		// Outside of what reads listings itself, which wants rows.
@@ -62,7 +66,10 @@ func (s *Server) links() []chain.Link {
 
 // features is what /info tells of them.
 func (s *Server) features() map[string]info.Section {
-	return map[string]info.Section{"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section(), "tempurl": s.cfg.TempURL.Section()}
+	return map[string]info.Section{
+		"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section(), "tempurl": s.cfg.TempURL.Section(),
+		"bulk_delete": s.cfg.Bulk.DeleteSection(), "bulk_upload": s.cfg.Bulk.UploadSection(),
+	}
 }
 
 // origins finds what a container says of scripts that use it.

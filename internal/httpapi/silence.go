@@ -133,6 +133,19 @@ type Writer struct {
 	body   *requestBody // of the request that is answered; nil where nobody watches it
 	status int
 	sent   int64
+	duplex bool // the body of the request is read while the answer is sent
+}
+
+// Duplex lets the body of a request be read while its answer is sent. It is called
+// before the answer begins. The connection is closed afterwards: what nobody has
+// read of the body by then can't be told from another request.
+func Duplex(w http.ResponseWriter) {
+	own, ok := w.(*Writer)
+	if !ok {
+		return
+	}
+	own.duplex = true
+	_ = http.NewResponseController(own.ResponseWriter).EnableFullDuplex() // what can't needs not
 }
 
 // Status returns the status that was sent, 0 before there is one.
@@ -157,6 +170,8 @@ func (w *Writer) begin(code int) {
 	}
 	w.status = code
 	switch {
+	case w.duplex:
+		w.Header()["Connection"] = []string{"close"}
 	case w.body == nil:
 	case !w.body.settle():
 		w.Header()["Connection"] = []string{"close"}

@@ -79,6 +79,9 @@ func (x *exchange) send(ctx context.Context, w http.ResponseWriter, method strin
 	if h["Content-Type"] == nil {
 		h["Content-Type"] = nil // net/http must not guess one from the bytes
 	}
+	if resp.Duplex {
+		httpapi.Duplex(w)
+	}
 	w.WriteHeader(resp.Status)
 	if method == http.MethodHead || resp.Body == nil || resp.Status == http.StatusNoContent || resp.Status == http.StatusNotModified {
 		return nil
