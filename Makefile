@@ -14,9 +14,10 @@ RUN      ?= .
 KILLS    ?= 500
 CUTS     ?= 200
 SEED     ?=
+SUITE    ?=
 LINT      = go tool -modfile=tools.mod golangci-lint
 
-.PHONY: build run dev test clients unit race lint vet edges fuzz e2e crash soak bench bench-rings bench-rebalance clean
+.PHONY: build run dev test clients unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance clean
 
 ## build: compile bin/martlet
 build:
@@ -65,6 +66,12 @@ fuzz:
 ## e2e: the built binary as separate processes, driven by curl, swift and rclone; rings compared with Swift's
 e2e: build clients
 	go test -count 1 -timeout 10m -run '$(RUN)' -skip '^TestCrash|^TestBench' ./test
+
+## functional: Swift's functional tests, from its source in SUITE, against a cluster of one's own
+functional: build
+	@bash test/functional.sh
+	go test -count 1 ./test/functional
+	go run ./test/functional -suite '$(SUITE)'
 
 ## crash: processes killed and power cut under load, as root; what was acknowledged must be there
 crash: clients

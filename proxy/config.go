@@ -5,6 +5,8 @@ import (
 
 	"martlet/internal/conf"
 	"martlet/internal/quorum"
+	"martlet/proxy/bulk"
+	"martlet/proxy/cors"
 	"martlet/proxy/dlo"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
@@ -72,6 +74,12 @@ type Config struct {
 	// TempURL is temporary URLs.
 	TempURL tempurl.Config `toml:"tempurl"`
 
+	// Bulk is many deletes, and archives, in one request.
+	Bulk bulk.Config `toml:"bulk"`
+
+	// CORS is which scripts browsers let use containers.
+	CORS cors.Config `toml:"cors"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -98,6 +106,8 @@ func Defaults() Config {
 		SLO:                    slo.Defaults(),
 		DLO:                    dlo.Defaults(),
 		TempURL:                tempurl.Defaults(),
+		Bulk:                   bulk.Defaults(),
+		CORS:                   cors.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

@@ -10,8 +10,10 @@ import (
 	"martlet/internal/httpapi"
 	"martlet/internal/name"
 	"martlet/proxy/auth"
+	"martlet/proxy/bulk"
 	"martlet/proxy/chain"
 	"martlet/proxy/copying"
+	"martlet/proxy/cors"
 	"martlet/proxy/dlo"
 	"martlet/proxy/gatekeeper"
 	"martlet/proxy/info"
@@ -42,8 +44,14 @@ func (s *Server) links() []chain.Link {
 		// Everything behind the gate can trust the cluster's own headers, and
 		// needs not think of what it leaves in its answers.
 		gatekeeper.Link,
+		// Around all that refuses: a script is to read why. Outside of temporary
+		// URLs, so that it does not name the metadata that they hide.
+		cors.Link(s.cfg.CORS, s.origins),
 		// In front of authentication: a signature takes the place of a sender.
 		tempurl.Link(s.cfg.TempURL, s.keys, time.Now),
+		// In front of authentication: each thing that it does is a request of its
+		// sender's, and its report says of each what came of it.
+		bulk.Link(s.cfg.Bulk, s.cfg.Limits.MaxContainerNameLength+s.cfg.Limits.MaxObjectNameLength+len("//")),
 		// Before all that acts for the sender.
 		s.authenticate,
 		// Outside of what reads listings itself, which wants rows.
@@ -59,7 +67,20 @@ func (s *Server) links() []chain.Link {
 
 // features is what /info tells of them.
 func (s *Server) features() map[string]info.Section {
-	return map[string]info.Section{"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section(), "tempurl": s.cfg.TempURL.Section()}
+	return map[string]info.Section{
+		"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section(), "tempurl": s.cfg.TempURL.Section(),
+		"bulk_delete": s.cfg.Bulk.DeleteSection(), "bulk_upload": s.cfg.Bulk.UploadSection(),
+	}
+}
+
+// origins finds what a container says of scripts that use it.
+func (s *Server) origins(ctx context.Context, container name.Path) cors.Rules {
+	known, err := s.infos.get(ctx, container)
+	if err != nil {
+		return cors.Rules{}
+	}
+	h := known.header
+	return cors.Rules{AllowOrigin: h.Get(cors.MetaAllowOrigin), MaxAge: h.Get(cors.MetaMaxAge), ExposeHeaders: h.Get(cors.MetaExposeHeaders)}
 }
 
 // keys finds the keys of temporary URLs that an account and a container have.

@@ -83,7 +83,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}, deps.Rings, deps.Hasher, s.client)
 	s.infos = newInfoCache(cfg.InfoCache.D(), s.lookUp)
 	about, err := info.New(cfg.Info, info.Cluster{
-		Version: deps.Version, Limits: cfg.Limits, Policies: deps.Policies,
+		Version: deps.Version, Limits: cfg.Limits, Policies: deps.Policies, StrictCORS: cfg.CORS.Strict,
 		AllowAccountManagement: cfg.AllowAccountManagement, AccountAutocreate: cfg.AccountAutocreate,
 	}, s.features(), time.Now)
 	if err != nil {
@@ -140,8 +140,7 @@ func (s *Server) dispatch(rq *request) error {
 	return s.account(rq)
 }
 
-// options says which methods a resource has. Scripts of other origins may use
-// none of them in a container.
+// options says which methods a resource has.
 func (s *Server) options(rq *request) error {
 	allow := s.accountMethods()
 	switch {
@@ -151,10 +150,6 @@ func (s *Server) options(rq *request) error {
 		allow = containerMethods
 	}
 	rq.out.Header.Set("Allow", allow)
-	if rq.Path.Container != "" && rq.Header.Get("Origin") != "" {
-		rq.text(http.StatusUnauthorized, "")
-		return nil
-	}
 	rq.empty(http.StatusOK)
 	return nil
 }

@@ -53,17 +53,26 @@ func (s *Server) below(version string) chain.Handler {
 	})
 }
 
-// nowhere answers what is on no path of the API: 404 for the root, 400 where
-// the path looks like an account's under another version, else 412.
+// nowhere answers what is on no path of the API: 404 for the root and for a path
+// with nothing between two slashes, 400 where it looks like an account's under
+// another version, else 412.
 func nowhere(_ context.Context, r *chain.Request) *chain.Response {
 	version, rest, _ := strings.Cut(strings.TrimPrefix(r.Client.URL.EscapedPath(), "/"), "/")
 	switch {
-	case version == "":
+	case version == "", hasGap(rest):
 		return chain.Text(http.StatusNotFound, "")
-	case rest != "" && rest[0] != '/':
+	case rest != "":
 		return chain.Text(http.StatusBadRequest, "")
 	}
 	return chain.Text(http.StatusPreconditionFailed, badURL)
+}
+
+// hasGap reports whether "account/container/object" lacks an account or a
+// container that something stands behind.
+func hasGap(raw string) bool {
+	account, rest, more := strings.Cut(raw, "/")
+	container, _, object := strings.Cut(rest, "/")
+	return more && account == "" || object && container == ""
 }
 
 // badURL is what is said of a path that leads to no account.
@@ -81,6 +90,9 @@ func rawPath(u *url.URL, version string) string {
 
 // parsePath reads the part of a URL behind the version.
 func parsePath(raw string) (name.Path, error) {
+	if hasGap(strings.TrimPrefix(raw, "/")) {
+		return name.Path{}, errs.E(errs.Op("proxy.path"), errs.NotFound)
+	}
 	p, err := name.Parse(raw)
 	switch {
 	case err == nil:

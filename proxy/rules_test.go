@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/quorum"
+	"martlet/proxy/chain"
 	"martlet/ring"
 )
 
@@ -211,11 +213,24 @@ func TestInfoCache(t *testing.T) {
 
 func TestParsePath(t *testing.T) {
 	for raw, kind := range map[string]errs.Kind{
-		"/a/c/o": errs.Other, "/": errs.Precondition, "": errs.Precondition, "//c": errs.Precondition, "/a//o": errs.Precondition,
-		"/a/c/%00": errs.Precondition, "/a/c/%ff": errs.Precondition,
+		"/a/c/o": errs.Other, "/": errs.Precondition, "": errs.Precondition, "/a/": errs.Other, "/a/c/": errs.Other,
+		"//c": errs.NotFound, "//c/o": errs.NotFound, "/a//o": errs.NotFound, "/a//": errs.NotFound, "//": errs.NotFound, "///o": errs.NotFound,
+		"/a/c//o/../": errs.Other, "/a/c/%00": errs.Precondition, "/a/c/%ff": errs.Precondition,
 	} {
 		if _, err := parsePath(raw); errs.KindOf(err) != kind {
 			t.Errorf("parsePath(%q): %v, want %v", raw, err, kind)
+		}
+	}
+}
+
+// What is under no version of the API has the status that Swift gives it.
+func TestNowhere(t *testing.T) {
+	for target, want := range map[string]int{
+		"/": 404, "/v2": 412, "/v2/": 412, "/v2/a": 400, "/v2/a/c/o": 400, "/v2//c": 404, "/v2/a//o": 404, "/info%20asdf": 412,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
+		if got := nowhere(t.Context(), &chain.Request{Client: r}); got.Status != want {
+			t.Errorf("%s: got %d, want %d", target, got.Status, want)
 		}
 	}
 }

@@ -207,24 +207,14 @@ func TestRequestsThatAreTooLong(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	s := newBench(t).server()
-	for name, tt := range map[string]struct {
-		header http.Header
-		path   name.Path
-		want   int
-	}{
-		"account":             {http.Header{}, name.Path{Account: "a"}, 200},
-		"container":           {http.Header{}, name.Path{Account: "a", Container: "c"}, 200},
-		"object":              {http.Header{}, name.Path{Account: "a", Container: "c", Object: "o"}, 200},
-		"account, preflight":  {http.Header{"Origin": {"http://x"}}, name.Path{Account: "a"}, 200},
-		"object of an origin": {http.Header{"Origin": {"http://x"}}, name.Path{Account: "a", Container: "c", Object: "o"}, 401},
-	} {
-		rq := newTestRequest(t, http.MethodOptions, tt.header)
-		rq.Path = tt.path
+	for _, p := range []name.Path{{Account: "a"}, {Account: "a", Container: "c"}, {Account: "a", Container: "c", Object: "o"}} {
+		rq := newTestRequest(t, http.MethodOptions, http.Header{})
+		rq.Path = p
 		if err := s.dispatch(rq); err != nil {
-			t.Fatalf("%s: %v", name, err)
+			t.Fatalf("%v: %v", p, err)
 		}
-		if out := rq.out; out.Status != tt.want || !strings.Contains(out.Get("Allow"), "OPTIONS") || out.Length != 0 && tt.want == 200 {
-			t.Errorf("%s: got %d, Allow %q, want %d", name, out.Status, out.Get("Allow"), tt.want)
+		if out := rq.out; out.Status != http.StatusOK || !strings.Contains(out.Get("Allow"), "OPTIONS") || out.Length != 0 {
+			t.Errorf("%v: got %d, Allow %q", p, out.Status, out.Get("Allow"))
 		}
 	}
 }

@@ -295,6 +295,116 @@ func TestBodyErrorsHaveKinds(t *testing.T) {
 }
 
 // A client that does not send the body that it announced still gets the answer.
+// A client that asks for the connection to be kept reads that it is, and never
+// so of one that is closed.
+func TestConnectionIsAnswered(t *testing.T) {
+	url, _, _ := observed(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }),
+		Observed{Silence: time.Minute})
+	for what, tt := range map[string]struct{ request, want string }{
+		"nothing asked":       {"GET / HTTP/1.1\r\nHost: h\r\n\r\n", ""},
+		"keep-alive":          {"GET / HTTP/1.1\r\nHost: h\r\nConnection: Keep-Alive\r\n\r\n", "keep-alive"},
+		"close":               {"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "close"},
+		"an older client":     {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "keep-alive"},
+		"a body nobody reads": {"PUT / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\nContent-Length: 9999999\r\n\r\n", "close"},
+	} {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, tt.request); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		_ = resp.Body.Close()
+		_ = c.Close()
+		got := strings.Join(resp.Header["Connection"], ",")
+		if resp.Close && got == "" {
+			got = "close"
+		}
+		if got != tt.want {
+			t.Errorf("%s: Connection is %q, want %q", what, got, tt.want)
+		}
+	}
+}
+
+// An answer that is sent while the body comes in: the client reads the first of
+// it before it sends the last of its own, and the connection ends with it.
+func TestDuplex(t *testing.T) {
+	for _, announced := range []string{"", "Expect: 100-continue\r\n"} {
+		url, _, _ := observed(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			first := make([]byte, 1)
+			_, _ = io.ReadFull(r.Body, first) // a client may wait to be asked
+			Duplex(w)
+			w.WriteHeader(http.StatusOK)
+			_, _ = w.Write([]byte("beat "))
+			_ = http.NewResponseController(w).Flush()
+			rest, err := io.ReadAll(r.Body)
+			_, _ = fmt.Fprintf(w, "%s%s %v", first, rest, err)
+		}), Observed{Silence: time.Minute})
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		say := func(text string) {
+			if _, err := io.WriteString(c, text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		say("PUT / HTTP/1.1\r\nHost: h\r\n" + announced + "Content-Length: 6\r\n\r\n")
+		in := bufio.NewReader(c)
+		if announced != "" {
+			if line, err := in.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+				t.Fatalf("got %q, %v, want to be asked for the body", line, err)
+			}
+			_, _ = in.ReadString('\n')
+		}
+		say("abc")
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		beat := make([]byte, 5)
+		if _, err := io.ReadFull(resp.Body, beat); err != nil || string(beat) != "beat " {
+			t.Fatalf("%q: got %q, %v", announced, beat, err)
+		}
+		say("def")
+		rest, err := io.ReadAll(resp.Body)
+		if err != nil || string(rest) != "abcdef <nil>" || !resp.Close {
+			t.Errorf("%q: got %q, %v, closed is %v", announced, rest, err, resp.Close)
+		}
+		if n, err := in.Read(beat); err == nil {
+			t.Errorf("%q: %q came after the answer", announced, beat[:n])
+		}
+		_ = resp.Body.Close()
+		_ = c.Close()
+	}
+}
+
+// Nobody waits for what a silent client does not send any more.
+func TestDuplexDoesNotWaitForTheBody(t *testing.T) {
+	url, _, _ := observed(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		Duplex(w)
+		w.WriteHeader(http.StatusOK)
+		_, _ = w.Write([]byte("no"))
+	}), Observed{Silence: time.Minute})
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := io.WriteString(c, "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nab"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	all, err := io.ReadAll(c)
+	if took := time.Since(began); err != nil || !strings.HasSuffix(string(all), "\r\n\r\nno") || took > 20*time.Second {
+		t.Errorf("got %q, %v after %v", all, err, took)
+	}
+}
+
 func TestAnAnswerDoesNotWaitForTheBody(t *testing.T) {
 	url, _, _ := observed(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/read" {

@@ -150,7 +150,9 @@ func (o *Observed) finish(w *Writer, r *http.Request, body *requestBody, began t
 		o.Metrics.count(r.Method, code, took)
 	}
 	o.access(r.Context(), line{r.Method, r.RequestURI, r.RemoteAddr, r.UserAgent(), code, body.n, w.sent, took, broken})
-	w.q.readDone()
+	if w.q.readDone(); w.duplex {
+		_ = w.q.conn.SetReadDeadline(time.Now().Add(restTime)) // net/http reads what is left, and waits for it
+	}
 	if broken {
 		panic(http.ErrAbortHandler) // the connection must not look as if the answer were whole
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -174,6 +175,19 @@ type Writer struct {
 	body   *requestBody // of the request that is answered; nil where nobody watches it
 	status int
 	sent   int64
+	duplex bool // the body of the request is read while the answer is sent
+}
+
+// Duplex lets the body of a request be read while its answer is sent. It is called
+// before the answer begins. The connection is closed afterwards: what nobody has
+// read of the body by then can't be told from another request.
+func Duplex(w http.ResponseWriter) {
+	own, ok := w.(*Writer)
+	if !ok {
+		return
+	}
+	own.duplex = true
+	_ = http.NewResponseController(own.ResponseWriter).EnableFullDuplex() // what can't needs not
 }
 
 // Status returns the status that was sent, 0 before there is one.
@@ -197,10 +211,20 @@ func (w *Writer) begin(code int) {
 		return
 	}
 	w.status = code
-	if w.body != nil && !w.body.settle() {
+	switch {
+	case w.duplex:
 		w.Header()["Connection"] = []string{"close"}
+	case w.body == nil:
+	case !w.body.settle():
+		w.Header()["Connection"] = []string{"close"}
+	case w.body.from.ProtoAtLeast(1, 1) && strings.EqualFold(w.body.from.Header.Get("Connection"), keepAlive[0]):
+		w.Header()["Connection"] = keepAlive // net/http says close instead where it closes
 	}
 }
+
+// keepAlive is what a client reads that asks for it, though HTTP/1.1 means it
+// anyway: Swift's do. It is shared, and never changed.
+var keepAlive = []string{"keep-alive"}
 
 // Write sends a part of the body.
 func (w *Writer) Write(p []byte) (int, error) {

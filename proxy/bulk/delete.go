@@ -1,4 +1,11 @@
-// Package bulk deletes many objects for one request, and reports on each.
+// Package bulk does many things for one request, and reports on each: it deletes
+// what a list names (?bulk-delete), and stores what is in an archive
+// (?extract-archive).
+//
+// The answer is always a 200, once it is known what is asked for. What came of it
+// is in the report; white space in front of that keeps the connection alive. Each
+// object is a request of the sender's own, which may be refused as any other. The
+// form of requests and reports is Swift's.
 package bulk
 
 import (
@@ -20,17 +27,30 @@ type Target struct {
 	Gone bool  // it is known not to be there
 }
 
+// Limits are those of one delete.
+type Limits struct {
+	Concurrency int // targets at once
+	Failures    int // that end it
+}
+
+// MostFailures is how many failures are named in a report, and end the work,
+// where nothing else is said.
+const MostFailures = 1000
+
 // Delete deletes targets, so many at a time, in about their order, each with a
-// request of the sender's own sent to next. It returns when all have been
-// answered; the report says how many were deleted and how many were not there, and
-// names those that failed. Past mostFailures it gives up.
-func Delete(ctx context.Context, next chain.Handler, r *chain.Request, targets iter.Seq[Target], concurrency int) *report.Report {
-	d := &deleting{}
-	chain.Each(concurrency, d.toTry(ctx, targets), func(t Target) {
-		resp := next.Serve(ctx, r.Sub(http.MethodDelete, t.Path))
-		resp.Close()
-		d.answered(t, resp.Status)
-	})
+// request of the sender's own sent to next; those of one sequence when all of the one
+// before it have been answered. It returns when all have; the report says how many
+// were deleted and how many were not there, and names those that failed. When too
+// many have it gives up.
+func Delete(ctx context.Context, next chain.Handler, r *chain.Request, limits Limits, targets ...iter.Seq[Target]) *report.Report {
+	d := &deleting{most: limits.Failures}
+	for _, some := range targets {
+		chain.Each(limits.Concurrency, d.toTry(ctx, some), func(t Target) {
+			resp := next.Serve(ctx, r.Sub(http.MethodDelete, t.Path))
+			resp.Close()
+			d.answered(t, resp.Status)
+		})
+	}
 	return d.report()
 }
 
@@ -55,6 +75,8 @@ func (d *deleting) toTry(ctx context.Context, targets iter.Seq[Target]) iter.Seq
 
 // deleting is the count of what was deleted.
 type deleting struct {
+	most int // failures
+
 	mu            sync.Mutex // of all that follows
 	deleted, gone int
 	status        int // worst of the failures
@@ -66,12 +88,9 @@ type deleting struct {
 func (d *deleting) hopeless() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.gaveUp = len(d.failures) == mostFailures
+	d.gaveUp = len(d.failures) >= d.most
 	return d.gaveUp
 }
-
-// mostFailures is how many failures are named in a report, and end the work.
-const mostFailures = 1000
 
 func (d *deleting) answered(t Target, status int) {
 	switch {
@@ -83,8 +102,6 @@ func (d *deleting) answered(t Target, status int) {
 		d.mu.Lock()
 		d.gone++
 		d.mu.Unlock()
-	case status == http.StatusUnauthorized:
-		d.failed(t, report.Status(status), status)
 	case status >= 500:
 		d.failed(t, report.Status(status), http.StatusBadGateway)
 	default:
@@ -96,7 +113,7 @@ func (d *deleting) failed(t Target, why string, status int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status = max(d.status, status)
-	if len(d.failures) == mostFailures {
+	if len(d.failures) >= d.most {
 		return // one that was under way
 	}
 	d.failures = append(d.failures, report.Failure{Name: name.Quote(t.Name), Why: why})
@@ -105,15 +122,12 @@ func (d *deleting) failed(t Target, why string, status int) {
 func (d *deleting) report() *report.Report {
 	status, body := http.StatusOK, ""
 	switch {
+	case d.gaveUp:
+		status, body = http.StatusBadRequest, "Max delete failures exceeded"
 	case d.status != 0:
 		status = d.status
 	case d.deleted == 0 && d.gone == 0:
 		status, body = http.StatusBadRequest, "Invalid bulk delete."
 	}
-	if d.gaveUp {
-		body = "Max delete failures exceeded"
-	}
-	return &report.Report{Root: "delete", Failures: d.failures, Fields: map[string]any{
-		"Response Status": report.Status(status), "Response Body": body, "Number Deleted": d.deleted, "Number Not Found": d.gone,
-	}}
+	return reportOf("delete", status, body, counts{"Number Deleted": d.deleted, "Number Not Found": d.gone}, d.failures)
 }

@@ -37,10 +37,10 @@ func TestDelete(t *testing.T) {
 		"none":           {nil, "Number Deleted: 0\nNumber Not Found: 0\nResponse Body: Invalid bulk delete.\nResponse Status: 400 Bad Request\nErrors:\n"},
 		"known before":   {[]Target{gone, bad}, "Number Deleted: 0\nNumber Not Found: 1\nResponse Body: \nResponse Status: 400 Bad Request\nErrors:\n/c/y%20z, no & good\n"},
 		"refused":        {[]Target{target("409"), target("204")}, "Number Deleted: 1\nNumber Not Found: 0\nResponse Body: \nResponse Status: 400 Bad Request\nErrors:\n/c/409, 409 Conflict\n"},
-		"unauthorized":   {[]Target{target("401")}, "Number Deleted: 0\nNumber Not Found: 0\nResponse Body: \nResponse Status: 401 Unauthorized\nErrors:\n/c/401, 401 Unauthorized\n"},
+		"unauthorized":   {[]Target{target("401")}, "Number Deleted: 0\nNumber Not Found: 0\nResponse Body: \nResponse Status: 400 Bad Request\nErrors:\n/c/401, 401 Unauthorized\n"},
 		"cluster failed": {[]Target{target("503"), target("403")}, "Number Deleted: 0\nNumber Not Found: 0\nResponse Body: \nResponse Status: 502 Bad Gateway\nErrors:\n/c/503, 503 Service Unavailable\n/c/403, 403 Forbidden\n"},
 	} {
-		if got := Delete(t.Context(), says, &chain.Request{}, slices.Values(tt.targets), 1).Text("text/plain"); got != tt.want {
+		if got := Delete(t.Context(), says, &chain.Request{}, Limits{1, MostFailures}, slices.Values(tt.targets)).Text("text/plain"); got != tt.want {
 			t.Errorf("%s: got %q, want %q", what, got, tt.want)
 		}
 	}
@@ -51,14 +51,14 @@ func TestItGivesUp(t *testing.T) {
 	handed := 0
 	endless := func(yield func(Target) bool) {
 		for yield(target("409")) {
-			if handed++; handed > 2*mostFailures {
+			if handed++; handed > 2*MostFailures {
 				return
 			}
 		}
 	}
 	const workers = 7
-	r := Delete(t.Context(), says, &chain.Request{}, endless, workers)
-	if len(r.Failures) != mostFailures || !strings.Contains(r.Text("text/plain"), "Max delete failures exceeded") || handed > mostFailures+workers {
+	r := Delete(t.Context(), says, &chain.Request{}, Limits{workers, MostFailures}, endless)
+	if len(r.Failures) != MostFailures || !strings.Contains(r.Text("text/plain"), "Max delete failures exceeded") || handed > MostFailures+workers {
 		t.Errorf("%d failures are named of %d targets: %v", len(r.Failures), handed, r.Fields)
 	}
 }

@@ -130,7 +130,7 @@ func TestFace(t *testing.T) {
 		"text":         {"GET", func() *Response { return Plain(200, "text/plain", "hello") }, "5", "hello"},
 		"its head":     {"HEAD", func() *Response { return Plain(200, "text/plain", "hello") }, "5", ""},
 		"empty":        {"PUT", func() *Response { return Empty(201) }, "0", ""},
-		"no content":   {"GET", func() *Response { return Empty(204) }, "", ""},
+		"no content":   {"GET", func() *Response { return Empty(204) }, "0", ""},
 		"not modified": {"GET", func() *Response { return &Response{Status: 304, Header: http.Header{}} }, "", ""},
 		"unknown length": {"GET", func() *Response {
 			return &Response{Status: 200, Header: http.Header{}, Length: -1, Body: io.NopCloser(strings.NewReader("some"))}

@@ -69,12 +69,18 @@ func (x *exchange) send(ctx context.Context, w http.ResponseWriter, method strin
 	for n, v := range resp.Header {
 		h[n] = v
 	}
-	if resp.Length >= 0 && resp.Status != http.StatusNotModified {
+	switch {
+	case resp.Status == http.StatusNoContent:
+		h[lengthOfNothing] = nothing
+	case resp.Length >= 0 && resp.Status != http.StatusNotModified:
 		x.length[0] = strconv.FormatInt(resp.Length, 10)
 		h["Content-Length"] = x.length[:]
 	}
 	if h["Content-Type"] == nil {
 		h["Content-Type"] = nil // net/http must not guess one from the bytes
+	}
+	if resp.Duplex {
+		httpapi.Duplex(w)
 	}
 	w.WriteHeader(resp.Status)
 	if method == http.MethodHead || resp.Body == nil || resp.Status == http.StatusNoContent || resp.Status == http.StatusNotModified {
@@ -85,6 +91,14 @@ func (x *exchange) send(ctx context.Context, w http.ResponseWriter, method strin
 	}
 	return httpapi.CopyBody(ctx, w, resp.Body, resp.Length)
 }
+
+// lengthOfNothing is Content-Length as a 204 has it. Clients of this API look for
+// it; net/http, which goes by the RFC, takes the field away where its name is in
+// canonical form. It says nothing that could be wrong: a 204 has no body.
+const lengthOfNothing = "content-length"
+
+// nothing is its value. It is shared, and never changed.
+var nothing = []string{"0"}
 
 // flushing sends at once what is written: a body of unknown length may come in
 // drops that are to keep a connection alive.

@@ -27,6 +27,10 @@ type Response struct {
 	// that what was read so far is not the whole.
 	Body io.ReadCloser
 
+	// Duplex says that the body is made while that of the request is still read.
+	// The connection is used for nothing else afterwards.
+	Duplex bool
+
 	// Rows is a listing that has no form yet; there is no Body then.
 	Rows *Rows
 

@@ -139,7 +139,9 @@ func Link(next chain.Handler) chain.Handler {
 			return resp
 		}
 		resp.Header["Content-Type"] = []string{f.contentType()}
-		resp.Header["Vary"] = []string{"Accept"}
+		if _, said := r.Param("format"); !said {
+			resp.Header["Vary"] = []string{"Accept"}
+		}
 		if rows := resp.Rows; rows != nil {
 			resp.Rows = nil
 			return write(ctx, resp, p, f, rows)

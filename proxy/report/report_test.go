@@ -28,17 +28,19 @@ func TestText(t *testing.T) {
 
 func TestHeartbeat(t *testing.T) {
 	for what, tt := range map[string]struct {
-		atOnce bool
-		takes  time.Duration
-		want   string
+		beat  Beat
+		takes time.Duration
+		want  string
 	}{
-		"quick":          {false, 0, "report"},
-		"slow":           {false, 25 * time.Second, "  \r\n\r\nreport"},
-		"quick, at once": {true, 0, " \r\n\r\nreport"},
-		"slow, at once":  {true, 25 * time.Second, "   \r\n\r\nreport"},
+		"quick":          {Beat{}, 0, "report"},
+		"quick XML":      {Beat{First: First("text/xml")}, 0, "report"},
+		"slow":           {Beat{First: First("text/plain")}, 25 * time.Second, "  \r\n\r\nreport"},
+		"slow XML":       {Beat{First: First("application/xml")}, 25 * time.Second, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n \r\n\r\nreport"},
+		"quick, at once": {Beat{AtOnce: true}, 0, " \r\n\r\nreport"},
+		"slow, at once":  {Beat{AtOnce: true}, 25 * time.Second, "   \r\n\r\nreport"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			b := Heartbeat(t.Context(), 10*time.Second, tt.atOnce, func(context.Context) string {
+			b := Heartbeat(t.Context(), 10*time.Second, tt.beat, func(context.Context) string {
 				<-time.After(tt.takes) // of the bubble's clock
 				return "report"
 			})
@@ -59,7 +61,7 @@ func (o iotestOneByte) Read(p []byte) (int, error) { return o.r.Read(p[:1]) }
 // A panic of the work is no end of the process, and no report.
 func TestTheWorkPanics(t *testing.T) {
 	for what, atOnce := range map[string]bool{"before the answer": false, "while white space is sent": true} {
-		b := Heartbeat(t.Context(), time.Minute, atOnce, func(context.Context) string { panic("oh no") })
+		b := Heartbeat(t.Context(), time.Minute, Beat{AtOnce: atOnce}, func(context.Context) string { panic("oh no") })
 		got, err := io.ReadAll(b)
 		if err == nil || !strings.Contains(err.Error(), "oh no") || strings.TrimSpace(string(got)) != "" {
 			t.Errorf("%s: got %q, %v, want the panic", what, got, err)
@@ -72,7 +74,7 @@ func TestTheWorkPanics(t *testing.T) {
 func TestCloseEndsTheWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := false
-		b := Heartbeat(t.Context(), time.Second, false, func(ctx context.Context) string {
+		b := Heartbeat(t.Context(), time.Second, Beat{}, func(ctx context.Context) string {
 			<-ctx.Done()
 			ended = true
 			return strings.Repeat("x", 10)

@@ -24,8 +24,8 @@ func (f *feature) delete(ctx context.Context, r *chain.Request) *chain.Response 
 		contentType = "text/plain"
 	}
 	resp := &chain.Response{Status: http.StatusOK, Header: http.Header{"Content-Type": {contentType}}, Length: -1}
-	resp.Body = report.Heartbeat(ctx, f.cfg.Heartbeat.D(), false, func(ctx context.Context) string {
-		return bulk.Delete(ctx, f.next, r, f.targets(ctx, r), f.cfg.DeleteConcurrency).Text(contentType)
+	resp.Body = report.Heartbeat(ctx, f.cfg.Heartbeat.D(), report.Beat{First: report.First(contentType)}, func(ctx context.Context) string {
+		return bulk.Delete(ctx, f.next, r, bulk.Limits{Concurrency: f.cfg.DeleteConcurrency, Failures: bulk.MostFailures}, f.targets(ctx, r)).Text(contentType)
 	})
 	return resp
 }

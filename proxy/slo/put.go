@@ -45,7 +45,7 @@ func (f *feature) put(ctx context.Context, r *chain.Request) *chain.Response {
 	}
 	if r.HasFlag("heartbeat") {
 		resp := &chain.Response{Status: http.StatusAccepted, Header: http.Header{"Content-Type": {contentType}}, Length: -1}
-		resp.Body = report.Heartbeat(ctx, f.cfg.Heartbeat.D(), true, func(ctx context.Context) string {
+		resp.Body = report.Heartbeat(ctx, f.cfg.Heartbeat.D(), report.Beat{AtOnce: true}, func(ctx context.Context) string {
 			return f.told(f.store(ctx, r, list)).Text(contentType)
 		})
 		return resp
