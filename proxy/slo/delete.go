@@ -38,8 +38,8 @@ type doomed struct {
 	depth    int // manifests from the large object down to it, itself included
 }
 
-// targets hands out what a large object is made of, breadth first, and each
-// manifest behind what it names. A manifest is read once, however many name it:
+// targets hands out what a large object is made of, breadth first as Swift does, and each
+// manifest behind what it names itself. A manifest is read once, however many name it:
 // they may do so in a circle.
 func (f *feature) targets(ctx context.Context, r *chain.Request) iter.Seq[bulk.Target] {
 	return func(yield func(bulk.Target) bool) {

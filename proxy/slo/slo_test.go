@@ -383,7 +383,8 @@ func TestEarlyManifests(t *testing.T) {
 }
 
 func TestDelete(t *testing.T) {
-	w, h, _ := three(t)
+	w, _, _ := three(t)
+	h := at(w, func(c *Config) { c.DeleteConcurrency = 1 }) // two at once come in any order
 	w.set("other", "x")
 	makeLarge(t, h, "above", "large", "other")
 	for what, tt := range map[string]struct{ object, want string }{
