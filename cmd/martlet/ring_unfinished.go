@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"martlet/cmd/internal/survey"
@@ -15,10 +16,20 @@ import (
 // unfinished implements clusterCheck. Of a ring of objects every device is asked what it holds;
 // of accounts and containers whether anything is on handoffs.
 func (s storageNodes) unfinished(ctx context.Context, file string, b *builder.Builder) error {
-	name, err := s.ringInUse(file, b)
+	names, err := s.ringsInUse(file, b)
 	if err != nil {
 		return err
 	}
+	for _, name := range names {
+		if err := s.unfinishedOf(ctx, file, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unfinishedOf is unfinished of a ring by its name.
+func (s storageNodes) unfinishedOf(ctx context.Context, file, name string) error {
 	if !strings.HasPrefix(name, "object") {
 		return s.databasesAway(ctx, file, name)
 	}
@@ -44,23 +55,27 @@ func (s storageNodes) unfinished(ctx context.Context, file string, b *builder.Bu
 	return nil
 }
 
-// ringInUse finds the ring of a cluster by its assignments: the builder may have been told of
-// new devices and weights since.
-func (storageNodes) ringInUse(file string, b *builder.Builder) (string, error) {
+// ringsInUse finds the ring of a cluster by its assignments: the builder may have been told of
+// new devices and weights since. Those of policies that were made in the same way may have the same; then all of
+// them are meant.
+func (storageNodes) ringsInUse(file string, b *builder.Builder) (names []string, err error) {
 	own, err := b.Ring()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	rings, _, err := ringsOf(file)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for name, r := range rings {
 		if sameServers(r, own) && sameRows(r, own) {
-			return name, nil
+			names = append(names, name)
 		}
 	}
-	return "", errors.New("none of the cluster's rings has the assignments that this builder made last: it is of another cluster, or the ring has not been written there")
+	if slices.Sort(names); len(names) > 0 {
+		return names, nil
+	}
+	return nil, errors.New("none of the cluster's rings has the assignments that this builder made last: it is of another cluster, or the ring has not been written there")
 }
 
 // sameServers reports whether the devices that two rings both have are of the same servers:

@@ -107,6 +107,9 @@ func (p *pass) partition(ctx context.Context, b replicator.Batch[name.Hash]) {
 		}
 	}
 	p.tally.Add(c)
+	if len(others) == 0 && !handoff { // there is nobody to be out of step with
+		p.book.Only(p.set, w.Ring.PartPower(), uint32(w.Partition), p.Now())
+	}
 	if why := p.may(&w); why != nil {
 		p.fail(&w, nil, "", why.Error(), int64(len(w.Items)))
 		return

@@ -128,3 +128,14 @@ func TestHandoffIsFenced(t *testing.T) {
 		t.Error("the handoff has dropped it")
 	}
 }
+
+// Who has nobody to be out of step with is not fenced.
+func TestOneReplicaIsNotFenced(t *testing.T) {
+	f := start(t, 1, 1)
+	f.nodes[0].do("PUT /a/c", 1)
+	f.round()
+	f.later.Store(int64(2 * week))
+	if c := f.nodes[0].pass(); refused(c) {
+		t.Errorf("the only replica there is says %+v", c)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
 	"martlet/replicator"
+	"martlet/replicator/steps"
 	"martlet/ring"
 )
 
@@ -68,9 +69,12 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 		return
 	}
 	var all []*part
+	var sets []steps.Set
 	for _, index := range policies {
+		sets = append(sets, setOf(index))
 		all = append(all, p.look(ctx, index)...)
 	}
+	p.steps.book.Nothing("object", sets, p.Now())
 	p.looked = time.Now()
 	p.Pace.Of(device).Progress().Found(p.found)
 	p.save(ctx)

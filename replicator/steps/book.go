@@ -8,6 +8,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -112,6 +113,18 @@ func (b *Book) Look(set Set, power int, held []uint32, all bool, now time.Time) 
 	p.looked = now.Unix()
 }
 
+// Nothing tells the book that of the sets of a kind the device holds nothing but of those that are given, of
+// which Look is told. So whoever holds nothing for a while is not taken for one that was away.
+func (b *Book) Nothing(kind string, but []Set, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for set, p := range b.sets {
+		if strings.HasPrefix(string(set), kind) && !slices.Contains(but, set) {
+			p.parts, p.looked = map[uint32]step{}, now.Unix()
+		}
+	}
+}
+
 // Only notes that there is no other primary of a partition than the device itself, which thus
 // has nobody to be out of step with: it is not fenced.
 func (b *Book) Only(set Set, power int, partition uint32, now time.Time) {
@@ -203,17 +216,18 @@ type Fence struct {
 	Since      time.Time `json:"in_step_until"` // the earliest
 }
 
-// Fenced returns what is fenced, in order of sets, and why all of it is if the file was
+// Fenced returns what is fenced at a time, in order of sets, and why all of it is if the file was
 // damaged.
-func (b *Book) Fenced() (all []Fence, damaged error) {
+func (b *Book) Fenced(now time.Time) (all []Fence, damaged error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, set := range slices.Sorted(maps.Keys(b.sets)) {
 		f := Fence{Set: set}
-		for _, s := range b.sets[set].parts {
-			if !s.fenced {
+		for n, s := range b.sets[set].parts {
+			if s = b.judge(s, now); !s.fenced {
 				continue
 			}
+			b.sets[set].parts[n] = s
 			f.Partitions++
 			if at := time.Unix(s.at, 0).UTC(); f.Since.IsZero() || at.Before(f.Since) {
 				f.Since = at
@@ -227,16 +241,15 @@ func (b *Book) Fenced() (all []Fence, damaged error) {
 }
 
 // Readmit has what is fenced be pushed again, as it is, and everything count as in step at
-// a time. It is durable when it returns nil; else it may be undone by a restart.
+// a time, also what nobody has judged yet. It is durable when it returns nil; else it may be undone by a restart.
 func (b *Book) Readmit(now time.Time) error {
 	b.mu.Lock()
 	b.damaged = nil
 	for _, p := range b.sets {
-		for n, s := range p.parts {
-			if s.fenced {
-				p.parts[n] = step{at: now.Unix()}
-			}
+		for n := range p.parts {
+			p.parts[n] = step{at: now.Unix()}
 		}
+		p.looked = now.Unix()
 	}
 	b.dirty = true
 	b.mu.Unlock()

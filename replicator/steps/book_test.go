@@ -113,7 +113,7 @@ func TestReadmit(t *testing.T) {
 	b.Look("container", 4, []uint32{1, 2, 3}, true, later)
 	b.Look("object", 6, []uint32{7, 8}, true, later.Add(-day))
 	b.InStep("container", 4, 1, later) // too late
-	all, damaged := b.Fenced()
+	all, damaged := b.Fenced(start)
 	if len(all) != 1 || all[0] != (Fence{"container", 2, start.UTC()}) || damaged != nil {
 		t.Errorf("fenced is %v, %v, want 2 containers", all, damaged)
 	}
@@ -121,7 +121,7 @@ func TestReadmit(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, b := range map[string]*Book{"it": b, "after a restart": open(t, mem)} {
-		if all, _ := b.Fenced(); len(all) != 0 {
+		if all, _ := b.Fenced(start); len(all) != 0 {
 			t.Errorf("%s: after it was readmitted fenced is %v", name, all)
 		}
 		if why := b.May("container", 4, 1, later.Add(5*day)); why != nil {
@@ -235,7 +235,7 @@ func TestCrash(t *testing.T) {
 				if b.May("object", 4, 2, now) != nil && c.May("object", 4, 2, now) == nil && !readmitted {
 					t.Errorf("call %d failed, crash %d %s: what was fenced is not", n, seed, what)
 				}
-				if _, damaged := c.Fenced(); damaged != nil {
+				if _, damaged := c.Fenced(start); damaged != nil {
 					t.Errorf("call %d failed, crash %d %s: %v", n, seed, what, damaged)
 				}
 				if readmitted && c.May("object", 4, 2, now) != nil {
@@ -383,6 +383,68 @@ func TestOnly(t *testing.T) {
 	for partition, fenced := range map[uint32]bool{1: false, 2: true} {
 		if why := b.May("object", 4, partition, later); (why != nil) != fenced {
 			t.Errorf("partition %d: %v, want fenced is %v", partition, why, fenced)
+		}
+	}
+}
+
+// The operator's word comes before the first pass has looked: it is lost.
+func TestReadmitBeforeLook(t *testing.T) {
+	mem := vfs.NewMem()
+	b := open(t, mem)
+	b.Look("object", 4, []uint32{3}, true, start)
+	save(t, b, start)
+	now := start.Add(10 * day)
+	b = open(t, mem) // the node is started after 10 days
+	if all, _ := b.Fenced(now); len(all) == 0 {
+		t.Error("before the first look nothing is said to be fenced, though it will be")
+	}
+	if err := b.Readmit(now); err != nil {
+		t.Fatal(err)
+	}
+	b.Look("object", 4, []uint32{3}, true, now.Add(time.Second))
+	if why := b.May("object", 4, 3, now.Add(time.Second)); why != nil {
+		t.Errorf("after it was readmitted: %v", why)
+	}
+}
+
+// "everything counts as in step at a time": what was nearly fenced too.
+func TestReadmitWhatIsNearlyFenced(t *testing.T) {
+	b := open(t, vfs.NewMem())
+	b.Look("object", 4, []uint32{1, 2}, true, start)
+	b.InStep("object", 4, 2, start.Add(day))
+	now := start.Add(6*day + 12*time.Hour)
+	b.Look("object", 4, []uint32{1, 2}, true, now)
+	if err := b.Readmit(now); err != nil {
+		t.Fatal(err)
+	}
+	later := now.Add(day)
+	for _, p := range []uint32{1, 2} {
+		if why := b.May("object", 4, p, later); why != nil {
+			t.Errorf("partition %d: %v", p, why)
+		}
+	}
+}
+
+// A set that the passes did not look at, since the device held nothing of it.
+func TestHoldingNothingIsNotBeingAway(t *testing.T) {
+	b := open(t, vfs.NewMem())
+	for d := range 3 {
+		at := start.Add(time.Duration(d) * day)
+		b.Look("object", 4, []uint32{1}, true, at)
+		b.Look("object-1", 4, []uint32{5}, true, at)
+		b.InStep("object", 4, 1, at)
+	}
+	for d := 3; d < 12; d++ { // passes go on; Policies() does not name policy 1 any more
+		at := start.Add(time.Duration(d) * day)
+		b.Look("object", 4, []uint32{1}, true, at)
+		b.InStep("object", 4, 1, at)
+		b.Nothing("object", []Set{"object"}, at)
+	}
+	at := start.Add(12 * day)
+	b.Look("object-1", 4, []uint32{5, 7}, true, at)
+	for _, p := range []uint32{5, 7} {
+		if why := b.May("object-1", 4, p, at); why != nil {
+			t.Errorf("partition %d, of which something has just come: %v", p, why)
 		}
 	}
 }

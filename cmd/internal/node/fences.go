@@ -74,7 +74,7 @@ func fencesOf(d *device.Device, books *steps.Books, do func(*steps.Book) error) 
 		f.Error = err.Error()
 		return f
 	}
-	fenced, damaged := book.Fenced()
+	fenced, damaged := book.Fenced(time.Now())
 	f.Fenced = append(f.Fenced, fenced...)
 	if damaged != nil {
 		f.Damaged = damaged.Error()

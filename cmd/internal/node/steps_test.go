@@ -433,3 +433,45 @@ func TestFenceIsNotForgotten(t *testing.T) {
 		t.Errorf("the fence is gone: %+v", c)
 	}
 }
+
+// A node that is started again while it holds nothing, makes its passes for a week, and is then written to.
+func TestEmptyThenUsed(t *testing.T) {
+	var disks []vfs.FS
+	f := newFleet(t, 3, 3, func() vfs.FS { m := vfs.NewMem(); disks = append(disks, m); return m })
+	day := 24 * time.Hour
+	for _, n := range f.nodes {
+		f.write(n, "PUT", "o", timestamp.FromTime(n.clock()), nil, "body", false)
+	}
+	f.pass(f.nodes...)
+	for _, n := range f.nodes {
+		f.write(n, "DELETE", "o", timestamp.FromTime(n.clock().Add(time.Second)), nil, "", false)
+	}
+	for range 9 {
+		f.later(day, f.nodes...)
+		if c := f.pass(f.nodes...); c.Failed > 0 {
+			t.Fatalf("%+v", c)
+		}
+	}
+	for i, n := range f.nodes { // it is started again
+		n.repl.Close()
+		n.store.Close()
+		ahead := n.ahead.Load()
+		m := f.open(disks[i], n.address, n.address)
+		n.serve(m.serving())
+		m.now = n.now
+		m.ahead.Store(ahead)
+		f.nodes[i] = m
+	}
+	for range 8 {
+		f.later(day, f.nodes...)
+		if c := f.pass(f.nodes...); c.Failed > 0 {
+			t.Fatalf("%+v", c)
+		}
+	}
+	for _, n := range f.nodes[:2] {
+		f.write(n, "PUT", "o", timestamp.FromTime(n.clock()), nil, "new", false)
+	}
+	if c := f.pass(f.nodes...); fenced(c) {
+		t.Errorf("who was here all the time says %+v", c)
+	}
+}

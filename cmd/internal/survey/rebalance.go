@@ -2,6 +2,7 @@ package survey
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 )
@@ -56,9 +57,11 @@ func RebalanceOf(ctx context.Context, ask Asker, policies []Policy) (*Rebalance,
 		}
 		left := h.left()
 		if len(left) > 0 && len(left) <= little {
+			before := h.unknown
 			if h, left, err = lessLeft(ctx, ask, p, left); err != nil {
 				return nil, err
 			}
+			maps.Copy(h.unknown, before) // nobody has compared them with what was left before
 		}
 		r.sum(h, left)
 	}

@@ -344,3 +344,28 @@ func TestETA(t *testing.T) {
 		}
 	}
 }
+
+// A device that could not be asked at the first look, and can at the second, is taken for one that waits for nothing.
+func TestBackAtTheSecondLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		young, old := state(replwire.Data, 0, 7), state(replwire.Data, 2, 9)
+		w.put("d0", young) // on its way; there at the second look
+		primaries := w.ring.AppendPrimaries(nil, w.ring.Partition(old.Hash))
+		for _, d := range primaries[1:] {
+			w.put(d.Name, old)
+		}
+		lacks := primaries[0].Name // lacks old for good
+		w.out[lacks] = true
+		m := &moving{world: w, then: func() {
+			for _, d := range w.ring.AppendPrimaries(nil, w.ring.Partition(young.Hash)) {
+				w.put(d.Name, young)
+			}
+			w.out[lacks] = false
+		}}
+		left, err := RebalanceOf(t.Context(), m, w.policies())
+		if err != nil || left.Done() {
+			t.Errorf("%s lacks an object, and was unknown at first: %+v, %v, done %v", lacks, left, err, left.Done())
+		}
+	})
+}
