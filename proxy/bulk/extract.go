@@ -68,7 +68,7 @@ type watched struct {
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.from.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // a failure may have one in it
+	if err != nil && err != io.EOF {
 		w.err = err
 	}
 	return n, err
@@ -125,7 +125,7 @@ func (x *extraction) files(ctx context.Context, in io.Reader, open func(io.Reade
 	archive := tar.NewReader(plain)
 	for x.status == 0 && len(x.failures) < x.f.cfg.MaxFailedExtractions && ctx.Err() == nil {
 		h, err := archive.Next()
-		if err == io.EOF { //nolint:errorlint // a failure may have one in it
+		if err == io.EOF {
 			return
 		}
 		if err != nil {
@@ -317,7 +317,7 @@ type file struct {
 
 func (f *file) Read(p []byte) (int, error) {
 	n, err := f.from.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // a failure may have one in it
+	if err != nil && err != io.EOF {
 		f.err = err
 		return n, errs.E(errs.Op("bulk.extract"), errs.Aborted, errors.New("the archive breaks off"), err)
 	}

@@ -47,7 +47,7 @@ func (f *feature) read(r *chain.Request) (names, error) {
 	in := bufio.NewReaderSize(r.Body, max(16, 3*f.maxPath+2)) // every byte of a name may be encoded
 	for n := 1; ; n++ {
 		line, err := in.ReadSlice('\n')
-		end := err == io.EOF //nolint:errorlint // a failure may have one in it
+		end := err == io.EOF
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
 			return nil, errs.Refuse(errs.Invalid, "Invalid File Name")

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -83,6 +84,8 @@ func run(ctx context.Context, o options) (err error) {
 		}
 		all = append(all, results...)
 	}
-	fmt.Print(table(o.files, all))
+	if _, err := io.WriteString(os.Stdout, table(o.files, all)); err != nil {
+		return err
+	}
 	return compare(o.files, all, excluded)
 }
