@@ -113,6 +113,8 @@ func TestAPI(t *testing.T) {
 		"large objects":     largeObjects,
 		"dynamic ones":      dynamicObjects,
 		"temporary URLs":    temporaryURLs,
+		"bulk":              bulkRequests,
+		"other origins":     otherOrigins,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, c, me) })
 	}
@@ -640,7 +642,7 @@ func refusedInTime(t *testing.T, _ *cluster, me *api) {
 
 func unknown(t *testing.T, c *cluster, me *api) {
 	at := &api{url: c.url(), token: me.token}
-	for path, code := range map[string]int{"/": 404, "/v1": 412, "/v1/": 412, "/v2/AUTH_test": 400, "/v1//c": 412, "/v1/AUTH_test//o": 412, "/nothing": 412} {
+	for path, code := range map[string]int{"/": 404, "/v1": 412, "/v1/": 412, "/v2/AUTH_test": 400, "/v1//c": 404, "/v1/AUTH_test//o": 404, "/nothing": 412} {
 		at.want(t, code, "GET", path, "")
 	}
 	me.want(t, 201, "PUT", "/unknown", "")

@@ -32,6 +32,7 @@ type Config struct {
 	MaxSize           conf.Size     `toml:"max_manifest_size"`           // bytes of a manifest that is put
 	Concurrency       int           `toml:"concurrency"`                 // segments that are looked at at once
 	DeleteConcurrency int           `toml:"delete_concurrency"`          // segments that are deleted at once
+	AllowAsyncDelete  bool          `toml:"allow_async_delete"`          // async=yes deletes without a report
 	Heartbeat         conf.Duration `toml:"yield_frequency"`             // between two signs of life
 	RateAfter         int           `toml:"rate_limit_after_segment"`    // small segments of a read that are not held back
 	RateUnder         conf.Size     `toml:"rate_limit_under_size"`       // bytes under which a segment is small
@@ -42,7 +43,7 @@ type Config struct {
 // Defaults returns Swift's.
 func Defaults() Config {
 	return Config{
-		MaxSegments: 1000, MaxSize: 8 << 20, Concurrency: 2, DeleteConcurrency: 2, Heartbeat: conf.Duration(10 * time.Second),
+		MaxSegments: 1000, MaxSize: 8 << 20, Concurrency: 2, DeleteConcurrency: 2, AllowAsyncDelete: true, Heartbeat: conf.Duration(10 * time.Second),
 		RateAfter: 10, RateUnder: 1 << 20, RatePerSecond: 1, MaxGetTime: conf.Duration(24 * time.Hour),
 	}
 }
@@ -51,7 +52,7 @@ func Defaults() Config {
 func (c Config) Section() map[string]any {
 	return map[string]any{
 		"max_manifest_segments": c.MaxSegments, "max_manifest_size": int64(c.MaxSize),
-		"yield_frequency": int(c.Heartbeat.D().Seconds()), "min_segment_size": 1, "allow_async_delete": false,
+		"yield_frequency": int(c.Heartbeat.D().Seconds()), "min_segment_size": 1, "allow_async_delete": c.AllowAsyncDelete,
 	}
 }
 
@@ -96,6 +97,8 @@ func (f *feature) Serve(ctx context.Context, r *chain.Request) *chain.Response {
 		return f.get(ctx, r)
 	case r.Method == http.MethodPut && form == "put":
 		return f.put(ctx, r)
+	case r.Method == http.MethodDelete && form == "delete" && f.cfg.AllowAsyncDelete && r.HasFlag("async"):
+		return f.deleteQuietly(ctx, r)
 	case r.Method == http.MethodDelete && form == "delete":
 		return f.delete(ctx, r)
 	case r.Header[hdrStatic] != nil:
