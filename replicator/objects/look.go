@@ -188,7 +188,7 @@ func (l *looking) add(e replwire.Extent) {
 		c.Handoffs, c.Compared = 1, 0 // names are counted when they are
 	}
 	if len(others) == 0 && !of.handoff { // there is nobody to be out of step with
-		l.steps.book.Only(setOf(l.policy), l.ring.PartPower(), uint32(of.partition()), l.Now())
+		l.steps.book.Only(SetOf(l.policy), l.ring.PartPower(), uint32(of.partition()), l.Now())
 	}
 	if why := l.may(of.policy, of.ring, of.partition()); why != nil {
 		l.tally.Add(replicator.Counts{Partitions: c.Partitions, Handoffs: c.Handoffs})

@@ -71,7 +71,7 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	var all []*part
 	var sets []steps.Set
 	for _, index := range policies {
-		sets = append(sets, setOf(index))
+		sets = append(sets, SetOf(index))
 		all = append(all, p.look(ctx, index)...)
 	}
 	p.steps.book.Nothing("object", sets, p.Now())

@@ -26,8 +26,8 @@ type stepping struct {
 	behind map[*part]map[string]bool // guarded by mu; whom each is not known to be in step with
 }
 
-// setOf is what the partitions of a policy are called there.
-func setOf(index policy.Index) steps.Set { return steps.Set("object" + index.Suffix()) }
+// SetOf is what the partitions of a policy are called there.
+func SetOf(index policy.Index) steps.Set { return steps.Set("object" + index.Suffix()) }
 
 // newStepping begins what a pass notes.
 func (p *pass) newStepping() (*stepping, error) {
@@ -62,7 +62,7 @@ func (l *looking) held(ctx context.Context, found []replwire.Extent, all bool) {
 			add(e)
 		}
 	}
-	l.steps.book.Look(setOf(l.policy), l.ring.PartPower(), numbers, all, l.Now())
+	l.steps.book.Look(SetOf(l.policy), l.ring.PartPower(), numbers, all, l.Now())
 }
 
 // fresh returns why nothing is to be pushed or dropped any more: what the pass goes by is too
@@ -74,12 +74,12 @@ func (p *pass) fresh() error {
 // may reports whether what the device holds of a partition may be pushed and dropped, and if
 // not why not.
 func (p *pass) may(index policy.Index, r *ring.Ring, at ring.Partition) error {
-	return p.steps.book.May(setOf(index), r.PartPower(), uint32(at), p.Now())
+	return p.steps.book.May(SetOf(index), r.PartPower(), uint32(at), p.Now())
 }
 
 // inStep notes that the device is in step in a partition.
 func (p *pass) inStep(of *part) {
-	p.steps.book.InStep(setOf(of.policy), of.ring.PartPower(), uint32(of.partition()), p.steps.at.Time())
+	p.steps.book.InStep(SetOf(of.policy), of.ring.PartPower(), uint32(of.partition()), p.steps.at.Time())
 }
 
 // lagging notes that a peer may have something newer of a partition.

@@ -48,6 +48,12 @@ type Config struct {
 	// Wait is how old an update must be to be dropped because most replicas
 	// have no such container.
 	Wait time.Duration
+
+	// Still is asked about a PUT that is older than Trust, before it is delivered: whether its object is still as it
+	// says, and nothing that ended it can have been forgotten by others. Where it is not the update is
+	// dropped, and where that can't be said it waits. Nil is that no PUT becomes too old.
+	Still func(ctx context.Context, q *pending.Queue, u *pending.Update) (bool, error)
+	Trust time.Duration
 }
 
 // Defaults returns the configuration that fits most nodes.
@@ -151,6 +157,9 @@ func (u *Updater) feed(ctx context.Context, handed chan<- work) error {
 // deliver sends one update to those who have not confirmed it and reports
 // whether it left the queue.
 func (u *Updater) deliver(ctx context.Context, w work) bool {
+	if told, dropped := u.stale(ctx, w); told {
+		return dropped
+	}
 	partition, replicas, err := u.places.Container(w.update.Path.Parent())
 	if err != nil {
 		u.log.Error("no place for a container", "container", w.update.Path.Parent().String(), "err", err)
@@ -185,10 +194,37 @@ func (u *Updater) deliver(ctx context.Context, w work) bool {
 	return settled && err == nil
 }
 
+// stale sees to a PUT that is so old that what has ended it since may be forgotten, and reports whether it has, and whether
+// the update left the queue.
+func (u *Updater) stale(ctx context.Context, w work) (told, dropped bool) {
+	if u.cfg.Still == nil || w.update.Method != "PUT" || age(&w.update) <= u.cfg.Trust {
+		return false, false
+	}
+	object := slog.String("object", w.update.Path.String())
+	is, err := u.cfg.Still(ctx, w.queue, &w.update)
+	switch {
+	case err != nil:
+		u.log.Warn("an old update waits until it is known whether it is still so", object, "err", err)
+		return true, false
+	case is:
+		return false, false
+	}
+	if err := w.queue.Done(ctx, w.update); err != nil {
+		u.log.Error("queue can't be changed", "err", err)
+		return true, false
+	}
+	u.log.Warn("an old update is dropped, since its object is another one by now, or gone", object)
+	return true, true
+}
+
+// age is how long ago the latest was that an update tells of.
+func age(update *pending.Update) time.Duration {
+	return time.Since(timestamp.Max(update.Data, timestamp.Max(update.ContentType, update.Meta)).Time())
+}
+
 // old reports whether an update need not wait for its container any longer.
 func (u *Updater) old(update *pending.Update) bool {
-	newest := timestamp.Max(update.Data, timestamp.Max(update.ContentType, update.Meta))
-	return time.Since(newest.Time()) > u.cfg.Wait
+	return age(update) > u.cfg.Wait
 }
 
 // sendAll delivers an update to all replicas that have not confirmed it, at the same

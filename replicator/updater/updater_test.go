@@ -241,3 +241,54 @@ func TestQueuedUpdatesShareRequests(t *testing.T) {
 		}
 	})
 }
+
+// A PUT that has waited for so long that a delete after it may be forgotten is delivered only while its object is there, and
+// a DELETE always: it may end something older.
+func TestOldUpdates(t *testing.T) {
+	for what, tt := range map[string]struct {
+		method     string
+		age        time.Duration
+		is         bool
+		err        error
+		told, left bool
+	}{
+		"there":         {"PUT", 8 * 24 * time.Hour, true, nil, true, false},
+		"gone":          {"PUT", 8 * 24 * time.Hour, false, nil, false, false},
+		"who knows":     {"PUT", 8 * 24 * time.Hour, true, errors.New("fenced"), false, true},
+		"not so old":    {"PUT", 5 * 24 * time.Hour, false, nil, true, false},
+		"an old DELETE": {"DELETE", 8 * 24 * time.Hour, false, nil, true, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := &cluster{status: map[string]int{"n1": 201, "n2": 201, "n3": 201}}
+			stamp := timestamp.FromTime(time.Now().Add(-tt.age))
+			q := pending.New(vfs.NewMem(), "/")
+			if err := q.Put(t.Context(), pending.Update{
+				Method: tt.method, Path: name.Path{Account: "a", Container: "c", Object: "o"}, Data: stamp, ContentType: stamp, Meta: stamp,
+			}); err != nil {
+				t.Fatal(err)
+			}
+			cfg := Defaults()
+			cfg.Trust = 6 * 24 * time.Hour
+			cfg.Still = func(_ context.Context, of *pending.Queue, u *pending.Update) (bool, error) {
+				if of != q || u.Data != stamp {
+					t.Errorf("%s: asked about another one", what)
+				}
+				return tt.is, tt.err
+			}
+			u, err := New(cfg, []*pending.Queue{q}, c, c, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := u.Pass(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			left := 0
+			for range q.All(t.Context()) {
+				left++
+			}
+			if told := len(c.got) > 0; told != tt.told || (left > 0) != tt.left {
+				t.Errorf("%s: containers are told: %v, it still waits: %v", what, told, left > 0)
+			}
+		})
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"martlet/internal/dbserver"
 	"martlet/internal/device"
 	"martlet/internal/direct"
+	"martlet/internal/errs"
 	"martlet/internal/hosts"
 	"martlet/internal/metadb"
 	"martlet/internal/name"
@@ -237,6 +238,31 @@ func (s *Storage) openContainer(p parts) error {
 	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server}})
 }
 
+// stillThere reports whether a device still has the version that a queued update tells of, and may say so: one that was away
+// for too long may have what was deleted and forgotten elsewhere.
+func (p parts) stillThere(ctx context.Context, q *pending.Queue, u *pending.Update) (bool, error) {
+	for device, store := range p.stores {
+		if store.Queue != q {
+			continue
+		}
+		state, err := store.Engine.Stat(ctx, engine.Location{Policy: u.Policy, Hash: u.Hash})
+		if err != nil || state.Kind != engine.Live || state.Time != u.Data {
+			return false, err
+		}
+		source := p.rings.objects[u.Policy]
+		if p.replication == nil || source == nil {
+			return true, nil
+		}
+		book, err := p.replication.steps.Of(device)
+		if err != nil {
+			return false, err
+		}
+		r := source.Ring()
+		return true, book.May(objects.SetOf(u.Policy), r.PartPower(), uint32(r.Partition(u.Hash)), time.Now())
+	}
+	return false, errs.E(errs.NotFound, "no device has this queue")
+}
+
 // openObject opens the object server, and the updater that delivers what it has
 // queued. The queues are delivered, and objects replicated, also while the server
 // itself is switched off.
@@ -247,7 +273,9 @@ func (s *Storage) openObject(p parts) error {
 		for d := range p.devices.All() {
 			queues = append(queues, stores[d.Name()].Queue)
 		}
-		u, err := updater.New(updater.Defaults(), queues, containerPlaces{p}, p.rows, p.o.Log)
+		cfg := updater.Defaults()
+		cfg.Trust, cfg.Still = p.terms().Limit(), p.stillThere
+		u, err := updater.New(cfg, queues, containerPlaces{p}, p.rows, p.o.Log)
 		if err != nil {
 			return err
 		}
