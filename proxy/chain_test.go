@@ -126,6 +126,41 @@ func TestTheChainAuthenticates(t *testing.T) {
 	}
 }
 
+// A service's token adds to what the sender is, and a bad one does not take away.
+func TestServiceTokens(t *testing.T) {
+	for what, tt := range map[string]struct {
+		own, service bool
+		forged       string
+		groups       int // -1 is nobody
+	}{
+		"none": {true, false, "", 3}, "good": {true, true, "", 6}, "forged": {true, false, "AUTH_tkforged", 3}, "unknown": {true, false, "x", 3}, "without a user's": {false, true, "", -1},
+	} {
+		var seen *chain.Request
+		h, token := chained(t, chain.HandlerFunc(func(_ context.Context, r *chain.Request) *chain.Response {
+			seen = r
+			return chain.Empty(200)
+		}))
+		r, _ := plainRequest(token)
+		if !tt.own {
+			r.Header.Del("X-Auth-Token")
+		}
+		if tt.service {
+			r.Header.Set("X-Service-Token", token)
+		}
+		if tt.forged != "" {
+			r.Header.Set("X-Service-Token", tt.forged)
+		}
+		h.ServeHTTP(&statusSink{sink: sink{h: http.Header{}}}, r)
+		got := -1
+		if seen.Identity != nil {
+			got = len(seen.Identity.Groups)
+		}
+		if got != tt.groups {
+			t.Errorf("%s: %d groups, want %d", what, got, tt.groups)
+		}
+	}
+}
+
 type statusSink struct {
 	sink
 	status int

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"martlet/internal/errs"
 	"martlet/internal/httpapi"
 	"martlet/internal/name"
 	"martlet/proxy/auth"
@@ -153,9 +154,27 @@ func (s *Server) authenticate(next chain.Handler) chain.Handler {
 			s.ask(resp, r)
 			return resp
 		}
+		if service, ok := auth.ServiceOf(r.Client); ok && id != nil {
+			if id, err = s.serving(ctx, id, service); err != nil {
+				return chain.Fail(ctx, err)
+			}
+		}
 		r.Identity = id
 		return next.Serve(ctx, r)
 	})
+}
+
+// serving is who sends a request with the token of a service besides their own.
+// One that is not good adds nothing.
+func (s *Server) serving(ctx context.Context, id *auth.Identity, token auth.Credentials) (*auth.Identity, error) {
+	service, err := s.who.Authenticate(ctx, token)
+	switch {
+	case err != nil && !errs.Is(err, errs.Unauthorized):
+		return nil, err
+	case err != nil || service == nil:
+		return id, nil
+	}
+	return id.With(service), nil
 }
 
 // ask puts on a 401 what the client is asked for.

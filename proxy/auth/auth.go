@@ -66,6 +66,17 @@ func (id *Identity) named(names []string) bool {
 	return false
 }
 
+// With returns the identity of a request that carries a second one's token: that
+// of a service which acts for a user. It may do what either may, and what only
+// both may together.
+func (id *Identity) With(service *Identity) *Identity {
+	return &Identity{
+		User: id.User, Account: id.Account,
+		Groups: slices.Concat(id.Groups, service.Groups), Owns: slices.Concat(id.Owns, service.Owns),
+		Reseller: id.Reseller || service.Reseller, Reader: id.Reader || service.Reader,
+	}
+}
+
 // Credentials is what a request brings along to say who sends it.
 type Credentials struct {
 	// Token is X-Auth-Token, or X-Storage-Token where that is missing.
@@ -86,6 +97,16 @@ func CredentialsOf(r *http.Request) Credentials {
 		}
 	}
 	return c
+}
+
+// ServiceOf collects the credentials of a service that acts for the sender of a
+// request. It is false where there is none.
+func ServiceOf(r *http.Request) (Credentials, bool) {
+	values := r.Header["X-Service-Token"]
+	if len(values) == 0 || values[0] == "" {
+		return Credentials{}, false
+	}
+	return Credentials{Token: values[0]}, true
 }
 
 // ErrNotMine is returned by an Authenticator that the credentials do not
@@ -142,11 +163,12 @@ func Challenge(account string) string {
 
 // Config is the configuration of the built-in users and their tokens.
 type Config struct {
-	Users            []User        `toml:"users"`
-	ResellerPrefixes []string      `toml:"reseller_prefixes"`  // "" is one that fits every account; the first is that of new users and tokens
-	TokenLife        conf.Duration `toml:"token_life"`         // at least a second
-	AuthPrefix       string        `toml:"auth_prefix"`        // path under which tokens are handed out
-	StorageURLScheme string        `toml:"storage_url_scheme"` // one of the Scheme constants
+	Users            []User            `toml:"users"`
+	ResellerPrefixes []string          `toml:"reseller_prefixes"`  // "" is one that fits every account; the first is that of new users and tokens
+	RequireGroup     map[string]string `toml:"require_group"`      // by prefix: what owners of its accounts must have besides, by themselves or by a service's token
+	TokenLife        conf.Duration     `toml:"token_life"`         // at least a second
+	AuthPrefix       string            `toml:"auth_prefix"`        // path under which tokens are handed out
+	StorageURLScheme string            `toml:"storage_url_scheme"` // one of the Scheme constants
 }
 
 // Defaults returns the configuration that Swift has where nothing is said.
@@ -172,6 +194,9 @@ type Auth struct {
 func New(cfg Config, secrets []string, now func() time.Time) (*Auth, error) {
 	rs, err := NewResellers(cfg.ResellerPrefixes)
 	if err != nil {
+		return nil, err
+	}
+	if rs, err = rs.Require(cfg.RequireGroup); err != nil {
 		return nil, err
 	}
 	users, err := NewUsers(cfg.Users, rs)

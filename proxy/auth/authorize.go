@@ -14,7 +14,8 @@ import (
 // speak for: AUTH_ in AUTH_test. An account with none of them is closed to
 // everybody.
 type Resellers struct {
-	prefixes []string // each "" or with an underscore at its end
+	prefixes []string          // each "" or with an underscore at its end
+	groups   map[string]string // by prefix: what an owner must have besides
 }
 
 // NewResellers checks prefixes, each written with or without the underscore at
@@ -40,6 +41,34 @@ func NewResellers(prefixes []string) (Resellers, error) {
 		rs.prefixes = []string{""}
 	}
 	return rs, nil
+}
+
+// Require returns the resellers with groups that owners of the accounts of a prefix
+// must have besides: those of a service, whose accounts nobody but it gets into,
+// and it only for the user whose token it has. Prefixes are written as in
+// NewResellers.
+func (rs Resellers) Require(groups map[string]string) (Resellers, error) {
+	rs.groups = make(map[string]string, len(groups))
+	for p, g := range groups {
+		full := p
+		if p != "" && !strings.HasSuffix(p, "_") {
+			full += "_"
+		}
+		if !slices.Contains(rs.prefixes, full) {
+			return Resellers{}, fmt.Errorf("group %q is required of reseller prefix %q, which is none of those that there are", g, p)
+		}
+		if err := checkWord("group", g, ","); err != nil {
+			return Resellers{}, err
+		}
+		rs.groups[full] = g
+	}
+	return rs, nil
+}
+
+// admits reports whether an owner has what the prefix of an account requires.
+func (rs Resellers) admits(id *Identity, prefix string) bool {
+	g := rs.groups[prefix]
+	return g == "" || slices.Contains(id.Groups, g)
 }
 
 func wordByte(c byte) bool {
@@ -137,7 +166,7 @@ func (rs Resellers) Authorize(id *Identity, rq Request) (owner bool, err error) 
 	switch {
 	case id != nil && id.Reseller && named:
 		return true, nil
-	case id.Owner(account) && !manages:
+	case id.Owner(account) && !manages && rs.admits(id, prefix):
 		return true, nil
 	case id != nil && id.Reader && named && reads:
 		return false, nil

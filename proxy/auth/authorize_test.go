@@ -244,3 +244,65 @@ func BenchmarkAuthorizeByACL(b *testing.B) {
 		}
 	}
 }
+
+// Accounts of a service open to its users only together with it.
+func TestServices(t *testing.T) {
+	rs, err := NewResellers([]string{"AUTH", "SERVICE"})
+	if err == nil {
+		rs, err = rs.Require(map[string]string{"SERVICE": "service"})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	us, err := NewUsers([]User{
+		{Account: "test", Name: "admin", Key: "k", Groups: []string{RoleAdmin}},
+		{Account: "test", Name: "plain", Key: "k"},
+		{Account: "image", Name: "service", Key: "k", Groups: []string{"service"}},
+		{Account: "image", Name: "other", Key: "k", Groups: []string{"servic"}},
+		{Account: "re", Name: "all", Key: "k", Groups: []string{RoleResellerAdmin}},
+	}, rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := func(user string) *Identity {
+		_, id, _ := us.Lookup(user)
+		return id
+	}
+	for _, tt := range []struct {
+		user, service, method, path string
+		want                        errs.Kind
+	}{
+		{"test:admin", "", "GET", "/SERVICE_test/c", errs.Forbidden},
+		{"test:admin", "image:service", "GET", "/SERVICE_test/c", ok},
+		{"test:admin", "image:service", "POST", "/SERVICE_test", ok},
+		{"test:admin", "image:service", "DELETE", "/SERVICE_test", errs.Forbidden},
+		{"test:admin", "image:other", "GET", "/SERVICE_test/c", errs.Forbidden},
+		{"test:admin", "test:admin", "GET", "/SERVICE_test/c", errs.Forbidden},
+		{"test:plain", "image:service", "GET", "/SERVICE_test/c", errs.Forbidden},
+		{"image:service", "", "GET", "/SERVICE_test/c", errs.Forbidden},
+		{"image:service", "test:admin", "GET", "/SERVICE_test/c", ok}, // either is as good as the other
+		{"test:admin", "image:service", "GET", "/SERVICE_image/c", errs.Forbidden},
+		{"test:admin", "", "PUT", "/AUTH_test/c", ok},
+		{"test:admin", "image:service", "PUT", "/AUTH_test/c", ok},
+		{"test:admin", "image:service", "PUT", "/AUTH_image/c", errs.Forbidden},
+		{"re:all", "", "PUT", "/SERVICE_test/c", ok},
+	} {
+		id := who(tt.user)
+		if tt.service != "" {
+			id = id.With(who(tt.service))
+		}
+		p, err := name.Parse(tt.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		owner, err := rs.Authorize(id, Request{Method: tt.method, Path: p})
+		if kindOf(err) != tt.want || owner != (tt.want == ok) {
+			t.Errorf("%s with %q, %s %s: %v, owner %v, want %v", tt.user, tt.service, tt.method, tt.path, err, owner, tt.want)
+		}
+	}
+	for _, bad := range []map[string]string{{"OTHER": "g"}, {"AUTH": ""}, {"AUTH": "a,b"}} {
+		if _, err := rs.Require(bad); err == nil {
+			t.Errorf("%v is taken", bad)
+		}
+	}
+}

@@ -48,7 +48,7 @@ func TestNewUsersRefuses(t *testing.T) {
 		"$HOST and a port":      {with(func(u *User) { u.StorageURL = "$HOST:80/v1/a" }), "names no account"},
 		"URL badly encoded":     {with(func(u *User) { u.StorageURL = "$HOST/v1/%zz" }), "percent-encoding"},
 	} {
-		_, err := NewUsers(tt.users, Resellers{[]string{"AUTH_"}})
+		_, err := NewUsers(tt.users, Resellers{prefixes: []string{"AUTH_"}})
 		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: got %v, want %q", name, err, tt.want)
 		}
@@ -56,7 +56,7 @@ func TestNewUsersRefuses(t *testing.T) {
 }
 
 func TestIdentities(t *testing.T) {
-	rs := Resellers{[]string{"AUTH_", "OTHER_"}}
+	rs := Resellers{prefixes: []string{"AUTH_", "OTHER_"}}
 	us, err := NewUsers([]User{
 		{Account: "test", Name: "admin", Key: "k", Groups: []string{"x", RoleAdmin}},
 		{Account: "test", Name: "plain", Key: "k", Groups: []string{"service"}},

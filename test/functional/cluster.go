@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ type cluster struct {
 const withinDev = 30 * time.Second
 
 // startCluster makes a cluster below a folder and returns when it is ready. It
-// has two storage policies, and SHA-1 for temporary URLs, which some tests ask for.
+// has two storage policies, accounts of services, and SHA-1 for temporary URLs, which some tests ask for.
 func startCluster(ctx context.Context, binary, dir string) (*cluster, error) {
 	network, err := freeNetwork()
 	if err != nil {
@@ -94,6 +95,11 @@ index = 1
 name = "silver"
 `
 
+const services = `[auth]
+reseller_prefixes = ["AUTH", "SERVICE"]
+require_group = { SERVICE = "service" }
+`
+
 const digests = `
 [proxy.tempurl]
 allowed_digests = ["sha1", "sha256", "sha512"]
@@ -114,6 +120,7 @@ func configure(etc string) error {
 		if err != nil {
 			return err
 		}
+		was = bytes.Replace(was, []byte("[auth]\n"), []byte(services), 1)
 		if err := os.WriteFile(file, append(was, text...), 0o600); err != nil {
 			return err
 		}
