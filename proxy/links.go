@@ -168,13 +168,13 @@ func (s *Server) authenticate(next chain.Handler) chain.Handler {
 // One that is not good adds nothing.
 func (s *Server) serving(ctx context.Context, id *auth.Identity, token auth.Credentials) (*auth.Identity, error) {
 	service, err := s.who.Authenticate(ctx, token)
-	switch {
-	case err != nil && !errs.Is(err, errs.Unauthorized):
+	if err != nil && !errs.Is(err, errs.Unauthorized) {
 		return nil, err
-	case err != nil || service == nil:
-		return id, nil
 	}
-	return id.With(service), nil
+	if service != nil {
+		id = id.With(service)
+	}
+	return id, nil
 }
 
 // ask puts on a 401 what the client is asked for.

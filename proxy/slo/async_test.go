@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"martlet/proxy/chain"
 )
 
 func TestDeleteWithoutAReport(t *testing.T) {
@@ -76,7 +74,7 @@ func TestAsyncMeansNothing(t *testing.T) {
 		"multipart-manifest=delete&async":     nil,
 	} {
 		w := newWorld()
-		var h chain.Handler = at(w, cfg)
+		h := at(w, cfg)
 		w.set("s", "x")
 		makeLarge(t, h, "large", "s")
 		if resp, body := ask(t, h, "DELETE", "large", query, ""); resp.Status != 200 || !strings.Contains(body, "Number Deleted: 2") {

@@ -283,8 +283,10 @@ func TestOldUpdates(t *testing.T) {
 				t.Fatal(err)
 			}
 			left := 0
-			for range q.All(t.Context()) {
-				left++
+			for _, err := range q.All(t.Context()) {
+				if left++; err != nil {
+					t.Error(err)
+				}
 			}
 			if told := len(c.got) > 0; told != tt.told || (left > 0) != tt.left {
 				t.Errorf("%s: containers are told: %v, it still waits: %v", what, told, left > 0)
