@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -27,6 +28,7 @@ import (
 // core keeps what is put, and knows containers. Requests about names in refuse
 // have that status.
 type core struct {
+	mu         sync.Mutex // held while a request is served
 	containers map[string]bool
 	objects    map[string]string
 	headers    map[string]http.Header
@@ -47,6 +49,8 @@ func (c *core) Serve(ctx context.Context, r *chain.Request) *chain.Response {
 	if c.slow > 0 {
 		<-time.After(c.slow)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	p := r.Path
 	c.asked = append(c.asked, r.Method+" "+p.String())
 	if code := c.refuse[r.Method+" "+p.String()]; code != 0 {
