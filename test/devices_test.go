@@ -158,6 +158,7 @@ func onDisk(t *testing.T, mount func(t *testing.T, folder string)) (c *cluster, 
 	mount(t, folder)
 	c.init(t)
 	c.quickly(t)
+	c.onlyPassesOnDemand(t) // what is put on the device itself may be there as on a handoff, which a pass would take home
 	c.start(t)
 	c.up(t, true)
 	return c, folder
