@@ -33,7 +33,7 @@ const (
 	hdrBoundary    = "X-Backend-Boundary"
 	hdrTypeStamp   = "X-Backend-Content-Type-Timestamp"
 	hdrDurable     = "X-Backend-Durable-Timestamp"
-	hdrDeleteAt    = "X-Delete-At"
+	hdrDeleteAt    = engine.DeleteAtField
 	hdrIfDeleteAt  = "X-If-Delete-At"
 )
 
@@ -197,8 +197,8 @@ func (c *call) goneBy(s *engine.State, second int64) bool {
 	if c.expired || s.Kind != engine.Live {
 		return false
 	}
-	at, err := strconv.ParseInt(s.Meta.Get(hdrDeleteAt), 10, 64)
-	return err == nil && at <= second
+	at, ok := s.DeleteAt()
+	return ok && at <= second
 }
 
 // visible returns the error for a name that a client sees nothing under.

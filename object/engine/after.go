@@ -38,14 +38,23 @@ func after(old *index.Entry, h *record.Head, at index.Place) index.Entry {
 			e.Kind = index.Tombstone
 		}
 		ctype, meta := own(e.Times.ContentType, e.Times.Data), own(e.Times.Meta, e.Times.Data)
-		if !ctype.After(o.Time) && !meta.After(o.Time) {
+		since := o.Time.Until()
+		if !ctype.After(since) && !meta.After(since) {
 			e.Dead += dead(e.Meta)
 			e.Meta, e.MetaLost = index.Place{}, false
 		}
 		if !e.MetaLost {
 			unmark(&e)
 		}
-		e.Times = timestamp.Packed{Data: o.Time, ContentType: timestamp.Max(o.Time, ctype), Meta: timestamp.Max(o.Time, meta)}
+		e.Times = timestamp.Packed{Data: o.Time, ContentType: o.Time, Meta: o.Time}
+		if ctype.After(since) {
+			e.Times.ContentType = ctype
+		}
+		if meta.After(since) {
+			e.Times.Meta = meta // and with it when the object expires
+		} else {
+			e.Expires = expires(o.Meta)
+		}
 	case record.Meta:
 		if foreign(o.MetaTime, e.Times.Data) || foreign(o.ContentTypeTime, e.Times.Data) {
 			e = index.Entry{Dead: e.Dead + places(&e), Tie: h.Tie}
@@ -57,6 +66,9 @@ func after(old *index.Entry, h *record.Head, at index.Place) index.Entry {
 		}
 		if e.Kind != index.Lost {
 			unmark(&e)
+		}
+		if !o.MetaTime.IsZero() {
+			e.Expires = expires(o.Meta)
 		}
 		e.Times.Meta = timestamp.Max(e.Times.Data, o.MetaTime)
 		e.Times.ContentType = timestamp.Max(e.Times.Data, o.ContentTypeTime)
@@ -77,13 +89,16 @@ func after(old *index.Entry, h *record.Head, at index.Place) index.Entry {
 			e.Kind = index.Waiting
 		}
 		e.Times = timestamp.Packed{Data: o.Time, ContentType: o.ContentTypeTime, Meta: o.MetaTime}
+		if later := !own(o.MetaTime, o.Time).IsZero(); later && e.MetaLost || !later && e.Kind == index.Lost {
+			e.Expires = 0 // what said so is lost
+		}
 	}
 	return e
 }
 
 // own returns a time of an entry if it is that of later metadata, and not just the data's.
 func own(t, data timestamp.T) timestamp.T {
-	if t.After(data) {
+	if t != data && t.After(data.Until()) {
 		return t
 	}
 	return timestamp.T{}
@@ -91,7 +106,7 @@ func own(t, data timestamp.T) timestamp.T {
 
 // foreign reports whether a time of metadata shows that it was never beside that data:
 // what is not later than the data is left out when the record is written.
-func foreign(t, data timestamp.T) bool { return !t.IsZero() && !t.After(data) }
+func foreign(t, data timestamp.T) bool { return !t.IsZero() && !t.After(data.Until()) }
 
 // unmark takes the mark of a quarantine away.
 func unmark(e *index.Entry) {

@@ -294,7 +294,7 @@ func (p *piece) forgettable(e *index.Entry) bool {
 	case index.Gone:
 		return true
 	case index.Tombstone, index.Waiting:
-		return timestamp.Max(e.Times.Data, timestamp.Max(e.Times.ContentType, e.Times.Meta)).Before(p.horizon)
+		return e.Times.Happened().Before(p.horizon)
 	}
 	return false
 }
@@ -345,7 +345,7 @@ func (p *piece) copy(f *found, e *index.Entry) error {
 			return wrongPart(part, place, err)
 		}
 		if part == partMeta {
-			stripMeta(&h.Object, e.Times.Data)
+			stripMeta(&h.Object, e.Times.Data.Until())
 		}
 	}
 	h.Policy, h.Tie, h.Alone = at.Policy, e.Tie, places(e) == 1

@@ -67,11 +67,14 @@ func TestAgainstModelWithCrashes(t *testing.T) {
 				w.open(w.fs)
 				must("rebuild", withoutIndex(w.cfg))
 			default:
-				o := op{what: rapid.SampledFrom([]int{opPut, opPut, opPut, opDelete, opPost, opPost, opDrop, opLoseData, opLoseMeta}).Draw(t, "op")}
+				o := op{what: rapid.SampledFrom([]int{opPut, opPut, opPut, opDelete, opExpire, opPost, opPost, opDrop, opLoseData, opLoseMeta}).Draw(t, "op")}
 				o.at = worldName(rapid.IntRange(0, worldNames-1).Draw(t, "name"))
 				o.n = rapid.Int64Range(1, 60).Draw(t, "time")
-				if o.what == opPost {
+				switch o.what {
+				case opPost:
 					o.m = rapid.Int64Range(0, 60).Draw(t, "content type")
+				case opExpire:
+					o.m = rapid.Int64Range(0, 4).Draw(t, "metadata after")
 				}
 				settled(w.e)
 				must("op", w.do(o))

@@ -44,7 +44,7 @@ func TestDamageOfOneRecord(t *testing.T) {
 		}},
 		"waiting metadata": {[]op{{opPost, l, 7, 0}}, partMeta, func(f *fact) { f.noMeta = true }},
 		"tombstone": {[]op{{opPut, l, 5, 0}, {opDelete, l, 9, 0}}, partData, func(f *fact) {
-			f.kind, f.time, f.lost, f.lostAt = Absent, 0, true, 9
+			f.kind, f.time, f.lost, f.lostAt = Absent, moment{}, true, moment{n: 9}
 		}},
 	} {
 		for _, last := range []bool{false, true} {

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,9 +56,19 @@ func put(e *Engine, l Location, t timestamp.T, data []byte, meta string, terms T
 	}
 	_, err = w.Commit(Version{
 		Time: t, Name: path3(l), MD5: sum(data), ContentType: "type/" + meta,
-		System: backend.Header{{Name: "X-Object-Sysmeta-S", Value: meta}}, Meta: backend.Header{{Name: "X-Object-Meta-M", Value: meta}},
+		System: backend.Header{{Name: "X-Object-Sysmeta-S", Value: meta}}, Meta: fields(meta),
 	}, terms)
 	return err
+}
+
+// fields is metadata of which the value tells all: p30 and m30, as of each third number,
+// end in the second of it.
+func fields(value string) backend.Header {
+	h := backend.Header{{Name: "X-Object-Meta-M", Value: value}}
+	if n, err := strconv.Atoi(strings.TrimLeft(value, "pm")); err == nil && n%3 == 0 && strings.ContainsAny(value, "pm") {
+		h.Add(DeleteAtField, strconv.Itoa(n))
+	}
+	return h
 }
 
 // sum stands for the MD5, which the engine only keeps: it is quicker.
@@ -74,7 +85,7 @@ func path3(l Location) name.Path {
 func post(e *Engine, l Location, meta, ctype int64, value string, terms Terms) error {
 	c := Change{Name: path3(l), MetaTime: ts(meta), ContentTypeTime: ts(ctype)}
 	if meta != 0 {
-		c.Meta = backend.Header{{Name: "X-Object-Meta-M", Value: value}}
+		c.Meta = fields(value)
 	}
 	if ctype != 0 {
 		c.ContentType = "type/" + value

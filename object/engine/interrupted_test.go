@@ -116,7 +116,7 @@ func (w *world) afterFault(seed uint64, horizon int64) error {
 	if err != nil && !errs.Is(err, errs.Stale) {
 		return fmt.Errorf("goes on with %w", err)
 	}
-	w.facts[worldName(1)] = []fact{{kind: Deleted, time: 200}}
+	w.facts[worldName(1)] = []fact{{kind: Deleted, time: moment{n: 200}}}
 	if err := w.states(horizon); err != nil {
 		return fmt.Errorf("goes on: %w", err)
 	}

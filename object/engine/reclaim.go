@@ -55,7 +55,7 @@ func reclaimable(e *index.Entry, horizon timestamp.T) bool {
 	if e.Kind != index.Tombstone && e.Kind != index.Waiting || e.MetaLost {
 		return false
 	}
-	return timestamp.Max(e.Times.Data, timestamp.Max(e.Times.ContentType, e.Times.Meta)).Before(horizon)
+	return e.Times.Happened().Before(horizon)
 }
 
 // reclaim drops names that are still as Reclaim wants them.
@@ -72,7 +72,7 @@ func (s *store) reclaim(ctx context.Context, some []Location, horizon timestamp.
 	for i, at := range some {
 		all.Go(func() {
 			_, failed[i] = s.Drop(ctx, at, func(now *State) bool {
-				return (now.Kind == Deleted || now.Kind == Absent) && !now.MetaLost && now.Newest().Before(horizon)
+				return (now.Kind == Deleted || now.Kind == Absent) && !now.MetaLost && now.Packed().Happened().Before(horizon)
 			})
 		})
 	}

@@ -47,9 +47,7 @@ type State struct {
 }
 
 // Newest returns the latest time of anything known of the name.
-func (s *State) Newest() timestamp.T {
-	return timestamp.Max(s.Time, timestamp.Max(s.ContentTypeTime, s.MetaTime))
-}
+func (s *State) Newest() timestamp.T { return s.Packed().Newest() }
 
 // Packed returns the three times.
 func (s *State) Packed() timestamp.Packed {
@@ -95,7 +93,7 @@ func (p *parts) dataLost() bool {
 // without times that is not known, so it is.
 func (p *parts) metaLost() bool {
 	newest := timestamp.Max(p.meta.MetaTime, p.meta.ContentTypeTime)
-	return p.meta.Kind == blob.Lost && (newest.IsZero() || newest.After(p.data.Time))
+	return p.meta.Kind == blob.Lost && (newest.IsZero() || newest.After(p.data.Time.Until()))
 }
 
 // state joins the parts.
@@ -121,10 +119,11 @@ func (p *parts) state() State {
 	if s.Name == (name.Path{}) {
 		s.Name = p.meta.Name
 	}
-	if p.meta.ContentTypeTime.After(s.Time) {
+	since := s.Time.Until()
+	if p.meta.ContentTypeTime.After(since) {
 		s.ContentTypeTime, s.ContentType = p.meta.ContentTypeTime, p.meta.ContentType
 	}
-	if p.meta.MetaTime.After(s.Time) {
+	if p.meta.MetaTime.After(since) {
 		s.MetaTime, s.Meta = p.meta.MetaTime, p.meta.Meta
 	}
 	return s
@@ -139,10 +138,11 @@ func tieOf(s *State) uint64 {
 		replwire.Sum(backend.Header{{Value: s.ContentType}}))
 }
 
-// compareData orders data and tombstones of one name: the greater one stays.
-func compareData(a, b *blob.Header) int {
+// compareData orders data and tombstones of one name: the greater one stays. Meta is the
+// latest time of metadata that is known.
+func compareData(a, b *blob.Header, meta timestamp.T) int {
 	return cmp.Or(
-		a.Time.Compare(b.Time),
+		timestamp.Packed{Data: a.Time, Meta: meta}.CompareData(timestamp.Packed{Data: b.Time, Meta: meta}),
 		cmp.Compare(a.Kind, b.Kind), // a tombstone is more than data
 		bytes.Compare(a.MD5[:], b.MD5[:]),
 		cmp.Compare(a.Length, b.Length),
@@ -162,8 +162,8 @@ func compareFields(a, b backend.Header) int {
 	return cmp.Compare(len(a), len(b))
 }
 
-// joinMeta returns what of two files of metadata stays beside data of a time,
-// and whether that is not just what a said.
+// joinMeta returns what of two files of metadata stays beside data that has taken in
+// metadata up to a time, and whether that is not just what a said.
 func joinMeta(a, b *blob.Header, data timestamp.T) (blob.Header, bool) {
 	j, changed := *a, false
 	j.Kind = blob.Meta

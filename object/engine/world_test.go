@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -53,26 +55,50 @@ func bodyOf(l Location, n int64) []byte {
 // comment has them, with times as numbers.
 type fact struct {
 	kind   Kind // Live, Deleted or Absent, of the data
-	time   int64
-	lost   bool  // data at that time was damaged
-	lostAt int64 //
-	mt, ct int64 // of metadata and content type that came later
-	noMeta bool  // they are damaged
+	time   moment
+	lost   bool   // data at that time was damaged
+	lostAt moment //
+	mt, ct int64  // of metadata and content type that came later
+	noMeta bool   // they are damaged
 }
 
-// since is before which time metadata means nothing.
-func (f *fact) since() int64 { return max(f.time, f.lostAt) }
+// moment is the time of data or a tombstone: of an expiry, that of the data, and of the
+// metadata that set it, which is not zero.
+type moment struct{ n, set int64 }
+
+func (m moment) compare(o moment) int {
+	return cmp.Or(cmp.Compare(m.n, o.n), cmp.Compare(m.set, o.set))
+}
+
+func (m moment) until() int64 { return max(m.n, m.set) }
+
+func (m moment) stamp() timestamp.T {
+	if m.set > 0 {
+		return timestamp.Expiry(ts(m.n), ts(m.set), 2_000_000_000)
+	}
+	return ts(m.n)
+}
+
+// since is up to which time metadata means nothing.
+func (f *fact) since() int64 { return max(f.time.until(), f.lostAt.until()) }
 
 // newest is the time of anything that is known.
 func (f *fact) newest() int64 { return max(f.since(), f.mt, f.ct) }
 
 // put is a push of data or a tombstone, and reports whether it changes anything.
-func (f *fact) put(kind Kind, n int64) bool {
-	if f.lost && n < f.lostAt || f.kind != Absent && (n < f.time || n == f.time && kind <= f.kind) {
+func (f *fact) put(kind Kind, at moment) bool {
+	if f.lost && at.compare(f.lostAt) < 0 {
 		return false
 	}
-	f.kind, f.time, f.lost, f.lostAt = kind, n, false, 0
-	if max(f.mt, f.ct) <= n {
+	c := cmp.Or(at.compare(f.time), cmp.Compare(kind, f.kind))
+	if at.n == f.time.n && (at.set > 0) != (f.time.set > 0) && f.mt > max(at.until(), f.time.until()) {
+		c = -c // it was to live longer
+	}
+	if f.kind != Absent && c <= 0 {
+		return false
+	}
+	f.kind, f.time, f.lost, f.lostAt = kind, at, false, moment{}
+	if max(f.mt, f.ct) <= at.until() {
 		f.mt, f.ct, f.noMeta = 0, 0, false
 	}
 	return true
@@ -110,9 +136,12 @@ func (f *fact) post(mt, ct int64) errs.Kind {
 
 // state is what Stat says of it.
 func (f *fact) state(l Location) State {
-	since := ts(f.since())
+	since := f.time.stamp()
+	if f.lost {
+		since = f.lostAt.stamp()
+	}
 	s := State{Time: since, ContentTypeTime: since, MetaTime: since}
-	put := fmt.Sprint("p", f.time)
+	put := fmt.Sprint("p", f.time.n)
 	switch {
 	case f.lost:
 		s.Kind = Lost
@@ -120,10 +149,10 @@ func (f *fact) state(l Location) State {
 		s.Kind = Deleted
 	case f.kind == Live:
 		s.Kind = Live
-		body := bodyOf(l, f.time)
+		body := bodyOf(l, f.time.n)
 		s.Length, s.MD5, s.ContentType = int64(len(body)), sum(body), "type/"+put
 		s.System = backend.Header{{Name: "X-Object-Sysmeta-S", Value: put}}
-		s.Meta = backend.Header{{Name: "X-Object-Meta-M", Value: put}}
+		s.Meta = fields(put)
 		if f.noMeta {
 			s.Kind = Lost
 		}
@@ -135,7 +164,7 @@ func (f *fact) state(l Location) State {
 		}
 	}
 	if f.mt > f.since() {
-		s.MetaTime, s.Meta = ts(f.mt), backend.Header{{Name: "X-Object-Meta-M", Value: fmt.Sprint("m", f.mt)}}
+		s.MetaTime, s.Meta = ts(f.mt), fields(fmt.Sprint("m", f.mt))
 		if f.noMeta {
 			s.Meta = nil
 		}
@@ -154,6 +183,7 @@ type op struct {
 const (
 	opPut = iota
 	opDelete
+	opExpire // with metadata of n+m
 	opPost
 	opDrop
 	opLoseData
@@ -162,18 +192,18 @@ const (
 )
 
 func (o op) String() string {
-	return fmt.Sprintf("%s of %v/%x at %d,%d", [...]string{"put", "delete", "post", "drop", "loss of data", "loss of metadata"}[o.what], o.at.Policy, o.at.Hash[0], o.n, o.m)
+	return fmt.Sprintf("%s of %v/%x at %d,%d", [...]string{"put", "delete", "expiry", "post", "drop", "loss of data", "loss of metadata"}[o.what], o.at.Policy, o.at.Hash[0], o.n, o.m)
 }
 
 // model says what an op makes of what is so, and of which kind its error is: Other for none.
 func (o *op) model(f fact) (fact, errs.Kind) {
 	switch o.what {
-	case opPut, opDelete:
+	case opPut, opDelete, opExpire:
 		kind := Live
-		if o.what == opDelete {
+		if o.what != opPut {
 			kind = Deleted
 		}
-		if !f.put(kind, o.n) {
+		if !f.put(kind, o.moment()) {
 			return f, errs.Stale
 		}
 	case opPost:
@@ -182,7 +212,7 @@ func (o *op) model(f fact) (fact, errs.Kind) {
 		return fact{}, errs.Other
 	case opLoseData:
 		if f.kind != Absent {
-			f.kind, f.time, f.lost, f.lostAt = Absent, 0, true, f.time
+			f.kind, f.time, f.lost, f.lostAt = Absent, moment{}, true, f.time
 		}
 	case opLoseMeta:
 		if max(f.mt, f.ct) > 0 {
@@ -190,6 +220,14 @@ func (o *op) model(f fact) (fact, errs.Kind) {
 		}
 	}
 	return f, errs.Other
+}
+
+// moment is the time of the data or tombstone that it puts there.
+func (o *op) moment() moment {
+	if o.what == opExpire {
+		return moment{o.n, o.n + o.m}
+	}
+	return moment{n: o.n}
 }
 
 // do does it.
@@ -200,10 +238,13 @@ func (o *op) do(e *Engine) error {
 		return put(e, o.at, ts(o.n), bodyOf(o.at, o.n), fmt.Sprint("p", o.n), merge)
 	case opDelete:
 		return del(e, o.at, o.n, merge)
+	case opExpire:
+		_, err := e.Delete(ctx, o.at, path3(o.at), o.moment().stamp(), merge)
+		return err
 	case opPost:
 		c := Change{Name: path3(o.at), MetaTime: ts(o.n), ContentTypeTime: ts(o.m)}
 		if o.n > 0 {
-			c.Meta = backend.Header{{Name: "X-Object-Meta-M", Value: fmt.Sprint("m", o.n)}}
+			c.Meta = fields(fmt.Sprint("m", o.n))
 		}
 		if o.m > 0 {
 			c.ContentType = fmt.Sprint("type/m", o.m)
@@ -269,8 +310,10 @@ func randomOp(r *rand.Rand) op {
 	switch x := r.IntN(100); {
 	case x < 45:
 		o.what = opPut
-	case x < 60:
+	case x < 55:
 		o.what = opDelete
+	case x < 60:
+		o.what, o.m = opExpire, r.Int64N(4)
 	case x < 82:
 		o.what = opPost
 		switch r.IntN(3) {
@@ -347,11 +390,34 @@ func (w *world) states(horizon int64) error {
 		_, body, err := get(w.e, l)
 		switch f := facts[i]; {
 		case s.Kind == Live:
-			if err != nil || !bytes.Equal(body, bodyOf(l, f.time)) {
+			if err != nil || !bytes.Equal(body, bodyOf(l, f.time.n)) {
 				return fmt.Errorf("%v reads as %d bytes, %w", l, len(body), err)
 			}
 		case s.Kind == Lost && !errs.Is(err, errs.Corrupt), s.Kind != Lost && !errs.Is(err, errs.NotFound):
 			return fmt.Errorf("%v, of which there is %s, reads with %w", l, show(s), err)
+		}
+	}
+	return w.expired()
+}
+
+// expired compares what has come to its end by the middle of all times with the states.
+func (w *world) expired() error {
+	const second = 30
+	var got []Location
+	for e, err := range w.e.Expired(ctx, time.Unix(second, 0)) {
+		if err != nil {
+			return err
+		}
+		got = append(got, e.Location)
+	}
+	for l := range w.facts {
+		s, err := w.e.Stat(ctx, l)
+		if err != nil {
+			return err
+		}
+		at, ok := s.DeleteAt()
+		if want := s.Kind == Live && ok && at <= second; want != slices.Contains(got, l) {
+			return fmt.Errorf("of %v there is %s, and among the expired it is %v", l, show(s), !want)
 		}
 	}
 	return nil
@@ -359,7 +425,7 @@ func (w *world) states(horizon int64) error {
 
 // forgettable reports whether compaction may forget it.
 func (f *fact) forgettable(horizon int64) bool {
-	return !f.lost && !f.noMeta && f.kind != Live && f.newest() < horizon
+	return !f.lost && !f.noMeta && f.kind != Live && f.newest() < horizon && f.time.set == 0 // an expiry is of years later
 }
 
 // mayForget says that compaction may have forgotten what it may.

@@ -125,7 +125,8 @@ func (d *disk) applier(at Location, old *index.Entry, h *record.Head, size int64
 func (c *change) replace(h *blob.Header, terms Terms, write func() error) error {
 	stale := !c.o.Before.Time.Before(h.Time)
 	if terms.Merge {
-		stale = c.p.data.Kind != 0 && compareData(h, &c.p.data) <= 0 || c.p.dataLost() && h.Time.Before(c.p.lost.Time)
+		meta := c.p.meta.MetaTime
+		stale = c.p.data.Kind != 0 && compareData(h, &c.p.data, meta) <= 0 || c.p.dataLost() && h.Time.Before(c.p.lost.Time)
 	}
 	if stale {
 		return refuse(c.op, c.at, errs.Stale, c.o.Before)
@@ -135,7 +136,7 @@ func (c *change) replace(h *blob.Header, terms Terms, write func() error) error 
 		return err
 	}
 	c.p.data, c.p.lost = *h, blob.Header{}
-	if !timestamp.Max(c.p.meta.MetaTime, c.p.meta.ContentTypeTime).After(h.Time) {
+	if !timestamp.Max(c.p.meta.MetaTime, c.p.meta.ContentTypeTime).After(h.Time.Until()) {
 		c.p.meta = blob.Header{}
 	}
 	if err := write(); err != nil {
@@ -456,7 +457,7 @@ func (c *change) update(u Change, terms Terms) error {
 		MetaTime: u.MetaTime, Meta: u.Meta, ContentTypeTime: u.ContentTypeTime, ContentType: u.ContentType,
 	}
 	// What is not later than data that was lost is of no use to its replacement.
-	old, since := c.p.meta, timestamp.Max(c.p.data.Time, c.p.lost.Time)
+	old, since := c.p.meta, timestamp.Max(c.p.data.Time.Until(), c.p.lost.Time.Until())
 	if old.Kind == blob.Lost {
 		if !repairs(&old, &h, since) {
 			return refuse(c.op, c.at, errs.Corrupt, c.o.Before)

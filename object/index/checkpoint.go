@@ -117,7 +117,7 @@ func (ix *Index) writeRun(entries int64, write func(*runWriter) error) (r *run, 
 	}
 	r = &run{
 		known: known{number, w.foot.size(), w.foot.entries, sum},
-		foot:  w.foot, dir: &ix.dir, file: file, fences: w.fences, filter: w.filter,
+		foot:  w.foot, dir: &ix.dir, file: file, fences: w.fences, dues: newDues(w.due, w.foot.blocks), filter: w.filter,
 	}
 	r.refs.Store(1)
 	r.useless.Store(true)

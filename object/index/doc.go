@@ -41,7 +41,7 @@
 //
 // A run is blocks of 4096 bytes, then the sections, then the foot:
 //
-//	block 0     0  8  "MARTRUN1"
+//	block 0     0  8  "MARTRUN2"
 //	            8 16  identity of the index, random
 //	           24  8  number of the run
 //	           32  4  checksum of all this; zeros to the end
@@ -51,6 +51,8 @@
 //	           12  2  policy
 //	           14  2  how many entries follow; zeros to the end behind them
 //	fences      for each block from 1 on: the key of its first entry, 35 bytes
+//	dues        only if any of its entries expires, for each block from 1 on: the second
+//	            since 1970 when the first of its entries does, 4 bytes; 0 for none
 //	filter      n times 64 bytes
 //	buckets     for each bucket that changed, in order: policy 2, part 1, prefix 4 (as
 //	            keys, big endian), sum 16 (two words, the higher one first), objects 8,
@@ -63,11 +65,13 @@
 //	           48  8  of which say "dropped"
 //	           56  8  bytes of the filter
 //	           64  8  buckets
-//	           72  4  checksum of the fences
-//	           76  4  checksum of the filter
-//	           80  4  checksum of the buckets
-//	           84  4  depth of the buckets
-//	           88  4  checksum of all this
+//	           72  8  dues: 0, or as many as blocks
+//	           80  4  checksum of the fences
+//	           84  4  checksum of the filter
+//	           88  4  checksum of the buckets
+//	           92  4  checksum of the dues
+//	           96  4  depth of the buckets
+//	          100  4  checksum of all this
 //
 // A key in full has 35 bytes: policy 2, hash 16, version 16 (ticks 8, offset 8), part 1.
 // An entry in a block:
@@ -89,15 +93,18 @@
 //	meta       bit 5: zigzag, ticks after the content type
 //	offsets    bit 6: three varints: of data, content type, metadata
 //	places  1  bit 0 a data or tombstone record, bit 1 a metadata record, bit 2 a mark
-//	           of quarantine, bit 3 metadata is lost, bit 4 see below; others zero
+//	           of quarantine, bit 3 metadata is lost, bit 4 see below, bit 5 the object
+//	           expires; others zero
+//	expires 4  bit 5 of places: second since 1970, not zero
 //	...        for each place, in that order, three varints: segment, offset, size
 //	dead       bit 4 of places: varint, how many other records of the key the log has
 //	tie     8  what tells states apart whose times are the same
 //	length     kind data: varint, of the body
 //
-// 46 bytes for an object as most are. The manifest:
+// 46 bytes for an object as most are. The manifest, whose number is that of all formats here
+// (1 had nothing of what expires, and is made again from the log):
 //
-//	 0  8  "MARTIDX1"
+//	 0  8  "MARTIDX2"
 //	 8 16  identity of the index
 //	24 16  identity of the log, as the caller names it
 //	40  4  depth of the buckets in runs

@@ -57,6 +57,12 @@ type Entry struct {
 	// is, but where: it is no part of the digest.
 	Dead uint32
 
+	// Expires is the second since 1970 when an object is to end, by the metadata in force
+	// or that of what is waited for: what is later than the year 2106 is of its last
+	// second. Zero is never, or not known, as where metadata is lost. It follows from
+	// the records, and is no part of the digest.
+	Expires uint32
+
 	Blob     bool // the body is not in the record, but in a file that it names
 	MetaLost bool // metadata that belongs to the state was damaged
 }
@@ -74,11 +80,12 @@ const (
 	markPlace   = 1 << 2
 	isMetaLost  = 1 << 3
 	hasDead     = 1 << 4
-	placesKnown = dataPlace | metaPlace | markPlace | isMetaLost | hasDead
+	hasExpiry   = 1 << 5
+	placesKnown = dataPlace | metaPlace | markPlace | isMetaLost | hasDead | hasExpiry
 
 	ticksLen = 7
 	// maxValue is more than any value has.
-	maxValue = 1 + ticksLen + 2*10 + 3*10 + 1 + 9*10 + 5 + 8 + 10
+	maxValue = 1 + ticksLen + 2*10 + 3*10 + 1 + 4 + 9*10 + 5 + 8 + 10
 )
 
 // append appends the value of an entry.
@@ -125,7 +132,13 @@ func (e *Entry) append(b []byte) []byte {
 	if e.Dead != 0 {
 		places |= hasDead
 	}
+	if e.Expires != 0 {
+		places |= hasExpiry
+	}
 	b = append(b, places)
+	if e.Expires != 0 {
+		b = binary.LittleEndian.AppendUint32(b, e.Expires)
+	}
 	for _, p := range all {
 		if !p.IsZero() {
 			b = binary.AppendUvarint(b, p.Segment)
@@ -193,6 +206,12 @@ func (e *Entry) parse(b []byte) error {
 		}
 	}
 	places := r.byte()
+	if places&hasExpiry != 0 {
+		if at := r.take(4); at != nil {
+			e.Expires = binary.LittleEndian.Uint32(at)
+		}
+		r.bad = r.bad || e.Expires == 0
+	}
 	for i, p := range [...]*Place{&e.Data, &e.Meta, &e.Mark} {
 		if places&(dataPlace<<i) != 0 {
 			*p = Place{Segment: r.uvarint(), Offset: r.length(), Size: r.length()}
@@ -215,6 +234,28 @@ func (e *Entry) parse(b []byte) error {
 		return errEntry
 	}
 	return nil
+}
+
+// expires returns Expires of an entry's value, without reading the rest of it.
+func expires(value []byte) uint32 {
+	r := reader{b: value}
+	flags := r.byte()
+	if flags&kindMask == byte(Absent) {
+		return 0
+	}
+	r.take(ticksLen)
+	for _, part := range [...]struct{ flag, numbers byte }{{hasType, 1}, {hasMeta, 1}, {hasOffset, 3}} {
+		for range part.numbers * (flags & part.flag / part.flag) {
+			r.uvarint()
+		}
+	}
+	if r.byte()&hasExpiry == 0 {
+		return 0
+	}
+	if at := r.take(4); at != nil && !r.bad {
+		return binary.LittleEndian.Uint32(at)
+	}
+	return 0
 }
 
 // reader takes parts off the front of bytes, until one is not there.

@@ -77,6 +77,14 @@ var goldenEntries = []struct {
 		Entry{Kind: Gone, Mark: Place{1, 2, 3}, Dead: math.MaxUint32},
 		"0500000000000000" + "14" + "010203" + "ffffffff0f" + "0000000000000000",
 	},
+	{
+		"an object with later metadata, of which an offset counts, that expires",
+		Entry{
+			Kind: Data, Times: packed(stamp(100), stamp(100), stamp(103).WithOffset(1)), Expires: 0x6a0b0c0d,
+			Tie: 2, Length: 5, Data: Place{1, 8, 16}, Meta: Place{2, 24, 32},
+		},
+		"6264000000000000" + "06" + "000001" + "23" + "0d0c0b6a" + "010810" + "021820" + "0200000000000000" + "05",
+	},
 }
 
 func stamp(ticks int64) timestamp.T { return timestamp.FromTicks(ticks) }
@@ -112,7 +120,8 @@ func TestEntryRefuses(t *testing.T) {
 		"nothing, with more":           "0000",
 		"a kind that is none":          "0601000000000000" + "00" + tie,
 		"flags of another place":       "0b01000000000000" + "00" + tie,
-		"places that are none":         tombstone + "20" + tie,
+		"places that are none":         tombstone + "40" + tie,
+		"an expiry that is none":       tombstone + "20" + "00000000" + tie,
 		"a place that is none":         tombstone + "01" + "000000" + tie,
 		"a number in too many bytes":   tombstone + "01" + "818000" + "0203" + tie,
 		"a later type that is not":     "1301000000000000" + "00" + "00" + tie,
@@ -230,7 +239,7 @@ func TestFilesGolden(t *testing.T) {
 	}
 	for _, file := range []string{manifestName, runName(1)} {
 		made := contents(t, disk, "/index/"+file)
-		golden := filepath.Join("testdata", "v1-"+strings.TrimSuffix(file, extension)+".golden")
+		golden := filepath.Join("testdata", "v2-"+strings.TrimSuffix(file, extension)+".golden")
 		if *update {
 			if err := os.WriteFile(golden, made, 0o644); err != nil {
 				t.Fatal(err)
@@ -256,8 +265,8 @@ func TestFilesGolden(t *testing.T) {
 	if err := same(ix, want); err != nil {
 		t.Fatal(err)
 	}
-	if ix.Position() != at(207) || string(ix.Extra()) != goldenExtra {
-		t.Errorf("opened at %v with %q, want %v with %q", ix.Position(), ix.Extra(), at(207), goldenExtra)
+	if ix.Position() != at(len(goldenEntries)+199) || string(ix.Extra()) != goldenExtra {
+		t.Errorf("opened at %v with %q, want %v with %q", ix.Position(), ix.Extra(), at(len(goldenEntries)+199), goldenExtra)
 	}
 }
 
@@ -290,6 +299,9 @@ func FuzzEntry(f *testing.F) {
 		}
 		if again := e.append(nil); !bytes.Equal(again, b) {
 			t.Fatalf("%x is read as %v, which is written as %x", b, e, again)
+		}
+		if at := expires(b); at != e.Expires {
+			t.Fatalf("%x says that it expires at %d, want %d", b, at, e.Expires)
 		}
 	})
 }

@@ -176,6 +176,7 @@ var genEntry = rapid.Custom(func(t *rapid.T) (e Entry) {
 		}
 	}
 	e.Dead = rapid.SampledFrom([]uint32{0, 0, 1, 200, math.MaxUint32}).Draw(t, "dead")
+	e.Expires = rapid.SampledFrom([]uint32{0, 0, 0, 1, 10, 20, math.MaxUint32}).Draw(t, "expires")
 	e.Blob, e.MetaLost = rapid.Bool().Draw(t, "blob"), rapid.Bool().Draw(t, "meta lost")
 	return e
 })
@@ -282,6 +283,11 @@ func TestModel(t *testing.T) {
 			},
 			"merge all": func(t *rapid.T) {
 				if err := ix.MergeAll(ctx); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"due": func(t *rapid.T) {
+				if err := checkDue(ix, now, rapid.SampledFrom([]uint32{0, 1, 9, 10, 25, math.MaxUint32}).Draw(t, "second")); err != nil {
 					t.Fatal(err)
 				}
 			},

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	manifestMagic = "MARTIDX1"
+	manifestMagic = "MARTIDX2"
 	manifestHead  = 76
 	manifestRun   = 28
 	manifestName  = "manifest"

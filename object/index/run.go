@@ -36,6 +36,7 @@ type run struct {
 	dir     *folder
 	file    vfs.File
 	fences  []byte
+	dues    dues // nil where nothing in it expires
 	filter  filter
 	refs    atomic.Int64
 	useless atomic.Bool // the file is to be removed when it is closed
@@ -85,6 +86,14 @@ func openRun(dir *folder, id ID, k known, depth int) (r *run, err error) {
 	if checksum(r.fences) != r.foot.fencesChecksum || checksum(r.filter) != r.foot.filterChecksum {
 		return nil, damaged("fences or filter of run %d do not fit their checksum", k.number)
 	}
+	b := make([]byte, r.foot.dues*dueSize)
+	if err := readFull(file, b, r.foot.duesAt()); err != nil {
+		return nil, err
+	}
+	if checksum(b) != r.foot.duesChecksum {
+		return nil, damaged("what is due of run %d does not fit its checksum", k.number)
+	}
+	r.dues = readDues(b)
 	return r, nil
 }
 
@@ -97,9 +106,9 @@ func (r *run) readFoot(id ID, depth int) error {
 	f := &r.foot
 	*f = foot{
 		number: le.Uint64(b[24:]), blocks: int64(le.Uint64(b[32:])), entries: int64(le.Uint64(b[40:])),
-		dropped: int64(le.Uint64(b[48:])), filter: int64(le.Uint64(b[56:])), buckets: int64(le.Uint64(b[64:])),
-		fencesChecksum: le.Uint32(b[72:]), filterChecksum: le.Uint32(b[76:]), bucketsSum: le.Uint32(b[80:]),
-		depth: int(le.Uint32(b[84:])),
+		dropped: int64(le.Uint64(b[48:])), filter: int64(le.Uint64(b[56:])), buckets: int64(le.Uint64(b[64:])), dues: int64(le.Uint64(b[72:])),
+		fencesChecksum: le.Uint32(b[80:]), filterChecksum: le.Uint32(b[84:]), bucketsSum: le.Uint32(b[88:]), duesChecksum: le.Uint32(b[92:]),
+		depth: int(le.Uint32(b[96:])),
 	}
 	most, inBlock := r.size, int64(blockSize-blockHead)/leastEntry
 	switch sum := checksum(b[:footSize-4]); {
@@ -108,7 +117,7 @@ func (r *run) readFoot(id ID, depth int) error {
 	case ID(b[8:24]) != id || f.number != r.number || f.entries != r.entries || f.depth != depth:
 		return damaged("run %d is another one", r.number)
 	case f.blocks < 0 || f.blocks > most/blockSize || f.filter < filterLine || f.filter > most || f.filter%filterLine != 0 ||
-		f.buckets < 0 || f.buckets > most/bucketSize || f.size() != r.size ||
+		f.buckets < 0 || f.buckets > most/bucketSize || f.dues != 0 && f.dues != f.blocks || f.size() != r.size ||
 		f.entries < 0 || f.entries > f.blocks*inBlock || f.dropped < 0 || f.dropped > f.entries:
 		return damaged("the foot of run %d contradicts itself", r.number)
 	}

@@ -12,9 +12,9 @@ import (
 const (
 	blockSize = 4096
 	blockHead = 16
-	headMagic = "MARTRUN1"
+	headMagic = "MARTRUN2"
 	footMagic = "MARTFOOT"
-	footSize  = 92
+	footSize  = 104
 	syncEvery = 1000 * blockSize
 
 	usualCount = 80 // entries in a block, or more
@@ -36,8 +36,9 @@ func (r *record) dropped() bool { return r.value[0]&kindMask == byte(Absent) }
 type foot struct {
 	number                                     uint64
 	blocks, entries, dropped                   int64
-	filter, buckets                            int64
+	filter, buckets, dues                      int64
 	fencesChecksum, filterChecksum, bucketsSum uint32
+	duesChecksum                               uint32
 	depth                                      int
 }
 
@@ -45,11 +46,11 @@ func (f *foot) append(b []byte, id ID) []byte {
 	le, start := binary.LittleEndian, len(b)
 	b = append(append(b, footMagic...), id[:]...)
 	for _, v := range [...]uint64{
-		f.number, uint64(f.blocks), uint64(f.entries), uint64(f.dropped), uint64(f.filter), uint64(f.buckets),
+		f.number, uint64(f.blocks), uint64(f.entries), uint64(f.dropped), uint64(f.filter), uint64(f.buckets), uint64(f.dues),
 	} {
 		b = le.AppendUint64(b, v)
 	}
-	for _, v := range [...]uint32{f.fencesChecksum, f.filterChecksum, f.bucketsSum, uint32(f.depth)} {
+	for _, v := range [...]uint32{f.fencesChecksum, f.filterChecksum, f.bucketsSum, f.duesChecksum, uint32(f.depth)} {
 		b = le.AppendUint32(b, v)
 	}
 	return le.AppendUint32(b, checksum(b[start:]))
@@ -61,7 +62,8 @@ func (f *foot) size() int64 {
 }
 
 func (f *foot) fencesAt() int64  { return (1 + f.blocks) * blockSize }
-func (f *foot) filterAt() int64  { return f.fencesAt() + f.blocks*keySize }
+func (f *foot) duesAt() int64    { return f.fencesAt() + f.blocks*keySize }
+func (f *foot) filterAt() int64  { return f.duesAt() + f.dues*dueSize }
 func (f *foot) bucketsAt() int64 { return f.filterAt() + f.filter }
 
 func appendHead(b []byte, id ID, number uint64) []byte {
@@ -126,6 +128,7 @@ type runWriter struct {
 	block  []byte // with its head, without zeros
 	count  int
 	fences []byte
+	due    []uint32 // for blocks so far, up to the last that has any
 	filter filter
 	latest rawKey
 	sum    uint32 // of the buckets so far
@@ -164,6 +167,7 @@ func (w *runWriter) add(r *record) error {
 		w.fences = append(w.fences, r.key[:]...)
 		w.foot.blocks++
 	}
+	w.noteDue(expires(r.value))
 	hash := r.key[hashAt:extraAt]
 	flags := r.value[0]
 	if long {
@@ -207,8 +211,14 @@ func (w *runWriter) endEntries() error {
 		return err
 	}
 	w.foot.filter = int64(len(w.filter))
-	w.foot.fencesChecksum, w.foot.filterChecksum = checksum(w.fences), checksum(w.filter)
+	dues := newDues(w.due, w.foot.blocks)
+	due := dues.appendTo(nil)
+	w.foot.dues = int64(len(dues))
+	w.foot.fencesChecksum, w.foot.filterChecksum, w.foot.duesChecksum = checksum(w.fences), checksum(w.filter), checksum(due)
 	if err := w.out.write(w.fences); err != nil {
+		return err
+	}
+	if err := w.out.write(due); err != nil {
 		return err
 	}
 	return w.out.write(w.filter)

@@ -1,0 +1,95 @@
+package engine
+
+import (
+	"context"
+	"iter"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/timestamp"
+)
+
+// DeleteAtField is the field of metadata that says in which second since 1970 an object
+// ends.
+const DeleteAtField = "X-Delete-At"
+
+// DeleteAt returns in which second since 1970 an object ends, if it does.
+func (s *State) DeleteAt() (second int64, ok bool) { return deleteAt(s.Meta) }
+
+func deleteAt(meta backend.Header) (second int64, ok bool) {
+	text := meta.Get(DeleteAtField)
+	if text == "" {
+		return 0, false
+	}
+	second, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+	return second, err == nil
+}
+
+// Expiry returns the time of the tombstone that an object with a time to end leaves then:
+// the same wherever its state is this one (timestamp.Expiry).
+func (s *State) Expiry() timestamp.T {
+	second, _ := s.DeleteAt()
+	return timestamp.Expiry(s.Time, s.MetaTime, second)
+}
+
+// expires returns when what metadata is of ends, as entries of the index say it.
+func expires(meta backend.Header) uint32 {
+	second, ok := deleteAt(meta)
+	if !ok {
+		return 0
+	}
+	return uint32(min(max(second, 1), math.MaxUint32))
+}
+
+// Expired yields the objects that have come to their end, each with its state when it is
+// met. What comes or goes meanwhile may be there or not. It reads the heads of those
+// alone, and an object that stays is yielded by each call. An error that concerns one
+// name is yielded with it, and what comes behind it may be yielded still; one that concerns
+// more ends it.
+func (e *Engine) Expired(ctx context.Context, now time.Time) iter.Seq2[Entry, error] {
+	return e.now().Expired(ctx, now)
+}
+
+// Expired is Engine.Expired.
+func (s *store) Expired(ctx context.Context, now time.Time) iter.Seq2[Entry, error] {
+	const op errs.Op = "engine.expired"
+	return func(yield func(Entry, error) bool) {
+		d, err := s.openFor(ctx, op, Location{})
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		for item, err := range d.index.Due(ctx, uint32(min(max(now.Unix(), 0), math.MaxUint32))) {
+			if err != nil {
+				if errs.Is(err, errs.Corrupt) {
+					err = d.indexFailed(err)
+				}
+				yield(Entry{}, s.wrap(op, Location{}, err))
+				return
+			}
+			if item.Key.Part != 0 {
+				continue
+			}
+			at := Location{item.Key.Policy, item.Key.Hash}
+			state, err := s.Stat(ctx, at)
+			if second, ok := state.DeleteAt(); err == nil && (state.Kind != Live || !ok || second > now.Unix()) {
+				continue // it has changed meanwhile
+			}
+			if !yield(Entry{at, state}, err) {
+				return
+			}
+		}
+	}
+}
+
+// Expire ends an object that has come to its end, as it was when Expired yielded it: a
+// tombstone takes its place, whose time is State.Expiry. The error is of kind errs.Stale,
+// with a *StateError, where the object is a later one by now, or has been given a longer life.
+// What is durable when it returns is as with Delete.
+func (e *Engine) Expire(ctx context.Context, was Entry) (Outcome, error) {
+	return e.now().Delete(ctx, was.Location, was.State.Name, was.State.Expiry(), Terms{Merge: true})
+}
