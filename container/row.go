@@ -81,7 +81,7 @@ func cutSwiftBytes(contentType string) (rest string, bytes int64) {
 // order of the same rows ends in the same one.
 func (r *Row) Join(o Row) Row {
 	out := *r
-	if compareData(&o, r) > 0 {
+	if compareData(&o, r, timestamp.Max(r.Meta, o.Meta)) > 0 {
 		out.Data, out.Deleted, out.Size, out.ETag, out.Listed = o.Data, o.Deleted, o.Size, o.ETag, o.Listed
 	}
 	if cmp.Or(o.Type.Compare(r.Type), cmp.Compare(o.ContentType, r.ContentType)) > 0 {
@@ -94,19 +94,22 @@ func (r *Row) Join(o Row) Row {
 	return out
 }
 
-// forget drops from a tombstone what came before it. Whatever data may yet win
+// forget drops from a tombstone what came before it, or was taken in by it. Whatever data may yet win
 // over the tombstone brings parts that are later still.
 func (r *Row) forget() {
-	if !r.Type.After(r.Data) {
+	if !r.Type.After(r.Data.Until()) {
 		r.Type, r.ContentType = timestamp.T{}, ""
 	}
-	if !r.Meta.After(r.Data) {
+	if !r.Meta.After(r.Data.Until()) {
 		r.Meta = timestamp.T{}
 	}
 }
 
-func compareData(a, b *Row) int {
-	return cmp.Or(a.Data.Compare(b.Data), cmp.Compare(bit(a.Deleted, 1), bit(b.Deleted, 1)),
+// compareData orders the data of rows. Meta is the latest stamp of metadata that is known: with
+// that an expiry may be void (timestamp.T.Void).
+func compareData(a, b *Row, meta timestamp.T) int {
+	return cmp.Or(timestamp.Packed{Data: a.Data, Meta: meta}.CompareData(timestamp.Packed{Data: b.Data, Meta: meta}),
+		cmp.Compare(bit(a.Deleted, 1), bit(b.Deleted, 1)),
 		cmp.Compare(a.ETag, b.ETag), cmp.Compare(a.Size, b.Size), cmp.Compare(a.Listed, b.Listed))
 }
 
@@ -220,7 +223,7 @@ func (schema) Weigh(space policy.Index, row []byte, deleted timestamp.T) (metadb
 // Newest is of all three parts: a tombstone may have metadata that is later than it.
 func (schema) Newest(row []byte) (timestamp.T, error) {
 	r, err := DecodeRow(row)
-	return timestamp.Max(r.Data, timestamp.Max(r.Type, r.Meta)), err
+	return timestamp.Packed{Data: r.Data, ContentType: r.Type, Meta: r.Meta}.Happened(), err
 }
 
 // entry appends a row of the listing.

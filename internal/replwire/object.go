@@ -156,7 +156,7 @@ func (o *Object) lacks(theirs *Object, doubt bool) Lack {
 		lack |= LackData
 	}
 	// Metadata that is not later than the data came with it.
-	data := timestamp.Max(o.Times.Data, theirs.Times.Data)
+	data := timestamp.Max(o.Times.Data.Until(), theirs.Times.Data.Until())
 	if o.Times.Meta.After(data) && (theirs.Kind == Lost || beats(o.Times.Meta, theirs.Times.Meta, doubt && o.MetaSum != theirs.MetaSum)) ||
 		o.Times.ContentType.After(data) && (theirs.Kind == Lost || beats(o.Times.ContentType, theirs.Times.ContentType, doubt && o.TypeSum != theirs.TypeSum)) {
 		lack |= LackMeta
@@ -165,9 +165,7 @@ func (o *Object) lacks(theirs *Object, doubt bool) Lack {
 }
 
 // Newest is the latest time of anything known of the name.
-func (o *Object) Newest() timestamp.T {
-	return timestamp.Max(o.Times.Data, timestamp.Max(o.Times.ContentType, o.Times.Meta))
-}
+func (o *Object) Newest() timestamp.T { return o.Times.Newest() }
 
 // beats reports whether what was said at a time is greater, or at one time may be.
 func beats(a, b timestamp.T, mayBe bool) bool {
@@ -178,7 +176,7 @@ func beats(a, b timestamp.T, mayBe bool) bool {
 // dataBeats reports whether the data or tombstone is the greater one, or with doubt
 // may be, or replaces one that was lost.
 func (o *Object) dataBeats(theirs *Object, doubt bool) bool {
-	if c := o.Times.Data.Compare(theirs.Times.Data); c != 0 {
+	if c := o.Times.CompareData(theirs.Times); c != 0 {
 		return c > 0
 	}
 	if theirs.Kind == Lost {

@@ -11,6 +11,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/timestamp"
+	"martlet/object/index"
 )
 
 // DeleteAtField is the field of metadata that says in which second since 1970 an object
@@ -63,25 +64,18 @@ func (s *store) Expired(ctx context.Context, now time.Time) iter.Seq2[Entry, err
 			yield(Entry{}, err)
 			return
 		}
-		for item, err := range d.index.Due(ctx, uint32(min(max(now.Unix(), 0), math.MaxUint32))) {
-			if err != nil {
-				if errs.Is(err, errs.Corrupt) {
-					err = d.indexFailed(err)
-				}
-				yield(Entry{}, s.wrap(op, Location{}, err))
-				return
-			}
-			if item.Key.Part != 0 {
-				continue
-			}
+		enough := false
+		err = d.expired(ctx, now, func(item index.Item) bool {
 			at := Location{item.Key.Policy, item.Key.Hash}
 			state, err := s.Stat(ctx, at)
 			if second, ok := state.DeleteAt(); err == nil && (state.Kind != Live || !ok || second > now.Unix()) {
-				continue // it has changed meanwhile
+				return true // it has changed meanwhile
 			}
-			if !yield(Entry{at, state}, err) {
-				return
-			}
+			enough = !yield(Entry{at, state}, err)
+			return !enough
+		})
+		if err != nil && !enough {
+			yield(Entry{}, s.wrap(op, Location{}, err))
 		}
 	}
 }
@@ -92,4 +86,34 @@ func (s *store) Expired(ctx context.Context, now time.Time) iter.Seq2[Entry, err
 // What is durable when it returns is as with Delete.
 func (e *Engine) Expire(ctx context.Context, was Entry) (Outcome, error) {
 	return e.now().Delete(ctx, was.Location, was.State.Name, was.State.Expiry(), Terms{Merge: true})
+}
+
+// Due returns how many objects have come to their end, from the index alone.
+func (e *Engine) Due(ctx context.Context, now time.Time) (int64, error) { return e.now().Due(ctx, now) }
+
+// Due is Engine.Due.
+func (s *store) Due(ctx context.Context, now time.Time) (n int64, err error) {
+	const op errs.Op = "engine.due"
+	d, err := s.openFor(ctx, op, Location{})
+	if err != nil {
+		return 0, err
+	}
+	err = d.expired(ctx, now, func(index.Item) bool { n++; return true })
+	return n, s.wrap(op, Location{}, err)
+}
+
+// expired yields the entries of objects that have come to their end.
+func (d *disk) expired(ctx context.Context, now time.Time, yield func(index.Item) bool) error {
+	for item, err := range d.index.Due(ctx, uint32(min(max(now.Unix(), 0), math.MaxUint32))) {
+		if errs.Is(err, errs.Corrupt) {
+			err = d.indexFailed(err)
+		}
+		if err != nil {
+			return err
+		}
+		if item.Key.Part == 0 && !yield(item) {
+			return nil
+		}
+	}
+	return nil
 }

@@ -45,7 +45,7 @@ type Update struct {
 	Header backend.Header
 
 	// The times of the object that the update tells of. On one device none of
-	// them ever goes back.
+	// them ever goes back, but for an expiry that is void (timestamp.Packed.CompareData).
 	Data, ContentType, Meta timestamp.T
 
 	// Confirmed is the replicas of the container that have the update, as the
@@ -58,7 +58,7 @@ func Place(addr, device string) string { return addr + "/" + device }
 
 // newer reports whether u tells of a later state than v.
 func (u *Update) newer(v *Update) bool {
-	if c := u.Data.Compare(v.Data); c != 0 {
+	if c := u.times().CompareData(v.times()); c != 0 {
 		return c > 0
 	}
 	if c := u.Meta.Compare(v.Meta); c != 0 {
@@ -66,6 +66,13 @@ func (u *Update) newer(v *Update) bool {
 	}
 	return u.ContentType.After(v.ContentType)
 }
+
+func (u *Update) times() timestamp.Packed {
+	return timestamp.Packed{Data: u.Data, ContentType: u.ContentType, Meta: u.Meta}
+}
+
+// Happened returns when the last of what the update tells of took place.
+func (u *Update) Happened() timestamp.T { return u.times().Happened() }
 
 func (u *Update) same(v *Update) bool { return !u.newer(v) && !v.newer(u) }
 

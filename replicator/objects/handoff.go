@@ -101,9 +101,9 @@ func (p *pass) takeOver(ctx context.Context, w *work, home []*bringing, all bool
 // ends reports whether something is a tombstone that ends a state, in whole or its data.
 func ends(t, o *replwire.Object) bool {
 	if o.Kind == replwire.Waiting {
-		return t.Kind == replwire.Tombstone && t.Times.Data.After(o.Newest())
+		return t.Kind == replwire.Tombstone && t.Times.Data.Until().After(o.Newest())
 	}
-	return t.Kind == replwire.Tombstone && t.Times.Data.After(o.Times.Data)
+	return t.Kind == replwire.Tombstone && t.Times.CompareData(o.Times) > 0
 }
 
 // end has the object server merge a tombstone with what is here, and looks at what that has

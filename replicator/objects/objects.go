@@ -216,7 +216,7 @@ func (o *Objects) horizon() timestamp.T {
 
 // forgettable reports whether nothing need be left of a state.
 func forgettable(s *replwire.Object, horizon timestamp.T) bool {
-	return (s.Kind == replwire.Tombstone || s.Kind == replwire.Waiting) && s.Newest().Before(horizon)
+	return (s.Kind == replwire.Tombstone || s.Kind == replwire.Waiting) && s.Times.Happened().Before(horizon)
 }
 
 // find returns the place of a hash in an ordered list.

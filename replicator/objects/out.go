@@ -68,7 +68,7 @@ func (x *out) push(ctx context.Context, b *bringing, i int, theirs *replwire.Obj
 			return
 		}
 		if v.sum == taken {
-			v.sum, v.err = x.alone(ctx, b.w, b.to, &v.state, v.lack)
+			v.sum, v.err = x.alone(ctx, b.w, b.to, v)
 		}
 	}
 	x.settle(v)
@@ -88,6 +88,12 @@ func (x *out) find(ctx context.Context, v *version) {
 		v.sum = changed
 	}
 	v.lack = v.state.Lacks(v.theirs)
+}
+
+// metaFirst reports whether the metadata of a version goes before its data: where the peer
+// has taken the object for expired, it takes the data again only once it knows of its longer life.
+func (v *version) metaFirst() bool {
+	return v.lack == replwire.LackData|replwire.LackMeta && v.theirs != nil && v.theirs.Times.Data.IsExpiry()
 }
 
 // together puts a version with others, and reports false where it has to go alone, or has
@@ -112,6 +118,9 @@ func (x *out) together(ctx context.Context, v *version) bool {
 	if v.lack&replwire.LackMeta != 0 {
 		pushes[n] = replwire.Push{Method: "POST", Path: s.Name, Header: metaHeader(stamped, s)}
 		n++
+	}
+	if v.metaFirst() {
+		pushes[0], pushes[1] = pushes[1], pushes[0]
 	}
 	for i := range pushes[:n] {
 		if pushes[i].Partition = uint32(v.of.w.Partition); !pushes[i].Fits() {

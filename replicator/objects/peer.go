@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -43,24 +44,28 @@ const (
 )
 
 // alone pushes what a peer lacks of a state, each part in a request of its own.
-func (p *pass) alone(ctx context.Context, w *work, to *replicator.Peer, s *State, lack replwire.Lack) (result, error) {
-	sum := taken
-	var err error
-	if lack&replwire.LackData != 0 {
-		send := p.putData
-		if s.Kind == replwire.Tombstone {
-			send = p.putTombstone
-		}
-		if sum, err = send(ctx, w, to, s); sum == failed || sum == changed {
-			return sum, err
+func (p *pass) alone(ctx context.Context, w *work, to *replicator.Peer, v *version) (result, error) {
+	type put func(context.Context, *work, *replicator.Peer, *State) (result, error)
+	var parts []put
+	if v.lack&replwire.LackData != 0 {
+		if v.state.Kind == replwire.Tombstone {
+			parts = append(parts, p.putTombstone)
+		} else {
+			parts = append(parts, p.putData)
 		}
 	}
-	if lack&replwire.LackMeta != 0 {
-		r, err := p.putMeta(ctx, w, to, s)
-		if r == failed || r == changed {
+	if v.lack&replwire.LackMeta != 0 {
+		parts = append(parts, p.putMeta)
+	}
+	if v.metaFirst() {
+		slices.Reverse(parts)
+	}
+	sum := taken
+	for _, put := range parts {
+		switch r, err := put(ctx, w, to, &v.state); {
+		case r == failed || r == changed:
 			return r, err
-		}
-		if r != taken {
+		case r != taken:
 			sum = r
 		}
 	}

@@ -117,7 +117,7 @@ func (o *Objects) merge(ctx context.Context, store Store, p policy.Index, c *rep
 // remembered refuses a tombstone, or metadata without data, that may have been
 // forgotten here: else it would go round between devices for ever.
 func (o *Objects) remembered(ctx context.Context, store Store, p policy.Index, h name.Hash, ts timestamp.T) error {
-	if !ts.Before(o.horizon()) {
+	if !ts.Happened().Before(o.horizon()) {
 		return nil
 	}
 	s, err := store.Stat(ctx, p, h)

@@ -110,7 +110,7 @@ func (p *pass) compared(of *part, to *replicator.Peer, mine, theirs []replwire.O
 	}
 	for i := range theirs {
 		t := &theirs[i]
-		if t.Kind != replwire.Tombstone || !t.Times.Data.Before(p.steps.at) || forgettable(t, p.horizon) {
+		if t.Kind != replwire.Tombstone || !t.Times.Data.Happened().Before(p.steps.at) || forgettable(t, p.horizon) {
 			continue
 		}
 		if m := lookUp(mine, t.Hash); m != nil && t.SurelyLacks(m)&replwire.LackData != 0 {

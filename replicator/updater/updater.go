@@ -25,7 +25,6 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/name"
-	"martlet/internal/timestamp"
 	"martlet/object/pending"
 )
 
@@ -219,7 +218,7 @@ func (u *Updater) stale(ctx context.Context, w work) (told, dropped bool) {
 
 // age is how long ago the latest was that an update tells of.
 func age(update *pending.Update) time.Duration {
-	return time.Since(timestamp.Max(update.Data, timestamp.Max(update.ContentType, update.Meta)).Time())
+	return time.Since(update.Happened().Time())
 }
 
 // old reports whether an update need not wait for its container any longer.

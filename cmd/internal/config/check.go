@@ -106,6 +106,8 @@ func (c *Storage) Check() error {
 	c.Replication.check(k)
 	c.Replicator.check(k)
 	k.positive("updater.interval", c.Updater.Interval)
+	k.positive("expirer.interval", c.Expirer.Interval)
+	k.least("expirer.objects_per_second", c.Expirer.ObjectsPerSecond, 0)
 	k.positive("stats.interval", c.Stats.Interval)
 	c.Admin.check(k)
 	c.Log.check(k)

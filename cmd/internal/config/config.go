@@ -17,6 +17,7 @@ import (
 	"martlet/proxy/auth"
 	"martlet/proxy/limits"
 	"martlet/replicator"
+	"martlet/replicator/expiry"
 )
 
 // Cluster is what every process of a cluster is told alike.
@@ -113,6 +114,7 @@ type Storage struct {
 	Replication Replication   `toml:"replication"`
 	Replicator  Replicator    `toml:"replicator"`
 	Updater     Loop          `toml:"updater"`
+	Expirer     Expirer       `toml:"expirer"`
 	Stats       Loop          `toml:"stats"`
 	Admin       Admin         `toml:"admin"`
 	Log         Log           `toml:"log"`
@@ -219,6 +221,12 @@ type Loop struct {
 	Interval conf.Duration `toml:"interval"`
 }
 
+// Expirer ends objects that have come to their X-Delete-At.
+type Expirer struct {
+	Loop
+	ObjectsPerSecond int `toml:"objects_per_second"` // of each device; 0 is no limit
+}
+
 func seconds(n float64) conf.Duration { return conf.Duration(n * float64(time.Second)) }
 
 // DefaultProxy is a proxy's file with nothing in it.
@@ -258,6 +266,7 @@ func DefaultStorage() *Storage {
 			Concurrency: replicator.DefaultLimits().Concurrency, Incoming: replicator.DefaultLimits().Incoming,
 		},
 		Updater: Loop{Enabled: true, Interval: seconds(30)},
+		Expirer: Expirer{Loop{Enabled: true, Interval: seconds(10)}, expiry.Defaults().PerSecond},
 		Stats:   Loop{Enabled: true, Interval: seconds(30)},
 		Admin:   Admin{Listen: "127.0.0.1:6209"},
 		Log:     Log{Level: "info", Format: "text", Requests: "debug"},

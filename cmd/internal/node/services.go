@@ -130,7 +130,7 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 		}
 	}
 	p.stores = s.openStores(p)
-	for _, open := range []func(parts) error{s.openAccount, s.openContainer, s.openObject, s.openReplication} {
+	for _, open := range []func(parts) error{s.openAccount, s.openContainer, s.openObject, s.openExpirer, s.openReplication} {
 		if err := open(p); err != nil {
 			return err
 		}

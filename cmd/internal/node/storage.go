@@ -12,6 +12,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/httpapi"
 	"martlet/replicator"
+	"martlet/replicator/expiry"
 	"martlet/replicator/steps"
 )
 
@@ -19,8 +20,9 @@ import (
 type Storage struct {
 	process
 	owned      *device.Set
-	replicator *replicator.Replicator // nil where replication is switched off
-	steps      *steps.Books           // likewise
+	replicator *replicator.Replicator    // nil where replication is switched off
+	steps      *steps.Books              // likewise
+	reapers    map[string]*expiry.Reaper // by device
 }
 
 // OpenStorage opens everything that a storage node needs, its listeners included.
