@@ -10,7 +10,8 @@ import (
 
 // An errorLimit remembers which devices have been failing. It only orders
 // them: a device that is behind the others is still tried when they can't
-// answer.
+// answer. A server that has no room for a request (503 with Retry-After) is gone
+// past and not counted: it isn't broken, and those beside it have no more room.
 type errorLimit struct {
 	most int
 	span time.Duration
