@@ -42,10 +42,19 @@ type Config struct {
 
 	// RequestNodeCount is how many devices one request may ask.
 	RequestNodeCount quorum.NodeCount `toml:"request_node_count"`
-	// SortingMethod is the order in which replicas are asked to read: "shuffle" or
-	// "affinity", which goes by ReadAffinity.
+	// SortingMethod is the order in which replicas are asked to read: "shuffle",
+	// "affinity", which goes by ReadAffinity, or "timing", by how fast they have been
+	// answering. What was heard of a device longer than TimingExpiry ago counts for
+	// nothing.
 	SortingMethod string          `toml:"sorting_method"`
 	ReadAffinity  quorum.Affinity `toml:"read_affinity"`
+	TimingExpiry  conf.Duration   `toml:"timing_expiry"`
+	// ConcurrentGets has reads ask a second replica beside one that is slow, after
+	// ConcurrencyTimeout at the latest, and for no more than ConcurrentGetsPercent of
+	// 100 reads.
+	ConcurrentGets        bool          `toml:"concurrent_gets"`
+	ConcurrencyTimeout    conf.Duration `toml:"concurrency_timeout"`
+	ConcurrentGetsPercent int           `toml:"concurrent_gets_percent"`
 	// WriteAffinity is where data is put first, and WriteAffinityNodeCount how many
 	// of the devices there come before others.
 	WriteAffinity          quorum.Affinity  `toml:"write_affinity"`
@@ -96,6 +105,10 @@ func Defaults() Config {
 		ClientMinRate:          64,
 		RequestNodeCount:       quorum.NodeCount{N: 3, Each: true},
 		SortingMethod:          quorum.Shuffle,
+		TimingExpiry:           conf.Duration(5 * time.Minute),
+		ConcurrentGets:         true,
+		ConcurrencyTimeout:     conf.Duration(500 * time.Millisecond),
+		ConcurrentGetsPercent:  10,
 		WriteAffinityNodeCount: quorum.NodeCount{N: 2, Each: true},
 
 		RecoverableNodeTimeout: conf.Duration(500 * time.Millisecond),
@@ -110,6 +123,15 @@ func Defaults() Config {
 		CORS:                   cors.Defaults(),
 		Info:                   info.Defaults(),
 	}
+}
+
+// hedged is for how many of 100 reads a second replica may be asked; negative is
+// none.
+func (c Config) hedged() int {
+	if !c.ConcurrentGets {
+		return -1
+	}
+	return c.ConcurrentGetsPercent
 }
 
 // near is which replicas are read first.

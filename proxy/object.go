@@ -119,12 +119,11 @@ func (s *Server) readObject(rq *request, method string, place quorum.Place, p po
 	if !chain.Truth(client.Get("X-Newest")) {
 		return s.cluster.Read(rq.ctx, place, build(method))
 	}
-	order := s.cluster.Newest(rq.ctx, place, func(int, *ring.Device) *backend.Request {
+	return s.cluster.ReadNewest(rq.ctx, place, func(int, *ring.Device) *backend.Request {
 		h := rq.header(1)
 		h.Add(backend.PolicyIndex, p.String())
 		return &backend.Request{Method: http.MethodHead, Header: h}
-	})
-	return s.cluster.ReadFrom(rq.ctx, place, order, build(method))
+	}, build(method))
 }
 
 // backendBoundary carries the boundary of a multipart answer: any replica gives

@@ -80,7 +80,11 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.cluster = quorum.New(quorum.Config{
 		PostQuorum: cfg.PostQuorumTimeout.D(), Patience: cfg.RecoverableNodeTimeout.D(), ErrorLimit: cfg.ErrorLimit, ErrorSpan: cfg.ErrorLimitSpan.D(),
 		Nodes: cfg.RequestNodeCount, Near: cfg.near(), Local: cfg.WriteAffinity, LocalNodes: cfg.WriteAffinityNodeCount,
+		Timing: cfg.SortingMethod == quorum.ByTiming, TimingExpiry: cfg.TimingExpiry.D(), HedgeAfter: cfg.ConcurrencyTimeout.D(), HedgePercent: cfg.hedged(),
 	}, deps.Rings, deps.Hasher, s.client)
+	if err := s.cluster.Register(deps.Registry); err != nil {
+		return nil, fmt.Errorf("proxy metrics: %w", err)
+	}
 	s.infos = newInfoCache(cfg.InfoCache.D(), s.lookUp)
 	about, err := info.New(cfg.Info, info.Cluster{
 		Version: deps.Version, Limits: cfg.Limits, Policies: deps.Policies, StrictCORS: cfg.CORS.Strict,

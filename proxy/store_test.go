@@ -218,3 +218,22 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+// Where no storage server has room, the client is asked to come again.
+func TestAnOverloadedCluster(t *testing.T) {
+	b := newBench(t)
+	for i := range nodetest.Nodes {
+		b.fleet.Script(fmt.Sprint("d", i), func(context.Context, *backend.Request) (*backend.Response, error) {
+			r := nodetest.Status(503, "")
+			r.Header.Add(backend.RetryAfter, "1")
+			return r, nil
+		})
+	}
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodPost} {
+		rq := newTestRequest(t, method, http.Header{})
+		rq.Grant = func(string, name.Path) bool { return true }
+		if resp := b.server().Serve(t.Context(), rq.Request); resp.Status != 503 || resp.Get("Retry-After") == "" {
+			t.Errorf("%s: got %d, Retry-After %q, want 503 with it", method, resp.Status, resp.Get("Retry-After"))
+		}
+	}
+}

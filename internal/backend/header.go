@@ -25,6 +25,10 @@ const (
 	ContainerPart   = "X-Container-Partition"
 	ContainerDevice = "X-Container-Device"
 
+	// RetryAfter on a 503 says that the server has no room for more requests just
+	// now: nothing is wrong with the device.
+	RetryAfter = "Retry-After"
+
 	// CommitETag and CommitCRC close a body: the MD5 in hexadecimal and the
 	// CRC32C as eight hexadecimal digits of the bytes that the sender sent. They
 	// stand in the header where the sender knows them in time, else in the

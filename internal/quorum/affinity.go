@@ -14,6 +14,7 @@ import (
 const (
 	Shuffle      = "shuffle"  // by chance
 	ByAffinity   = "affinity" // nearest first, by chance among those that are as near
+	ByTiming     = "timing"   // fastest first, by chance among those that are as fast
 	maxAffinity  = 1024       // rules in one text
 	maxNodeCount = 10000
 )

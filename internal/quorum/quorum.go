@@ -38,9 +38,15 @@ type Config struct {
 	// listing show what was just written.
 	PostQuorum time.Duration
 	// Patience is how long a replica may take to begin its answer to a read before
-	// the next one is asked: 0.5 s. When no other could answer, the slow ones are
-	// asked again, and given the client's usual time.
+	// the next one is asked in any case, and it counts as an error: 0.5 s. Those that
+	// were asked go on, and when no other can answer they are given the client's
+	// usual time.
 	Patience time.Duration
+	// HedgeAfter is how long a read waits at most before it asks a second replica
+	// that is as good beside the first: 0.5 s. It is less where replicas answer faster.
+	HedgeAfter time.Duration
+	// HedgePercent is for how many of 100 reads that may be: 10; negative is none.
+	HedgePercent int
 	// ErrorLimit is how many errors within ErrorSpan put a device behind the
 	// others: 10 in 60 s. It is never left out.
 	ErrorLimit int
@@ -51,6 +57,10 @@ type Config struct {
 	Nodes NodeCount
 	// Near is which replicas a read asks first.
 	Near Affinity
+	// Timing has a read ask first what has been answering fastest, and TimingExpiry
+	// is how long a device may go unheard until that counts for nothing: 5 min.
+	Timing       bool
+	TimingExpiry time.Duration
 	// Local is where data is written first, and LocalNodes how many of the devices
 	// there go before others: two for each replica. See Place.Locally.
 	Local      Affinity
@@ -63,6 +73,15 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Patience <= 0 {
 		c.Patience = 500 * time.Millisecond
+	}
+	if c.HedgeAfter <= 0 {
+		c.HedgeAfter = 500 * time.Millisecond
+	}
+	if c.HedgePercent == 0 {
+		c.HedgePercent = 10
+	}
+	if c.TimingExpiry <= 0 {
+		c.TimingExpiry = 5 * time.Minute
 	}
 	if c.ErrorLimit <= 0 {
 		c.ErrorLimit = 10
@@ -91,17 +110,20 @@ type Cluster struct {
 	quick  *direct.Client // the same, with Patience
 	cfg    Config
 	errors *errorLimit
-	late   sync.WaitGroup // writes that go on after their quorum was answered
+	times  *times
+	hedges *hedges
+	late   sync.WaitGroup // what goes on after its caller was answered
 }
 
 // New makes a Cluster. The client stays the caller's to close, after Wait.
 func New(cfg Config, rings Rings, hasher name.Hasher, client *direct.Client) *Cluster {
 	cfg = cfg.withDefaults()
-	return &Cluster{rings: rings, hasher: hasher, client: client, quick: client.WithPatience(cfg.Patience), cfg: cfg, errors: newErrorLimit(cfg.ErrorLimit, cfg.ErrorSpan)}
+	return &Cluster{rings: rings, hasher: hasher, client: client, quick: client.WithPatience(cfg.Patience), cfg: cfg, errors: newErrorLimit(cfg.ErrorLimit, cfg.ErrorSpan),
+		times: newTimes(cfg.TimingExpiry), hedges: newHedges(cfg.HedgeAfter, cfg.HedgePercent)}
 }
 
-// Wait returns when the writes that outlived their callers have ended. No new
-// ones may begin meanwhile.
+// Wait returns when the writes, and the cancelled reads, that outlived their callers
+// have ended. No new ones may begin meanwhile.
 func (c *Cluster) Wait() { c.late.Wait() }
 
 // Go runs a part of a write that may outlive the request it belongs to. Wait

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/direct"
@@ -25,10 +26,12 @@ type Reply struct {
 	Device *ring.Device
 }
 
-// Read asks the replicas of a place one after the other, the primaries in an
-// order by chance, the nearest first and those that have been failing last, then handoffs, until
-// one has what is asked for: a 2xx, or a 304, 412 or 416. Handoffs are asked even
-// where every primary says 404: they may hold what was written while the
+// Read asks the replicas of a place one after the other, the primaries in an order
+// by chance, the nearest or the fastest first where Config says so and those that
+// have been failing last, then handoffs, until one has what is asked for: a 2xx, or
+// a 304, 412 or 416. One that takes longer than most is not waited for: the next is
+// asked as well (see hedges), and the first good answer is taken. Handoffs are asked
+// even where every primary says 404: they may hold what was written while the
 // primaries could not take it.
 //
 // Where none has, the answer is the 404 (or other refusal) that the primaries
@@ -40,47 +43,47 @@ func (c *Cluster) Read(ctx context.Context, p Place, build Build) (Reply, error)
 	order := slices.Clone(p.Primaries)
 	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 	c.cfg.Near.order(order)
-	c.errors.order(order)
+	if c.cfg.Timing {
+		c.times.order(order)
+	}
+	c.errors.readOrder(order)
 	return c.ReadFrom(ctx, p, order, build)
 }
 
 // ReadFrom is Read in the given order: of all primaries, and of handoffs that are to
 // be asked along with them.
 func (c *Cluster) ReadFrom(ctx context.Context, p Place, order []*ring.Device, build Build) (Reply, error) {
-	r := reading{c: c, p: p, build: build, client: c.quick}
-	for _, d := range order {
-		if reply, ok := r.try(ctx, d, !slices.Contains(p.Primaries, d)); ok {
-			return reply, nil
-		}
-	}
-	left := c.cfg.handoffs(len(p.Primaries))
-	if r.refusals == len(order) {
-		left = min(left, len(p.Primaries)) // a name that nobody knows is asked for often
-		if r.no.Status != http.StatusNotFound {
-			left = 0
-		}
-	}
-	spare := c.Spare(p)
-	for ; left > 0 && ctx.Err() == nil; left-- {
-		d := spare.Next()
-		if d == nil {
+	return c.readFrom(ctx, p, order, len(order), build)
+}
+
+// ReadNewest is Read of the newest version that is known: all primaries are asked
+// for the head that ask makes first, and handoffs for those that give no answer.
+// Beside a device that is slow only another one is asked that has the same version.
+func (c *Cluster) ReadNewest(ctx context.Context, p Place, ask, build Build) (Reply, error) {
+	order, alike := c.Newest(ctx, p, ask)
+	return c.readFrom(ctx, p, order, alike, build)
+}
+
+// readFrom is ReadFrom where the first devices of the order, alike of them, are as
+// good as each other.
+func (c *Cluster) readFrom(ctx context.Context, p Place, order []*ring.Device, alike int, build Build) (Reply, error) {
+	c.hedges.read()
+	r := reading{c: c, p: p, build: build, order: order, alike: alike}
+	for ctx.Err() == nil {
+		at, ok := r.next()
+		if !ok {
 			break
 		}
-		if slices.Contains(order, d) {
-			continue // it has been asked
+		began := time.Now()
+		resp, late, err := c.client.Begin(ctx, at.device.Addr(), r.request(ctx, at.device), r.delay())
+		switch {
+		case late != nil:
+			return r.race(ctx, &attempt{candidate: at, began: began, cancel: late.Cancel}, late.Wait)
+		case errors.Is(err, direct.ErrCold):
+			a := &attempt{candidate: at}
+			return r.race(ctx, a, r.do(ctx, a))
 		}
-		if reply, ok := r.try(ctx, d, true); ok {
-			return reply, nil
-		}
-	}
-	// Nobody had it at once. Those that were too slow may have it yet.
-	slow := r.slow
-	r.client, r.slow = c.client, nil
-	for _, s := range slow {
-		if r.refusals >= Majority(len(p.Primaries)) || ctx.Err() != nil {
-			break
-		}
-		if reply, ok := r.try(ctx, s.device, s.handoff); ok {
+		if reply, ok := r.settle(ctx, at, began, resp, err); ok {
 			return reply, nil
 		}
 	}
@@ -98,7 +101,7 @@ func (c *Cluster) Others(p Place, not *ring.Device) []*ring.Device {
 		}
 	}
 	c.cfg.Near.order(list)
-	c.errors.order(list)
+	c.errors.readOrder(list)
 	spare := c.Spare(p)
 	for d := spare.Next(); d != nil; d = spare.Next() {
 		if d != not {
@@ -122,46 +125,108 @@ type reading struct {
 	p     Place
 	build Build
 
-	client   *direct.Client
-	slow     []slowDevice // that did not begin to answer in time
-	refusals int          // how many primaries (or handoffs with a tombstone) said no
-	no       Reply        // the best refusal, its body already read
-	noStamp  timestamp.T  // the newest tombstone seen
-	said     []string     // what each one said, for the error
+	order []*ring.Device
+	alike int       // how many at its head may be asked beside each other
+	asked int       // how many of it were
+	spare *Handoffs // nil before all of order were asked
+	left  int       // how many handoffs may still be asked
+
+	refusals int         // how many primaries (or handoffs with a tombstone) said no
+	no       Reply       // the best refusal, its body already read
+	noStamp  timestamp.T // the newest tombstone seen
+	said     []string    // what each one said, for the error
 }
 
-// slowDevice is one to ask again when there is nobody else.
-type slowDevice struct {
+// candidate is a device that a read may ask.
+type candidate struct {
 	device  *ring.Device
 	handoff bool
+	alike   bool // it is one of those that may be asked beside each other
 }
 
-// try asks one device. ok means that its reply is the answer.
-func (r *reading) try(ctx context.Context, d *ring.Device, handoff bool) (Reply, bool) {
-	resp, err := r.c.send(ctx, r.client, r.p, d, r.build(0, d))
-	if errors.Is(err, direct.ErrTimeout) {
-		r.slow = append(r.slow, slowDevice{d, handoff})
+// next returns whom to ask next: those of the order, then as many handoffs as may
+// be.
+func (r *reading) next() (candidate, bool) {
+	if r.asked < len(r.order) {
+		d := r.order[r.asked]
+		r.asked++
+		return candidate{d, !slices.Contains(r.p.Primaries, d), r.asked <= r.alike}, true
+	}
+	if r.spare == nil {
+		r.spare = r.c.Spare(r.p)
+		r.left = r.c.cfg.handoffs(len(r.p.Primaries))
+		if r.refusals == len(r.order) {
+			r.left = min(r.left, len(r.p.Primaries)) // a name that nobody knows is asked for often
+			if r.no.Status != http.StatusNotFound {
+				r.left = 0
+			}
+		}
+	}
+	for ; r.left > 0; r.left-- {
+		d := r.spare.Next()
+		if d == nil {
+			break
+		}
+		if !slices.Contains(r.order, d) { // else it has been asked
+			r.left--
+			return candidate{device: d, handoff: true}, true
+		}
+	}
+	return candidate{}, false
+}
+
+// delay is how long the device that was taken last may take before the next is
+// asked as well.
+func (r *reading) delay() time.Duration {
+	if r.c.hedges.share == 0 || r.asked >= r.alike {
+		return r.c.cfg.Patience
+	}
+	return r.c.hedges.delay(r.c.times.of(r.order[r.asked]))
+}
+
+// request makes the request for a device.
+func (r *reading) request(ctx context.Context, d *ring.Device) *backend.Request {
+	req := r.build(0, d)
+	r.c.Address(ctx, r.p, d, req)
+	return req
+}
+
+// settle takes in how a request ended that was sent at began. ok means that its
+// reply is the answer.
+func (r *reading) settle(ctx context.Context, at candidate, began time.Time, resp *backend.Response, err error) (Reply, bool) {
+	d := at.device
+	now := time.Now()
+	if ctx.Err() == nil {
+		r.c.times.of(d).took(now.Sub(began), now)
 	}
 	if err != nil {
+		if ctx.Err() == nil {
+			r.c.errors.failed(d, 1)
+		}
 		r.said = append(r.said, fmt.Sprintf("%s/%s: %v", d.Addr(), d.Name, err))
 		return Reply{}, false
 	}
+	r.c.heard(d, resp)
 	a := Answer{Device: d, Status: resp.Status, Header: resp.Header}
-	r.said = append(r.said, a.String())
 	if served(resp.Status) {
-		if stamp := a.Data(); r.noStamp.IsZero() || stamp.IsZero() || stamp.After(r.noStamp) {
+		if r.noStamp.IsZero() {
 			return Reply{resp, d}, true
 		}
+		if stamp := a.Data(); stamp.IsZero() || stamp.After(r.noStamp) {
+			return Reply{resp, d}, true
+		}
+		r.said = append(r.said, a.String())
 		r.drop(resp) // deleted since
 		r.refusals++
 		return Reply{}, false
 	}
+	r.said = append(r.said, a.String())
 	if resp.Status >= 500 {
 		r.drop(resp)
 		return Reply{}, false
 	}
 	stamp := a.Stamp()
-	if handoff && stamp.IsZero() && resp.Status == http.StatusNotFound {
+	if at.handoff && stamp.IsZero() && resp.Status == http.StatusNotFound {
 		r.drop(resp)
 		return Reply{}, false
 	}
@@ -215,11 +280,12 @@ func served(status int) bool {
 // place of each that gives no answer, and returns them in the order in which to
 // read, the one that knows the newest version first: of the data, and of what was
 // said of the same data later. Those that gave no answer come last; handoffs that
-// know nothing of the name are left out.
-func (c *Cluster) Newest(ctx context.Context, p Place, build Build) []*ring.Device {
+// know nothing of the name are left out. The first, alike of them, know the same
+// version.
+func (c *Cluster) Newest(ctx context.Context, p Place, build Build) (order []*ring.Device, alike int) {
 	type version struct{ data, newest timestamp.T }
 	known := make(map[*ring.Device]version, len(p.Primaries))
-	order := slices.Clone(p.Primaries)
+	order = slices.Clone(p.Primaries)
 	var mu sync.Mutex // of known and order
 	learn := func(d *ring.Device, a Answer, handoff bool) {
 		mu.Lock()
@@ -246,5 +312,11 @@ func (c *Cluster) Newest(ctx context.Context, p Place, build Build) []*ring.Devi
 	slices.SortStableFunc(order, func(a, b *ring.Device) int {
 		return cmp.Or(known[b].data.Compare(known[a].data), known[b].newest.Compare(known[a].newest))
 	})
-	return order
+	for _, d := range order {
+		if v, ok := known[d]; !ok || v != known[order[0]] {
+			break
+		}
+		alike++
+	}
+	return order, alike
 }

@@ -176,7 +176,7 @@ func (c *Cluster) Answered(slot int, d *ring.Device, resp *backend.Response, err
 		a.Err = errs.E(errs.Op("quorum.ask"), errs.Subject(d.Addr()), errs.Unavailable, err)
 		return a
 	}
-	c.heard(d, resp.Status)
+	c.heard(d, resp)
 	a.Status, a.Header = resp.Status, resp.Header
 	return a
 }
@@ -190,7 +190,7 @@ func (c *Cluster) send(ctx context.Context, client *direct.Client, p Place, d *r
 		}
 		return nil, err
 	}
-	c.heard(d, resp.Status)
+	c.heard(d, resp)
 	return resp, nil
 }
 
@@ -204,12 +204,15 @@ func (c *Cluster) Address(ctx context.Context, p Place, d *ring.Device, r *backe
 	}
 }
 
-// heard keeps count of a device's errors by the status it answered with.
-func (c *Cluster) heard(d *ring.Device, status int) {
+// heard keeps count of a device's errors by what it answered.
+func (c *Cluster) heard(d *ring.Device, resp *backend.Response) {
 	switch {
-	case status == http.StatusInsufficientStorage:
+	case resp.Status == http.StatusInsufficientStorage:
 		c.errors.failed(d, c.cfg.ErrorLimit) // it said itself that it can't be used
-	case status >= 500:
+	case resp.Status == http.StatusServiceUnavailable && resp.Header.Has(backend.RetryAfter):
+		// Its server has no room for more requests just now. That says nothing of
+		// the device, neither that it fails nor that it works.
+	case resp.Status >= 500:
 		c.errors.failed(d, 1)
 	default:
 		c.errors.answered(d)

@@ -62,9 +62,12 @@ func (c *Proxy) resilience(k *checker) {
 		k.fail("proxy.max_buffer_bytes", int64(s.MaxBufferBytes), "must be 0 or at least %d", minBufferBytes)
 	}
 	k.within("proxy.client_min_rate", int(s.ClientMinRate), 0, maxMinRate)
-	if s.SortingMethod != quorum.Shuffle && s.SortingMethod != quorum.ByAffinity {
-		k.fail("proxy.sorting_method", s.SortingMethod, "must be %s or %s", quorum.Shuffle, quorum.ByAffinity)
+	if !slices.Contains([]string{quorum.Shuffle, quorum.ByAffinity, quorum.ByTiming}, s.SortingMethod) {
+		k.fail("proxy.sorting_method", s.SortingMethod, "must be %s, %s or %s", quorum.Shuffle, quorum.ByAffinity, quorum.ByTiming)
 	}
+	k.positive("proxy.timing_expiry", s.TimingExpiry)
+	k.positive("proxy.concurrency_timeout", s.ConcurrencyTimeout)
+	k.within("proxy.concurrent_gets_percent", s.ConcurrentGetsPercent, 1, 100)
 	if s.SortingMethod != quorum.ByAffinity && !s.ReadAffinity.Empty() {
 		k.fail("proxy.read_affinity", s.ReadAffinity.String(), "has no effect unless proxy.sorting_method is %s", quorum.ByAffinity)
 	}

@@ -1,5 +1,5 @@
-// Package nodetest is storage nodes for tests: real servers on loopback whose
-// answers a test scripts, and a ring that leads to them.
+// Package nodetest is storage nodes for tests: real servers, on loopback or in
+// memory, whose answers a test scripts, and a ring that leads to them.
 package nodetest
 
 import (
@@ -7,12 +7,14 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +32,9 @@ type Fleet struct {
 	Ring   *ring.Source // d0, d1 and d2 hold the path that the fleet was made for; the others hold all else
 	Hasher name.Hasher
 
+	pipes  pipes // where it is in memory
+	dialed atomic.Int64
+
 	mu    sync.Mutex
 	say   map[string]backend.HandlerFunc // by device; guarded by mu
 	asked []string                       // devices in the order they were asked; guarded by mu
@@ -39,24 +44,96 @@ type Fleet struct {
 // without a script answers 201.
 func New(t testing.TB, p name.Path) *Fleet {
 	t.Helper()
+	f := newFleet(t)
+	served := f.handler()
+	addrs := make([]string, Nodes)
+	for i := range addrs {
+		srv := httptest.NewServer(served)
+		t.Cleanup(srv.Close)
+		addrs[i] = strings.TrimPrefix(srv.URL, "http://")
+	}
+	f.place(t, p, addrs)
+	return f
+}
+
+// InMemory is New without a network: Dial leads to the nodes, so that their time may
+// be that of a synctest bubble.
+func InMemory(t testing.TB, p name.Path) *Fleet {
+	t.Helper()
+	f := newFleet(t)
+	f.pipes = make(pipes)
+	srv := &http.Server{Handler: f.handler(), ReadHeaderTimeout: time.Minute}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_ = srv.Serve(f.pipes) // until it is closed
+	}()
+	t.Cleanup(func() {
+		_ = srv.Close()
+		<-over
+	})
+	addrs := make([]string, Nodes)
+	for i := range addrs {
+		addrs[i] = "127.0.0.1:" + strconv.Itoa(i+1)
+	}
+	f.place(t, p, addrs)
+	return f
+}
+
+// Dial makes a connection to a node of a fleet that is in memory.
+func (f *Fleet) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case f.pipes <- theirs:
+		f.dialed.Add(1)
+		return ours, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Dialed returns how many connections Dial made.
+func (f *Fleet) Dialed() int { return int(f.dialed.Load()) }
+
+// pipes is a listener.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Addr() net.Addr { return new(net.UnixAddr) }
+
+func newFleet(t testing.TB) *Fleet {
+	t.Helper()
 	hasher, err := name.NewHasher("a", "b")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &Fleet{say: map[string]backend.HandlerFunc{}, Hasher: hasher}
+	return &Fleet{say: map[string]backend.HandlerFunc{}, Hasher: hasher}
+}
+
+func (f *Fleet) handler() http.Handler {
+	log := slog.New(slog.DiscardHandler)
+	return httpapi.Observe(httpapi.Backend(backend.HandlerFunc(f.serve), log), httpapi.Observed{Server: "test", Silence: time.Minute, Log: log})
+}
+
+// place makes the ring.
+func (f *Fleet) place(t testing.TB, p name.Path, addrs []string) {
+	t.Helper()
 	data := ring.Data{PartPower: 8}
-	hash := hasher.Hash(p)
+	hash := f.Hasher.Hash(p)
 	for i := range uint32(3) {
 		row := slices.Repeat([]uint32{3 + i}, 256)
 		row[hash[0]] = i
 		data.Rows = append(data.Rows, row)
 	}
-	served := httpapi.Observe(httpapi.Backend(backend.HandlerFunc(f.serve), slog.New(slog.DiscardHandler)),
-		httpapi.Observed{Server: "test", Silence: time.Minute, Log: slog.New(slog.DiscardHandler)})
-	for i := range Nodes {
-		srv := httptest.NewServer(served)
-		t.Cleanup(srv.Close)
-		host, portText, err := net.SplitHostPort(strings.TrimPrefix(srv.URL, "http://"))
+	for i, addr := range addrs {
+		host, portText, err := net.SplitHostPort(addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +154,6 @@ func New(t testing.TB, p name.Path) *Fleet {
 	if f.Ring, err = ring.Open(file); err != nil {
 		t.Fatal(err)
 	}
-	return f
 }
 
 func (f *Fleet) serve(ctx context.Context, r *backend.Request) (*backend.Response, error) {
