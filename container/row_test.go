@@ -148,3 +148,38 @@ func TestNewest(t *testing.T) {
 		t.Error("what is no row has a newest part")
 	}
 }
+
+// A replica that took an object for expired says so in the listing; where its longer life is
+// known, or comes to be, the object stays listed.
+func TestExpiryInAListing(t *testing.T) {
+	at := timestamp.FromTicks
+	object := func(data, meta int64) Row {
+		return NewRow(timestamp.Packed{Data: at(data), ContentType: at(data), Meta: at(meta)}, 4, "e", "a/b")
+	}
+	ended := NewTombstone(timestamp.Expiry(at(10), at(12), 100))
+	for what, tt := range map[string]struct {
+		rows   []Row
+		listed bool
+	}{
+		"it ends":                     {[]Row{object(10, 12), ended}, false},
+		"it is told of late":          {[]Row{ended, object(10, 12)}, false},
+		"its longer life is known":    {[]Row{object(10, 15), ended}, true},
+		"its longer life is heard of": {[]Row{object(10, 12), ended, object(10, 15)}, true},
+		"told again":                  {[]Row{ended, object(10, 15), ended}, true},
+		"what it had replaced":        {[]Row{ended, object(9, 15)}, false},
+		"a later object":              {[]Row{ended, object(11, 11)}, true},
+		"a later end":                 {[]Row{object(10, 15), ended, NewTombstone(timestamp.Expiry(at(10), at(15), 200))}, false},
+		"a delete":                    {[]Row{object(10, 15), ended, NewTombstone(at(16))}, false},
+	} {
+		row := tt.rows[0]
+		for _, next := range tt.rows[1:] {
+			row = row.Join(next)
+			if back, err := DecodeRow(row.Append(nil)); err != nil || back != row {
+				t.Errorf("%s: %+v is stored and read as %+v, %v", what, row, back, err)
+			}
+		}
+		if row.Deleted == tt.listed {
+			t.Errorf("%s: it comes to %+v", what, row)
+		}
+	}
+}

@@ -162,5 +162,8 @@ func refusal(err error) (*backend.Response, error) {
 	if t := stored.State.Newest(); !t.IsZero() {
 		resp.Header.Add(backend.BackendStamp, t.String())
 	}
+	if t := stored.State.Time; !t.IsZero() {
+		resp.Header.Add(backend.DataStamp, t.String())
+	}
 	return resp, nil
 }

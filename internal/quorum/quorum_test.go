@@ -18,6 +18,7 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/quorum/nodetest"
+	"martlet/internal/timestamp"
 	"martlet/ring"
 )
 
@@ -313,6 +314,38 @@ func TestRead(t *testing.T) {
 			_ = reply.Body.Close()
 		}
 	})
+}
+
+// What replicas say of one name: by the data first, then by metadata, where the end of an
+// object counts only if nobody knows of a longer life.
+func TestNewerOf(t *testing.T) {
+	at := timestamp.FromTicks
+	live := func(data, newest int64) timestamp.Packed {
+		return timestamp.Packed{Data: at(data), Meta: at(newest)}
+	}
+	end := timestamp.Expiry(at(10), at(12), 100)
+	ended := timestamp.Packed{Data: end, Meta: end.Until()}
+	for what, tt := range map[string]struct {
+		a, b timestamp.Packed
+		want int
+	}{
+		"later data":                         {live(11, 11), live(10, 20), 1},
+		"later metadata":                     {live(10, 12), live(10, 11), 1},
+		"the same":                           {live(10, 12), live(10, 12), 0},
+		"its end":                            {ended, live(10, 12), 1},
+		"its end, before metadata was heard": {ended, live(10, 11), 1},
+		"its longer life":                    {live(10, 13), ended, 1},
+		"its longer life, heard of":          {live(10, 13), timestamp.Packed{Data: end, Meta: at(13)}, 1},
+		"later data than that which ended":   {live(11, 11), ended, 1},
+		"earlier data, with later metadata":  {ended, live(9, 13), 1},
+	} {
+		if got := newer(tt.a, tt.b); got != tt.want {
+			t.Errorf("%s: %d, want %d", what, got, tt.want)
+		}
+		if got := newer(tt.b, tt.a); got != -tt.want {
+			t.Errorf("%s, the other way round: %d, want %d", what, got, -tt.want)
+		}
+	}
 }
 
 func TestReadDoesNotWaitForADeviceThatHangs(t *testing.T) {

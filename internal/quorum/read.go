@@ -131,10 +131,10 @@ type reading struct {
 	spare *Handoffs // nil before all of order were asked
 	left  int       // how many handoffs may still be asked
 
-	refusals int         // how many primaries (or handoffs with a tombstone) said no
-	no       Reply       // the best refusal, its body already read
-	noStamp  timestamp.T // the newest tombstone seen
-	said     []string    // what each one said, for the error
+	refusals int              // how many primaries (or handoffs with a tombstone) said no
+	no       Reply            // the best refusal, its body already read
+	noTimes  timestamp.Packed // of the newest tombstone seen
+	said     []string         // what each one said, for the error
 }
 
 // candidate is a device that a read may ask.
@@ -209,10 +209,10 @@ func (r *reading) settle(ctx context.Context, at candidate, began time.Time, res
 	r.c.heard(d, resp)
 	a := Answer{Device: d, Status: resp.Status, Header: resp.Header}
 	if served(resp.Status) {
-		if r.noStamp.IsZero() {
+		if r.noTimes.Data.IsZero() {
 			return Reply{resp, d}, true
 		}
-		if stamp := a.Data(); stamp.IsZero() || stamp.After(r.noStamp) {
+		if times := a.Times(); times.Data.IsZero() || newer(times, r.noTimes) > 0 {
 			return Reply{resp, d}, true
 		}
 		r.said = append(r.said, a.String())
@@ -225,22 +225,29 @@ func (r *reading) settle(ctx context.Context, at candidate, began time.Time, res
 		r.drop(resp)
 		return Reply{}, false
 	}
-	stamp := a.Stamp()
-	if at.handoff && stamp.IsZero() && resp.Status == http.StatusNotFound {
+	times := a.Times()
+	if at.handoff && times.Data.IsZero() && resp.Status == http.StatusNotFound {
 		r.drop(resp)
 		return Reply{}, false
 	}
 	r.refusals++
-	if r.no.Response != nil && !stamp.After(r.noStamp) {
+	if r.no.Response != nil && newer(times, r.noTimes) <= 0 {
 		r.drop(resp)
 		return Reply{}, false
 	}
 	if r.no.Response != nil {
 		r.drop(r.no.Response)
 	}
-	r.no, r.noStamp = Reply{resp, d}, timestamp.Max(stamp, r.noStamp)
+	r.no = Reply{resp, d}
+	if newer(times, r.noTimes) > 0 {
+		r.noTimes = times
+	}
 	return Reply{}, false
 }
+
+// newer orders what replicas know of a name: by the data or tombstone, then by what was said
+// of that later.
+func newer(a, b timestamp.Packed) int { return cmp.Or(a.CompareData(b), a.Meta.Compare(b.Meta)) }
 
 // drop reads what a response still holds, so that its connection can be used
 // again.
@@ -283,14 +290,13 @@ func served(status int) bool {
 // know nothing of the name are left out. The first, alike of them, know the same
 // version.
 func (c *Cluster) Newest(ctx context.Context, p Place, build Build) (order []*ring.Device, alike int) {
-	type version struct{ data, newest timestamp.T }
-	known := make(map[*ring.Device]version, len(p.Primaries))
+	known := make(map[*ring.Device]timestamp.Packed, len(p.Primaries))
 	order = slices.Clone(p.Primaries)
 	var mu sync.Mutex // of known and order
 	learn := func(d *ring.Device, a Answer, handoff bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		known[d] = version{a.Data(), a.Stamp()}
+		known[d] = a.Times()
 		if handoff && (served(a.Status) || !a.Stamp().IsZero()) {
 			order = append(order, d)
 		}
@@ -309,9 +315,7 @@ func (c *Cluster) Newest(ctx context.Context, p Place, build Build) (order []*ri
 		})
 	}
 	all.Wait()
-	slices.SortStableFunc(order, func(a, b *ring.Device) int {
-		return cmp.Or(known[b].data.Compare(known[a].data), known[b].newest.Compare(known[a].newest))
-	})
+	slices.SortStableFunc(order, func(a, b *ring.Device) int { return newer(known[b], known[a]) })
 	for _, d := range order {
 		if v, ok := known[d]; !ok || v != known[order[0]] {
 			break

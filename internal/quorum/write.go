@@ -62,6 +62,9 @@ func (a *Answer) Data() timestamp.T {
 	return a.Stamp()
 }
 
+// Times returns both: of the metadata what Stamp says.
+func (a *Answer) Times() timestamp.Packed { return timestamp.Packed{Data: a.Data(), Meta: a.Stamp()} }
+
 // Build makes the request for the replica of a slot on a device. It is called
 // from several goroutines, once for each device that is tried. Path and
 // transaction id are filled in where they are empty.

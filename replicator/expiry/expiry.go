@@ -94,7 +94,7 @@ type Deps struct {
 type Reaper struct {
 	cfg Config
 	Deps
-	passes sync.Mutex // one at a time
+	passes              sync.Mutex // one at a time
 	ended, failed, left atomic.Int64
 }
 

@@ -337,7 +337,11 @@ func (o *object) exists() bool {
 		if s == nil || s.Kind == replwire.Waiting {
 			continue
 		}
-		if newest == nil || s.Times.Data.After(newest.Times.Data) || s.Times.Data == newest.Times.Data && s.Kind == replwire.Tombstone {
+		if newest == nil {
+			newest = s
+			continue
+		}
+		if c := s.Times.CompareData(newest.Times); c > 0 || c == 0 && s.Kind == replwire.Tombstone {
 			newest = s
 		}
 	}

@@ -1,0 +1,123 @@
+package node
+
+import (
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
+	"martlet/object/engine"
+)
+
+// reap has a node end what has come to its end by a second.
+func (f *fleet) reap(n *small, second time.Time) {
+	f.t.Helper()
+	var all []engine.Entry
+	for entry, err := range n.store.Expired(f.t.Context(), second) {
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		all = append(all, entry)
+	}
+	for _, entry := range all {
+		if _, err := n.store.Expire(f.t.Context(), entry); err != nil && !errs.Is(err, errs.Stale) {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// Replicas hear of POSTs that give an object a longer or a shorter life, or not, and each ends
+// what it holds by what it knows, whenever it comes to that, with passes in any order in between.
+// All end alike, and a POST that most of them have taken is not undone by the others.
+func TestExpiriesMeet(t *testing.T) {
+	f := newFleet(t, 4, 3, inMemory)
+	begin := f.nodes[0].clock().Add(-time.Hour).Truncate(time.Second)
+	rapid.Check(t, func(rt *rapid.T) {
+		defer f.forget(f.nodes, []string{"o"})
+		second := func(n int) time.Time { return begin.Add(time.Duration(n) * time.Second) }
+		ends := func(n int) backend.Header {
+			h := backend.Header{{Name: "X-Object-Meta-N", Value: strconv.Itoa(n)}}
+			if n < 99 {
+				h.Add(engine.DeleteAtField, strconv.FormatInt(second(n).Unix(), 10))
+			}
+			return h
+		}
+		drawEnd := func() int { return rapid.SampledFrom([]int{20, 22, 24, 99}).Draw(rt, "ends") }
+		put := timestamp.FromTime(second(1))
+		first := drawEnd()
+		for _, n := range f.nodes[:3] {
+			f.write(n, "PUT", "o", put, ends(first), "body", true)
+		}
+		if rapid.Bool().Draw(rt, "handoff") {
+			f.write(f.nodes[3], "PUT", "o", put, ends(first), "body", true)
+		}
+		now, acknowledged, last := 2, put, first
+		for range rapid.IntRange(1, 14).Draw(rt, "steps") {
+			n := f.nodes[rapid.IntRange(0, 3).Draw(rt, "node")]
+			switch rapid.IntRange(0, 3).Draw(rt, "step") {
+			case 0:
+				now++
+				f.reap(n, second(now))
+			case 1:
+				if c := f.pass(n); c.Failed > 0 {
+					rt.Fatalf("a pass says %+v", c)
+				}
+			case 2:
+				now = max(now, rapid.IntRange(18, 26).Draw(rt, "time"))
+			case 3:
+				// A client's POST goes to some replicas, and is refused by those where the object has ended.
+				now++
+				stamp, end := timestamp.FromTime(second(now)), drawEnd()
+				if end <= now {
+					continue
+				}
+				took := 0
+				for _, to := range f.nodes[:3] {
+					s := f.state(to, "o")
+					at, ok := s.DeleteAt()
+					if s.Kind != engine.Live || ok && at <= int64(second(now).Unix()) || rapid.IntRange(0, 3).Draw(rt, "missed") == 0 {
+						continue
+					}
+					f.write(to, "POST", "o", stamp, ends(end), "", true)
+					took++
+				}
+				if took >= 2 {
+					acknowledged, last = stamp, end
+				} else if took > 0 {
+					last = -1 // it may be so, or not
+				}
+			}
+		}
+		for range 3 {
+			now++
+			for _, n := range f.nodes {
+				f.reap(n, second(now))
+			}
+			f.pass(f.nodes...)
+		}
+		if c := f.pass(f.nodes...); c.Pushed > 0 || c.Dropped > 0 || c.Failed > 0 {
+			rt.Fatalf("it does not become quiet: %+v", c)
+		}
+		var all []replwire.Object
+		for _, n := range f.nodes[:3] {
+			all = append(all, wireObject(f.at("o").Hash, pointer(f.state(n, "o"))))
+		}
+		if len(slices.Compact(slices.Clone(all))) != 1 {
+			rt.Fatalf("primaries end with %+v", all)
+		}
+		s := f.state(f.nodes[0], "o")
+		switch {
+		case last < 0:
+		case last > now && (s.Kind != engine.Live || s.MetaTime != acknowledged):
+			rt.Fatalf("it was to live until %d at %d, and there is %+v", last, now, s)
+		case last <= now && s.Kind != engine.Deleted:
+			rt.Fatalf("it was to end by %d at %d, and there is %+v", last, now, s)
+		}
+	})
+}
