@@ -25,6 +25,9 @@ type Config struct {
 	AccountAutocreate bool `toml:"account_autocreate"`
 	// AllowAccountManagement lets a reseller admin PUT and DELETE accounts.
 	AllowAccountManagement bool `toml:"allow_account_management"`
+	// AllowOpenExpired lets GET, HEAD and POST with X-Open-Expired reach objects that
+	// are past their X-Delete-At and not yet gone.
+	AllowOpenExpired bool `toml:"allow_open_expired"`
 
 	// ClientTimeout is how long a client may be silent.
 	ClientTimeout conf.Duration `toml:"client_timeout"`

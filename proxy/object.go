@@ -107,9 +107,10 @@ func (s *Server) readObject(rq *request, method string, place quorum.Place, p po
 	}
 	build := func(method string) quorum.Build {
 		return func(int, *ring.Device) *backend.Request {
-			h := rq.header(len(conditions) + 2)
+			h := rq.header(len(conditions) + 3)
 			h.Add(backend.PolicyIndex, p.String())
 			pick(&h, client, conditions)
+			s.openExpired(&h, client)
 			if rq.boundary != "" {
 				h.Add(backendBoundary, rq.boundary)
 			}
@@ -120,11 +121,23 @@ func (s *Server) readObject(rq *request, method string, place quorum.Place, p po
 		return s.cluster.Read(rq.ctx, place, build(method))
 	}
 	return s.cluster.ReadNewest(rq.ctx, place, func(int, *ring.Device) *backend.Request {
-		h := rq.header(1)
+		h := rq.header(2)
 		h.Add(backend.PolicyIndex, p.String())
+		s.openExpired(&h, client)
 		return &backend.Request{Method: http.MethodHead, Header: h}
 	}, build(method))
 }
+
+// openExpired lets a request reach what is past its time, where the client asks
+// for that and may.
+func (s *Server) openExpired(to *backend.Header, client http.Header) {
+	if s.cfg.AllowOpenExpired && chain.Truth(client.Get(chain.OpenExpired)) {
+		to.Add(backendOpenExpired, "true")
+	}
+}
+
+// backendOpenExpired makes object servers show what is past its time.
+const backendOpenExpired = "X-Backend-Open-Expired"
 
 // backendBoundary carries the boundary of a multipart answer: any replica gives
 // the same bytes for it, so that one can go on where another failed.
@@ -176,6 +189,7 @@ func (s *Server) objectPost(rq *request) error {
 		}
 		meta.Add(backend.ContentType, t)
 	}
+	s.openExpired(&meta, rq.Header)
 	answer, err := s.objectWrite(rq, place, c.policy, "POST", meta, nil)
 	if err != nil {
 		return err

@@ -88,7 +88,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.infos = newInfoCache(cfg.InfoCache.D(), s.lookUp)
 	about, err := info.New(cfg.Info, info.Cluster{
 		Version: deps.Version, Limits: cfg.Limits, Policies: deps.Policies, StrictCORS: cfg.CORS.Strict,
-		AllowAccountManagement: cfg.AllowAccountManagement, AccountAutocreate: cfg.AccountAutocreate,
+		AllowAccountManagement: cfg.AllowAccountManagement, AccountAutocreate: cfg.AccountAutocreate, AllowOpenExpired: cfg.AllowOpenExpired,
 	}, s.features(), time.Now)
 	if err != nil {
 		return nil, err

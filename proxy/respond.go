@@ -16,7 +16,11 @@ func refusal(a quorum.Answer) error {
 	if a.Status == 0 {
 		return errs.E(errs.Op("proxy.answer"), errs.Unavailable, a.Err)
 	}
-	return &chain.StatusError{Status: a.Status, Text: string(a.Body)}
+	text := string(a.Body)
+	if a.Status == http.StatusNotFound {
+		text = "" // the words for it are the API's, and the same for GET and HEAD
+	}
+	return &chain.StatusError{Status: a.Status, Text: text}
 }
 
 // fail makes the answer of an error. What the header says already stays.

@@ -119,7 +119,8 @@ func (r *resumed) goOn(why error) error {
 
 // open asks a replica for the rest.
 func (r *resumed) open(d *ring.Device) (io.ReadCloser, error) {
-	h := backend.Header{{Name: backend.PolicyIndex, Value: r.policy.String()}}
+	// What expires while it is read is read to its end.
+	h := backend.Header{{Name: backend.PolicyIndex, Value: r.policy.String()}, {Name: backendOpenExpired, Value: "true"}}
 	want := r.size - r.sent
 	if r.ask != "" {
 		want = r.size

@@ -24,6 +24,10 @@ type Server struct {
 	Silence   time.Duration // the longest a client may take over its header, or stay idle between requests; default 60 s
 	Drain     time.Duration // how long requests may go on after the end was asked for; default 30 s
 	MaxHeader int           // bytes of a request's line and header; default 256 KiB
+
+	// NewID makes transaction ids for the answers that net/http gives by itself, to
+	// what can't be read as a request. nil leaves these as they are.
+	NewID func() string
 }
 
 // Listen opens a TCP address. Port 0 picks a free one; the listener knows it.
@@ -56,8 +60,14 @@ func (s *Server) Run(ctx context.Context) error {
 		// Requests outlive the end of ctx: they are drained.
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
+	listener := s.Listener
+	if s.NewID != nil {
+		l := &named{s.Listener, s.NewID, s.Log}
+		l.register(srv)
+		listener = l
+	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(s.Listener) }()
+	go func() { served <- srv.Serve(listener) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("%s on %s: %w", s.Name, s.Listener.Addr(), err)

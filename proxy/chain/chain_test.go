@@ -59,12 +59,12 @@ func TestParam(t *testing.T) {
 func TestSubIsOfTheSameSender(t *testing.T) {
 	r := &Request{
 		Method: "GET", Query: "q", Length: 4, Body: strings.NewReader("body"), Client: &http.Request{}, Grant: func(string, name.Path) bool { return true },
-		Header: http.Header{"Referer": {"http://x"}, "Range": {"bytes=0-1"}, "X-Auth-Token": {"t"}},
+		Header: http.Header{"Referer": {"http://x"}, "Range": {"bytes=0-1"}, "X-Auth-Token": {"t"}, "X-Open-Expired": {"1"}},
 	}
 	p := name.Path{Account: "a"}
 	sub := r.Sub("HEAD", p)
 	if sub.Method != "HEAD" || sub.Path != p || sub.Client != r.Client || sub.Grant == nil || sub.Query != "" || sub.Body != nil || sub.HasBody() ||
-		len(sub.Header) != 1 || sub.Header.Get("Referer") != "http://x" {
+		len(sub.Header) != 2 || sub.Header.Get("Referer") != "http://x" || sub.Header.Get("X-Open-Expired") != "1" {
 		t.Errorf("got %+v", sub)
 	}
 }

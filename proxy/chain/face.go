@@ -86,6 +86,11 @@ func (x *exchange) send(ctx context.Context, w http.ResponseWriter, method strin
 	if method == http.MethodHead || resp.Body == nil || resp.Status == http.StatusNoContent || resp.Status == http.StatusNotModified {
 		return nil
 	}
+	if resp.Status >= http.StatusBadRequest {
+		// net/http cancels the context where it can't read on from a client, be it for
+		// silence. Such a one is told why all the same.
+		ctx = context.WithoutCancel(ctx)
+	}
 	if resp.Length < 0 {
 		return httpapi.CopyBody(ctx, flushing{w, http.NewResponseController(w)}, resp.Body, -1)
 	}

@@ -50,6 +50,10 @@ const (
 	OnlyAsk = "X-Backend-Only-Ask"
 )
 
+// OpenExpired is the header field by which a client asks for objects that are past
+// their time and not yet gone.
+const OpenExpired = "X-Open-Expired"
+
 // A Grant reports whether a method may be used on a path.
 type Grant func(method string, p name.Path) bool
 
@@ -57,8 +61,11 @@ type Grant func(method string, p name.Path) bool
 // body.
 func (r *Request) Sub(method string, p name.Path) *Request {
 	sub := &Request{Method: method, Path: p, Header: http.Header{}, Length: -1, Client: r.Client, Identity: r.Identity, Grant: r.Grant}
-	if referer := r.Header["Referer"]; referer != nil { // ACLs ask for it
-		sub.Header["Referer"] = referer
+	// ACLs ask for the one; the other is about what a large object is made of, too.
+	for _, n := range []string{"Referer", OpenExpired} {
+		if v := r.Header[n]; v != nil {
+			sub.Header[n] = v
+		}
 	}
 	return sub
 }

@@ -140,7 +140,7 @@ func serve(ctx context.Context, cfg Config, keys Keys, now time.Time, next chain
 			return chain.Text(http.StatusBadRequest, "The header "+n+" is not allowed in this tempurl")
 		}
 	}
-	delete(r.Header, "X-Open-Expired")
+	delete(r.Header, chain.OpenExpired)
 	r.Query, r.Grant, r.Identity = "", grant, nil // other parameters are not signed
 	resp := next.Serve(ctx, r)
 	show(resp, r, u, at)

@@ -27,7 +27,8 @@ type cluster struct {
 const withinDev = 30 * time.Second
 
 // startCluster makes a cluster below a folder and returns when it is ready. It
-// has two storage policies, accounts of services, and SHA-1 for temporary URLs, which some tests ask for.
+// has what some tests ask for: two storage policies, accounts of services, SHA-1 for temporary URLs, and a look
+// at objects that have expired.
 func startCluster(ctx context.Context, binary, dir string) (*cluster, error) {
 	network, err := freeNetwork()
 	if err != nil {
@@ -105,6 +106,10 @@ const digests = `
 allowed_digests = ["sha1", "sha256", "sha512"]
 `
 
+const expired = `[proxy]
+allow_open_expired = true
+`
+
 // configure adds to the files of a cluster what the tests want.
 func configure(etc string) error {
 	nodes, err := filepath.Glob(filepath.Join(etc, "storage*.toml"))
@@ -121,6 +126,7 @@ func configure(etc string) error {
 			return err
 		}
 		was = bytes.Replace(was, []byte("[auth]\n"), []byte(services), 1)
+		was = bytes.Replace(was, []byte("[proxy]\n"), []byte(expired), 1)
 		if err := os.WriteFile(file, append(was, text...), 0o600); err != nil {
 			return err
 		}

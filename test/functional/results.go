@@ -137,9 +137,9 @@ func table(files []string, all []result) string {
 	}
 	var b strings.Builder
 	row := func(name string, n map[outcome]int) {
-		fmt.Fprintf(&b, "| %-14s | %6d | %6d | %7d |\n", name, n[passed], n[failed], n[skipped])
+		fmt.Fprintf(&b, "| %-14s | %6d | %6d | %7d | %5d |\n", name, n[passed], n[failed], n[skipped], n[passed]+n[failed]+n[skipped])
 	}
-	b.WriteString("| file           | passed | failed | skipped |\n|----------------|-------:|-------:|--------:|\n")
+	b.WriteString("| file           | passed | failed | skipped | total |\n|----------------|-------:|-------:|--------:|------:|\n")
 	for _, f := range files {
 		row(f, count[f])
 	}

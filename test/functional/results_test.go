@@ -26,7 +26,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("got %v, want %v", got[i], want[i])
 		}
 	}
-	if text := table([]string{"test_a"}, got); !strings.Contains(text, "| all            |      1 |      2 |       1 |") || !strings.Contains(text, "skipped: 1, no quotas") {
+	if text := table([]string{"test_a"}, got); !strings.Contains(text, "| all            |      1 |      2 |       1 |     4 |") || !strings.Contains(text, "skipped: 1, no quotas") {
 		t.Errorf("the table is\n%s", text)
 	}
 	for _, bad := range []string{"", "<a>", "<testsuites></testsuites>"} {

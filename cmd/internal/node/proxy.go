@@ -58,6 +58,7 @@ func (p *Proxy) open(c *config.Proxy, o Options) error {
 	p.atEnd(func() error { server.Close(); return nil })
 	err = p.listen(&httpapi.Server{
 		Name: "proxy", Handler: server, Log: o.Log, Silence: c.Server.ClientTimeout.D(), Drain: c.Server.DrainTimeout.D(),
+		NewID: func() string { return httpapi.NewTransID(time.Now(), "") },
 	}, c.Server.Listen)
 	if err != nil {
 		return err
