@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -8,8 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"martlet/cmd/internal/node"
 	"martlet/internal/backend"
+	"martlet/internal/conf"
 	"martlet/internal/name"
 	"martlet/internal/replwire"
 	"martlet/internal/rowbatch"
@@ -160,5 +164,54 @@ func TestDatabasesFarBehind(t *testing.T) {
 	p.alike(path, objects, fmt.Sprint("200 ", rows))
 	if len(c.said["replication"]) != 1 {
 		t.Error("nothing was sent as a whole")
+	}
+}
+
+// What a fenced device has of a container is not told to its account, whether a request comes or it is the time to tell of
+// counts, until the device is readmitted.
+func TestFencedTellsNoAccount(t *testing.T) {
+	const objects = "X-Account-Object-Count"
+	p := startProbe(t)
+	account, path := name.Path{Account: "AUTH_test"}, name.Path{Account: "AUTH_test", Container: "c"}
+	part, at := p.primaries(path)
+	n, d := nodeOf(at[0].IP), at[0]
+	c := p.configs[n-1]
+	p.stop(n)
+	p.fence(n)
+	c.Admin.Listen, c.Stats.Interval = c.Server.Address+":6209", conf.Duration(20*time.Millisecond)
+	p.start(n)
+	p.rows(path, at[:1], 0, 7)
+	accountPart, accounts := p.primaries(account)
+	hosts, devices := make([]string, 3), make([]string, 3)
+	for i, a := range accounts {
+		hosts[i], devices[i] = a.Addr(), a.Name
+	}
+	resp, err := p.direct.Do(t.Context(), d.Addr(), &backend.Request{
+		Method: http.MethodPut, Path: backend.Target{Device: d.Name, Partition: uint32(part), Path: path}.Quoted(),
+		Header: backend.Header{
+			{Name: backend.Timestamp, Value: p.source.Next().String()}, {Name: backend.AccountPart, Value: fmt.Sprint(accountPart)},
+			{Name: backend.AccountHost, Value: strings.Join(hosts, ",")}, {Name: backend.AccountDevice, Value: strings.Join(devices, ",")},
+		},
+	})
+	if err != nil || resp.Status != http.StatusAccepted {
+		t.Fatal(resp, err)
+	}
+	for place, got := range p.replicas(account, objects) {
+		if got != "200 0: c" {
+			t.Errorf("the account at %s says %q of what is fenced", place, got)
+		}
+	}
+	p.want("POST", "http://"+c.Admin.Listen+node.ReadmitPath, nil, "", 200)
+	p.agree(account, objects, "200 7: c")
+}
+
+// fence has all that a stopped node has be fenced.
+func (p *probe) fence(n int) {
+	p.t.Helper()
+	for _, d := range p.configs[n-1].Server.Devices {
+		file := filepath.Join(p.configs[n-1].Server.Root, d, "replication", "steps")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o750), os.WriteFile(file, []byte("damaged"), 0o600)); err != nil {
+			p.t.Fatal(err)
+		}
 	}
 }
