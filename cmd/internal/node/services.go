@@ -367,6 +367,9 @@ func (s *Storage) reclaim(p parts, what string, d *device.Device, pass func(cont
 		if err == nil {
 			done = horizon
 		}
+		if errors.Is(err, metadb.ErrLeft) {
+			return nil // the log has said which: those alone are tried again
+		}
 		return err
 	})
 }
