@@ -6,7 +6,9 @@
 // order and more than once, and merge by their stamps. What a 2xx answer confirms
 // is on stable storage. The account is told at once when a container is made or
 // deleted; an update that fails does not fail the request, since Report repeats
-// it, which is also how counts get there.
+// it, which is also how counts get there. A device that may have what was deleted
+// elsewhere (Deps.May) tells of a request's own PUT or DELETE, and of nothing else
+// that it has.
 //
 // A container is deleted while its latest DELETE is later than its latest PUT
 // and it lists nothing. Rows that are no newer than the DELETE stay hidden.
@@ -43,6 +45,10 @@ type Config struct {
 type Deps struct {
 	dbserver.Deps
 	Accounts accountUpdater // how account servers are reached
+
+	// May returns why what a device has of a container is told to nobody, nil where it may be: a device that was
+	// away for too long may have what was deleted and forgotten elsewhere. Nil is always.
+	May func(device string, h name.Hash) error
 }
 
 // accountUpdater sends a request to a storage node.
@@ -57,6 +63,7 @@ const policyDefault = "X-Backend-Storage-Policy-Default"
 type Server struct {
 	core     *dbserver.Core
 	accounts accountUpdater
+	may      func(device string, h name.Hash) error
 	timeout  time.Duration
 
 	reporting sync.Mutex              // held by Report
@@ -70,6 +77,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	if cfg.NodeTimeout <= 0 {
 		cfg.NodeTimeout = 3 * time.Second
+	}
+	if deps.May == nil {
+		deps.May = func(string, name.Hash) error { return nil }
 	}
 	kind := dbserver.Kind{
 		Schema: schema{},
@@ -87,7 +97,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		Track: true,
 	}
 	return &Server{
-		core: dbserver.New(cfg.Config, kind, deps.Deps), accounts: deps.Accounts, timeout: cfg.NodeTimeout,
+		core: dbserver.New(cfg.Config, kind, deps.Deps), accounts: deps.Accounts, may: deps.May, timeout: cfg.NodeTimeout,
 		unseen: map[*device.Device]bool{},
 	}, nil
 }

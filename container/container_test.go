@@ -409,3 +409,66 @@ func TestManyWriters(t *testing.T) {
 		t.Errorf("%s objects of %s bytes, want 128 of 256", n, b)
 	}
 }
+
+// Of a container that may have been deleted elsewhere nothing is told but what a request does to it now; what there is
+// to tell is told once it may be, also after a start.
+func TestHeldBack(t *testing.T) {
+	dir := t.TempDir()
+	s, to := start(t, dir)
+	fenced := errors.New("fenced")
+	hold := func(s *Server, held *error) {
+		s.may = func(device string, h name.Hash) error {
+			if device != "sda" || h != s.core.Hasher.Hash(name.Path{Account: "a", Container: "c"}) {
+				t.Errorf("asked was about %s of %s", h, device)
+			}
+			return *held
+		}
+	}
+	report := func(s *Server, all bool) (told int) {
+		t.Helper()
+		err := s.Report(t.Context(), all, func(context.Context, name.Path, backend.Header) error { told++; return nil })
+		if err != nil {
+			t.Error(err)
+		}
+		return told
+	}
+	held := fenced
+	hold(s, &held)
+	want(t, s, 201, "PUT /sda/0/a/c", at(10))
+	want(t, s, 201, "PUT /sda/0/a/c/o", object(11, 5)...)
+	if n := report(s, false) + report(s, true); n != 0 {
+		t.Errorf("told was of %d that may not be", n)
+	}
+	place := []string{"X-Account-Partition: 7", "X-Account-Host: n1:1", "X-Account-Device: sda"}
+	want(t, s, 202, "PUT /sda/0/a/c", append([]string{at(12)}, place...)...)
+	if got, row := to.heard(), "put=0000000012.00000 delete=0000000000.00000 0/0 policy=0"; len(got) != 1 || !strings.HasSuffix(got[0], row) {
+		t.Errorf("of the PUT the account heard %q, want %q, and not that it has an object", got, row)
+	}
+	want(t, s, 202, "PUT /sda/0/a/c", append([]string{at(9)}, place...)...)
+	if got := to.heard(); len(got) != 0 {
+		t.Errorf("of a PUT that changes nothing the account heard %q", got)
+	}
+	want(t, s, 204, "DELETE /sda/0/a/c/o", at(13))
+	want(t, s, 204, "DELETE /sda/0/a/c", append([]string{at(14)}, place...)...)
+	if got, row := to.heard(), "put=0000000000.00000 delete=0000000014.00000 0/0 policy=0"; len(got) != 1 || !strings.HasSuffix(got[0], row) {
+		t.Errorf("of the DELETE the account heard %q, want %q", got, row)
+	}
+	held = nil
+	if n := report(s, false); n != 1 {
+		t.Errorf("once it may be told of, %d were", n)
+	}
+	held = fenced
+	want(t, s, 201, "PUT /sda/0/a/c", at(15))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, _ = start(t, dir)
+	hold(s, &held)
+	if n := report(s, true); n != 0 {
+		t.Errorf("after a start told was of %d that may not be", n)
+	}
+	held = nil
+	if n := report(s, false); n != 1 {
+		t.Errorf("once it may be told of after a start, %d were", n)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/metadb"
 	"martlet/internal/name"
+	"martlet/internal/timestamp"
 )
 
 // maxReplicas bounds how many account servers one request may name.
@@ -67,17 +68,41 @@ func (s *Server) accountHeader(i metadb.Info, stat metadb.Stat) backend.Header {
 	}
 }
 
+// ownHeader is the row of a container of which nothing may be told but what the
+// request itself has done to it. Its counts are older than any other word on them.
+func (s *Server) ownHeader(call *dbserver.Call, i metadb.Info) backend.Header {
+	h := backend.Header{
+		{Name: backend.Timestamp, Value: timestamp.FromTicks(1).String()},
+		{Name: dbserver.ObjectCount, Value: "0"}, {Name: dbserver.BytesUsed, Value: "0"},
+		{Name: backend.PolicyIndex, Value: i.Policy.String()},
+	}
+	for _, f := range [...]struct {
+		name  string
+		stamp timestamp.T
+	}{{backend.PutStamp, i.Put}, {backend.DeleteStamp, i.Delete}} {
+		if f.stamp != call.Stamp {
+			f.stamp = timestamp.T{} // it was so before
+		}
+		h.Add(f.name, f.stamp.String())
+	}
+	return h
+}
+
 // tellAccount tells the replicas of the account about a container, all at once,
 // and waits for no longer than the node timeout. What fails is logged, and
 // repeated by Report. It returns whether every one said that there is no such
 // account.
 func (s *Server) tellAccount(ctx context.Context, call *dbserver.Call, to replicas, i metadb.Info, stat metadb.Stat) (none bool) {
-	if len(to.at) == 0 {
+	held := s.may(call.At.Device.Name(), call.At.Hash) != nil
+	if len(to.at) == 0 || held && i.Put != call.Stamp && i.Delete != call.Stamp {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	header := s.accountHeader(i, stat)
+	if held {
+		header = s.ownHeader(call, i)
+	}
 	if id := call.Header.Get(backend.TransID); id != "" {
 		header.Add(backend.TransID, id)
 	}
@@ -117,7 +142,8 @@ func (s *Server) send(ctx context.Context, addr string, r *backend.Request) (sta
 // Report calls send for each container about which its account was not yet told
 // what is so now, with the path and the headers of the row that account servers
 // take: for several at a time, so that what goes to one server can go together.
-// Once send returns nil, that counts as told. With all it looks at every
+// Once send returns nil, that counts as told. Of those that nothing may be told of
+// (Deps.May) it is not called, until something may. With all it looks at every
 // container of the node that was not told of when the process before this one ended, those on a
 // device that can't be used as soon as it can; else at those that changed since it last did.
 // What could not be told is tried again by the next call, and the errors are returned
@@ -188,6 +214,10 @@ func (s *Server) reportDevice(ctx context.Context, dev *device.Device, r *report
 // reportOne reports a container. With marked it is noted also if its account knows all that there
 // is.
 func (s *Server) reportOne(ctx context.Context, loc metadb.Location, marked bool, send func(context.Context, name.Path, backend.Header) error) error {
+	if s.may(loc.Device.Name(), loc.Hash) != nil {
+		s.core.Store.MarkChanged(loc) // for when it may
+		return nil
+	}
 	var now metadb.Info
 	var is, told metadb.Report
 	err := s.core.Store.View(ctx, loc, func(tx *metadb.Tx) (err error) {

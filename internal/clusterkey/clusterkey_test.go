@@ -292,7 +292,8 @@ func TestServedOnce(t *testing.T) {
 func TestSeenIsBounded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1000, 0)
-		s := newSeen(time.Minute, 20, now)
+		began := now
+		s := newSeen(time.Minute, 20, began)
 		now = now.Add(time.Hour)
 		type request struct {
 			at    time.Time
@@ -302,17 +303,17 @@ func TestSeenIsBounded(t *testing.T) {
 		for n := range rapid.IntRange(1, 200).Draw(t, "requests") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "seconds")) * time.Second)
 			r := request{now.Add(time.Duration(rapid.IntRange(-60, 60).Draw(t, "skew")) * time.Second), [nonceSize]byte{byte(n), byte(n >> 8)}}
-			if s.take(r.at, r.nonce, now) == nil {
+			if s.take(r.at, r.nonce, now, now.Sub(began)) == nil {
 				taken = append(taken, r)
 			}
 			for _, old := range taken {
-				if s.take(old.at, old.nonce, now) == nil {
+				if s.take(old.at, old.nonce, now, now.Sub(began)) == nil {
 					t.Fatalf("what is of %v is taken again at %v", old.at, now)
 				}
 			}
 			count := 0
 			for _, span := range s.spans {
-				count += len(span)
+				count += len(span.nonces)
 			}
 			if count != s.count || count > 20 {
 				t.Fatalf("%d are kept in mind, it says %d, want at most 20", count, s.count)
@@ -320,10 +321,11 @@ func TestSeenIsBounded(t *testing.T) {
 		}
 	})
 	now := time.Unix(1000, 0)
-	s := newSeen(time.Minute, maxSeen, now)
+	began := now
+	s := newSeen(time.Minute, maxSeen, began)
 	for n := range 1000 { // in step, none is refused however many come
 		now = now.Add(time.Second / 10)
-		if err := s.take(now, [nonceSize]byte{byte(n), byte(n >> 8)}, now); err != nil {
+		if err := s.take(now, [nonceSize]byte{byte(n), byte(n >> 8)}, now, now.Sub(began)); err != nil {
 			t.Fatal(err)
 		}
 	}

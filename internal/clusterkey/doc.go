@@ -23,9 +23,11 @@
 // It does not hide anything: names and data are readable on the network. It does not tell
 // nodes apart: whoever has the key is any node, and which addresses are served is asked besides.
 // What arrives is as old as its sender's clock says: up to the skew that is allowed on both sides.
-// The requests that were seen within that time are kept in mind, and not served again; a process
+// The requests that were seen within that time, and for an hour, are kept in mind, and not served again; a process
 // does not serve what was signed before it began, so that only a sender whose clock is ahead could
-// be repeated after a restart, for as long as it is ahead. What replication pushes is merged by its
+// be repeated after a restart, for as long as it is ahead. A clock that is put right, either way, neither has
+// anything be served twice nor refuses anything for that; only one that is put back, wrongly, to when
+// the process began, or before, can be told again what an earlier process was told then. What replication pushes is merged by its
 // own times, so that a repetition would do no harm but bring something back for a while.
 //
 // # On the wire

@@ -31,6 +31,10 @@ type Config struct {
 	Refused func(why string) // is told of each request that is refused, with one of Reasons; nil for nobody
 	Log     *slog.Logger     // nil for none
 	Now     func() time.Time // nil for the machine's clock
+
+	// Up returns how long the guard has been there, whatever has become of the clock, when that says now. Nil is what
+	// the machine measures, where Now is nil.
+	Up func(now time.Time) time.Duration
 }
 
 // The reasons for which requests are refused.
@@ -56,6 +60,7 @@ type Guard struct {
 	Config
 	next backend.Handler
 	seen *seen
+	up   func(now time.Time) time.Duration
 }
 
 var _ backend.Handler = (*Guard)(nil)
@@ -71,7 +76,12 @@ func NewGuard(cfg Config, next backend.Handler) *Guard {
 	if cfg.Refused == nil {
 		cfg.Refused = func(string) {}
 	}
-	return &Guard{Config: cfg, next: next, seen: newSeen(cfg.Skew, maxSeen, cfg.Now())}
+	began := cfg.Now()
+	g := &Guard{Config: cfg, next: next, seen: newSeen(cfg.Skew, maxSeen, began), up: cfg.Up}
+	if g.up == nil {
+		g.up = func(now time.Time) time.Duration { return now.Sub(began) } // of what time.Now has beside the clock
+	}
+	return g
 }
 
 // Serve has a request served that is signed, and signs the answer, be it of an error. Another
@@ -121,7 +131,8 @@ func (g *Guard) check(r *backend.Request) (k *key, m mac, length int64, err erro
 	if err != nil || portErr != nil || !g.Self(host, n) {
 		return nil, m, 0, errAddress
 	}
-	return k, s.mac, length, g.seen.take(s.time, s.nonce, g.Now())
+	now := g.Now()
+	return k, s.mac, length, g.seen.take(s.time, s.nonce, now, g.up(now))
 }
 
 // refuse tells of a request that is refused, and returns the error to answer it with.

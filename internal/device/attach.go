@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 
 	"martlet/internal/vfs"
 )
@@ -88,12 +89,26 @@ func (d *Device) open() (m Mount, disk string, err error) {
 		err = lockError(m.Lock())
 	}
 	if err == nil {
+		disk, err = d.finish(m, disk)
+	}
+	if err == nil {
 		err = d.probe(m)
 	}
 	if err != nil {
 		return nil, "", errors.Join(err, m.Close())
 	}
 	return m, disk, nil
+}
+
+// finish empties a device that is to be, and returns which disk it is then.
+func (d *Device) finish(m Mount, disk string) (string, error) {
+	began := time.Now()
+	aside, err := finishEmptying(m, d.path)
+	if err != nil || aside == "" {
+		return disk, err
+	}
+	d.emptied(aside, began)
+	return d.identify(m)
 }
 
 // examine returns what is wrong with a device that is attached as a disk.

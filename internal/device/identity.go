@@ -80,8 +80,11 @@ func (i *Identity) Check(o Owner, device string) error {
 	return nil
 }
 
-func (i *Identity) encode() ([]byte, error) {
-	line, err := json.Marshal(i)
+func (i *Identity) encode() ([]byte, error) { return sealed(i) }
+
+// sealed is a line of JSON, and one with its checksum.
+func sealed(what any) ([]byte, error) {
+	line, err := json.Marshal(what)
 	if err != nil {
 		return nil, err
 	}
@@ -89,15 +92,21 @@ func (i *Identity) encode() ([]byte, error) {
 	return fmt.Appendf(line, "crc32c %08x\n", crc32.Checksum(line, castagnoli)), nil
 }
 
+// checked returns the line that sealed has made, and whether its checksum fits.
+func checked(b []byte) (line []byte, ok bool) {
+	end := bytes.IndexByte(b, '\n') + 1
+	return b[:end], string(b[end:]) == fmt.Sprintf("crc32c %08x\n", crc32.Checksum(b[:end], castagnoli))
+}
+
 // parseIdentity reads the content of an identity file. Errors wrap ErrDamaged, but
 // for a version that is not known here.
 func parseIdentity(b []byte) (Identity, error) {
-	end := bytes.IndexByte(b, '\n') + 1
-	if string(b[end:]) != fmt.Sprintf("crc32c %08x\n", crc32.Checksum(b[:end], castagnoli)) {
+	line, ok := checked(b)
+	if !ok {
 		return Identity{}, fmt.Errorf("%w: its checksum does not fit", ErrDamaged)
 	}
 	var i Identity
-	if err := json.Unmarshal(b[:end], &i); err != nil {
+	if err := json.Unmarshal(line, &i); err != nil {
 		return Identity{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if i.Format != identityFormat {
@@ -112,20 +121,28 @@ func parseIdentity(b []byte) (Identity, error) {
 // ReadIdentity reads the identity of the device in a folder. The error wraps
 // ErrNoIdentity or ErrDamaged where that is what is wrong.
 func ReadIdentity(disk vfs.FS, folder string) (Identity, error) {
-	f, err := disk.Open(folder + "/" + IdentityFile)
+	b, err := readSmall(disk, folder+"/"+IdentityFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Identity{}, ErrNoIdentity
 	}
 	if err != nil {
 		return Identity{}, err
 	}
+	return parseIdentity(b)
+}
+
+// readSmall reads a file of at most maxIdentity bytes.
+func readSmall(disk vfs.FS, file string) ([]byte, error) {
+	f, err := disk.Open(file)
+	if err != nil {
+		return nil, err
+	}
 	b := make([]byte, maxIdentity)
 	n, err := f.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return Identity{}, errors.Join(err, f.Close())
+	if errors.Is(err, io.EOF) {
+		err = nil
 	}
-	i, err := parseIdentity(b[:n])
-	return i, errors.Join(err, f.Close())
+	return b[:n], errors.Join(err, f.Close())
 }
 
 // writeIdentity gives a folder its identity, where it has none. When it returns
@@ -136,6 +153,12 @@ func writeIdentity(disk vfs.FS, folder string, i Identity) error {
 	if err != nil {
 		return err
 	}
+	return writeNew(disk, folder, IdentityFile, text)
+}
+
+// writeNew makes a file that is not there. When it returns nil it is whole, has its name, and both are on stable
+// storage; after a crash in between there is all of it or nothing.
+func writeNew(disk vfs.FS, folder, file string, text []byte) error {
 	if len(text) > maxIdentity {
 		return fmt.Errorf("the names of cluster and device are too long: %d bytes", len(text))
 	}
@@ -147,7 +170,7 @@ func writeIdentity(disk vfs.FS, folder string, i Identity) error {
 		err = f.Sync()
 	}
 	if err == nil {
-		err = disk.Link(f, folder+"/"+IdentityFile)
+		err = disk.Link(f, folder+"/"+file)
 	}
 	if err == nil {
 		err = disk.SyncDir(folder)

@@ -143,12 +143,12 @@ func (d *Device) pass() {
 			return
 		}
 		d.detach(why)
-		if !errors.Is(why, errMoved) {
+		if !errors.Is(why, errMoved) && !errors.Is(why, errEmptying) {
 			d.lost(why)
 			return
 		}
-		// What is there now may well be the device, mounted again; else it is that
-		// which says what is wrong.
+		// What is there now may well be the device, mounted again, or is once it is emptied; else
+		// it is that which says what is wrong.
 	}
 	a := d.within(func() attempt {
 		m, disk, err := d.open()

@@ -78,7 +78,7 @@
 //	<device>/quarantined/<folder>/{0,4,8,c}.small.<time>.db for a shared file that has a damaged page,
 //	  when all that can be read is in a new one
 //
-// so that there is none until replication brings it back. Audit checks databases while they are
+// so that there is none until replication brings it back; Replicas.Lost tells of those. Audit checks databases while they are
 // in use (see audit), and writes those anew whose files are mostly empty (see vacuum). A
 // panic of bbolt, or a page that the disk can't deliver, is caught here. After a
 // commit that failed, the database, or all of a shared file, is closed and read anew, once

@@ -35,6 +35,9 @@ func (s *Store) drop(ctx context.Context, loc Location, want replwire.Database) 
 			if err != nil || now != want {
 				return err
 			}
+			if err := s.replaced(d, loc.Hash); err != nil {
+				return err
+			}
 			e.db.fail(errDropped) // whatever comes of it, the file is looked for again
 			if e.db.small == nil {
 				path := s.path(loc)

@@ -247,7 +247,7 @@ func (s *Store) writeReason(d *disk, what, path string, why error) (to string, e
 	now := time.Now().UTC()
 	to = d.Dir(quarantineDir, s.schema.Folder(), fmt.Sprintf("%s.%d", what, now.UnixNano()))
 	reason := fmt.Sprintf("reason: %v\nfile: %s\nfound: %s\n", why, path, now.Format(time.RFC3339))
-	return to, d.writeFile(to+".reason", []byte(reason))
+	return to, d.writeFile(to+reasonSuffix, []byte(reason))
 }
 
 // unsettle notes that names in a folder may not be durable, and returns what isSettled takes.

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -21,29 +24,102 @@ import (
 // journal, or is of a database that was made or moved meanwhile. It is one pass over all databases, and
 // may run beside requests: it reads in slices, as an audit does, and removes a few rows in one transaction;
 // pace may be called by several at a time.
-// A small database that has nothing to forget is read, but not opened; pace holds it back. What
-// can't be read is an error, and the pass goes on.
+// A small database that has nothing to forget is read, but not opened; pace holds it back.
+//
+// One that can't be read, or changed, is left out, and named in the log, once as long as it is for the same reason. The error
+// wraps ErrLeft where there are such ones and nothing else is wrong: the next call with the same horizon goes through those alone. Any other
+// error is one of the device, or of many databases, and the next call begins anew.
 func (s *Store) Reclaim(ctx context.Context, dev *device.Device, horizon timestamp.T, pace Pace) error {
 	const op errs.Op = "metadb.reclaim"
 	d, err := s.disk(ctx, Location{Device: dev})
 	if err != nil {
 		return errs.E(op, errs.Subject(dev.Name()), err)
 	}
-	p := &reclaimPass{Store: s, d: d, horizon: horizon, pace: pace, slots: make(chan struct{}, s.cfg.together)}
-	for h, err := range s.walkRange(ctx, dev, name.Hash{}, lastHash) {
+	p := &reclaimPass{
+		Store: s, d: d, horizon: horizon, pace: pace, slots: make(chan struct{}, s.cfg.together), left: map[name.Hash]error{},
+	}
+	var failed []error // the first few
+	for h, err := range d.reclaims(horizon, s.walkRange(ctx, dev, name.Hash{}, lastHash)) {
 		if err == nil {
-			err = p.begin(ctx, Location{dev, h})
+			p.begin(ctx, Location{dev, h})
+		} else if len(failed) < 10 {
+			failed = append(failed, err)
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || dev.Check() != nil {
 			break
 		}
-		p.note(err)
 	}
 	p.under.Wait()
 	if ctx.Err() != nil {
 		return errs.E(op, errs.Subject(dev.Name()), errs.Aborted, context.Cause(ctx))
 	}
-	return errors.Join(p.failed...)
+	if err := dev.Check(); err != nil { // what can't be read then is nobody's fault but its own
+		return errs.E(op, errs.Subject(dev.Name()), err)
+	}
+	return p.end(ctx, failed)
+}
+
+// ErrLeft is wrapped by what Reclaim returns where it has left databases out.
+var ErrLeft = errors.New("databases were left out when what was deleted was forgotten")
+
+// mostLeft is how many databases are remembered that were left out. More are the device's fault.
+const mostLeft = 1000
+
+// leftOut is what a pass has left out, and why.
+type leftOut struct {
+	horizon timestamp.T
+	why     map[name.Hash]string
+}
+
+// reclaims yields what a pass has to go through: all, or what the one before has left out.
+func (d *disk) reclaims(horizon timestamp.T, all iter.Seq2[name.Hash, error]) iter.Seq2[name.Hash, error] {
+	d.mu.Lock()
+	left := d.left
+	d.mu.Unlock()
+	if left == nil || left.horizon != horizon {
+		return all
+	}
+	return func(yield func(name.Hash, error) bool) {
+		for h := range left.why {
+			if !yield(h, nil) {
+				return
+			}
+		}
+	}
+}
+
+// end remembers what a pass has left out, and says what is new of that. Others of the pass have failed as well.
+func (p *reclaimPass) end(ctx context.Context, failed []error) error {
+	now := &leftOut{horizon: p.horizon, why: make(map[name.Hash]string, len(p.left))}
+	some := make([]error, 0, 10)
+	for h, err := range p.left {
+		if now.why[h] = err.Error(); len(some) < cap(some) {
+			some = append(some, err)
+		}
+	}
+	whole := len(failed) == 0 && len(now.why) <= mostLeft
+	if !whole {
+		now.horizon, now.why = timestamp.T{}, nil
+	}
+	p.d.mu.Lock()
+	before := p.d.left
+	if p.d.left = now; len(now.why) == 0 {
+		p.d.left = nil
+	}
+	p.d.mu.Unlock()
+	for h, why := range now.why {
+		if before == nil || before.why[h] != why {
+			p.log.LogAttrs(ctx, slog.LevelError, "a database is left out of what forgets what was deleted, until it can be read again",
+				slog.String("device", p.d.Name()), slog.String("hash", h.String()), slog.String("err", why))
+		}
+	}
+	switch {
+	case !whole:
+		return errors.Join(append(failed, some...)...)
+	case len(some) > 0:
+		return fmt.Errorf("%w: %d on %s: %w", ErrLeft, len(now.why), p.d.Name(), errors.Join(some...))
+	}
+	return nil
 }
 
 // reclaimTogether is how many small databases are reclaimed at a time: they share syncs.
@@ -58,37 +134,38 @@ type reclaimPass struct {
 	under   sync.WaitGroup
 	slots   chan struct{}
 
-	mu     sync.Mutex
-	failed []error // mu; the first few
+	mu   sync.Mutex
+	left map[name.Hash]error // mu; what could not be read or changed, and a few more than are remembered
 }
 
-func (p *reclaimPass) note(err error) {
+func (p *reclaimPass) note(loc Location, err error) {
+	const op errs.Op = "metadb.reclaim"
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err != nil && len(p.failed) < 10 {
-		p.failed = append(p.failed, err)
+	if err != nil && len(p.left) <= mostLeft {
+		p.left[loc.Hash] = p.wrap(op, loc, err)
 	}
 }
 
 // begin has a database reclaimed, beside others if it is small.
-func (p *reclaimPass) begin(ctx context.Context, loc Location) error {
-	const op errs.Op = "metadb.reclaim"
+func (p *reclaimPass) begin(ctx context.Context, loc Location) {
 	pay, old := p.mayHaveOld(p.d, loc, p.horizon)
 	if err := p.pace.wait(ctx, pay); err != nil {
-		return p.wrap(op, loc, errs.E(errs.Aborted, err))
+		p.note(loc, errs.E(errs.Aborted, err))
+		return
 	}
 	if !old {
-		return nil
+		return
 	}
 	if pay == perFile || cap(p.slots) == 1 {
-		return p.wrap(op, loc, p.reclaimOne(ctx, loc, p.horizon, p.pace))
+		p.note(loc, p.reclaimOne(ctx, loc, p.horizon, p.pace))
+		return
 	}
 	p.slots <- struct{}{}
 	p.under.Go(func() {
 		defer func() { <-p.slots }()
-		p.note(p.wrap(op, loc, p.reclaimOne(ctx, loc, p.horizon, p.pace)))
+		p.note(loc, p.reclaimOne(ctx, loc, p.horizon, p.pace))
 	})
-	return nil
 }
 
 // reclaimOne is Reclaim of one database.

@@ -1,9 +1,11 @@
 package metadb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -617,6 +619,50 @@ func testReclaimFailsAtAnyCall(t *testing.T, home Config) {
 		rows.Device, whole.Device = dev, dev
 		stands(t, fmt.Sprintf("call %d failed", n), s, rows, whole)
 		s.Close()
+	}
+}
+
+// One that can't be read is named once, however often it is tried again, which costs no pass over all the others; once it is
+// gone nothing is left.
+func TestReclaimLeavesOut(t *testing.T) {
+	s, dev := open(t, t.TempDir(), Config{})
+	var said bytes.Buffer
+	s.log = slog.New(slog.NewTextHandler(&said, nil))
+	for n := range uint64(20) {
+		made(t, s, Location{dev, hashOf(n)}, "a")
+	}
+	bad := Location{dev, hashOf(1)}
+	spoilValue(t, s, bad, 30)
+	closeAll(s, dev)
+	for i, tt := range []struct {
+		horizon int64
+		least   int64 // databases that are looked at
+		most    int64
+	}{{10, 20, 20}, {10, 1, 1}, {10, 1, 1}, {11, 20, 20}, {11, 1, 1}} {
+		looked := int64(0)
+		err := s.Reclaim(bg, dev, at(tt.horizon), func(_ context.Context, n int64) error {
+			if n == perValue || n == perFile {
+				looked++
+			}
+			return nil
+		})
+		if !errors.Is(err, ErrLeft) || !strings.Contains(err.Error(), bad.Hash.String()) {
+			t.Errorf("pass %d: %v, want one left out", i, err)
+		}
+		if looked < tt.least || looked > tt.most {
+			t.Errorf("pass %d has looked at %d, want %d", i, looked, tt.least)
+		}
+		if n := strings.Count(said.String(), "left out"); n != 1 || !strings.Contains(said.String(), bad.Hash.String()) {
+			t.Errorf("after pass %d the log has %d lines:\n%s", i, n, said.String())
+		}
+	}
+	if _, err := s.inspect(bg, bad, nil); err != nil { // into quarantine with it
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Reclaim(bg, dev, at(11), nil); err != nil {
+			t.Errorf("once it is gone: %v", err)
+		}
 	}
 }
 

@@ -111,7 +111,7 @@ func (s *Store) salvage(ctx context.Context, d *disk, q small.Quarter) error {
 			found.Why = errors.New("it could not be written to")
 		}
 		why := fmt.Errorf("kept %d databases; damaged were %d, and there are %d places where an unknown number could not be read: %w",
-			found.Kept, found.Wrong, found.Gaps, found.Why)
+			found.Kept, len(found.Wrong), found.Gaps, found.Why)
 		into, err = s.writeReason(d, q.Name(), d.small.Path(q.First()), why)
 		if err != nil {
 			return err
@@ -123,6 +123,11 @@ func (s *Store) salvage(ctx context.Context, d *disk, q small.Quarter) error {
 		if err := errors.Join(small.Copy(ctx, to, damaged), to.Close()); err != nil {
 			return err
 		}
+		for _, h := range found.Wrong { // which are known to be missing then
+			if _, err := s.writeReason(d, name.Hash(h).String(), into+suffix, found.Why); err != nil {
+				return err
+			}
+		}
 		return d.syncDir(filepath.Dir(into))
 	})
 	if err != nil {
@@ -132,7 +137,7 @@ func (s *Store) salvage(ctx context.Context, d *disk, q small.Quarter) error {
 		s.counts.quarantined.Add(1)
 		s.log.Error("a damaged shared file is in quarantine; replicas will replace the databases that could not be read",
 			"device", d.Name(), "file", d.small.Path(q.First()), "kept as", into+suffix,
-			"kept", found.Kept, "damaged", found.Wrong, "unreadable places", found.Gaps, "err", found.Why)
+			"kept", found.Kept, "damaged", len(found.Wrong), "unreadable places", found.Gaps, "err", found.Why)
 	}
 	return nil
 }

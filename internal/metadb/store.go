@@ -78,6 +78,7 @@ type disk struct {
 	folders map[[4]byte]bool // made and synced by this process, by the first four digits; guarded by mu
 	settled map[[4]byte]bool // so are the names of databases in them; guarded by mu
 	turn    uint64           // how often a name in some of them was put in doubt; guarded by mu
+	left    *leftOut         // of the last pass that forgot what was deleted; nil for nothing. Guarded by mu
 }
 
 // notes are what outlasts a file system's coming and going.

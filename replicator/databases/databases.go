@@ -161,6 +161,9 @@ type Databases struct {
 
 var _ replicator.Kind = (*Databases)(nil)
 
+// SetOfContainers is what the partitions of containers are called in what a device remembers of being in step.
+const SetOfContainers steps.Set = "container"
+
 // Accounts returns the accounts of a node.
 func Accounts(cfg Config, deps Deps) (*Databases, error) {
 	return build(cfg, deps, "account", replwire.Accounts)
@@ -168,7 +171,7 @@ func Accounts(cfg Config, deps Deps) (*Databases, error) {
 
 // Containers returns the containers of a node.
 func Containers(cfg Config, deps Deps) (*Databases, error) {
-	return build(cfg, deps, "container", replwire.Containers)
+	return build(cfg, deps, string(SetOfContainers), replwire.Containers)
 }
 
 func build(cfg Config, deps Deps, kind string, list byte) (*Databases, error) {

@@ -51,6 +51,7 @@ type node struct {
 	accounts   *account.Server
 	containers *container.Server
 	repl       *replicator.Replicator
+	steps      *steps.Books
 	down       atomic.Bool
 	pushes     atomic.Int64                                // requests that were pushes, sent by this node
 	before     func(addr string, r *backend.Request) error // called with what this node is about to send
@@ -187,6 +188,7 @@ func (f *fleet) open(n *node, l net.Listener) {
 	}
 	client := direct.New(direct.Config{ConnectTimeout: 5 * time.Second, NodeTimeout: 30 * time.Second})
 	id := replicator.NewNodeID()
+	n.steps = steps.NewBooks(steps.Terms{ReclaimAge: 7 * 24 * time.Hour}, vfs.OS, n.set)
 	common := databases.Deps{
 		Ring: func() *ring.Ring {
 			if own := n.ring.Load(); own != nil {
@@ -195,7 +197,7 @@ func (f *fleet) open(n *node, l net.Listener) {
 			return f.ring
 		},
 		Self: hosts.At(netip.MustParseAddrPort(n.addr), nil), NodeID: id, Hasher: f.hasher, Peers: n.sender(f, client),
-		Now: f.now, Steps: steps.NewBooks(steps.Terms{ReclaimAge: 7 * 24 * time.Hour}, vfs.OS, n.set).Of,
+		Now: f.now, Steps: n.steps.Of,
 	}
 	common.Store = n.accounts.Store().Replicas()
 	accounts, err := databases.Accounts(databases.Defaults(), common)

@@ -55,6 +55,87 @@ func TestAwayForTooLong(t *testing.T) {
 	}
 }
 
+// Accounts, containers and rows are deleted, and forgotten, while a node is away for longer than that takes: nothing
+// comes back with it, while it is brought what was made meanwhile. By the operator's word it does come back.
+func TestDeletedWhileAwayForTooLong(t *testing.T) {
+	f := start(t, 3, 3)
+	away, here := f.nodes[2], f.nodes[:2]
+	for _, n := range f.nodes {
+		n.do("PUT /gone", 1)
+		n.do("PUT /a", 1)
+		for _, c := range []string{"/a/gone", "/a/again", "/a/kept"} {
+			n.do("PUT "+c, 1, "X-Container-Meta-M: old")
+			n.put(c+"/gone", 2, 5)
+			n.do("PUT "+c, 2, "X-Put-Timestamp: 1", "X-Delete-Timestamp: 0", "X-Object-Count: 1", "X-Bytes-Used: 5")
+		}
+	}
+	f.round()
+	for _, n := range here {
+		for _, c := range []string{"/a/gone", "/a/again"} {
+			n.do("DELETE "+c+"/gone", 3)
+			n.do("DELETE "+c, 4)
+			n.do("PUT "+c, 4, "X-Put-Timestamp: 1", "X-Delete-Timestamp: 4", "X-Object-Count: 0", "X-Bytes-Used: 0")
+		}
+		n.do("DELETE /a/kept/gone", 3)
+		n.do("DELETE /gone", 4)
+	}
+	for eighths := range 10 {
+		f.later.Store(int64(time.Duration(eighths) * week / 8))
+		for _, n := range here {
+			away.down.Store(true)
+			n.pass()
+			away.down.Store(false)
+			if eighths == 8 {
+				n.reclaim(9)
+			}
+		}
+	}
+	for _, n := range here {
+		n.do("PUT /a/again", 20, "X-Container-Meta-M: new")
+		n.put("/a/kept/new", 21, 7)
+	}
+	gone := func(when string) {
+		t.Helper()
+		for _, n := range here {
+			if f.has(n, "/gone") || f.has(n, "/a/gone") {
+				t.Errorf("%s: %s has again what was deleted", when, n.device)
+			}
+			if _, h, text := n.ask("GET /a/kept", 30); strings.Contains(text, "gone") || h.Get("X-Container-Object-Count") != "1" {
+				t.Errorf("%s: %s lists %s", when, n.device, text)
+			}
+			if _, h, _ := n.ask("HEAD /a/again", 30); h.Get("X-Container-Object-Count") != "0" || h.Get("X-Container-Meta-M") != "new" {
+				t.Errorf("%s: %s says of what was made anew %v", when, n.device, h)
+			}
+			if _, _, text := n.ask("GET /a", 30); strings.Contains(text, "gone") {
+				t.Errorf("%s: the account at %s lists %s", when, n.device, text)
+			}
+		}
+	}
+	gone("before it is back")
+	for range 3 {
+		if c := away.pass(); !refused(c) {
+			t.Errorf("the node that was away says %+v", c)
+		}
+		for _, n := range here {
+			n.whole()
+		}
+	}
+	gone("with it back")
+	if _, h, text := away.ask("GET /a/kept", 30); !strings.Contains(text, "new") {
+		t.Errorf("it was not brought what was made meanwhile: %v %s", h, text)
+	}
+	book, err := away.steps.Of(away.device)
+	if err == nil {
+		err = book.Readmit(f.now())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := away.whole(); c.Pushed == 0 || !f.has(here[0], "/a/gone") {
+		t.Errorf("readmitted as it is, it says %+v, want it to bring what it has", c)
+	}
+}
+
 // Who is in step now and then is never fenced: by the same digests, by what peers have
 // brought since the last pass, and where nobody else has anything.
 func TestInStep(t *testing.T) {

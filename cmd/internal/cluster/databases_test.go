@@ -157,26 +157,7 @@ func TestDatabasesReturn(t *testing.T) {
 		p.want("PUT", url+"/o", nil, "x", 201)
 		p.pass(true)
 		_, primaries := p.primaries(path)
-		n := nodeOf(primaries[0].IP)
-		p.stop(n)
-		c := p.configs[n-1]
-		root, hash := filepath.Join(c.Server.Root, primaries[0].Name), p.hasher.Hash(path)
-		spoil(t, filepath.Join(root, "containers", "048c"[hash[0]>>6:][:1]+".small"), hash[:])
-		was := c.Databases.Audit
-		c.Databases.Audit = config.Pace{Loop: config.Loop{Enabled: true, Interval: conf.Duration(10 * time.Millisecond)}}
-		p.start(n)
-		c.Databases.Audit = was
-		aside := filepath.Join(root, "quarantined", "containers", hash.String()+".*")
-		for deadline := time.After(30 * time.Second); ; {
-			if list, _ := filepath.Glob(aside); len(list) == 2 {
-				break
-			}
-			select {
-			case <-deadline:
-				t.Fatal("it is not in quarantine")
-			case <-time.After(10 * time.Millisecond):
-			}
-		}
+		p.ruin(path, primaries[0])
 		p.pass(true)
 		p.agree(path, meta, "200 1: o")
 	})
@@ -228,6 +209,22 @@ func TestAccountServersAway(t *testing.T) {
 		p.want("PUT", p.url+"/two/o", nil, "body", 201)
 	})
 	p.agree(path, count, "200 3: c one two")
+}
+
+// ruin damages the replica of a small container on a device, and waits until it is in quarantine.
+func (p *probe) ruin(path name.Path, d *ring.Device) {
+	p.t.Helper()
+	n, hash := nodeOf(d.IP), p.hasher.Hash(path)
+	p.stop(n)
+	c := p.configs[n-1]
+	_, shared := p.files(d, path)
+	spoil(p.t, shared, hash[:])
+	was := c.Databases.Audit
+	c.Databases.Audit = config.Pace{Loop: config.Loop{Enabled: true, Interval: conf.Duration(10 * time.Millisecond)}}
+	p.start(n)
+	c.Databases.Audit = was
+	aside := filepath.Join(c.Server.Root, d.Name, "quarantined", "containers", hash.String()+".*")
+	p.until("it is in quarantine", func() bool { list, _ := filepath.Glob(aside); return len(list) == 2 })
 }
 
 // spoil changes a byte of what a file has behind a key, wherever that is.

@@ -166,6 +166,37 @@ func TestStatusOfDatabases(t *testing.T) {
 	}
 }
 
+// A container all of whose replicas are damaged is there for nobody, and is missed until it is made anew; one of which a
+// replica is left is missed until a pass has brought it back.
+func TestStatusOfQuarantined(t *testing.T) {
+	p := startProbe(t)
+	all, one := name.Path{Account: "AUTH_test", Container: "all"}, name.Path{Account: "AUTH_test", Container: "one"}
+	for _, path := range []name.Path{all, one} {
+		p.want("PUT", p.url+"/"+path.Container, nil, "", 201)
+	}
+	p.pass(true)
+	before := p.databases()
+	_, primaries := p.primaries(one)
+	p.ruin(one, primaries[1])
+	_, primaries = p.primaries(all)
+	for _, d := range primaries {
+		p.ruin(all, d)
+	}
+	d := p.databases()
+	if d.Databases != before.Databases || d.TooFew != 2 || d.Copies[survey.Quarantined] != 4 || d.Missing[3] != 1 || d.Missing[1] != 1 {
+		t.Errorf("with what is damaged: %+v, want two of %d with four copies in quarantine", d, before.Databases)
+	}
+	p.pass(true)
+	if d := p.databases(); d.TooFew != 1 || d.Copies[survey.Quarantined] != 3 || d.Databases != before.Databases {
+		t.Errorf("after a pass: %+v, want one with three copies in quarantine", d)
+	}
+	p.want("PUT", p.url+"/all", nil, "", 201)
+	p.pass(true)
+	if d := p.databases(); !d.Whole() || d.Databases != before.Databases {
+		t.Errorf("made anew: %+v, want nothing wrong", d)
+	}
+}
+
 // What can't be asked so is refused, and says why.
 func TestStatusRefused(t *testing.T) {
 	p := startProbe(t)

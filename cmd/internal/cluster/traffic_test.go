@@ -23,7 +23,8 @@ type traffic struct {
 	mu      sync.Mutex
 	bytes   map[string]int64           // by server, both ways
 	remotes map[string]map[string]bool // by server, the addresses that connected to it
-	said    map[string]map[string]bool // by server, the marks of replication that came there
+	said    map[string]map[string]bool // by server, the marks that came there
+	marks   []string                   // what is looked for
 }
 
 // marks are what only replication says.
@@ -109,7 +110,7 @@ func (c *countedConn) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	seen := append(c.tail, p[:n]...)
-	for _, m := range marks {
+	for _, m := range c.c.marks {
 		if bytes.Contains(seen, []byte(m)) {
 			c.c.note(c.c.said, c.server, m)
 		}
@@ -129,7 +130,7 @@ func (c *countedConn) Write(p []byte) (int, error) {
 // going on at once, who connects there, and what he says, is what belongs there. Strangers on
 // either network change nothing.
 func TestTraffic(t *testing.T) {
-	c := &traffic{bytes: map[string]int64{}, remotes: map[string]map[string]bool{}, said: map[string]map[string]bool{}}
+	c := &traffic{bytes: map[string]int64{}, remotes: map[string]map[string]bool{}, said: map[string]map[string]bool{}, marks: marks}
 	p := startProbe(t, withKey)
 	p.listen = c.listen
 	for n := range p.nodes {

@@ -45,6 +45,7 @@ type small struct {
 	root    string
 	server  *object.Server
 	repl    *replicator.Replicator
+	steps   *steps.Books
 	handler atomic.Pointer[http.Handler] // what its address serves; a test may put another in its place
 	now     time.Time                    // not changed while it serves
 	ahead   atomic.Int64                 // by how much its clock is ahead of that
@@ -146,6 +147,7 @@ func (f *fleet) open(fs vfs.FS, address, self string) *small {
 		f.t.Fatal(err)
 	}
 	id := replicator.NewNodeID()
+	n.steps = steps.NewBooks(f.terms(), fs, devices)
 	kind, err := objects.New(f.objects, objects.Deps{
 		Stores: map[string]objects.Store{"d": objectStore{n.store}}, Self: hosts.At(netip.MustParseAddrPort(self), f.names), NodeID: id, Hasher: f.hasher, Merge: n.server, Peers: f.client, Now: n.clock,
 		Ring: func(i policy.Index) *ring.Ring {
@@ -157,7 +159,7 @@ func (f *fleet) open(fs vfs.FS, address, self string) *small {
 			}
 			return f.ring
 		},
-		Steps: steps.NewBooks(steps.Terms{ReclaimAge: f.objects.ReclaimAge}, fs, devices).Of,
+		Steps: n.steps.Of,
 	})
 	if err != nil {
 		f.t.Fatal(err)
@@ -182,6 +184,8 @@ func (f *fleet) listen(n *small, l net.Listener) {
 		}
 	})
 }
+
+func (f *fleet) terms() steps.Terms { return steps.Terms{ReclaimAge: f.objects.ReclaimAge} }
 
 func (n *small) clock() time.Time { return n.now.Add(time.Duration(n.ahead.Load())) }
 

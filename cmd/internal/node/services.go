@@ -218,7 +218,9 @@ func (s *Storage) openContainer(p parts) error {
 	}
 	cfg, deps := p.databases(record.Containers)
 	server, err := container.New(container.Config{Config: cfg, NodeTimeout: p.c.Server.NodeTimeout.D()},
-		container.Deps{Deps: deps, Accounts: p.rows})
+		container.Deps{Deps: deps, Accounts: p.rows, May: func(device string, h name.Hash) error {
+			return p.may(databases.SetOfContainers, p.rings.container, device, h)
+		}})
 	if err != nil {
 		return err
 	}
@@ -250,17 +252,26 @@ func (p parts) stillThere(ctx context.Context, q *pending.Queue, u *pending.Upda
 			return false, err
 		}
 		source := p.rings.objects[u.Policy]
-		if p.replication == nil || source == nil {
+		if source == nil {
 			return true, nil
 		}
-		book, err := p.replication.steps.Of(device)
-		if err != nil {
-			return false, err
-		}
-		r := source.Ring()
-		return true, book.May(objects.SetOf(u.Policy), r.PartPower(), uint32(r.Partition(u.Hash)), time.Now())
+		return true, p.may(objects.SetOf(u.Policy), source, device, u.Hash)
 	}
 	return false, errs.E(errs.NotFound, "no device has this queue")
+}
+
+// may returns why what a device has under a hash may be told to nobody, nil where it may be: it may have been deleted and
+// forgotten elsewhere. A node that does not replicate does not know.
+func (p parts) may(set steps.Set, source *ring.Source, device string, h name.Hash) error {
+	if p.replication == nil {
+		return nil
+	}
+	book, err := p.replication.steps.Of(device)
+	if err != nil {
+		return err
+	}
+	r := source.Ring()
+	return book.May(set, r.PartPower(), uint32(r.Partition(h)), time.Now())
 }
 
 // openObject opens the object server, and the updater that delivers what it has
@@ -355,6 +366,9 @@ func (s *Storage) reclaim(p parts, what string, d *device.Device, pass func(cont
 		err := pass(ctx, horizon)
 		if err == nil {
 			done = horizon
+		}
+		if errors.Is(err, metadb.ErrLeft) {
+			return nil // the log has said which: those alone are tried again
 		}
 		return err
 	})

@@ -188,11 +188,12 @@ func (x *bases) lacking(b *base) LackingDatabase {
 	p := x.Ring.Partition(b.hash)
 	l := LackingDatabase{Kind: x.Name, Partition: uint32(p), Hash: b.hash}
 	primaries := x.Ring.AppendPrimaries(nil, p)
-	onHandoff, inPlace := false, false
+	onHandoff, inPlace, broken := false, false, false
 	var some *heldBase
 	for i := range b.held {
 		h := &b.held[i]
 		if h.broken() {
+			broken = true
 			continue
 		}
 		at := slices.Contains(primaries, h.device)
@@ -218,6 +219,8 @@ func (x *bases) lacking(b *base) LackingDatabase {
 			why = OnHandoff
 		case inPlace:
 			why = Queued
+		case broken:
+			why = Quarantined // the only ones that knew of it
 		}
 		l.Reasons = append(l.Reasons, why)
 	}

@@ -18,7 +18,7 @@ type Salvaged struct {
 	New   bool  // there is a new file; else nothing was found damaged
 	Kept  int   // values that are in it
 	Gaps  int   // places where an unknown number could not be read
-	Wrong int   // values whose checksum is wrong
+	Wrong []Key // whose values have a wrong checksum
 	Why   error // what was first found
 }
 
@@ -194,7 +194,7 @@ func (c *copying) copyBatch(in Bucket, keys []Key) error {
 			})
 			switch d, is := damage(err); {
 			case is && !d.Page && in == Values:
-				c.s.Wrong++
+				c.s.Wrong = append(c.s.Wrong, keys[i])
 				if c.s.Why == nil {
 					c.s.Why = err
 				}
