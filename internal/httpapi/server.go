@@ -24,6 +24,8 @@ type Server struct {
 	Silence   time.Duration // the longest a client may take over its header, or stay idle between requests; default 60 s
 	Drain     time.Duration // how long requests may go on after the end was asked for; default 30 s
 	MaxHeader int           // bytes of a request's line and header; default 256 KiB
+
+	Connections *Connections // bounds how many are open; nil is no bound
 }
 
 // Listen opens a TCP address. Port 0 picks a free one; the listener knows it.
@@ -56,8 +58,13 @@ func (s *Server) Run(ctx context.Context) error {
 		// Requests outlive the end of ctx: they are drained.
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
+	accepted := s.Listener
+	if s.Connections != nil {
+		accepted = listener{s.Listener, s.Connections}
+		srv.ConnState = s.Connections.state
+	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(s.Listener) }()
+	go func() { served <- srv.Serve(accepted) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("%s on %s: %w", s.Name, s.Listener.Addr(), err)
