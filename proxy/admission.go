@@ -1,10 +1,10 @@
 package proxy
 
 import (
+	"net"
 	"net/http"
 	"runtime"
-	"runtime/debug"
-	"syscall"
+	"strings"
 
 	"martlet/internal/httpapi"
 )
@@ -22,7 +22,8 @@ const (
 
 // Admission returns the bounds that hold: those that are set, or what fits the
 // machine. That is 256 requests for each processor, from 512 to 16384, and a
-// quarter of the memory (of GOMEMLIMIT, where that is less), at least 64 MiB.
+// quarter of the memory (of GOMEMLIMIT, or the limit of a control group, where that is
+// less), at least 64 MiB.
 func (c Config) Admission() (requests int, bytes int64) {
 	requests, bytes = c.MaxRequests, int64(c.MaxBufferBytes)
 	if requests == 0 {
@@ -34,14 +35,19 @@ func (c Config) Admission() (requests int, bytes int64) {
 	return requests, bytes
 }
 
-// memory is how much this process may use, in bytes; 0 where that can't be told.
-func memory() int64 {
-	limit := debug.SetMemoryLimit(-1) // only asks
-	var info syscall.Sysinfo_t
-	if syscall.Sysinfo(&info) != nil {
-		return 0
+// Connections returns how many connections of clients may be open: what is set, or
+// what fits the machine. That is half of the files that the process may have open, or
+// what an eighth of the memory holds of those that wait, from 1024 to 65536.
+func (c Config) Connections() int {
+	const (
+		waiting = 24 << 10 // bytes of one: buffers, and the stack of its goroutine
+		least   = 1024
+		most    = 65536
+	)
+	if c.MaxConnections > 0 {
+		return c.MaxConnections
 	}
-	return min(limit, int64(info.Totalram)*int64(info.Unit))
+	return int(min(max(min(files()/2, memory()/8/waiting), least), most))
 }
 
 // cost is the most bytes of buffers that a request needs. Bodies that fit a chunk
@@ -66,7 +72,30 @@ func alwaysIn(r *http.Request) bool {
 	return r.URL.Path == "/healthcheck" || r.URL.Path == "/info"
 }
 
+// client is whose share of the gate a request takes: that of the account that it is
+// about, or of the address that it comes from where it is about none. Behind a load
+// balancer all come from one address, so that accounts are what tells clients apart.
+// Who somebody is has not been looked at yet: a request that only says that it is about
+// somebody's account takes of that account's share until it is refused.
+func client(r *http.Request) string {
+	path := strings.TrimPrefix(r.URL.Path, "/")
+	if _, rest, ok := strings.Cut(path, "/"); ok && isVersion(path) {
+		if account, _, _ := strings.Cut(rest, "/"); account != "" {
+			return account
+		}
+	}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		return host
+	}
+	return r.RemoteAddr
+}
+
+// isVersion tells a path of the API from those of other services.
+func isVersion(path string) bool {
+	return len(path) > 1 && path[0] == 'v' && path[1] >= '0' && path[1] <= '9'
+}
+
 func (c Config) gate() httpapi.GateConfig {
 	requests, bytes := c.Admission()
-	return httpapi.GateConfig{Requests: int64(requests), Bytes: bytes, Cost: cost, Free: alwaysIn}
+	return httpapi.GateConfig{Requests: int64(requests), Bytes: bytes, Cost: cost, Free: alwaysIn, Client: client}
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"net/url"
 	"testing"
 
 	"martlet/internal/conf"
@@ -39,5 +40,28 @@ func TestAdmissionFitsTheMachine(t *testing.T) {
 	c.MaxRequests, c.MaxBufferBytes = 7, conf.Size(9<<20)
 	if n, b := c.Admission(); n != 7 || b != 9<<20 {
 		t.Errorf("what was set is %d requests and %d bytes", n, b)
+	}
+}
+
+// Requests about one account are one client's, wherever they come from; those about
+// none are those of their address.
+func TestWhoseRequestItIs(t *testing.T) {
+	for path, want := range map[string]string{
+		"/v1/AUTH_a/c/o": "AUTH_a", "/v1/AUTH_a": "AUTH_a", "/v1.0/AUTH_b/": "AUTH_b", "/v1/": "192.0.2.1", "/auth/v1.0": "192.0.2.1", "/": "192.0.2.1", "/vx/a": "192.0.2.1",
+	} {
+		r := http.Request{URL: &url.URL{Path: path}, RemoteAddr: "192.0.2.1:1234"}
+		if got := client(&r); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+}
+
+func TestConnectionsFitTheMachine(t *testing.T) {
+	c := Defaults()
+	if n := c.Connections(); n < 1024 || n > 65536 {
+		t.Errorf("by default %d", n)
+	}
+	if c.MaxConnections = 7; c.Connections() != 7 {
+		t.Errorf("what was set is %d", c.Connections())
 	}
 }

@@ -38,6 +38,10 @@ type Config struct {
 	// beyond is answered with 503 at once. 0 fits the machine: see Admission.
 	MaxRequests    int       `toml:"max_requests"`
 	MaxBufferBytes conf.Size `toml:"max_buffer_bytes"`
+	// MaxConnections is how many connections of clients are open at one time. Where
+	// one more comes, one that waits for its next request is closed, or the new one
+	// where none does. 0 fits the machine: see Connections.
+	MaxConnections int `toml:"max_connections"`
 	// ClientMinRate is how many bytes a second a client has to take or send, on
 	// average over a ClientTimeout, while more than half of that is in use; 0 is no
 	// bound.

@@ -31,8 +31,8 @@ import (
 func (s *Server) observed(h http.Handler, metrics *httpapi.Metrics) http.Handler {
 	return httpapi.Observe(s.gate.Wrap(h), httpapi.Observed{
 		Server: "proxy", Silence: s.cfg.ClientTimeout.D(), LeastPace: int64(s.cfg.ClientMinRate), Pressed: s.gate.Pressed, Log: s.log, Level: slog.LevelInfo, Metrics: metrics,
-		NewID: func(r *http.Request) string {
-			return httpapi.NewTransID(time.Now(), r.Header.Get("X-Trans-Id-Extra"))
+		NewID: func(r *http.Request, at time.Time) string {
+			return httpapi.NewTransID(at, r.Header.Get("X-Trans-Id-Extra"))
 		},
 	})
 }

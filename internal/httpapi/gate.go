@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"hash/maphash"
 	"net/http"
 	"sync/atomic"
 
@@ -17,6 +18,10 @@ type GateConfig struct {
 	Cost func(r *http.Request) int64
 	// Free tells the requests that are always let in; nil is none.
 	Free func(r *http.Request) bool
+
+	// Client says whose request it is: nobody may take so much that others find no
+	// room. nil is no bound but those above.
+	Client func(r *http.Request) string
 }
 
 // A Gate bounds the requests that a server works on, and the memory that they may
@@ -27,23 +32,48 @@ type GateConfig struct {
 // queue in front of that would only make everyone late. What a request may need it
 // is charged when it comes, at its worst: taking more on the way could leave all of
 // them waiting for each other.
+//
+// A client may have in eight times as much as there is still room for, and one
+// request in any case. So one alone can use eight ninths, two can use as much as each
+// other, and who comes next finds room, without anybody being thrown out. Clients are
+// told apart by a hash of their names, another one in each process: of a few thousand,
+// two may have to share.
 type Gate struct {
 	cfg      GateConfig
 	requests atomic.Int64
 	bytes    atomic.Int64
-	refused  [2]prometheus.Counter // for want of a place, and of memory
+	refused  [3]prometheus.Counter // by the reasons below
+	seed     maphash.Seed
+	shares   []share // of clients, by the hash of their names; none without Client
 }
+
+// share is what one client has in.
+type share struct{ requests, bytes atomic.Int64 }
+
+const (
+	forPlaces = iota // reasons to refuse
+	forMemory
+	forShare
+
+	shares  = 4096 // a power of two
+	sharing = 8    // how many times what is free one client may have
+)
 
 // NewGate makes a gate and registers what it shows of a server ("proxy", ...):
 // martlet_requests_in_flight, martlet_request_buffer_bytes, and
-// martlet_requests_refused_total by reason ("requests", "bytes").
+// martlet_requests_refused_total by reason ("requests", "bytes", "share").
 func NewGate(reg prometheus.Registerer, server string, cfg GateConfig) (*Gate, error) {
-	g := &Gate{cfg: cfg}
+	g := &Gate{cfg: cfg, seed: maphash.MakeSeed()}
+	if cfg.Client != nil {
+		g.shares = make([]share, shares)
+	}
 	labels := prometheus.Labels{"server": server}
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "martlet_requests_refused_total", Help: "Requests answered with 503 since too many were in flight.", ConstLabels: labels,
+		Name: "martlet_requests_refused_total", Help: "Requests answered with 503 since too many were in flight, of all or of one client.", ConstLabels: labels,
 	}, []string{"reason"})
-	g.refused = [...]prometheus.Counter{refused.WithLabelValues("requests"), refused.WithLabelValues("bytes")}
+	for i, reason := range []string{forPlaces: "requests", forMemory: "bytes", forShare: "share"} {
+		g.refused[i] = refused.WithLabelValues(reason)
+	}
 	gauge := func(name, help string, of *atomic.Int64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(of.Load()) })
 	}
@@ -66,32 +96,57 @@ func (g *Gate) Wrap(h http.Handler) http.Handler {
 		if g.cfg.Cost != nil {
 			cost = g.cfg.Cost(r)
 		}
-		if !g.enter(cost) {
+		of := g.share(r)
+		if !g.enter(cost, of) {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, Reason(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 			return
 		}
-		defer g.leave(cost)
+		defer g.leave(cost, of)
 		h.ServeHTTP(w, r)
 	})
 }
 
-func (g *Gate) enter(cost int64) bool {
-	if g.requests.Add(1) > g.cfg.Requests {
+// share returns the share that a request takes of; nil where there are none.
+func (g *Gate) share(r *http.Request) *share {
+	if g.shares == nil {
+		return nil
+	}
+	return &g.shares[maphash.String(g.seed, g.cfg.Client(r))%shares]
+}
+
+func (g *Gate) enter(cost int64, of *share) bool {
+	requests := g.requests.Add(1)
+	if requests > g.cfg.Requests {
 		g.requests.Add(-1)
-		g.refused[0].Inc()
+		g.refused[forPlaces].Inc()
 		return false
 	}
 	// One that needs more than there is at all gets in when it is alone.
-	if sum := g.bytes.Add(cost); g.cfg.Bytes > 0 && sum > g.cfg.Bytes && sum > cost {
-		g.leave(cost)
-		g.refused[1].Inc()
+	bytes := g.bytes.Add(cost)
+	bounded := g.cfg.Bytes > 0
+	if of != nil {
+		of.requests.Add(1)
+		of.bytes.Add(cost)
+	}
+	if bounded && bytes > g.cfg.Bytes && bytes > cost {
+		g.leave(cost, of)
+		g.refused[forMemory].Inc()
+		return false
+	}
+	if of != nil && of.requests.Load() > 1 && (of.requests.Load() > sharing*(g.cfg.Requests-requests) || bounded && of.bytes.Load() > sharing*(g.cfg.Bytes-bytes)) {
+		g.leave(cost, of)
+		g.refused[forShare].Inc()
 		return false
 	}
 	return true
 }
 
-func (g *Gate) leave(cost int64) {
+func (g *Gate) leave(cost int64, of *share) {
+	if of != nil {
+		of.bytes.Add(-cost)
+		of.requests.Add(-1)
+	}
 	g.bytes.Add(-cost)
 	g.requests.Add(-1)
 }

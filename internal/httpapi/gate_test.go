@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"martlet/internal/errs"
 )
@@ -169,11 +170,11 @@ func TestNoPlaceIsLost(t *testing.T) {
 // One that needs more than there is is served when it is alone.
 func TestOneThatNeedsAllTheMemory(t *testing.T) {
 	g := newGate(t, GateConfig{Requests: 5, Bytes: 10})
-	if !g.enter(100) || g.enter(1) {
+	if !g.enter(100, nil) || g.enter(1, nil) {
 		t.Error("alone it is to get in, and nobody else then")
 	}
-	g.leave(100)
-	if !g.enter(1) || g.enter(100) {
+	g.leave(100, nil)
+	if !g.enter(1, nil) || g.enter(100, nil) {
 		t.Error("with another one it is to stay out")
 	}
 }
@@ -237,5 +238,70 @@ func TestATrickle(t *testing.T) {
 				t.Errorf("%s: writing ended with %v, want cut off: %v", what, outErr, tt.cut)
 			}
 		})
+	}
+}
+
+// One client with far more requests than there is room for leaves room for others,
+// and what it leaves is shared by those that come.
+func TestAClientThatWantsEverything(t *testing.T) {
+	for what, cfg := range map[string]GateConfig{
+		"places": {Requests: 900},
+		"memory": {Requests: 1_000_000, Bytes: 900, Cost: func(*http.Request) int64 { return 1 }},
+	} {
+		cfg.Client = func(r *http.Request) string { return r.URL.Path }
+		g := newGate(t, cfg)
+		var cost int64
+		if cfg.Cost != nil {
+			cost = 1
+		}
+		in := map[string]int{}
+		come := func(who string, times int) {
+			r := httptest.NewRequest(http.MethodGet, "http://h"+who, nil)
+			for range times {
+				if g.enter(cost, g.share(r)) {
+					in[who]++
+				}
+			}
+		}
+		leave := func(who string, times int) {
+			r := httptest.NewRequest(http.MethodGet, "http://h"+who, nil)
+			for range times {
+				g.leave(cost, g.share(r))
+				in[who]--
+			}
+		}
+		come("/greedy", 5000)
+		if in["/greedy"] != 800 {
+			t.Errorf("%s: one alone has %d of 900 in, want eight ninths", what, in["/greedy"])
+		}
+		come("/modest", 20)
+		if in["/modest"] != 20 {
+			t.Errorf("%s: another one has %d of its 20 in beside it", what, in["/modest"])
+		}
+		for range 2000 { // both go on for ever, and want all they can have
+			leave("/greedy", 2)
+			come("/greedy", 10)
+			leave("/modest", 1)
+			come("/modest", 10)
+		}
+		if a, b := in["/greedy"], in["/modest"]; a > 460 || b < 380 || a+b > 900 {
+			t.Errorf("%s: in the end one has %d in and the other %d, want as much for each", what, a, b)
+		}
+		come("/new", 1)
+		if in["/new"] != 1 {
+			t.Errorf("%s: a third one finds no room", what)
+		}
+		if testutil.ToFloat64(g.refused[forShare]) == 0 {
+			t.Errorf("%s: refusals for a share are not counted", what)
+		}
+		for who, n := range in {
+			leave(who, n)
+		}
+		for i := range g.shares {
+			if s := &g.shares[i]; s.requests.Load() != 0 || s.bytes.Load() != 0 {
+				t.Errorf("%s: %d requests and %d bytes of a share are still held", what, s.requests.Load(), s.bytes.Load())
+			}
+		}
+		g.idle(t)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,16 @@ import (
 type Metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	of       map[string]*methodMetrics // by method, of which none is added later
+}
+
+// methodMetrics is the metrics of one method, by status. They are looked up once
+// and not for each request; nil before the first.
+type methodMetrics [600]atomic.Pointer[counted]
+
+type counted struct {
+	requests prometheus.Counter
+	seconds  prometheus.Observer
 }
 
 // NewMetrics registers the counters of a server ("proxy", "object", ...):
@@ -34,35 +45,36 @@ func NewMetrics(reg prometheus.Registerer, server string) (*Metrics, error) {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
 		}, []string{"method"}),
 	}
+	m.of = make(map[string]*methodMetrics, len(methods))
+	for _, method := range methods {
+		m.of[method] = new(methodMetrics)
+	}
 	return m, errors.Join(reg.Register(m.requests), reg.Register(m.seconds))
 }
 
-var methods = map[string]bool{
-	"GET": true, "HEAD": true, "PUT": true, "POST": true, "DELETE": true, "COPY": true, "OPTIONS": true,
-	"UPDATE": true, "REPLICATE": true, "SSYNC": true, "BATCH": true,
-}
+// otherMethod is the label of methods that nobody knows.
+const otherMethod = "other"
 
-// statusTexts are the statuses as labels: made once, not for each request.
-var statusTexts = func() (texts [600]string) {
-	for code := range texts {
-		texts[code] = strconv.Itoa(code)
-	}
-	return texts
-}()
-
-func statusText(code int) string {
-	if code >= 0 && code < len(statusTexts) {
-		return statusTexts[code]
-	}
-	return strconv.Itoa(code)
+var methods = []string{
+	"GET", "HEAD", "PUT", "POST", "DELETE", "COPY", "OPTIONS", "UPDATE", "REPLICATE", "SSYNC", "BATCH", otherMethod,
 }
 
 func (m *Metrics) count(method string, code int, took time.Duration) {
-	if !methods[method] {
-		method = "other" // a label is never what a client made up
+	of := m.of[method]
+	if of == nil {
+		method = otherMethod // a label is never what a client made up
+		of = m.of[method]
 	}
-	m.requests.WithLabelValues(method, statusText(code)).Inc()
-	m.seconds.WithLabelValues(method).Observe(took.Seconds())
+	if code < 0 || code >= len(of) {
+		code = 0 // nor is this: no server sends it
+	}
+	c := of[code].Load()
+	if c == nil {
+		c = &counted{m.requests.WithLabelValues(method, strconv.Itoa(code)), m.seconds.WithLabelValues(method)}
+		of[code].Store(c)
+	}
+	c.requests.Inc()
+	c.seconds.Observe(took.Seconds())
 }
 
 // Observed says how a server watches its requests.
@@ -79,9 +91,9 @@ type Observed struct {
 	Level   slog.Level // of the access log's lines
 	Metrics *Metrics   // may be nil
 
-	// NewID makes the transaction id of a request that begins here; nil takes
-	// the one that the sender sent.
-	NewID func(r *http.Request) string
+	// NewID makes the transaction id of a request that begins here and came at a
+	// time; nil takes the one that the sender sent.
+	NewID func(r *http.Request, at time.Time) string
 }
 
 // Observe wraps a handler with what every request gets: a transaction id in its
@@ -92,7 +104,7 @@ func Observe(h http.Handler, o Observed) http.Handler {
 		began := time.Now()
 		id := r.Header.Get("X-Trans-Id")
 		if o.NewID != nil {
-			id = o.NewID(r)
+			id = o.NewID(r, began)
 		}
 		// All that is kept of a request is one allocation.
 		x := &exchange{Context: r.Context(), w: Writer{ResponseWriter: rw}, ids: [1]string{id}, watched: watched{id, &o, r}}

@@ -28,6 +28,8 @@ type Server struct {
 	// NewID makes transaction ids for the answers that net/http gives by itself, to
 	// what can't be read as a request. nil leaves these as they are.
 	NewID func() string
+
+	Connections *Connections // bounds how many are open; nil is no bound
 }
 
 // Listen opens a TCP address. Port 0 picks a free one; the listener knows it.
@@ -60,14 +62,18 @@ func (s *Server) Run(ctx context.Context) error {
 		// Requests outlive the end of ctx: they are drained.
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
-	listener := s.Listener
+	accepted := s.Listener
 	if s.NewID != nil {
 		l := &named{s.Listener, s.NewID, s.Log}
 		l.register(srv)
-		listener = l
+		accepted = l
+	}
+	if s.Connections != nil {
+		accepted = listener{accepted, s.Connections}
+		onState(srv, s.Connections.state)
 	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(listener) }()
+	go func() { served <- srv.Serve(accepted) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("%s on %s: %w", s.Name, s.Listener.Addr(), err)
@@ -83,6 +89,16 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("%s on %s: %w", s.Name, s.Listener.Addr(), err)
 	}
 	return nil
+}
+
+// onState has one more be told what becomes of connections.
+func onState(srv *http.Server, state func(net.Conn, http.ConnState)) {
+	others := srv.ConnState
+	srv.ConnState = func(c net.Conn, s http.ConnState) {
+		if state(c, s); others != nil {
+			others(c, s)
+		}
+	}
 }
 
 // Admin is the handler of a process's admin address: /metrics for Prometheus,

@@ -2,8 +2,9 @@ package httpapi
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -20,8 +21,9 @@ const maxTransExtra = 32
 // client asked to have behind it, cut at 32 characters.
 func NewTransID(now time.Time, extra string) string {
 	const digits = 21
-	var chance [11]byte
-	_, _ = rand.Read(chance[:]) // never fails
+	var chance [16]byte // nothing rests on nobody guessing it
+	binary.NativeEndian.PutUint64(chance[:], rand.Uint64())
+	binary.NativeEndian.PutUint64(chance[8:], rand.Uint64())
 	var room [64]byte
 	id := append(hex.AppendEncode(append(room[:0], "tx"...), chance[:])[:2+digits], '-')
 	seconds := uint64(max(now.Unix(), 0))

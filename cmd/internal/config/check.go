@@ -61,6 +61,7 @@ func (c *Proxy) resilience(k *checker) {
 	if s.MaxBufferBytes != 0 && s.MaxBufferBytes < minBufferBytes {
 		k.fail("proxy.max_buffer_bytes", int64(s.MaxBufferBytes), "must be 0 or at least %d", minBufferBytes)
 	}
+	k.within("proxy.max_connections", s.MaxConnections, 0, maxRequests)
 	k.within("proxy.client_min_rate", int(s.ClientMinRate), 0, maxMinRate)
 	if !slices.Contains([]string{quorum.Shuffle, quorum.ByAffinity, quorum.ByTiming}, s.SortingMethod) {
 		k.fail("proxy.sorting_method", s.SortingMethod, "must be %s, %s or %s", quorum.Shuffle, quorum.ByAffinity, quorum.ByTiming)

@@ -56,8 +56,12 @@ func (p *Proxy) open(c *config.Proxy, o Options) error {
 		return err
 	}
 	p.atEnd(func() error { server.Close(); return nil })
+	connections, err := httpapi.NewConnections(o.Registry, "proxy", c.Server.Connections(), o.Log)
+	if err != nil {
+		return fmt.Errorf("proxy metrics: %w", err)
+	}
 	err = p.listen(&httpapi.Server{
-		Name: "proxy", Handler: server, Log: o.Log, Silence: c.Server.ClientTimeout.D(), Drain: c.Server.DrainTimeout.D(),
+		Name: "proxy", Handler: server, Log: o.Log, Silence: c.Server.ClientTimeout.D(), Drain: c.Server.DrainTimeout.D(), Connections: connections,
 		NewID: func() string { return httpapi.NewTransID(time.Now(), "") },
 	}, c.Server.Listen)
 	if err != nil {
