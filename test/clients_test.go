@@ -104,7 +104,7 @@ func TestRcloneInSegments(t *testing.T) {
 	me, _ := devCluster(t)
 	tree := sourceTree(t, "os", "net/textproto")
 	randomFile(t, filepath.Join(tree, "big"), 5<<20+1)
-	rclone := "rclone --swift-auth " + me.url[:strings.Index(me.url, "/v1/")] + "/auth/v1.0 --swift-user test:tester --swift-key testing --swift-chunk-size 1Mi "
+	rclone := "rclone --swift-auth " + me.cluster() + "/auth/v1.0 --swift-user test:tester --swift-key testing --swift-chunk-size 1Mi "
 	run := func(script string) string {
 		t.Helper()
 		return shell(t, tree, strings.ReplaceAll(script, "rclone ", rclone), 2*time.Minute)
