@@ -17,7 +17,7 @@ SEED     ?=
 SUITE    ?=
 LINT      = go tool -modfile=tools.mod golangci-lint
 
-.PHONY: build run dev test clients unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance clean
+.PHONY: build run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance clean
 
 ## build: compile bin/martlet
 build:
@@ -65,13 +65,18 @@ fuzz:
 
 ## e2e: the built binary as separate processes, driven by curl, swift and rclone; rings compared with Swift's
 e2e: build clients
-	go test -count 1 -timeout 10m -run '$(RUN)' -skip '^TestCrash|^TestBench' ./test
+	go test -count 1 -timeout 10m -run '$(RUN)' -skip '^TestCrash|^TestBench|^TestLong' ./test
 
 ## functional: Swift's functional tests, from its source in SUITE, against a cluster of one's own
 functional: build
 	@bash test/functional.sh
 	go test -count 1 ./test/functional
 	go run ./test/functional -suite '$(SUITE)'
+
+## clients-long: restic and duplicity keep backups on the cluster, and restore them (about two minutes)
+clients-long: clients
+	@bash test/clients.sh restic duplicity
+	go test -count 1 -timeout 20m -v -run '^TestLong' ./test
 
 ## crash: processes killed and power cut under load, as root; what was acknowledged must be there
 crash: clients

@@ -1,10 +1,12 @@
 #!/bin/bash
 # Installs what the tests want and a fresh Debian machine lacks: the real clients
 # that drive the cluster, Swift itself to compare rings with, what makes and mounts
-# disks, and a C compiler for the race detector. Does nothing where all of it is there.
+# disks, and a C compiler for the race detector. Further clients can be named: their
+# packages have their names. Does nothing where all of it is there.
 set -euo pipefail
 
 declare -A package=([gcc]=gcc [curl]=curl [swift]=python3-swiftclient [rclone]=rclone [mkfs.xfs]=xfsprogs [mount]=mount)
+for command; do package[$command]=$command; done
 missing=()
 for command in "${!package[@]}"; do
 	command -v "$command" >/dev/null || missing+=("${package[$command]}")

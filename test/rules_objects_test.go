@@ -370,7 +370,7 @@ func ruleSegments(t *testing.T, _ *cluster, me *api) {
 	me.want(t, 404, "HEAD", "/large/big", "")
 }
 
-func ruleOverwritten(t *testing.T, _ *cluster, me *api) {
+func ruleOverwritten(t *testing.T, c *cluster, me *api) {
 	me.want(t, 201, "PUT", "/over", "")
 	me.want(t, 201, "PUT", "/over/seg", "segment")
 	me.want(t, 201, "PUT", "/over/o?multipart-manifest=put", `[{"path":"/over/seg"},{"path":"/over/seg"}]`)
@@ -384,9 +384,18 @@ func ruleOverwritten(t *testing.T, _ *cluster, me *api) {
 			t.Errorf("the listing shows %v", row)
 		}
 	}
-	// What is not the first to fail breaks the connection off, the first is a 409.
+	// A first segment that is another is a 409. Later ones break the connection off, and the log says why.
 	me.want(t, 201, "PUT", "/over/o?multipart-manifest=put", `[{"path":"/over/seg"}]`)
 	me.want(t, 201, "PUT", "/over/seg", "another")
 	me.want(t, 409, "GET", "/over/o", "")
 	has(t, me.want(t, 200, "HEAD", "/over/o", ""), "Content-Length", "7")
+	me.want(t, 201, "PUT", "/over/first", "first")
+	me.want(t, 201, "PUT", "/over/o?multipart-manifest=put", `[{"path":"/over/first"},{"path":"/over/seg"}]`)
+	me.want(t, 201, "PUT", "/over/seg", "a third")
+	r := request(t, http.MethodGet, me.url+"/over/o", nil)
+	r.Header.Set("X-Auth-Token", me.token)
+	if got, err := readBroken(r); err == nil || !strings.HasPrefix("first", got) {
+		t.Errorf("got %q, %v, want at most the first segment and a broken connection", got, err)
+	}
+	c.awaitLog(t, "answer broke off", "/over/seg", "its ETag is "+sum("a third"))
 }

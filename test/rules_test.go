@@ -2,7 +2,6 @@ package test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -67,6 +66,23 @@ func clusterWith(t *testing.T, set string) (*cluster, *api) {
 	}
 	c.start(t)
 	return c, signIn(t, c.url(), "test:tester", "testing")
+}
+
+// awaitLog waits until a line of the proxy's log has all of the texts.
+func (c *cluster) awaitLog(t *testing.T, texts ...string) {
+	t.Helper()
+	poll(t, 10*time.Second, "the log has it", func() error {
+		log, err := os.ReadFile(filepath.Join(c.dir, "log", "proxy.log"))
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(log)) {
+			if !slices.ContainsFunc(texts, func(s string) bool { return !strings.Contains(line, s) }) {
+				return nil
+			}
+		}
+		return fmt.Errorf("no line has %q", texts)
+	})
 }
 
 // rawAnswer is an answer as it came.
@@ -330,7 +346,7 @@ func ruleBytes(t *testing.T, _ *cluster, me *api) {
 		me.want(t, good, "PUT", path, "", "X-Whatever", strings.Repeat("v", 8192))
 	}
 	// The whole of what an account has is bounded as well.
-	other := signIn(t, c1(me), "test2:tester2", "testing2")
+	other := signIn(t, me.cluster(), "test2:tester2", "testing2")
 	full := 0
 	for i := range 30 {
 		if a := other.call(t, "POST", "", nil, fmt.Sprintf("X-Account-Meta-F%02d", i), strings.Repeat("v", 250)); a.StatusCode == 400 {
@@ -346,8 +362,8 @@ func ruleBytes(t *testing.T, _ *cluster, me *api) {
 	}
 }
 
-// c1 is the address of a client's cluster.
-func c1(a *api) string { return a.url[:strings.Index(a.url, "/v1/")] }
+// cluster is the URL of what a client's account is on.
+func (a *api) cluster() string { return a.url[:strings.Index(a.url, "/v1/")] }
 
 func ruleEmptyMetadata(t *testing.T, _ *cluster, me *api) {
 	me.want(t, 201, "PUT", "/empties", "", "X-Container-Meta-A", "1", "X-Container-Meta-B", "2")
@@ -424,18 +440,7 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 	}
 	logged := func(name string, status int) {
 		t.Helper()
-		poll(t, 10*time.Second, "the log has it", func() error {
-			log, err := os.ReadFile(filepath.Join(c.dir, "log", "proxy.log"))
-			if err != nil {
-				return err
-			}
-			for line := range strings.Lines(string(log)) {
-				if strings.Contains(line, "/bodies/"+name+" ") && strings.Contains(line, fmt.Sprintf(" status=%d ", status)) {
-					return nil
-				}
-			}
-			return errors.New("no line has " + strconv.Itoa(status))
-		})
+		c.awaitLog(t, "/bodies/"+name+" ", fmt.Sprintf(" status=%d ", status))
 	}
 	// Half of it, and silence.
 	slow := dialRaw(t, me, "PUT", "/bodies/slow", "Content-Length: 10", "", "half")
