@@ -142,24 +142,16 @@ func (h *heads) Pop() any {
 // push puts a listing in its place, if there is more of it. A device that doesn't answer is
 // unknown from then on.
 func (x *bases) push(ctx context.Context, l *listing) error {
-	for len(l.list) == 0 && l.more {
-		list, more, err := x.ask.Databases(ctx, l.device, x.List, l.from)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			x.unknown[l.device] = err
-			return nil //nolint:nilerr // it is said so
-		}
-		l.list, l.more = list, more && len(list) > 0
-		if l.more {
-			l.from = after(list[len(list)-1].Hash)
-		}
-	}
-	if len(l.list) > 0 {
+	first, err := l.peek(ctx, x.ask, x.List)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		x.unknown[l.device] = err
+	case first != nil:
 		heap.Push(&x.heads, l)
 	}
-	return nil
+	return nil //nolint:nilerr // it is said so
 }
 
 // next takes the next database in order.
