@@ -16,7 +16,7 @@ import (
 func TestOnlyAt(t *testing.T) {
 	kinds := []replwire.ObjectKind{replwire.Data, replwire.Data, replwire.Tombstone, replwire.Lost, replwire.Waiting}
 	rapid.Check(t, func(rt *rapid.T) {
-		w := &baseWorld{newWorld(rt), map[string]map[name.Hash]replwire.Database{}, rapid.IntRange(1, 3).Draw(rt, "page")}
+		w := &baseWorld{world: newWorld(rt), bases: map[string]map[name.Hash]replwire.Database{}, page: rapid.IntRange(1, 3).Draw(rt, "page")}
 		me := rapid.SampledFrom([]string{"d0", "d5"}).Draw(rt, "device") // d5 is in no ring
 		all := []string{"d0", "d1", "d2", "d3", "d4", "d5"}
 		for _, d := range all {
@@ -94,7 +94,7 @@ func TestOnlyAt(t *testing.T) {
 
 // The device itself has to answer.
 func TestOnlyAtIsOut(t *testing.T) {
-	w := &baseWorld{newWorld(t), map[string]map[name.Hash]replwire.Database{}, 2}
+	w := &baseWorld{world: newWorld(t), bases: map[string]map[name.Hash]replwire.Database{}, page: 2}
 	w.out["d0"] = true
 	var at *ring.Device
 	for d := range w.ring.Devices() {
