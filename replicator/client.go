@@ -54,6 +54,7 @@ func (c *Client) Do(ctx context.Context, at About, to *Peer, r *backend.Request)
 	r.Header = append(r.Header,
 		backend.Field{Name: replwire.KindHeader, Value: c.Kind},
 		backend.Field{Name: replwire.PartPowerHeader, Value: strconv.Itoa(at.Ring.PartPower())},
+		backend.Field{Name: replwire.SenderHeader, Value: c.NodeID + "/" + c.Device},
 	)
 	answered, err := c.Pace.begin(ctx, to.String(), r)
 	if err == nil && c.Fresh != nil && isPush(r) {

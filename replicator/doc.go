@@ -33,8 +33,8 @@
 // about no partition says "false"; of many versions that were brought each has an answer of its own,
 // which says so of its partition.
 //
-// Every request carries X-Backend-Kind (object, account or container) and
-// X-Backend-Part-Power, those about objects X-Backend-Storage-Policy-Index too,
+// Every request carries X-Backend-Kind (object, account or container),
+// X-Backend-Part-Power, and X-Backend-Sender, which process sends it and for which device, those about objects X-Backend-Storage-Policy-Index too,
 // and pushes X-Backend-Replication: true. What is asked, brought
 // in number, and answered is a list as package replwire encodes it. A request with anything missing, out of range or
 // beside the partition is 400, one from somebody else's address 403, one that

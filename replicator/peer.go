@@ -44,6 +44,15 @@ func (p *Peer) String() string {
 	return p.Addr + "/" + p.Device
 }
 
+// Sender is what requests of a pass over the peer's device have in replwire.SenderHeader; "" before
+// it has answered.
+func (p *Peer) Sender() string {
+	if p.node == "" {
+		return ""
+	}
+	return p.node + "/" + p.Device
+}
+
 // Primary reports whether the peer has answered, and each time that it is a primary.
 func (p *Peer) Primary() bool { return p.node != "" && !p.denied }
 

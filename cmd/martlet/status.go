@@ -43,7 +43,8 @@ counts as no copy.
 --durability counts the objects, accounts and containers that have fewer good copies in their places than they
 should, and says why; of accounts and containers also those whose copies differ while nobody writes to them. --list
 names each as it is found, before the sums; accounts and containers by their hashes. --rebalance adds up what is still to be moved, and says how long that takes at the rates that the
-nodes know from the last minutes, each device for itself: it is done when the slowest is. With --window it looks twice,
+nodes know from the last minutes, each device for itself: it is done when the slowest is. Of accounts and containers
+it says which devices wait for some, or hold some for others; how long that takes is not known. With --window it looks twice,
 and goes by what it has seen move in between.
 
 The exit status is 0 where all is whole, or nothing is left to be moved, 1 where that is not so or not certain, and
@@ -302,7 +303,7 @@ func (f *statusFlags) lookAtRebalance(ctx context.Context, ask survey.HTTP, poli
 	}
 	report := &rebalanceReport{Rebalance: first}
 	switch {
-	case first.Done():
+	case first.Nothing():
 	case f.window == 0:
 		report.Pace = first.At(survey.SpeedsOf(ctx, ask, policies, first))
 	default:
@@ -319,6 +320,15 @@ func (f *statusFlags) lookAtRebalance(ctx context.Context, ask survey.HTTP, poli
 		}
 		report.Pace = report.At(survey.SpeedsSeen(first, report.Rebalance, then.Sub(began)))
 	}
+	kinds, err := kindsOf(f.file)
+	if err != nil {
+		return nil, usage(err)
+	}
+	for _, k := range kinds {
+		if err := report.AddDatabases(ctx, ask, k); err != nil {
+			return nil, err
+		}
+	}
 	return report, nil
 }
 
@@ -333,6 +343,14 @@ func (r *rebalanceReport) whatIsLeft() string {
 		fmt.Fprintln(w, "DEVICE\tPOLICY\tWAITS FOR\tOBJECTS\tBYTES\tDONE IN\tHOLDS FOR OTHERS")
 		for _, d := range r.Devices {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, d.Policy, some(int(d.Partitions), "partition"), number(int(d.Objects)), number(int(d.Bytes)), doneIn(&d), some(int(d.Handoffs), "partition"))
+		}
+		_ = w.Flush() // to memory
+	}
+	if len(r.Databases) > 0 {
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "DEVICE\tWAITS FOR\tHOLDS FOR OTHERS")
+		for _, d := range r.Databases {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", d.Device, some(int(d.Waits), d.Kind), some(int(d.Handoffs), d.Kind))
 		}
 		_ = w.Flush() // to memory
 	}
@@ -354,10 +372,12 @@ func doneIn(d *survey.DeviceLeft) string {
 func (r *rebalanceReport) text() string {
 	text := r.whatIsLeft()
 	switch {
+	case r.Nothing() && len(r.Databases) > 0:
+		return text + "all objects are in their places: nobody knows when accounts and containers will be\n"
 	case r.Nothing():
 		return text + "nothing is left to be moved\n"
 	case r.ETASeconds != nil:
-		return text + fmt.Sprintf("%s bytes and %s objects a second: done in about %s\n", number(int(r.BytesPerSecond)), number(int(r.ObjectsPerSecond)), lasting(time.Duration(*r.ETASeconds*float64(time.Second))))
+		return text + fmt.Sprintf("%s bytes and %s objects a second: objects are done in about %s\n", number(int(r.BytesPerSecond)), number(int(r.ObjectsPerSecond)), lasting(time.Duration(*r.ETASeconds*float64(time.Second))))
 	}
 	return text + "not everything that waits is known to move: nobody knows when it will be done\n"
 }

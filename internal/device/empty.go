@@ -100,7 +100,11 @@ func finishEmptying(disk vfs.FS, folder string) (aside string, err error) {
 	now, err := ReadIdentity(disk, folder)
 	if err == nil && now.ID != e.Identity.ID {
 		aside = path.Join(folder, e.Aside)
-		if err = moveAside(disk, folder, aside); err == nil {
+		err = moveAside(disk, folder, aside)
+		if err == nil {
+			err = writeIdentity(disk, aside, now) // so that it can be looked at as the device that it was
+		}
+		if err == nil || errors.Is(err, fs.ErrExist) {
 			err = replaceIdentity(disk, folder, e.Identity)
 		}
 	}

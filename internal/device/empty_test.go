@@ -72,6 +72,9 @@ func TestEmptyingCrash(t *testing.T) {
 			}
 			when := "after a crash"
 			whole(t, again, "/d1/"+e.Aside, when)
+			if i, err := ReadIdentity(again, "/d1/"+e.Aside); err != nil || i != before {
+				t.Errorf("call %d, crash %d: what is set aside is %+v, %v, want %+v", n, seed, i, err, before)
+			}
 			if i, err := ReadIdentity(again, "/d1"); err != nil || i != e.Identity {
 				t.Errorf("call %d, crash %d: then the device is %+v, %v, want %+v", n, seed, i, err, e.Identity)
 			}

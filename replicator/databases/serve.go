@@ -133,7 +133,7 @@ func (d *Databases) build(ctx context.Context, c *replicator.Call, hash name.Has
 // merged says what a database is after a part.
 func (d *Databases) merged(c *replicator.Call, now *replwire.Database, part []byte) *backend.Response {
 	if replwire.Last(part) {
-		d.brought.note(c.Device, bringer{now.Hash, c.Peer}, d.Now())
+		d.brought.note(c.Device, bringer{now.Hash, c.Header.Get(replwire.SenderHeader)}, d.Now())
 	}
 	return answer(replwire.End(replwire.AppendDatabase(replwire.Begin(nil, d.list), now), 1, false))
 }

@@ -2,7 +2,6 @@ package databases
 
 import (
 	"context"
-	"net"
 	"sync"
 	"time"
 
@@ -110,11 +109,7 @@ func (s *stepping) asOf(to *replicator.Peer, mine, theirs *replwire.Database) ti
 	if theirs == nil || theirs.Digest == mine.Digest {
 		return s.began
 	}
-	host, _, err := net.SplitHostPort(to.Addr)
-	if err != nil {
-		return time.Time{}
-	}
-	return s.news[bringer{mine.Hash, host}]
+	return s.news[bringer{mine.Hash, to.Sender()}]
 }
 
 // maxBrought bounds how many databases are remembered that peers have brought.
@@ -126,14 +121,21 @@ type brought struct {
 	at map[string]map[bringer]time.Time // guarded by mu
 }
 
-// bringer is who has brought a database, by the address that he asked from.
+// bringer is who has brought a database: replwire.SenderHeader of the push, by which processes of one host
+// are told apart, and one that was started again from the one before it.
 type bringer struct {
-	hash name.Hash
-	host string
+	hash   name.Hash
+	sender string
 }
+
+// maxSender bounds what a peer may call itself, in bytes; who says more, or nothing, has brought nothing.
+const maxSender = 512
 
 // note notes that a peer has pushed the last of what it had of a database.
 func (b *brought) note(device string, by bringer, now time.Time) {
+	if by.sender == "" || len(by.sender) > maxSender {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.at == nil {

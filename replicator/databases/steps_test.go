@@ -1,6 +1,7 @@
 package databases_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +185,26 @@ func TestOutOfStep(t *testing.T) {
 	a.put("/a/c/p", 3, 5)
 	if c := a.pass(); !refused(c) {
 		t.Errorf("after a week with somebody who had more the pass says %+v", c)
+	}
+}
+
+// What another node of the same host has brought says nothing of what this one has.
+func TestBroughtByAnother(t *testing.T) {
+	f := start(t, 3, 2)
+	a, b, handoff := f.nodes[0], f.nodes[1], f.nodes[2]
+	for _, n := range f.nodes[:2] {
+		n.do("PUT /a/c", 1)
+	}
+	f.round()
+	b.put("/a/c/o", 2, 5) // which it does not bring
+	for n := range 9 {
+		f.later.Store(int64(time.Duration(n) * week / 8))
+		handoff.do("PUT /a/c", 1)
+		handoff.put(fmt.Sprint("/a/c/p", n), 3, n)
+		handoff.pass() // it is fenced itself in the end
+		if c := a.pass(); refused(c) != (n == 8) {
+			t.Fatalf("pass %d says %+v", n, c)
+		}
 	}
 }
 

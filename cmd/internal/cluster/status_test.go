@@ -112,14 +112,37 @@ func TestStatus(t *testing.T) {
 	whole("after it was moved", 2*objects)
 }
 
-// databases asks the cluster which containers have too few copies.
-func (p *probe) databases() *survey.Databases {
+// containers are those of the cluster.
+func (p *probe) containers() survey.Kind {
 	p.t.Helper()
 	r, err := ring.Load(filepath.Join(p.configs[0].Rings.Folder, "container.ring.gz"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	d, err := survey.DatabasesOf(p.t.Context(), survey.HTTP{Client: p.client}, survey.Kind{Name: "container", List: replwire.Containers, Ring: r}, nil)
+	return survey.Kind{Name: "container", List: replwire.Containers, Ring: r}
+}
+
+// wait asks how many containers devices wait for, and hold for others.
+func (p *probe) wait() (waits, handoffs int64) {
+	p.t.Helper()
+	var r survey.Rebalance
+	if err := r.AddDatabases(p.t.Context(), survey.HTTP{Client: p.client}, p.containers()); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, d := range r.Databases {
+		waits += d.Waits
+		handoffs += d.Handoffs
+	}
+	if r.Done() != (waits+handoffs == 0 && len(r.Unknown) == 0) {
+		p.t.Errorf("%+v says that it is done: %v", r, r.Done())
+	}
+	return waits, handoffs
+}
+
+// databases asks the cluster which containers have too few copies.
+func (p *probe) databases() *survey.Databases {
+	p.t.Helper()
+	d, err := survey.DatabasesOf(p.t.Context(), survey.HTTP{Client: p.client}, p.containers(), nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -159,8 +182,14 @@ func TestStatusOfDatabases(t *testing.T) {
 	if d := p.databases(); d.Whole() || d.TooFew != after || len(d.Unknown) > 0 {
 		t.Errorf("with the node back: %+v, want %d to be brought to it", d, after)
 	}
+	if waits, _ := p.wait(); waits != after {
+		t.Errorf("with the node back %d are left, want %d", waits, after)
+	}
 	p.pass(true)
 	p.pass(true)
+	if waits, handoffs := p.wait(); waits+handoffs > 0 {
+		t.Errorf("after passes %d are left, and %d on handoffs", waits, handoffs)
+	}
 	if d := p.databases(); !d.Whole() || d.Databases != all+containers {
 		t.Errorf("after passes: %+v, want %d and nothing wrong", d, all+containers)
 	}

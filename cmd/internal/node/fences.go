@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"time"
@@ -12,17 +13,27 @@ import (
 	"martlet/replicator/steps"
 )
 
-// ReadmitPath is where a storage node's admin address, to POST, has what is fenced of the
-// device that the query names, or of all, be pushed again as it is; and to GET tells what is.
-// Both are answered with a list of DeviceFences.
-const ReadmitPath = "/replicate/fences"
+const (
+	// ReadmitPath is where a storage node's admin address, to POST, has what is fenced of the
+	// device that the query names, or of all, be pushed again as it is; and to GET tells what is.
+	// Both are answered with a list of DeviceFences.
+	ReadmitPath = "/replicate/fences"
+
+	// EmptyPath is where it, to POST, has the device that the query names be emptied, of which something is fenced: all that it
+	// holds is set aside on it, and it is used as a new one. It is answered as ReadmitPath is, once that is done.
+	EmptyPath = "/replicate/empty"
+)
+
+// emptyWithin is how long emptying a device is waited for.
+const emptyWithin = 30 * time.Second
 
 // DeviceFences is what is fenced on a device: see package replicator/steps.
 type DeviceFences struct {
 	Device  string        `json:"device"`
 	Fenced  []steps.Fence `json:"fenced"`
-	Damaged string        `json:"damaged,omitempty"` // why all of it is fenced
-	Error   string        `json:"error,omitempty"`   // why that is not known
+	Damaged string        `json:"damaged,omitempty"`   // why all of it is fenced
+	Error   string        `json:"error,omitempty"`     // why that is not known
+	Aside   string        `json:"set_aside,omitempty"` // where what it held is now, if it was just emptied
 }
 
 // fencing adds to the admin address what is about fences.
@@ -35,6 +46,48 @@ func (s *Storage) fencing(mux *http.ServeMux) {
 		report, err := s.fences(r.URL.Query(), func(b *steps.Book) error { return b.Readmit(time.Now()) })
 		s.tell(w, r, report, err)
 	})
+	mux.HandleFunc("POST "+EmptyPath, func(w http.ResponseWriter, r *http.Request) {
+		report, err := s.empty(r.Context(), r.URL.Query())
+		s.tell(w, r, report, err)
+	})
+}
+
+// empty empties the device that a query names.
+func (s *Storage) empty(ctx context.Context, query url.Values) ([]DeviceFences, error) {
+	only := query.Get("device")
+	before, err := s.fences(query, func(*steps.Book) error { return nil })
+	switch {
+	case err != nil:
+		return nil, err
+	case only == "":
+		return nil, errs.Refuse(errs.Invalid, "which device is to be emptied has to be said")
+	case before[0].Error != "":
+		return nil, errs.Refuse(errs.BadDevice, "%s", before[0].Error)
+	case before[0].Damaged == "" && len(before[0].Fenced) == 0:
+		return nil, errs.Refuse(errs.Conflict, "nothing of %s is fenced: it is not emptied", only)
+	}
+	d, err := s.owned.Lookup(only)
+	if err != nil {
+		return nil, err
+	}
+	aside, err := d.Empty()
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithTimeout(ctx, emptyWithin)
+	defer stop()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for d.Check() != nil {
+		select {
+		case <-ctx.Done():
+			return nil, errs.E(errs.Unavailable, errs.Public("the device is still being emptied: "+d.Check().Error()))
+		case <-look.C:
+		}
+	}
+	f := fencesOf(d, s.steps, func(*steps.Book) error { return nil })
+	f.Aside = aside
+	return []DeviceFences{f}, nil
 }
 
 // fences does something with the books of the devices that a query names, and tells what is

@@ -61,41 +61,72 @@ const doubtful = 4096
 // is looked at again after a second, and counts if it still is; copies differ if all are then
 // what they were before.
 func DatabasesOf(ctx context.Context, ask DatabaseAsker, kind Kind, list func(LackingDatabase)) (*Databases, error) {
-	x := bases{Kind: kind, ask: ask, list: list, unknown: map[*ring.Device]error{}, sum: &Databases{
-		Kind: kind.Name, Missing: map[int]int64{}, Copies: map[Reason]int64{}, Unknown: []Unknown{},
-	}}
-	for d := range kind.Ring.Devices() {
-		x.devices = append(x.devices, d)
-		if err := x.push(ctx, &listing{device: d, more: true}); err != nil {
-			return nil, err
+	sum := &Databases{Kind: kind.Name, Missing: map[int]int64{}, Copies: map[Reason]int64{}, Unknown: []Unknown{}}
+	x := bases{Kind: kind, ask: ask, unknown: map[*ring.Device]error{}}
+	x.wrong = func(b *base) bool {
+		sum.Databases++
+		l := x.lacking(b)
+		return l.Missing > 0 || l.Differ
+	}
+	x.found = func(now, was *base) {
+		if len(now.held) == 0 {
+			now = was // whoever had it does not answer now, or it was only there
+		}
+		l := x.lacking(now)
+		if l.Differ = l.Differ && slices.Equal(now.held, was.held); l.Missing == 0 && !l.Differ {
+			return
+		}
+		sum.count(&l, now, x.Ring)
+		if list != nil {
+			list(l)
 		}
 	}
-	for len(x.heads) > 0 {
-		if err := x.next(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if err := x.lookAgain(ctx); err != nil {
+	if err := x.run(ctx); err != nil {
 		return nil, err
 	}
-	for _, d := range x.devices {
-		if err := x.unknown[d]; err != nil {
-			x.sum.Unknown = append(x.sum.Unknown, Unknown{Place(d), err.Error()})
-		}
-	}
-	return x.sum, nil
+	sum.Unknown = append(sum.Unknown, x.unknowns()...)
+	return sum, nil
 }
 
 // bases goes through the databases of a kind.
 type bases struct {
 	Kind
 	ask     DatabaseAsker
-	list    func(LackingDatabase)
 	devices []*ring.Device
 	unknown map[*ring.Device]error
 	heads   heads
 	again   []base // that look wrong
-	sum     *Databases
+
+	wrong func(*base) bool     // is asked of each database, once
+	found func(now, was *base) // is told what looked wrong, as it was and as it is after a second
+	hurry bool                 // where much looks wrong it is told at once, as it was
+	much  bool                 // much does
+}
+
+// run goes through all databases.
+func (x *bases) run(ctx context.Context) error {
+	for d := range x.Ring.Devices() {
+		x.devices = append(x.devices, d)
+		if err := x.push(ctx, &listing{device: d, more: true}); err != nil {
+			return err
+		}
+	}
+	for len(x.heads) > 0 {
+		if err := x.next(ctx); err != nil {
+			return err
+		}
+	}
+	return x.lookAgain(ctx)
+}
+
+// unknowns lists the devices that could not be asked.
+func (x *bases) unknowns() (list []Unknown) {
+	for _, d := range x.devices {
+		if err := x.unknown[d]; err != nil {
+			list = append(list, Unknown{Place(d), err.Error()})
+		}
+	}
+	return list
 }
 
 // base is who holds what of a database.
@@ -142,24 +173,16 @@ func (h *heads) Pop() any {
 // push puts a listing in its place, if there is more of it. A device that doesn't answer is
 // unknown from then on.
 func (x *bases) push(ctx context.Context, l *listing) error {
-	for len(l.list) == 0 && l.more {
-		list, more, err := x.ask.Databases(ctx, l.device, x.List, l.from)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			x.unknown[l.device] = err
-			return nil //nolint:nilerr // it is said so
-		}
-		l.list, l.more = list, more && len(list) > 0
-		if l.more {
-			l.from = after(list[len(list)-1].Hash)
-		}
-	}
-	if len(l.list) > 0 {
+	first, err := l.peek(ctx, x.ask, x.List)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		x.unknown[l.device] = err
+	case first != nil:
 		heap.Push(&x.heads, l)
 	}
-	return nil
+	return nil //nolint:nilerr // it is said so
 }
 
 // next takes the next database in order.
@@ -173,11 +196,12 @@ func (x *bases) next(ctx context.Context) error {
 			return err
 		}
 	}
-	x.sum.Databases++
-	if l := x.lacking(&one); l.Missing == 0 && !l.Differ {
+	if !x.wrong(&one) {
 		return nil
 	}
-	if x.again = append(x.again, one); len(x.again) < doubtful {
+	x.again = append(x.again, one)
+	x.much = x.much || x.hurry && len(x.again) == doubtful
+	if len(x.again) < doubtful && !x.much {
 		return nil
 	}
 	return x.lookAgain(ctx)
@@ -227,9 +251,16 @@ func (x *bases) lacking(b *base) LackingDatabase {
 	return l
 }
 
-// lookAgain looks a second time at what looks wrong, all of it after one wait, and counts what is.
+// lookAgain looks a second time at what looks wrong, all of it after one wait, and tells what it finds.
 func (x *bases) lookAgain(ctx context.Context) error {
 	if len(x.again) == 0 {
+		return nil
+	}
+	if x.much {
+		for i := range x.again {
+			x.found(&x.again[i], &x.again[i])
+		}
+		x.again = x.again[:0]
 		return nil
 	}
 	timer := time.NewTimer(again)
@@ -244,14 +275,7 @@ func (x *bases) lookAgain(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(now.held) == 0 {
-			now = x.again[i] // whoever had it does not answer now, or it was only there
-		}
-		l := x.lacking(&now)
-		l.Differ = l.Differ && slices.Equal(now.held, x.again[i].held)
-		if l.Missing > 0 || l.Differ {
-			x.count(&l, &now)
-		}
+		x.found(&now, &x.again[i])
 	}
 	x.again = x.again[:0]
 	return nil
@@ -283,22 +307,19 @@ func (x *bases) look(ctx context.Context, was *base) (now base, err error) {
 }
 
 // count counts a database that lacks something.
-func (x *bases) count(l *LackingDatabase, b *base) {
+func (d *Databases) count(l *LackingDatabase, b *base, r *ring.Ring) {
 	if l.Missing > 0 {
-		x.sum.TooFew++
-		x.sum.Missing[l.Missing]++
-		primaries := x.Ring.AppendPrimaries(nil, ring.Partition(l.Partition))
+		d.TooFew++
+		d.Missing[l.Missing]++
+		primaries := r.AppendPrimaries(nil, ring.Partition(l.Partition))
 		if !slices.ContainsFunc(b.held, func(h heldBase) bool { return slices.Contains(primaries, h.device) }) {
-			x.sum.HandoffOnly++
+			d.HandoffOnly++
 		}
 	}
 	for _, why := range l.Reasons {
-		x.sum.Copies[why]++
+		d.Copies[why]++
 	}
 	if l.Differ {
-		x.sum.Differ++
-	}
-	if x.list != nil {
-		x.list(*l)
+		d.Differ++
 	}
 }

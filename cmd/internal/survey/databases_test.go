@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -19,10 +20,12 @@ type baseWorld struct {
 	*world
 	bases map[string]map[name.Hash]replwire.Database
 	page  int
+	asked atomic.Int64 // how often databases were asked for
 }
 
 // Databases implements DatabaseAsker.
 func (w *baseWorld) Databases(_ context.Context, d *ring.Device, _ byte, from name.Hash) ([]replwire.Database, bool, error) {
+	w.asked.Add(1)
 	if w.out[d.Name] {
 		return nil, false, errOut
 	}
@@ -51,7 +54,7 @@ func database(n, digest byte, broken bool) replwire.Database {
 // copy counts.
 func TestDatabases(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		w := &baseWorld{newWorld(rt), map[string]map[name.Hash]replwire.Database{}, rapid.IntRange(1, 3).Draw(rt, "page")}
+		w := &baseWorld{world: newWorld(rt), bases: map[string]map[name.Hash]replwire.Database{}, page: rapid.IntRange(1, 3).Draw(rt, "page")}
 		want := Databases{Missing: map[int]int64{}}
 		for _, d := range []string{"d0", "d1", "d2", "d3", "d4"} {
 			w.bases[d] = map[name.Hash]replwire.Database{}
@@ -135,7 +138,7 @@ func (w *baseWorld) countBase(h name.Hash, want *Databases) {
 // A database that somebody is writing to has copies that differ for a moment, which is nothing.
 func TestDatabasesBeingWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &baseWorld{newWorld(t), map[string]map[name.Hash]replwire.Database{}, 2}
+		w := &baseWorld{world: newWorld(t), bases: map[string]map[name.Hash]replwire.Database{}, page: 2}
 		for i, d := range []string{"d0", "d1", "d2"} {
 			b := database(0, byte(i/2), false)
 			w.bases[d] = map[name.Hash]replwire.Database{b.Hash: b}

@@ -36,12 +36,32 @@ type DeviceLeft struct {
 // Rebalance is how far data is on its way to where the rings say.
 type Rebalance struct {
 	Left
-	Devices []DeviceLeft `json:"devices"` // of which something is left, in the rings' order
-	Unknown []Unknown    `json:"unknown_devices"`
+	Devices   []DeviceLeft    `json:"devices"`   // of which objects are left, in the rings' order
+	Databases []DatabasesLeft `json:"databases"` // what is left of accounts and containers, if they were asked for
+	Unknown   []Unknown       `json:"unknown_devices"`
 }
 
 // Done reports whether all is where it belongs, as far as that is certain.
-func (r *Rebalance) Done() bool { return r.Nothing() && len(r.Unknown) == 0 }
+func (r *Rebalance) Done() bool {
+	return r.Nothing() && len(r.Databases) == 0 && len(r.Unknown) == 0
+}
+
+// AddDatabases asks for accounts or containers as well.
+func (r *Rebalance) AddDatabases(ctx context.Context, ask DatabaseAsker, kind Kind) error {
+	list, unknown, err := DatabasesLeftOf(ctx, ask, kind)
+	r.Databases = append(r.Databases, list...)
+	r.addUnknown(unknown)
+	return err
+}
+
+// addUnknown adds devices that could not be asked, each once.
+func (r *Rebalance) addUnknown(list []Unknown) {
+	for _, u := range list {
+		if !slices.ContainsFunc(r.Unknown, func(v Unknown) bool { return v.Device == u.Device }) {
+			r.Unknown = append(r.Unknown, u)
+		}
+	}
+}
 
 // RebalanceOf asks how far data is on its way. What a primary waits for of a partition is what
 // it has less of than whoever has most: so each replica that moves counts once, whoever brings
@@ -49,7 +69,7 @@ func (r *Rebalance) Done() bool { return r.Nothing() && len(r.Unknown) == 0 }
 // left it looks a second time after a second, and counts what is left both times: what clients
 // are just writing is on one device before it is on another.
 func RebalanceOf(ctx context.Context, ask Asker, policies []Policy) (*Rebalance, error) {
-	r := &Rebalance{Devices: []DeviceLeft{}, Unknown: []Unknown{}}
+	r := &Rebalance{Devices: []DeviceLeft{}, Databases: []DatabasesLeft{}, Unknown: []Unknown{}}
 	for _, p := range policies {
 		h, err := gather(ctx, ask, p, false)
 		if err != nil {
@@ -114,11 +134,7 @@ func (r *Rebalance) sum(h *held, left map[place]Left) {
 			r.add(l)
 		}
 	}
-	for _, u := range h.unknowns() {
-		if !slices.ContainsFunc(r.Unknown, func(v Unknown) bool { return v.Device == u.Device }) {
-			r.Unknown = append(r.Unknown, u)
-		}
-	}
+	r.addUnknown(h.unknowns())
 }
 
 // left is what is left, by partition and device.

@@ -62,13 +62,14 @@ type held struct {
 // holder is a device that holds something of a partition, and the place of that in its list.
 type holder struct{ device, at int32 }
 
-// gather asks all devices of a ring.
-func gather(ctx context.Context, ask Asker, p Policy, lost bool) (*held, error) {
+// gather asks all devices of a ring, and some more.
+func gather(ctx context.Context, ask Asker, p Policy, lost bool, more ...*ring.Device) (*held, error) {
 	h := &held{Policy: p, place: map[*ring.Device]int{}, unknown: map[int]error{}}
 	for d := range p.Ring.Devices() {
 		h.place[d] = len(h.devices)
 		h.devices = append(h.devices, d)
 	}
+	h.devices = append(h.devices, more...)
 	h.by, h.holders = make([][]replwire.Holding, len(h.devices)), make([][]holder, p.Ring.Partitions())
 	var mu sync.Mutex
 	var all sync.WaitGroup
