@@ -54,11 +54,7 @@ func (s *Server) containerACL(rq *request, method string, p name.Path) func(bool
 		return nil
 	}
 	return func(fresh bool) (*auth.ACL, error) {
-		look := s.infos.get
-		if fresh {
-			look = s.infos.fresh
-		}
-		i, err := look(rq.ctx, name.Path{Account: p.Account, Container: p.Container})
+		i, err := s.infos.look(fresh)(rq.ctx, name.Path{Account: p.Account, Container: p.Container})
 		if err != nil {
 			return nil, err
 		}

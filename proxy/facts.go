@@ -30,7 +30,7 @@ type facts struct {
 // remembered: it may come to be through another proxy.
 type infoCache struct {
 	life time.Duration
-	look func(ctx context.Context, p name.Path) (facts, error)
+	find func(ctx context.Context, p name.Path) (facts, error)
 
 	mu    sync.Mutex
 	known map[name.Path]facts   // guarded by mu
@@ -45,8 +45,8 @@ type lookup struct {
 	err   error
 }
 
-func newInfoCache(life time.Duration, look func(context.Context, name.Path) (facts, error)) *infoCache {
-	return &infoCache{life: life, look: look, known: map[name.Path]facts{}, under: map[name.Path]*lookup{}}
+func newInfoCache(life time.Duration, find func(context.Context, name.Path) (facts, error)) *infoCache {
+	return &infoCache{life: life, find: find, known: map[name.Path]facts{}, under: map[name.Path]*lookup{}}
 }
 
 // get returns what is known of p, at most life old, or looks it up.
@@ -67,6 +67,14 @@ func (c *infoCache) fresh(ctx context.Context, p name.Path) (facts, error) {
 	return c.join(ctx, p)
 }
 
+// look returns fresh, or get.
+func (c *infoCache) look(fresh bool) func(context.Context, name.Path) (facts, error) {
+	if fresh {
+		return c.fresh
+	}
+	return c.get
+}
+
 // join waits for a look-up of p that is under way, or begins one. It is called
 // with mu held and lets it go.
 func (c *infoCache) join(ctx context.Context, p name.Path) (facts, error) {
@@ -83,7 +91,7 @@ func (c *infoCache) join(ctx context.Context, p name.Path) (facts, error) {
 	c.under[p] = l
 	c.mu.Unlock()
 	// Others may wait for this: it does not end with the client that began it.
-	l.facts, l.err = c.look(context.WithoutCancel(ctx), p)
+	l.facts, l.err = c.find(context.WithoutCancel(ctx), p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.under[p] == l { // not forgotten meanwhile
@@ -157,6 +165,18 @@ func (s *Server) container(ctx context.Context, p name.Path) (facts, error) {
 		err = errs.E(errs.Op("proxy.container"), errs.NotFound)
 	}
 	return i, err
+}
+
+// moved reports whether a container, of which c was known when a request began, is
+// another one by now, whose objects are elsewhere: it was deleted and made anew with
+// another policy, by way of another proxy. It is asked before an object is said not
+// to be there.
+func (s *Server) moved(ctx context.Context, p name.Path, c facts, began time.Time) bool {
+	if len(s.policies.All()) < 2 || !c.at.Before(began) {
+		return false
+	}
+	now, err := s.infos.fresh(ctx, name.Path{Account: p.Account, Container: p.Container})
+	return err == nil && now.exists && now.policy != c.policy
 }
 
 // updates names for each replica of an object write the replicas of the

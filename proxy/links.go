@@ -75,8 +75,8 @@ func (s *Server) features() map[string]info.Section {
 }
 
 // origins finds what a container says of scripts that use it.
-func (s *Server) origins(ctx context.Context, container name.Path) cors.Rules {
-	known, err := s.infos.get(ctx, container)
+func (s *Server) origins(ctx context.Context, container name.Path, fresh bool) cors.Rules {
+	known, err := s.infos.look(fresh)(ctx, container)
 	if err != nil {
 		return cors.Rules{}
 	}
@@ -86,10 +86,7 @@ func (s *Server) origins(ctx context.Context, container name.Path) cors.Rules {
 
 // keys finds the keys of temporary URLs that an account and a container have.
 func (s *Server) keys(ctx context.Context, container name.Path, fresh bool) (account, own []string, err error) {
-	look := s.infos.get
-	if fresh {
-		look = s.infos.fresh
-	}
+	look := s.infos.look(fresh)
 	of := func(p name.Path, prefix string) (list []string, err error) {
 		known, err := look(ctx, p)
 		if err != nil {

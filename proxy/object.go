@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -54,6 +55,7 @@ func (s *Server) objectRead(rq *request) error {
 	if err := s.allowObject(rq, rq.Method, rq.Path); err != nil {
 		return err
 	}
+	began := time.Now()
 	c, place, err := s.objectPlace(rq, rq.Path)
 	if err != nil {
 		return err
@@ -61,6 +63,15 @@ func (s *Server) objectRead(rq *request) error {
 	reply, err := s.readObject(rq, rq.Method, place, c.policy, rq.Header)
 	if err != nil {
 		return err
+	}
+	if reply.Status == http.StatusNotFound && s.moved(rq.ctx, rq.Path, c, began) {
+		letGo(reply)
+		if c, place, err = s.objectPlace(rq, rq.Path); err != nil {
+			return err
+		}
+		if reply, err = s.readObject(rq, rq.Method, place, c.policy, rq.Header); err != nil {
+			return err
+		}
 	}
 	switch {
 	case reply.Status == http.StatusRequestedRangeNotSatisfiable:

@@ -196,11 +196,7 @@ func (s *Server) allow(rq *request, method string, p name.Path, acls func(fresh 
 
 // acls fetches what may allow a request that its sender's own rights don't.
 func (s *Server) acls(rq *request, p name.Path, fresh bool, container func(bool) (*auth.ACL, error)) (*auth.ACL, *auth.AccountACL, error) {
-	look := s.infos.get
-	if fresh {
-		look = s.infos.fresh
-	}
-	account, err := look(rq.ctx, name.Path{Account: p.Account})
+	account, err := s.infos.look(fresh)(rq.ctx, name.Path{Account: p.Account})
 	if err != nil {
 		return nil, nil, err
 	}

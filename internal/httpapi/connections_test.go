@@ -77,6 +77,7 @@ func bounded(t *testing.T, test func(t *testing.T, l pipes, c *Connections, leav
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+		synctest.Wait() // for the last to say that they are closed
 		if n := testutil.ToFloat64(c.open); n != 0 || c.waiting.Len() != 0 || len(c.known) != 0 {
 			t.Errorf("in the end %v are open, %d wait, %d are known", n, c.waiting.Len(), len(c.known))
 		}

@@ -65,14 +65,17 @@ var usual = []string{
 // feature is the link.
 type feature struct {
 	cfg   Config
-	rules func(ctx context.Context, container name.Path) Rules
+	rules Find
 	next  chain.Handler
 }
 
-// Link returns the feature. rules finds what a container says; what it can't find
-// says nothing. It stands in front of all that may refuse a request, so that a
+// Find finds what a container says; what it can't find says nothing. fresh asks
+// again for what is known already.
+type Find func(ctx context.Context, container name.Path, fresh bool) Rules
+
+// Link returns the feature. It stands in front of all that may refuse a request, so that a
 // script can read why.
-func Link(cfg Config, rules func(ctx context.Context, container name.Path) Rules) chain.Link {
+func Link(cfg Config, rules Find) chain.Link {
 	return func(next chain.Handler) chain.Handler { return &feature{cfg, rules, next} }
 }
 
@@ -83,7 +86,8 @@ func (f *feature) Serve(ctx context.Context, r *chain.Request) *chain.Response {
 		return f.next.Serve(ctx, r)
 	}
 	origin, account := asked[0], r.Path.Account
-	rules := f.rules(ctx, name.Path{Account: account, Container: r.Path.Container})
+	container := name.Path{Account: account, Container: r.Path.Container}
+	rules := f.rules(ctx, container, false)
 	if r.Method == http.MethodOptions {
 		method, headers := first(r.Header[hdrAskedMethod]), strings.Join(r.Header[hdrAskedHeaders], ",")
 		resp := f.next.Serve(ctx, r)
@@ -91,6 +95,9 @@ func (f *feature) Serve(ctx context.Context, r *chain.Request) *chain.Response {
 			return resp
 		}
 		methods := resp.Get("Allow")
+		if !f.allowed(rules, origin) {
+			rules = f.rules(ctx, container, true) // before a browser is told that it may not, for a while
+		}
 		if !f.allowed(rules, origin) || !slices.Contains(csv(methods), method) {
 			return refused(resp, account)
 		}

@@ -36,7 +36,7 @@ var core = chain.HandlerFunc(func(_ context.Context, r *chain.Request) *chain.Re
 
 func ask(t *testing.T, cfg Config, rules Rules, method string, p name.Path, header http.Header) *chain.Response {
 	t.Helper()
-	h := Link(cfg, func(_ context.Context, of name.Path) Rules {
+	h := Link(cfg, func(_ context.Context, of name.Path, _ bool) Rules {
 		if want := (name.Path{Account: p.Account, Container: p.Container}); of != want {
 			t.Errorf("the rules of %v are asked for, want %v", of, want)
 		}
