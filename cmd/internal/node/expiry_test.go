@@ -81,7 +81,7 @@ func TestExpiriesMeet(t *testing.T) {
 				for _, to := range f.nodes[:3] {
 					s := f.state(to, "o")
 					at, ok := s.DeleteAt()
-					if s.Kind != engine.Live || ok && at <= int64(second(now).Unix()) || rapid.IntRange(0, 3).Draw(rt, "missed") == 0 {
+					if s.Kind != engine.Live || ok && at <= second(now).Unix() || rapid.IntRange(0, 3).Draw(rt, "missed") == 0 {
 						continue
 					}
 					f.write(to, "POST", "o", stamp, ends(end), "", true)
