@@ -65,6 +65,7 @@ var (
 	tookObjects      = progressDesc("received_objects_total", "Objects that peers have brought.")
 	tookBytes        = progressDesc("received_bytes_total", "Bytes of their data.")
 	arrivedBytes     = progressDesc("received_body_bytes_total", "Bytes of the bodies of pushes of objects, taken or not: what they take on the network.")
+	needlessBytes    = progressDesc("needless_bytes_total", "Bytes of data that peers have brought although it was there, as another one had brought it meanwhile.")
 	rateObjects      = progressDesc("received_objects_per_second", "How fast peers bring objects lately; none where nothing has come.")
 	rateBytes        = progressDesc("received_bytes_per_second", "How fast they bring data.")
 	paceWaited       = prometheus.NewDesc("martlet_replication_waiting_seconds_total", "What pushes have waited, each for itself.", []string{"device", "for"}, nil)
@@ -84,7 +85,7 @@ func (m paceMetrics) Describe(to chan<- *prometheus.Desc) {
 	to <- pacePaused
 	to <- paceWaited
 	to <- paceSent
-	for _, d := range []*prometheus.Desc{toSendPartitions, toSendObjects, toSendBytes, toSendUnknown, tookObjects, tookBytes, arrivedBytes, rateObjects, rateBytes} {
+	for _, d := range []*prometheus.Desc{toSendPartitions, toSendObjects, toSendBytes, toSendUnknown, tookObjects, tookBytes, arrivedBytes, needlessBytes, rateObjects, rateBytes} {
 		to <- d
 	}
 }
@@ -113,7 +114,7 @@ func (d *DevicePace) collect(to chan<- prometheus.Metric) {
 	tell := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64) {
 		to <- prometheus.MustNewConstMetric(desc, kind, value, d.device)
 	}
-	send, objects, bytes, arrived := d.progress.now()
+	send, objects, bytes, arrived, needless := d.progress.now()
 	tell(toSendPartitions, prometheus.GaugeValue, float64(send.Partitions))
 	tell(toSendObjects, prometheus.GaugeValue, float64(send.Objects))
 	tell(toSendBytes, prometheus.GaugeValue, float64(send.Bytes))
@@ -121,6 +122,7 @@ func (d *DevicePace) collect(to chan<- prometheus.Metric) {
 	tell(tookObjects, prometheus.CounterValue, float64(objects))
 	tell(tookBytes, prometheus.CounterValue, float64(bytes))
 	tell(arrivedBytes, prometheus.CounterValue, float64(arrived))
+	tell(needlessBytes, prometheus.CounterValue, float64(needless))
 	if rate := d.progress.rate(d.device); rate.Known {
 		tell(rateObjects, prometheus.GaugeValue, rate.Objects)
 		tell(rateBytes, prometheus.GaugeValue, rate.Bytes)

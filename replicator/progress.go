@@ -137,6 +137,7 @@ type Progress struct {
 	kept           time.Time
 	objects, bytes int64 // taken since the process began
 	arrived        int64 // bytes of bodies that peers have sent to be taken
+	needless       int64 // bytes of data that peers have sent which was there
 	send           ToSend
 }
 
@@ -160,6 +161,16 @@ func (p *Progress) Arrived(bytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.arrived += bytes
+}
+
+// Needless counts the data of a push that brought nothing, since it was there already.
+func (p *Progress) Needless(bytes int64) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.needless += bytes
 }
 
 // Found says what a pass has found to be sent: it takes the place of what was found before.
@@ -186,10 +197,10 @@ func (p *Progress) Sent(bytes int64) {
 func (p *Progress) Whole() { p.Found(ToSend{}) }
 
 // now returns the numbers.
-func (p *Progress) now() (send ToSend, objects, bytes, arrived int64) {
+func (p *Progress) now() (send ToSend, objects, bytes, arrived, needless int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.send, p.objects, p.bytes, p.arrived
+	return p.send, p.objects, p.bytes, p.arrived, p.needless
 }
 
 // rate returns how fast the device takes what others bring.

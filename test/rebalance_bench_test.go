@@ -52,7 +52,7 @@ func TestBenchRebalance(t *testing.T) {
 	halt = b.work(&during)
 	b.c.startStorage(t, 4)
 	b.c.await(t, b.c.storage[4], fmt.Sprintf("http://%s.1.5:6209/healthcheck", b.c.network))
-	taken, arrived := b.taken()
+	takenBefore := b.taken()
 	b.c.ringed(t, "add %s r1z5-%n.1.5:%dR%n.2.5:6203/d1 100 r1z5-%n.1.5:%dR%n.2.5:6203/d2 100")
 	b.c.ringed(t, "pretend-min-part-hours-passed %s")
 	b.c.ringed(t, "rebalance %s --cluster "+b.c.file("proxy.toml"))
@@ -62,11 +62,15 @@ func TestBenchRebalance(t *testing.T) {
 	}
 	looks := b.watch()
 	halt()
-	takenThen, arrivedThen := b.taken()
+	takenThen := b.taken()
 	demand := demanded(b.hasher, was, now, held)
 
-	t.Logf("moved: %.0f bytes of objects taken, %.0f bytes of pushes arrived, %.0f demanded by the rings: %.3f and %.3f",
-		takenThen-taken, arrivedThen-arrived, demand, (takenThen-taken)/demand, (arrivedThen-arrived)/demand)
+	moved := func(metric string) string {
+		n := takenThen[metric] - takenBefore[metric]
+		return fmt.Sprintf("%.0f, %.3f of it", n, n/demand)
+	}
+	t.Logf("moved, of %.0f bytes that the rings demand: data taken %s; data that was there already %s; bodies of pushes %s",
+		demand, moved("received_bytes_total"), moved("needless_bytes_total"), moved("received_body_bytes_total"))
 	tellETA(t, looks)
 	before.tell(t, "before")
 	during.tell(t, "during")
@@ -292,24 +296,21 @@ func (b *rebalanceBench) during(d time.Duration, what string) {
 }
 
 // taken adds up what the nodes' metrics say devices have taken of peers, and what has arrived for it.
-func (b *rebalanceBench) taken() (taken, arrived float64) {
+func (b *rebalanceBench) taken() map[string]float64 {
 	b.t.Helper()
-	line := regexp.MustCompile(`(?m)^martlet_replication_(received_bytes_total|received_body_bytes_total)\{.*\} (\S+)$`)
+	sums := map[string]float64{}
+	line := regexp.MustCompile(`(?m)^martlet_replication_(received_bytes_total|received_body_bytes_total|needless_bytes_total)\{.*\} (\S+)$`)
 	for n := 1; n <= b.c.nodes; n++ {
 		a := do(b.t, request(b.t, http.MethodGet, fmt.Sprintf("http://%s.1.%d:6209/metrics", b.c.network, n), nil))
 		for _, m := range line.FindAllStringSubmatch(string(a.body), -1) {
 			value, err := strconv.ParseFloat(m[2], 64)
-			switch {
-			case err != nil:
+			if err != nil {
 				b.t.Fatal(err)
-			case m[1] == "received_bytes_total":
-				taken += value
-			default:
-				arrived += value
 			}
+			sums[m[1]] += value
 		}
 	}
-	return taken, arrived
+	return sums
 }
 
 // demanded adds up what has another place by one ring than by another, each replica that moves.

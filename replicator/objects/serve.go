@@ -108,8 +108,13 @@ func (o *Objects) merge(ctx context.Context, store Store, p policy.Index, c *rep
 	if err == nil && c.Method == "DELETE" && resp.Status == 404 && resp.Header.Get(backend.BackendStamp) == ts.String() {
 		resp.Status = 204 // the tombstone is there; that nothing was before it does not matter here
 	}
-	if err == nil && c.Method == "PUT" && resp.Status == 201 {
-		o.Pace.Of(c.Device).Progress().Took(c.Length)
+	if err == nil && c.Method == "PUT" {
+		switch progress := o.Pace.Of(c.Device).Progress(); resp.Status {
+		case 201:
+			progress.Took(c.Length)
+		case 409:
+			progress.Needless(c.Length)
+		}
 	}
 	return resp, err
 }
