@@ -43,14 +43,14 @@ func TestClockWrongAtTheStart(t *testing.T) {
 		c := newClocked(maxSeen, time.Unix(1_800_000_000, 0), wrong)
 		early := c.sign(-time.Second) // an earlier process has served it
 		c.true = c.true.Add(10 * time.Second)
-		if err := c.deliver(c.sign(0)); err != errClock { //nolint:errorlint // it is that
+		if err := c.deliver(c.sign(0)); err != errClock {
 			t.Errorf("%v ahead: a request of now is %v", wrong, err)
 		}
 		c.wrong = 0
 		if err := c.deliver(c.sign(0)); err != nil {
 			t.Errorf("%v ahead at the start: once the clock is right a request of now is refused: %v", wrong, err)
 		}
-		if err := c.deliver(early); err != errBefore { //nolint:errorlint // it is that
+		if err := c.deliver(early); err != errBefore {
 			t.Errorf("%v ahead at the start: what was signed before the start is %v", wrong, err)
 		}
 	}

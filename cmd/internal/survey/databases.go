@@ -182,7 +182,7 @@ func (x *bases) push(ctx context.Context, l *listing) error {
 	case first != nil:
 		heap.Push(&x.heads, l)
 	}
-	return nil //nolint:nilerr // it is said so
+	return nil
 }
 
 // next takes the next database in order.
