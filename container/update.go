@@ -215,8 +215,8 @@ func (s *Server) reportDevice(ctx context.Context, dev *device.Device, r *report
 // is.
 func (s *Server) reportOne(ctx context.Context, loc metadb.Location, marked bool, send func(context.Context, name.Path, backend.Header) error) error {
 	if s.may(loc.Device.Name(), loc.Hash) != nil {
-		s.core.Store.MarkChanged(loc)
-		return nil //nolint:nilerr // it is told when it may be
+		s.core.Store.MarkChanged(loc) // for when it may
+		return nil                    //nolint:nilerr // see there
 	}
 	var now metadb.Info
 	var is, told metadb.Report

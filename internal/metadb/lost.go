@@ -15,8 +15,9 @@ import (
 
 // A database that is in quarantine is not there, and yet not to be forgotten: where no other replica has it nobody else
 // knows that it was. So the reasons that lie beside what is in quarantine say what is missing. Once another replica
-// has brought one back it is there, and says so itself; when it is dropped after that, with its owner's consent or as it
-// was deleted long ago, its reasons are given another name, and it is not missed again.
+// has brought one back it is there, and says so itself; when it is dropped after that, since others have it or as it
+// was deleted long ago, its reasons are given another name, and it is not missed again. So they are where the device is to have it no
+// more, and all who are have it.
 
 const (
 	reasonSuffix   = ".reason"   // HASH.TIME.reason: it may be missing
@@ -44,6 +45,21 @@ func (r Replicas) Lost(_ context.Context, dev string, from name.Hash) ([]name.Ha
 		return nil, errs.E(op, errs.Subject(dev), err)
 	}
 	return slices.Compact(all), nil
+}
+
+// Found notes that a database which was moved into quarantine is not missed on a device: others have it, who are to have it.
+// That is durable when it returns nil.
+func (r Replicas) Found(ctx context.Context, dev string, h name.Hash) error {
+	const op errs.Op = "metadb.found"
+	at, err := r.at(dev, h)
+	if err != nil {
+		return err
+	}
+	d, err := r.store.disk(ctx, at)
+	if err == nil {
+		err = r.store.replaced(d, h)
+	}
+	return r.store.wrap(op, at, err)
 }
 
 // reasons calls fn with each reason that may be of a missing database, and its file.

@@ -119,6 +119,11 @@ type Store interface {
 	// is gone durably then. One on another disk that has taken the place of the one
 	// which was asked about is not that: its incarnation is another.
 	Drop(ctx context.Context, device string, d replwire.Database) (bool, error)
+
+	// Lost returns which databases were moved into quarantine, from a hash on, and are missed since then, or
+	// have come back. Found has one not be missed any more, durably.
+	Lost(ctx context.Context, device string, from name.Hash) ([]name.Hash, error)
+	Found(ctx context.Context, device string, h name.Hash) error
 }
 
 // Config is what Databases can be told.

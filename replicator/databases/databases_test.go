@@ -19,6 +19,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/httpapi"
 	"martlet/internal/metadb"
+	"martlet/internal/name"
 	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
 	"martlet/replicator"
@@ -396,6 +397,55 @@ func TestCorruptDatabase(t *testing.T) {
 	}
 	b.whole()
 	f.agree("/a/c", a, b)
+}
+
+// What a handoff has lost is missed until all primaries have it, and not because one of them is away.
+func TestHandoffHasLost(t *testing.T) {
+	f := start(t, 3, 3)
+	n := f.nodes[2]
+	for i, m := range f.nodes {
+		m.do("PUT /a/c", 1)
+		if i > 0 {
+			m.do("PUT /a/d", 1)
+		}
+	}
+	f.fill(n, "/a/c", 0, 500) // enough for files of their own
+	f.fill(n, "/a/d", 0, 500)
+	store := n.containers.Store()
+	for _, path := range []string{"/a/c", "/a/d"} {
+		if err := os.Truncate(f.file(n, path), 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c := n.pass(); c.Failed != 2 {
+		t.Fatalf("with two that are damaged: %+v", c)
+	}
+	if err := store.Isolate(t.Context(), f.at(n, "/a/c").Device, nil); err != nil {
+		t.Fatal(err)
+	}
+	lost := func(when string, want ...string) {
+		t.Helper()
+		var hashes []name.Hash
+		for _, path := range want {
+			hashes = append(hashes, f.hash(path))
+		}
+		slices.SortFunc(hashes, func(a, b name.Hash) int { return bytes.Compare(a[:], b[:]) })
+		if got, err := store.Replicas().Lost(t.Context(), n.device, name.Hash{}); !slices.Equal(got, hashes) || err != nil {
+			t.Errorf("%s %v are missed, %v, want %v", when, got, err, hashes)
+		}
+	}
+	n.whole()
+	lost("as a primary", "/a/c", "/a/d")
+	f.ring = f.ringOf(t, 0, 1)
+	f.nodes[1].down.Store(true)
+	n.pass()
+	lost("with a primary away", "/a/c", "/a/d")
+	f.nodes[1].down.Store(false)
+	n.whole()
+	lost("as a handoff", "/a/d")
+	f.nodes[1].whole()
+	n.whole()
+	lost("once all primaries have both")
 }
 
 // fill merges rows into a container of a node, without the server.

@@ -60,6 +60,7 @@ func (d *Databases) Pass(ctx context.Context, device string, _ timestamp.T, t *r
 	if old != nil {
 		t.Fail(replicator.Failure{Reason: old.Error()})
 	}
+	p.found(ctx)
 	if whole || old != nil {
 		err = p.end()
 	}

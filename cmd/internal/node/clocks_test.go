@@ -15,8 +15,8 @@ import (
 // the node is readmitted if it was fenced, all have the same.
 func TestClocksApart(t *testing.T) {
 	const day = 24 * time.Hour
-	for _, off := range []time.Duration{time.Minute / 2, 5 * time.Minute, 3 * day, 30 * day} {
-		for _, off := range []time.Duration{off, -off} {
+	for _, size := range []time.Duration{time.Minute / 2, 5 * time.Minute, 3 * day, 30 * day} {
+		for _, off := range []time.Duration{size, -size} {
 			for _, jumps := range []bool{false, true} {
 				t.Run(fmt.Sprint(off, " jumps ", jumps), func(t *testing.T) { clocksApart(t, off, jumps) })
 			}
