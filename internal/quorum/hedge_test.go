@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -344,12 +345,12 @@ func TestReadsBesideASlowDevice(t *testing.T) {
 		"slow at times, no hedges": {without, -200 * time.Millisecond, usual, 200 * time.Millisecond},
 	} {
 		inBubble(t, tt.cfg, func(t *testing.T, f *fleet, p Place) {
-			n := 0
+			var n atomic.Int64
 			slow := after(tt.slow, has)
 			if tt.slow < 0 { // one of ten
 				slow = func(ctx context.Context, r *backend.Request) (*backend.Response, error) {
 					wait := usual
-					if n++; n%10 == 0 {
+					if n.Add(1)%10 == 0 {
 						wait = -tt.slow
 					}
 					return after(wait, has)(ctx, r)
