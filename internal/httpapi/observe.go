@@ -145,7 +145,6 @@ func (x *exchange) Value(key any) any {
 // finish is the end of every request, also of one that panicked: p is what was
 // recovered.
 func (o *Observed) finish(w *Writer, r *http.Request, body *requestBody, began time.Time, p any) {
-	took := time.Since(began)
 	broken := p != nil
 	if broken && !isAbort(p) {
 		logPanic(r.Context(), o.Log, r.Method, r.RequestURI, p)
@@ -157,7 +156,8 @@ func (o *Observed) finish(w *Writer, r *http.Request, body *requestBody, began t
 	if !broken {
 		w.begin(http.StatusOK) // net/http sends it when a handler says nothing
 	}
-	code := w.status
+	now := time.Now()
+	code, took := w.status, now.Sub(began)
 	if o.Metrics != nil {
 		o.Metrics.count(r.Method, code, took)
 	}
@@ -169,7 +169,7 @@ func (o *Observed) finish(w *Writer, r *http.Request, body *requestBody, began t
 		panic(http.ErrAbortHandler) // the connection must not look as if the answer were whole
 	}
 	w.q.write = time.Time{}
-	w.q.beforeWrite() // what is still buffered goes out under the limit, too
+	w.q.writeAt(now) // what is still buffered goes out under the limit, too
 }
 
 func isAbort(p any) bool {

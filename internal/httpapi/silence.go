@@ -82,10 +82,14 @@ func (q *quiet) beforeRead() {
 }
 
 func (q *quiet) beforeWrite() {
-	if q.limit <= 0 {
-		return
+	if q.limit > 0 {
+		q.writeAt(time.Now())
 	}
-	if now := time.Now(); now.Sub(q.write) >= min(deadlineGrain, q.limit/4) {
+}
+
+// writeAt is beforeWrite for a caller who knows what time it is.
+func (q *quiet) writeAt(now time.Time) {
+	if q.limit > 0 && now.Sub(q.write) >= min(deadlineGrain, q.limit/4) {
 		q.write = now
 		_ = q.conn.SetWriteDeadline(now.Add(q.limit))
 	}

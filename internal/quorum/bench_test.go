@@ -54,10 +54,10 @@ func bareNode(b *testing.B, answer string) string {
 	return l.Addr().String()
 }
 
-// BenchmarkRead is a GET of 4 KiB that the first replica answers: what a read
+// BenchmarkClusterRead is a GET of 4 KiB that the first replica answers: what a read
 // costs in the client's process where nothing is amiss. The nodes are in it, and
 // cost as little as can be.
-func BenchmarkRead(b *testing.B) {
+func BenchmarkClusterRead(b *testing.B) {
 	f := nodetest.New(b, name.Path{Account: "a", Container: "c", Object: "o"})
 	node := bareNode(b, "HTTP/1.1 200 OK\r\nContent-Length: 4096\r\nX-Backend-Timestamp: 1700000000.00000\r\n\r\n"+strings.Repeat("x", 4096))
 	client := direct.New(direct.Config{Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {

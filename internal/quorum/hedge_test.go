@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -320,6 +321,65 @@ func TestHedgesOfTheNewestAreAsNew(t *testing.T) {
 					t.Errorf("got %q after %v, want the new one after %v", b, took, tt.took)
 				}
 			})
+		})
+	}
+}
+
+// What a device that is slow, or hangs, costs reads that are sent one after the
+// other: the time that so many of 1000 take at most. The figures are in
+// docs/benchmarks.md.
+func TestReadsBesideASlowDevice(t *testing.T) {
+	const usual = 2 * time.Millisecond
+	without := Config{HedgePercent: -1}
+	for what, tt := range map[string]struct {
+		cfg      Config
+		slow     time.Duration
+		p90, p99 time.Duration // at most
+	}{
+		"hangs":                    {Config{}, hangs, usual, usual + shortestDelay},
+		"hangs, no hedges":         {without, hangs, usual, 500*time.Millisecond + usual},
+		"slow":                     {Config{}, 200 * time.Millisecond, usual, usual + shortestDelay},
+		"slow, no hedges":          {without, 200 * time.Millisecond, 200 * time.Millisecond, 200 * time.Millisecond},
+		"slow, by timing":          {Config{Timing: true}, 200 * time.Millisecond, usual, usual},
+		"slow at times":            {Config{}, -200 * time.Millisecond, usual, usual + shortestDelay},
+		"slow at times, no hedges": {without, -200 * time.Millisecond, usual, 200 * time.Millisecond},
+	} {
+		inBubble(t, tt.cfg, func(t *testing.T, f *fleet, p Place) {
+			var n atomic.Int64
+			slow := after(tt.slow, has)
+			if tt.slow < 0 { // one of ten
+				slow = func(ctx context.Context, r *backend.Request) (*backend.Response, error) {
+					wait := usual
+					if n.Add(1)%10 == 0 {
+						wait = -tt.slow
+					}
+					return after(wait, has)(ctx, r)
+				}
+			}
+			f.Script("d1", after(usual, has))
+			f.Script("d2", after(usual, has))
+			reads := func() (took []time.Duration) {
+				for range 1000 {
+					began := time.Now()
+					reply, err := f.Read(t.Context(), p, request("GET"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					_ = reply.Body.Close()
+					took = append(took, time.Since(began))
+				}
+				return took
+			}
+			f.Script("d0", after(usual, has))
+			reads() // as they are on other days
+			f.Script("d0", slow)
+			took := reads()
+			slices.Sort(took)
+			t.Logf("%-24s p50 %v, p90 %v, p99 %v, longest %v; %v sent, %v withheld", what, took[500], took[900], took[990], took[999],
+				testutil.ToFloat64(f.hedges.sent), testutil.ToFloat64(f.hedges.withheld))
+			if took[900] > tt.p90*9/8 || took[990] > tt.p99*9/8 {
+				t.Errorf("%s: p90 %v and p99 %v, want at most %v and %v", what, took[900], took[990], tt.p90, tt.p99)
+			}
 		})
 	}
 }

@@ -196,8 +196,12 @@ func (r *reading) request(ctx context.Context, d *ring.Device) *backend.Request 
 func (r *reading) settle(ctx context.Context, at candidate, began time.Time, resp *backend.Response, err error) (Reply, bool) {
 	d := at.device
 	now := time.Now()
+	took := now.Sub(began)
+	if err != nil || resp.Status >= 500 {
+		took = max(took, r.c.cfg.Patience) // whoever fails fast is not fast
+	}
 	if ctx.Err() == nil {
-		r.c.times.of(d).took(now.Sub(began), now)
+		r.c.times.of(d).took(took, now)
 	}
 	if err != nil {
 		if ctx.Err() == nil {

@@ -63,3 +63,28 @@ func TestTimingSharesReads(t *testing.T) {
 		}
 	})
 }
+
+// One that refuses at once is not the fastest.
+func TestFailingIsNotFast(t *testing.T) {
+	inBubble(t, Config{Timing: true, ErrorLimit: 1000}, func(t *testing.T, f *fleet, p Place) {
+		f.Script("d0", refuses)
+		f.Script("d1", after(5*time.Millisecond, has))
+		f.Script("d2", after(5*time.Millisecond, has))
+		for range 30 {
+			reply, err := f.Read(t.Context(), p, request("GET"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = reply.Body.Close()
+		}
+		n := 0
+		for _, d := range f.Asked()[len(p.Primaries):] {
+			if d == "d0" {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Errorf("one that refuses was asked %d times, want once", n)
+		}
+	})
+}

@@ -12,7 +12,6 @@ package gatekeeper
 import (
 	"context"
 	"net/http"
-	"strings"
 
 	"martlet/proxy/chain"
 )
@@ -27,15 +26,18 @@ var prefixes = []string{
 	"x-account-transient-sysmeta-", "x-container-transient-sysmeta-", "x-object-transient-sysmeta-",
 }
 
-// names are older names of the same sort, in canonical form.
+// names are older names of the same sort, in lower case.
 var names = map[string]bool{
-	"X-Account-Host": true, "X-Account-Device": true, "X-Account-Partition": true,
-	"X-Container-Host": true, "X-Container-Device": true, "X-Container-Partition": true, "X-Container-Root-Db-State": true,
-	"X-Delete-At-Host": true, "X-Delete-At-Device": true, "X-Delete-At-Partition": true, "X-Delete-At-Container": true,
-	"X-Account-Override-Deleted": true, "X-Put-Timestamp": true, "X-Delete-Timestamp": true,
-	"X-Object-Count": true, "X-Bytes-Used": true, "X-Size": true, "X-Etag": true, "X-Content-Type": true,
-	"X-Content-Type-Timestamp": true, "X-Meta-Timestamp": true,
+	"x-account-host": true, "x-account-device": true, "x-account-partition": true,
+	"x-container-host": true, "x-container-device": true, "x-container-partition": true, "x-container-root-db-state": true,
+	"x-delete-at-host": true, "x-delete-at-device": true, "x-delete-at-partition": true, "x-delete-at-container": true,
+	"x-account-override-deleted": true, "x-put-timestamp": true, "x-delete-timestamp": true,
+	"x-object-count": true, "x-bytes-used": true, "x-size": true, "x-etag": true, "x-content-type": true,
+	"x-content-type-timestamp": true, "x-meta-timestamp": true,
 }
+
+// longest is more than the length of any of prefixes and names.
+const longest = 48
 
 // Internal reports whether a header is the cluster's own. The name may be in any
 // case.
@@ -43,12 +45,21 @@ func Internal(name string) bool {
 	if len(name) < 2 || name[0]|0x20 != 'x' || name[1] != '-' {
 		return false
 	}
+	var room [longest]byte
+	lower := room[:min(len(name), longest)]
+	for i := range lower {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		lower[i] = c
+	}
 	for _, p := range prefixes {
-		if len(name) >= len(p) && strings.EqualFold(name[:len(p)], p) {
+		if len(lower) >= len(p) && string(lower[:len(p)]) == p {
 			return true
 		}
 	}
-	return names[name] || names[http.CanonicalHeaderKey(name)]
+	return len(name) < longest && names[string(lower)]
 }
 
 // Link is the gate.
