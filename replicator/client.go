@@ -116,6 +116,15 @@ func closeBody(resp *backend.Response) error {
 	return resp.Body.Close()
 }
 
+// ListRequest asks a peer what it has of a partition under the hashes from `from` to `last`,
+// both included.
+func ListRequest(to *Peer, at ring.Partition, from, last name.Hash) *backend.Request {
+	return &backend.Request{
+		Method: "REPLICATE", Path: "/" + name.Quote(to.Device) + "/" + strconv.FormatUint(uint64(at), 10),
+		Query: "from=" + from.String() + "&to=" + last.String(),
+	}
+}
+
 // List asks a peer what it has of a partition under the hashes from `from` to
 // `to`, both included, as often as it takes. Each answer is given to take with the
 // range that it is about; take returns the last hash in it, and whether the peer
@@ -125,10 +134,8 @@ func (c *Client) List(
 	take func(list []byte, from, last name.Hash) (end name.Hash, more bool, err error),
 ) error {
 	for {
-		r := &backend.Request{
-			Method: "REPLICATE", Path: "/" + name.Quote(to.Device) + "/" + strconv.FormatUint(uint64(at.Partition), 10),
-			Query: "from=" + from.String() + "&to=" + last.String(), Header: append(backend.Header(nil), header...),
-		}
+		r := ListRequest(to, at.Partition, from, last)
+		r.Header = append(r.Header, header...)
 		resp, err := c.Do(ctx, at, to, r)
 		if err != nil {
 			return err

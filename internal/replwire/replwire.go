@@ -53,6 +53,7 @@ const (
 	PartPowerHeader   = "X-Backend-Part-Power"  // of the ring that the sender looked into
 	ReplicationHeader = "X-Backend-Replication" // "true" on everything that is pushed
 	SenderHeader      = "X-Backend-Sender"      // which process sends it, as its answers have it, and the device that it is a pass of: "<node>/<device>"
+	BringHeader       = "X-Backend-Bring"       // with a question about one object: "true" where the asker is about to bring it; 409 says that another one is
 	WantHeader        = "X-Backend-Want"        // with a question about one object: the asker's device, to which it is to be brought
 )
 

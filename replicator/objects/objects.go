@@ -19,7 +19,7 @@
 //
 // What is small is pushed many at a time: each push is looked at, merged and answered as
 // if it had come alone, but they travel in one request, and share syncs over there. What
-// is large goes alone.
+// is large goes alone, once the peer has said that no other device is bringing it.
 //
 // It promises that nothing is dropped because of an error, of silence, of an answer
 // that turns out to be this node's own, or of one by somebody who does not take
@@ -176,6 +176,8 @@ type Objects struct {
 	asked map[string]chan struct{} // by device: who has put something in answers a question
 	taken map[string]chan struct{} // by device: who has put something in takes many pushes
 	turns map[string]chan struct{} // by device: who has put something in takes one of them
+
+	claims claims // of what others bring to this node's devices
 }
 
 var _ replicator.Kind = (*Objects)(nil)
@@ -196,7 +198,7 @@ func New(cfg Config, deps Deps) (*Objects, error) {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
 	o := &Objects{
-		cfg: cfg, Deps: deps, wants: make(chan wanted, maxRepairs),
+		cfg: cfg, Deps: deps, claims: claims{by: map[claim]claimed{}}, wants: make(chan wanted, maxRepairs),
 		asked: map[string]chan struct{}{}, taken: map[string]chan struct{}{}, turns: map[string]chan struct{}{},
 	}
 	for device := range deps.Stores {

@@ -19,14 +19,15 @@ const maxTogether = 256 << 10
 // out is what is on its way to one peer. It is not safe for concurrent use.
 type out struct {
 	*pass
-	policy policy.Index
-	ring   *ring.Ring
-	via    *replicator.Peer // whom requests about many partitions go to
-	load   *load            // what is being gathered
-	under  *load            // what is under way; nil for nothing
-	spare  *load            // room for what is gathered next; nil for none
-	body   []byte           // room for one
-	hurt   bool             // something could not be sent
+	policy  policy.Index
+	ring    *ring.Ring
+	via     *replicator.Peer // whom requests about many partitions go to
+	load    *load            // what is being gathered
+	under   *load            // what is under way; nil for nothing
+	spare   *load            // room for what is gathered next; nil for none
+	body    []byte           // room for one
+	claimed []*version       // what others are bringing
+	hurt    bool             // something could not be sent
 }
 
 // load is what goes in one request.
@@ -67,9 +68,16 @@ func (x *out) push(ctx context.Context, b *bringing, i int, theirs *replwire.Obj
 		if x.together(ctx, v) {
 			return
 		}
+		if v.sum == taken && v.lack&replwire.LackData != 0 && v.state.Kind == replwire.Data {
+			v.sum, v.err = x.claim(ctx, v)
+		}
 		if v.sum == taken {
 			v.sum, v.err = x.alone(ctx, b.w, b.to, v)
 		}
+	}
+	if v.sum == claimedByAnother {
+		x.claimed = append(x.claimed, v)
+		return
 	}
 	x.settle(v)
 	x.askAgain(ctx, b)
@@ -188,6 +196,17 @@ func (x *out) flush(ctx context.Context) {
 func (x *out) finish(ctx context.Context) {
 	x.flush(ctx)
 	x.wait(ctx)
+	for _, v := range x.claimed { // it may be there by now, or who was to bring it has given up
+		if v.sum, v.err = x.claim(ctx, v); v.sum == taken {
+			v.sum, v.err = x.alone(ctx, v.of.w, v.of.to, v)
+		}
+		if v.sum == claimedByAnother {
+			v.sum, v.err = failed, errClaimed
+		}
+		x.settle(v)
+		x.askAgain(ctx, v.of)
+	}
+	x.claimed = nil
 }
 
 // wait settles what has become of what is under way.

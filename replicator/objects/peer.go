@@ -36,11 +36,12 @@ func (p *pass) ask(ctx context.Context, w *work, to *replicator.Peer) ([]replwir
 type result uint8
 
 const (
-	failed  result = iota // with an error
-	taken                 // it is on stable storage there, or was already
-	refused               // the peer says that it has something as new
-	past                  // it is before the peer's horizon, and ends nothing there
-	changed               // it is not here any more as it was: the next pass will see
+	failed           result = iota // with an error
+	taken                          // it is on stable storage there, or was already
+	refused                        // the peer says that it has something as new
+	past                           // it is before the peer's horizon, and ends nothing there
+	changed                        // it is not here any more as it was: the next pass will see
+	claimedByAnother               // another device is bringing it
 )
 
 // alone pushes what a peer lacks of a state, each part in a request of its own.

@@ -52,6 +52,11 @@ func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Respo
 		o.Pace.Of(c.Device).Progress().Arrived(c.Length)
 		return o.takeMany(ctx, store, index, c)
 	case c.Method == "REPLICATE":
+		if c.From == c.To && c.Header.Get(replwire.BringHeader) != "" {
+			if k, sender := claimOf(c, index, c.From); !o.claims.take(k, sender, time.Now()) {
+				return &backend.Response{Status: 409}, nil
+			}
+		}
 		resp, err := o.list(ctx, store, index, c)
 		if err == nil {
 			o.want(index, c)
@@ -59,6 +64,10 @@ func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Respo
 		return resp, err
 	}
 	o.Pace.Of(c.Device).Progress().Arrived(max(0, c.Length))
+	if c.Method == "PUT" {
+		k, sender := claimOf(c, index, o.Hasher.Hash(c.Path))
+		defer o.claims.begin(k, sender)()
+	}
 	return o.merge(ctx, store, index, c)
 }
 

@@ -720,3 +720,72 @@ func TestAllDiffers(t *testing.T) {
 		t.Errorf("there are %d and %d, or not the same", len(a), len(b))
 	}
 }
+
+// Two who hold the same large object find out at once that a third lacks it: one of them sends it,
+// and the other says that it is under way. Where the one gives up the other brings it.
+func TestLargeObjectsAreBroughtOnce(t *testing.T) {
+	for what, gives := range map[string]bool{"it comes": false, "who begins gives up": true} {
+		t.Run(what, func(t *testing.T) {
+			f := newFleet(t, 3, 3, onDisk)
+			body := strings.Repeat("a large object. ", 40_000)
+			ts := timestamp.FromTime(f.nodes[0].clock().Add(-time.Minute))
+			for _, n := range f.nodes[:2] {
+				f.write(n, "PUT", "o", ts, nil, body, false)
+			}
+			lacks := f.nodes[2]
+			good := lacks.serving()
+			begun, goOn := make(chan struct{}), make(chan struct{})
+			var puts atomic.Int64
+			lacks.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == "PUT" {
+					if puts.Add(1) == 1 {
+						end := io.EOF // and then the rest
+						if gives {
+							end = io.ErrUnexpectedEOF
+						}
+						r.Body = io.NopCloser(io.MultiReader(io.LimitReader(r.Body, 1000), waits{begun, goOn, end}, r.Body))
+					}
+				}
+				good.ServeHTTP(w, r)
+			}))
+			first := make(chan replicator.Counts, 1)
+			go func() {
+				r, err := f.nodes[0].repl.Pass(t.Context(), replicator.Options{})
+				if err != nil {
+					t.Error(err)
+				}
+				first <- r.Devices[0].Kinds[0]
+			}()
+			<-begun
+			if c := f.pass(f.nodes[1]); c.Failed != 1 || c.Pushed != 0 || !strings.Contains(fmt.Sprint(c.Failures), "still bringing it") {
+				t.Errorf("the other one says %+v", c)
+			}
+			close(goOn)
+			if c := <-first; gives != (c.Failed > 0) || gives != (c.Pushed == 0) {
+				t.Errorf("who began says %+v", c)
+			}
+			if c := f.pass(f.nodes[1]); c.Failed > 0 || gives != (c.Pushed == 1) {
+				t.Errorf("the other one then says %+v", c)
+			}
+			if n := puts.Load(); gives != (n == 2) {
+				t.Errorf("it was sent %d times", n)
+			}
+			if s := f.state(lacks, "o"); s.Kind != engine.Live {
+				t.Errorf("there is %+v", s)
+			}
+		})
+	}
+}
+
+// waits is a body that says when it is read, and ends when it is told to.
+type waits struct {
+	begun, goOn chan struct{}
+	end         error
+}
+
+// Read implements io.Reader.
+func (w waits) Read([]byte) (int, error) {
+	close(w.begun)
+	<-w.goOn
+	return 0, w.end
+}
