@@ -96,9 +96,13 @@ func (c *Client) Bad(to *Peer, r *backend.Request, resp *backend.Response) error
 	return c.fail(to, errs.Unavailable, errors.Join(err, closeBody(resp)))
 }
 
-// Take reads the list that a peer has answered a request with, which must be 200.
+// Take reads the list that a peer has answered a request with, which must be 200, or is an
+// error of kind errs.Conflict where another device brings what the request was to (replwire.BringHeader).
 // It closes the body.
 func (c *Client) Take(to *Peer, r *backend.Request, resp *backend.Response) ([]byte, error) {
+	if resp.Status == 409 {
+		return nil, errors.Join(c.fail(to, errs.Conflict, errors.New("another device is bringing it")), closeBody(resp))
+	}
 	if resp.Status != 200 {
 		return nil, c.Bad(to, r, resp)
 	}

@@ -98,8 +98,11 @@ func (d *DevicePace) Set(l Limits) {
 	d.line.set(l.Incoming)
 }
 
-// Limits returns those that are in force.
+// Limits returns those that are in force; none of a device without a pace.
 func (d *DevicePace) Limits() Limits {
+	if d == nil {
+		return Limits{}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.limits

@@ -53,8 +53,15 @@ const (
 	PartPowerHeader   = "X-Backend-Part-Power"  // of the ring that the sender looked into
 	ReplicationHeader = "X-Backend-Replication" // "true" on everything that is pushed
 	SenderHeader      = "X-Backend-Sender"      // which process sends it, as its answers have it, and the device that it is a pass of: "<node>/<device>"
-	BringHeader       = "X-Backend-Bring"       // with a question about one object: "true" where the asker is about to bring it; 409 says that another one is
+	BringHeader       = "X-Backend-Bring"       // with a question for a list, of what the asker is about to bring: one of the values below
 	WantHeader        = "X-Backend-Want"        // with a question about one object: the asker's device, to which it is to be brought
+)
+
+// What BringHeader says. An answer of 409 says that another one is bringing it.
+const (
+	BringObject = "object" // the one object that is asked about
+	BringFirst  = "first"  // of the partition, and the asker is the one to do so: there is no 409
+	BringLate   = "late"   // of the partition, unless another one does
 )
 
 // PrimaryHeader is on every answer to what those requests ask of one partition: "true" where the

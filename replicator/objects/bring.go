@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"martlet/internal/errs"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
 	"martlet/replicator"
@@ -28,6 +29,7 @@ type bringing struct {
 // bringAll has a peer get what it lacks of some ranges of one policy.
 func (p *pass) bringAll(ctx context.Context, to *peer, spans []span) {
 	out := p.newOut(spans[0].policy, spans[0].ring, to.fresh(0))
+	slow := p.Pace.Of(p.device).Limits().BytesPerSecond > 0
 	for i := range spans {
 		s := &spans[i]
 		if ctx.Err() != nil {
@@ -44,8 +46,13 @@ func (p *pass) bringAll(ctx context.Context, to *peer, spans []span) {
 				p.failMany(s.part, to, err.Error(), s.mine.Objects)
 				continue
 			}
-			if p.bringSpan(ctx, out, to, s); s.late() > 0 {
-				out.flush(ctx) // while what was asked is so: others bring it as well
+			p.bringSpan(ctx, out, to, s)
+			switch { // what was asked is to be so still: others bring it as well
+			case slow:
+				out.flush(ctx)
+				out.wait(ctx)
+			case s.late() > 0:
+				out.flush(ctx)
 			}
 		}
 	}
@@ -62,9 +69,14 @@ func (p *pass) bringSpan(ctx context.Context, out *out, to *peer, s *span) {
 	w := &work{s.policy, replicator.Batch[replwire.Object]{About: replicator.About{Ring: s.ring, Partition: s.partition()}}}
 	do := func() {
 		b := &bringing{w: w, to: to.fresh(len(w.Items))}
-		if !s.empty() || time.Since(p.looked) > lately {
+		header := p.bring(s.part)
+		if header != nil || !s.empty() || time.Since(p.looked) > lately {
 			var err error
-			if b.theirs, err = p.ask(ctx, w, b.to); err != nil {
+			if b.theirs, err = p.ask(ctx, w, b.to, header...); errs.Is(err, errs.Conflict) {
+				p.leave(s.part, b.to)
+				return
+			}
+			if err != nil {
 				p.lagging(s.part, to.String())
 				p.fail(w, b.to, "", err.Error(), int64(len(w.Items)))
 				return
@@ -73,7 +85,7 @@ func (p *pass) bringSpan(ctx context.Context, out *out, to *peer, s *span) {
 				p.compared(s.part, b.to, w.Items, b.theirs)
 			}
 		}
-		p.bring(ctx, out, b)
+		p.bringTo(ctx, out, b)
 		if len(w.Items) > replwire.MaxPushes {
 			out.flush(ctx) // so that what waits for answers is bounded
 		}
@@ -98,9 +110,9 @@ func (p *pass) bringSpan(ctx context.Context, out *out, to *peer, s *span) {
 	}
 }
 
-// bring has a peer get what it lacks and notes which names it is known to have: what is
+// bringTo has a peer get what it lacks and notes which names it is known to have: what is
 // pushed with others once out is flushed.
-func (p *pass) bring(ctx context.Context, out *out, b *bringing) {
+func (p *pass) bringTo(ctx context.Context, out *out, b *bringing) {
 	for i := range b.w.Items {
 		o := &b.w.Items[i]
 		theirs := lookUp(b.theirs, o.Hash)

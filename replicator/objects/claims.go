@@ -7,17 +7,19 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
 	"martlet/replicator"
 )
 
-// claims says who is bringing devices large objects. All who hold the same find out at about the
-// same time what a device lacks. What is small is there before the next one comes to it; of
-// what is large two would send all for one to be refused. So who has a large object to bring
-// asks for it first. It is no lock: who has not asked, such as a node of before this was, is not
-// refused. It is safe for concurrent use.
+// claims says who is bringing devices what. All who hold the same find out at about the
+// same time what a device lacks, and what two send one of them sends in vain. So who has a large
+// object to bring asks for it first. In the background so does who comes to a partition that it is
+// first of all another one's to bring, or all others': he leaves it where somebody has begun in the last while. It is
+// no lock: who has not asked, such as a node of before this was, is not refused. It is safe for
+// concurrent use.
 type claims struct {
 	mu sync.Mutex
 	by map[claim]claimed // guarded by mu
@@ -26,7 +28,11 @@ type claims struct {
 type claim struct {
 	device string
 	policy policy.Index
-	hash   name.Hash
+	hash   name.Hash // of the object
+
+	whole     bool // it is of a partition, not of an object
+	power     int
+	partition uint32
 }
 
 type claimed struct {
@@ -42,12 +48,12 @@ const (
 	maxClaims = 4096
 )
 
-// take reports whether a sender may bring something, and notes it if so.
-func (c *claims) take(k claim, sender string, now time.Time) bool {
+// take reports whether a sender may bring something, and notes it if so. Who is first always may.
+func (c *claims) take(k claim, sender string, first bool, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old, ok := c.by[k]
-	if ok && old.sender != sender && (old.under > 0 || now.Before(old.until)) {
+	if ok && !first && old.sender != sender && (old.under > 0 || now.Before(old.until)) {
 		return false
 	}
 	if !ok && len(c.by) >= maxClaims && !c.forget(now) {
@@ -91,23 +97,54 @@ func (c *claims) begin(k claim, sender string) (end func()) {
 
 var errClaimed = errors.New("another device is still bringing it")
 
-// claimOf is what a call is about.
+// claimOf is what a call is about that brings an object.
 func claimOf(c *replicator.Call, p policy.Index, h name.Hash) (k claim, sender string) {
-	return claim{c.Device, p, h}, c.Header.Get(replwire.SenderHeader)
+	return claim{device: c.Device, policy: p, hash: h}, c.Header.Get(replwire.SenderHeader)
+}
+
+// mayBring reports whether who asks for a list may bring what he says that he is about to.
+func (o *Objects) mayBring(c *replicator.Call, p policy.Index) bool {
+	k, sender := claimOf(c, p, c.From)
+	switch c.Header.Get(replwire.BringHeader) {
+	case replwire.BringObject:
+		return o.claims.take(k, sender, false, time.Now())
+	case replwire.BringFirst, replwire.BringLate:
+		k = claim{device: c.Device, policy: p, whole: true, power: c.PartPower, partition: c.Partition}
+		return o.claims.take(k, sender, c.Header.Get(replwire.BringHeader) == replwire.BringFirst, time.Now())
+	}
+	return true
+}
+
+// bring says what a pass tells a peer whom it asks about a partition that it is about to bring him:
+// nothing where somebody waits for the pass, who is to hear that all is where it belongs.
+func (p *pass) bring(of *part) backend.Header {
+	switch {
+	case p.before.IsZero():
+		return nil
+	case of.late() > 0:
+		return backend.Header{{Name: replwire.BringHeader, Value: replwire.BringLate}}
+	}
+	return backend.Header{{Name: replwire.BringHeader, Value: replwire.BringFirst}}
+}
+
+// leave leaves a partition to the one that brings it to a peer: the next pass looks how far that is.
+func (p *pass) leave(of *part, to *replicator.Peer) {
+	p.lagging(of, to.String())
+	p.left.Store(true)
 }
 
 // claim asks a peer whether to bring it a large object, and looks at what it has of it by now.
 func (x *out) claim(ctx context.Context, v *version) (result, error) {
 	r := replicator.ListRequest(v.of.to, v.of.w.Partition, v.state.Hash, v.state.Hash)
-	r.Header = append(policyHeader(v.of.w.policy), backend.Field{Name: replwire.BringHeader, Value: "true"})
+	r.Header = append(policyHeader(v.of.w.policy), backend.Field{Name: replwire.BringHeader, Value: replwire.BringObject})
 	resp, err := x.peers.Do(ctx, v.of.w.About, v.of.to, r)
 	if err != nil {
 		return failed, err
 	}
-	if resp.Status == 409 {
-		return claimedByAnother, closeBody(resp)
-	}
 	b, err := x.peers.Take(v.of.to, r, resp)
+	if errs.Is(err, errs.Conflict) {
+		return claimedByAnother, nil
+	}
 	if err != nil {
 		return failed, err
 	}

@@ -13,11 +13,14 @@ func TestClaims(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	want := func(what string, k claim, sender string, ok bool) {
 		t.Helper()
-		if c.take(k, sender, now) != ok {
+		if c.take(k, sender, false, now) != ok {
 			t.Errorf("%s: %s may bring it: %v", what, sender, !ok)
 		}
 	}
 	want("nobody else", k, "a", true)
+	if k := (claim{whole: true}); !c.take(k, "a", false, now) || !c.take(k, "b", true, now) || c.take(k, "a", false, now) {
+		t.Error("who is first is not")
+	}
 	want("a device beside it", other, "b", true)
 	want("somebody else", k, "b", false)
 	want("the same again", k, "a", true)

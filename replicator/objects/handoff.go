@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"martlet/internal/backend"
+	"martlet/internal/errs"
 	"martlet/internal/replwire"
 	"martlet/replicator"
 	"martlet/ring"
@@ -52,7 +53,11 @@ func (p *pass) bringHome(ctx context.Context, of *part, w *work) {
 			p.fail(w, to, "", why, int64(len(w.Items)))
 			continue
 		}
-		theirs, err := p.ask(ctx, w, to)
+		theirs, err := p.ask(ctx, w, to, p.bring(of)...)
+		if errs.Is(err, errs.Conflict) {
+			p.leave(of, to)
+			continue
+		}
 		if err != nil {
 			p.lagging(of, to.String())
 			p.fail(w, to, "", err.Error(), int64(len(w.Items)))
@@ -66,7 +71,7 @@ func (p *pass) bringHome(ctx context.Context, of *part, w *work) {
 	for _, b := range home {
 		p.compared(of, b.to, w.Items, b.theirs)
 		out := p.newOut(w.policy, w.Ring, &replicator.Peer{Addr: b.to.Addr, Device: b.to.Device})
-		p.bring(ctx, out, b)
+		p.bringTo(ctx, out, b)
 		out.finish(ctx)
 	}
 	if handoff && ctx.Err() == nil {

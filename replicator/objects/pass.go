@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"martlet/internal/errs"
@@ -27,6 +28,7 @@ type pass struct {
 	steps   *stepping
 	found   replicator.ToSend // by the questions of the pass
 	looked  time.Time         // when those were answered
+	left    atomic.Bool       // something is left to others who are bringing it
 }
 
 // pushed counts a push that a peer took.
@@ -102,7 +104,7 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	}
 	p.endSteps(all[:done])
 	p.save(ctx)
-	if t.Counts().Failed == 0 {
+	if t.Counts().Failed == 0 && !p.left.Load() {
 		p.Pace.Of(device).Progress().Whole()
 	}
 }

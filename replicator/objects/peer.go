@@ -16,11 +16,11 @@ import (
 	"martlet/replicator"
 )
 
-// ask returns what a peer has of the work's names.
-func (p *pass) ask(ctx context.Context, w *work, to *replicator.Peer) ([]replwire.Object, error) {
+// ask returns what a peer has of the work's names. Header is what it is told beside that.
+func (p *pass) ask(ctx context.Context, w *work, to *replicator.Peer, header ...backend.Field) ([]replwire.Object, error) {
 	from, last := w.Items[0].Hash, w.Items[len(w.Items)-1].Hash
 	theirs := make([]replwire.Object, 0, len(w.Items))
-	err := p.peers.List(ctx, w.About, to, from, last, policyHeader(w.policy), func(b []byte, from, last name.Hash) (end name.Hash, more bool, err error) {
+	err := p.peers.List(ctx, w.About, to, from, last, append(policyHeader(w.policy), header...), func(b []byte, from, last name.Hash) (end name.Hash, more bool, err error) {
 		list, more, err := replwire.ParseObjects(b, from, last)
 		for _, o := range list {
 			if end = o.Hash; lookUp(w.Items, end) != nil {

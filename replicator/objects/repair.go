@@ -153,6 +153,6 @@ func (p *pass) bringBackTo(ctx context.Context, w *work, to *replicator.Peer) {
 		return
 	}
 	out := p.newOut(w.policy, w.Ring, &replicator.Peer{Addr: to.Addr, Device: to.Device})
-	p.bring(ctx, out, &bringing{w: w, to: to, theirs: theirs})
+	p.bringTo(ctx, out, &bringing{w: w, to: to, theirs: theirs})
 	out.finish(ctx)
 }

@@ -52,10 +52,8 @@ func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Respo
 		o.Pace.Of(c.Device).Progress().Arrived(c.Length)
 		return o.takeMany(ctx, store, index, c)
 	case c.Method == "REPLICATE":
-		if c.From == c.To && c.Header.Get(replwire.BringHeader) != "" {
-			if k, sender := claimOf(c, index, c.From); !o.claims.take(k, sender, time.Now()) {
-				return &backend.Response{Status: 409}, nil
-			}
+		if !o.mayBring(c, index) {
+			return &backend.Response{Status: 409}, nil
 		}
 		resp, err := o.list(ctx, store, index, c)
 		if err == nil {
