@@ -789,3 +789,48 @@ func (w waits) Read([]byte) (int, error) {
 	<-w.goOn
 	return 0, w.end
 }
+
+// In the background a partition that another one has begun to bring is left to him; a pass that
+// somebody waits for leaves nothing.
+func TestLeftToWhoBringsIt(t *testing.T) {
+	f := newFleet(t, 3, 3, inMemory)
+	lacks := f.nodes[2]
+	old := timestamp.FromTime(f.nodes[0].clock().Add(-time.Hour))
+	for _, n := range f.nodes[:2] {
+		f.write(n, "PUT", "o", old, nil, "body", false)
+	}
+	h := f.at("o").Hash
+	claim := func() {
+		status, text := f.push(lacks, "REPLICATE", "o", backend.Header{
+			{Name: "path", Value: fmt.Sprintf("/d/%d", f.ring.Partition(h))}, {Name: "query", Value: fmt.Sprintf("from=%s&to=%s", h, h)},
+			{Name: replwire.BringHeader, Value: replwire.BringFirst}, {Name: replwire.SenderHeader, Value: "somebody/d"},
+		}, "")
+		if status != 200 {
+			t.Fatalf("who is first is answered with %d %q", status, text)
+		}
+	}
+	background := func(n *small) int64 {
+		r, err := n.repl.Pass(t.Context(), replicator.Options{Settled: true})
+		c := r.Devices[0].Kinds[0]
+		if err != nil || c.Failed > 0 {
+			t.Fatalf("%+v, %v", c, err)
+		}
+		return c.Pushed
+	}
+	claim()
+	first, second := f.nodes[0], f.nodes[1]
+	if background(first) == 0 { // it is the other one's to begin with
+		first, second = second, first
+		if background(first) != 1 {
+			t.Fatal("nobody brings it")
+		}
+	}
+	f.forget([]*small{lacks}, []string{"o"})
+	claim()
+	if n := background(second); n != 0 {
+		t.Errorf("%d were pushed though another one is at it", n)
+	}
+	if c := f.pass(second); c.Pushed != 1 || c.Failed > 0 {
+		t.Errorf("a pass that somebody waits for says %+v", c)
+	}
+}

@@ -273,9 +273,12 @@ func (f *fleet) push(n *small, method, object string, header backend.Header, bod
 		},
 	}
 	for _, h := range header {
-		if h.Name == "path" {
+		switch h.Name {
+		case "path":
 			r.Path = h.Value
-		} else {
+		case "query":
+			r.Query = h.Value
+		default:
 			r.Header.Set(h.Name, h.Value)
 		}
 	}
