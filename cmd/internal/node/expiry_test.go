@@ -121,3 +121,48 @@ func TestExpiriesMeet(t *testing.T) {
 		}
 	})
 }
+
+// A node whose clock is far ahead ends what is not due yet. The others take no such end before it is
+// due by their clocks: neither of what they hold, nor of what they have missed something of.
+func TestEndsOfAWrongClock(t *testing.T) {
+	f := newFleet(t, 3, 3, inMemory)
+	wrong, good := f.nodes[0], f.nodes[1:]
+	clock := wrong.clock()
+	due := clock.Add(40 * time.Hour)
+	put, later := timestamp.FromTime(clock.Add(-time.Hour)), timestamp.FromTime(clock.Add(-time.Minute))
+	ends := func(at time.Time) backend.Header {
+		return backend.Header{{Name: engine.DeleteAtField, Value: strconv.FormatInt(at.Unix(), 10)}}
+	}
+	for _, n := range f.nodes {
+		f.write(n, "PUT", "soon", put, ends(clock.Add(2*time.Hour)), "soon", false)
+		f.write(n, "PUT", "o", put, nil, "o", false)
+		if n != good[0] {
+			f.write(n, "POST", "o", later, ends(due), "", false)
+		}
+	}
+	wrong.ahead.Store(int64(60 * time.Hour))
+	f.reap(wrong, wrong.clock())
+	if c := f.pass(f.nodes...); c.Failed == 0 {
+		t.Errorf("nobody is told of a clock that is wrong: %+v", c)
+	}
+	for i, n := range good {
+		for _, o := range []string{"soon", "o"} {
+			if s := f.state(n, o); s.Kind != engine.Live {
+				t.Errorf("node %d has ended %s before it is due: %+v", i, o, s)
+			}
+		}
+	}
+	for _, n := range f.nodes {
+		n.ahead.Store(int64(41 * time.Hour))
+	}
+	if f.pass(f.nodes...); f.pass(f.nodes...).Pushed > 0 {
+		t.Error("it does not become quiet")
+	}
+	for i, n := range f.nodes {
+		for _, o := range []string{"soon", "o"} {
+			if s := f.state(n, o); s.Kind != engine.Deleted {
+				t.Errorf("node %d has not taken the end of %s: %+v", i, o, s)
+			}
+		}
+	}
+}
