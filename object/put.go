@@ -175,7 +175,10 @@ func (s *Server) post(ctx context.Context, c *call) (*backend.Response, error) {
 	if err := s.tellContainer(ctx, c, "PUT", &o.After); err != nil {
 		return nil, err
 	}
-	return &backend.Response{Status: 202, Header: backend.Header{{Name: backend.BackendStamp, Value: o.After.Newest().String()}}}, nil
+	return &backend.Response{Status: 202, Header: backend.Header{
+		{Name: backend.BackendStamp, Value: o.After.Newest().String()},
+		{Name: backend.DataStamp, Value: o.After.Time.String()},
+	}}, nil
 }
 
 // postable returns why a client can't change the metadata of an object. One that had

@@ -1,8 +1,10 @@
 package node
 
 import (
+	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -164,5 +166,83 @@ func TestEndsOfAWrongClock(t *testing.T) {
 				t.Errorf("node %d has not taken the end of %s: %+v", i, o, s)
 			}
 		}
+	}
+}
+
+// All primaries have ended an object that is left on a handoff, and somebody knows that it was to live longer: it comes
+// back to all of them as it was, before the handoff drops it.
+func TestEndedButOnAHandoff(t *testing.T) {
+	typed := backend.Header{{Name: backend.ContentType, Value: "text/later"}}
+	for _, tt := range []struct {
+		body  string
+		knows int // a primary, or the handoff
+	}{{"body", 1}, {"body", 3}, {strings.Repeat("large", 100_000), 3}} {
+		knows := tt.knows
+		f := newFleet(t, 4, 3, inMemory)
+		begin := f.nodes[0].clock().Add(-time.Hour).Truncate(time.Second)
+		second := func(n int) timestamp.T { return timestamp.FromTime(begin.Add(time.Duration(n) * time.Second)) }
+		ends := backend.Field{Name: engine.DeleteAtField, Value: strconv.FormatInt(second(9).Seconds(), 10)}
+		for _, n := range f.nodes {
+			f.write(n, "PUT", "o", second(1), nil, tt.body, true)
+			f.write(n, "POST", "o", second(2), append(typed, ends), "", true)
+		}
+		for _, n := range f.nodes[:3] {
+			f.reap(n, second(20).Time())
+		}
+		f.write(f.nodes[knows], "POST", "o", second(8), nil, "", true)
+		for range 3 {
+			f.pass(f.nodes[3])
+		}
+		f.pass(f.nodes[:3]...)
+		for i, n := range f.nodes {
+			s := f.state(n, "o")
+			if i == 3 && s.Kind == engine.Absent {
+				continue // dropped
+			}
+			if s.Kind != engine.Live || s.MetaTime != second(8) || s.ContentType != "text/later" || s.ContentTypeTime != second(2) {
+				t.Errorf("node %d knows of a longer life, and node %d has %+v", knows, i, s)
+			}
+		}
+	}
+}
+
+// A peer has an object when it is asked, and ends it before it hears of its longer life: it has not confirmed the data,
+// which the handoff keeps until it has.
+func TestEndedMeanwhile(t *testing.T) {
+	f := newFleet(t, 4, 3, inMemory)
+	begin := f.nodes[0].clock().Add(-time.Hour).Truncate(time.Second)
+	second := func(n int) timestamp.T { return timestamp.FromTime(begin.Add(time.Duration(n) * time.Second)) }
+	ends := backend.Header{{Name: engine.DeleteAtField, Value: strconv.FormatInt(second(9).Seconds(), 10)}}
+	for i, n := range f.nodes {
+		f.write(n, "PUT", "o", second(1), ends, "body", true)
+		if i == 3 {
+			f.write(n, "POST", "o", second(8), nil, "", true)
+			break
+		}
+		next := n.serving()
+		n.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != "REPLICATE" && f.state(n, "o").MetaTime == second(1) {
+				f.reap(n, second(20).Time())
+			}
+			next.ServeHTTP(w, r)
+		}))
+	}
+	f.pass(f.nodes[3])
+	for i, n := range f.nodes[:3] {
+		if s := f.state(n, "o"); s.Kind != engine.Deleted || s.MetaTime != second(8) {
+			t.Fatalf("the test is wrong: node %d has %+v", i, s)
+		}
+	}
+	if s := f.state(f.nodes[3], "o"); s.Kind != engine.Live {
+		t.Fatalf("the handoff has dropped what nobody else has: %+v", s)
+	}
+	f.pass(f.nodes[3])
+	for i, n := range f.nodes[:3] {
+		if s := f.state(n, "o"); s.Kind != engine.Live || s.MetaTime != second(8) {
+			t.Errorf("node %d has %+v in the end", i, s)
+		}
+	}
+	if s := f.state(f.nodes[3], "o"); s.Kind != engine.Absent {
+		t.Errorf("the handoff keeps %+v", s)
 	}
 }
