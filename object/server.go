@@ -151,7 +151,9 @@ func refusal(err error) (*backend.Response, error) {
 	resp := &backend.Response{}
 	switch errs.KindOf(err) {
 	case errs.NotFound:
-		resp.Status = 404
+		if resp.Status = 404; stored.State.Kind == engine.Absent {
+			return resp, nil // metadata that waits is no tombstone
+		}
 	case errs.Stale:
 		resp.Status = 409
 	case errs.Precondition:

@@ -656,6 +656,20 @@ func TestReplicatedPushes(t *testing.T) {
 	}
 }
 
+// Metadata that waits for its data says nothing of an end: readers would take it for a tombstone that is newer than
+// the data that others have.
+func TestWaitingMetadataIsNoTombstone(t *testing.T) {
+	r := newRig(t)
+	r.want("post", r.call("POST", "X-Backend-Replication", "true", "X-Timestamp", stamp(30), "X-Object-Meta-A", "2"), 202)
+	for _, method := range []string{"GET", "HEAD", "POST"} {
+		a := r.call(method, "X-Timestamp", stamp(40))
+		r.want(method, a, 404)
+		if a.header.Has("X-Backend-Timestamp") || a.header.Has("X-Backend-Data-Timestamp") {
+			t.Errorf("%s of it answers %v", method, a.header)
+		}
+	}
+}
+
 func TestDamageIsNoAbsence(t *testing.T) {
 	r := newRig(t)
 	r.want("put", r.put(stamp(1), strings.Repeat("x", 300_000)), 201)
