@@ -82,7 +82,9 @@ func (s expiringStore) Expired(ctx context.Context, now time.Time) iter.Seq2[exp
 }
 
 // toldPlaces is an expiry.Places: each primary of an object tells its share of the
-// container's replicas, as in a client's write.
+// container's replicas, as in a client's write. Of what was due so long ago that they may
+// soon forget its end, and need not have told each other before, it tells all of them: the others'
+// devices may hear of the end from this one before they come to it, and then tell nobody.
 type toldPlaces struct {
 	parts
 	self hosts.Self // the node's own object server
@@ -100,8 +102,9 @@ func (t toldPlaces) Told(device string, o *expiry.Object) (partition uint32, rep
 		return 0, nil, false
 	}
 	partition, all := t.primaries(t.rings.container, o.Path.Parent())
+	late := time.Since(o.Stamp.Happened().Time()) > t.terms().Limit()
 	for i, d := range all {
-		if i%len(primaries) == at {
+		if late || i%len(primaries) == at {
 			replicas = append(replicas, expiry.Replica{Addr: d.Addr(), Device: d.Name})
 		}
 	}
