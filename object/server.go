@@ -80,7 +80,7 @@ type Deps struct {
 type Server struct {
 	cfg Config
 	Deps
-	silent *silent
+	silent *pending.Silent
 }
 
 // New returns the object server of a node. Every device must have its store.
@@ -103,7 +103,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg, deps, newSilent()}, nil
+	return &Server{cfg, deps, pending.NewSilent(nil)}, nil
 }
 
 var _ backend.Handler = (*Server)(nil)

@@ -94,6 +94,7 @@ type Deps struct {
 type Reaper struct {
 	cfg Config
 	Deps
+	silent              *pending.Silent
 	passes              sync.Mutex // one at a time
 	ended, failed, left atomic.Int64
 }
@@ -112,7 +113,7 @@ func New(cfg Config, deps Deps) (*Reaper, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Reaper{cfg: cfg, Deps: deps}, nil
+	return &Reaper{cfg: cfg, Deps: deps, silent: pending.NewSilent(deps.Now)}, nil
 }
 
 // Counts says what became of objects since the start, and how many had come to their end at
@@ -227,11 +228,15 @@ func (r *Reaper) tell(ctx context.Context, o *Object, partition uint32, replicas
 		{Name: backend.PolicyIndex, Value: o.Policy.String()},
 	}
 	var confirmed []string
-	sendCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-	defer cancel()
 	for _, to := range replicas {
+		if !r.silent.Ask(to.Addr) {
+			continue
+		}
 		target := backend.Target{Device: to.Device, Partition: partition, Path: o.Path}
-		if err := pending.Deliver(sendCtx, r.Sender, to.Addr, "DELETE", target, header); err != nil {
+		sendCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+		err := pending.Deliver(sendCtx, r.Sender, to.Addr, "DELETE", target, header)
+		cancel()
+		if r.silent.Heard(to.Addr, err); err != nil {
 			r.Log.LogAttrs(ctx, slog.LevelInfo, "the end of an object is queued", slog.String("container", to.Addr+"/"+to.Device), slog.Any("err", err))
 			continue
 		}
