@@ -13,7 +13,7 @@ import (
 // expired returns what has come to its end.
 func expired(t *testing.T, e *Engine, second int64) (all []Entry) {
 	t.Helper()
-	for entry, err := range e.Expired(ctx, time.Unix(second, 0)) {
+	for entry, err := range e.Expired(ctx, time.Unix(second, 0), nil) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,6 +54,11 @@ func TestExpire(t *testing.T) {
 	}
 	if all := expired(t, e, 36); len(all) != 2 {
 		t.Errorf("%d objects are expired in the end, want 2", len(all))
+	}
+	for entry, err := range e.Expired(ctx, time.Unix(36, 0), func(l Location) bool { return l == at(3) }) {
+		if err != nil || entry.Location != at(3) {
+			t.Errorf("%v is expired, %v, and not wanted", entry.Location, err)
+		}
 	}
 }
 

@@ -408,7 +408,7 @@ func (w *world) states(horizon int64) error {
 func (w *world) expired() error {
 	const second = 30
 	var got []Location
-	for e, err := range w.e.Expired(ctx, time.Unix(second, 0)) {
+	for e, err := range w.e.Expired(ctx, time.Unix(second, 0), nil) {
 		if err != nil {
 			return err
 		}

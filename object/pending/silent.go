@@ -58,7 +58,9 @@ func (s *Silent) Ask(addr string) bool {
 
 // Heard notes what Deliver has said of an update: that a server has no such container is
 // an answer as well.
-func (s *Silent) Heard(addr string, err error) { s.heard(addr, err == nil || !errs.Is(err, errs.Unavailable)) }
+func (s *Silent) Heard(addr string, err error) {
+	s.heard(addr, err == nil || !errs.Is(err, errs.Unavailable))
+}
 
 // heard notes whether a server answered.
 func (s *Silent) heard(addr string, took bool) {

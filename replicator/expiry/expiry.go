@@ -54,7 +54,8 @@ type Store interface {
 	// Due returns how many objects have come to their end at a time, from the index alone.
 	Due(ctx context.Context, now time.Time) (int64, error)
 
-	// Expired yields them. An error that concerns one of them is yielded with it, as far
+	// Expired yields those that the device ends: what it is no primary of may be left out, so
+	// that it need not be read. An error that concerns one of them is yielded with it, as far
 	// as it is known; one that concerns more ends the iteration.
 	Expired(ctx context.Context, now time.Time) iter.Seq2[Object, error]
 }

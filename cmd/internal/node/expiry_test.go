@@ -21,7 +21,7 @@ import (
 func (f *fleet) reap(n *small, second time.Time) {
 	f.t.Helper()
 	var all []engine.Entry
-	for entry, err := range n.store.Expired(f.t.Context(), second) {
+	for entry, err := range n.store.Expired(f.t.Context(), second, nil) {
 		if err != nil {
 			f.t.Fatal(err)
 		}

@@ -31,10 +31,13 @@ func TestWhoIsToldOfAnEnd(t *testing.T) {
 	for i, d := range f.data.Devices {
 		told := toldPlaces{p, hosts.At(netip.MustParseAddrPort(d.Addr()), nil)}
 		for days, want := range map[int]int{0: 1, 5: 1, 8: 3, 30: 3} {
-			o := &expiry.Object{Path: thing("o"), Stamp: timestamp.Expiry(put, put, time.Now().AddDate(0, 0, -days).Unix())}
+			o := &expiry.Object{Hash: f.at("o").Hash, Path: thing("o"), Stamp: timestamp.Expiry(put, put, time.Now().AddDate(0, 0, -days).Unix())}
 			_, replicas, mine := told.Told("d", o)
 			if i == 3 {
 				want = 0
+			}
+			if told.mine("d", f.at("o")) != mine {
+				t.Errorf("device %d reads what it does not end, or the other way round", i)
 			}
 			if len(replicas) != want || mine != (i < 3) {
 				t.Errorf("of what was due %d days ago device %d tells %v, want %d", days, i, replicas, want)
