@@ -171,6 +171,7 @@ func TestRefused(t *testing.T) {
 	s, _ := start(t, t.TempDir())
 	want(t, s, 201, "PUT /sda/0/a/c", at(1))
 	ahead := "X-Timestamp: " + timestamp.FromTime(time.Now().Add(time.Hour)).String()
+	early := timestamp.Expiry(timestamp.FromTicks(1), timestamp.FromTicks(1), time.Now().Add(25*time.Hour).Unix())
 	long := "X-Container-Meta-A: " + strings.Repeat("x", 4096)
 	for what, c := range map[string]struct {
 		line    string
@@ -180,6 +181,7 @@ func TestRefused(t *testing.T) {
 	}{
 		"no stamp":            {"PUT /sda/0/a/c", nil, 400, "Missing X-Timestamp"},
 		"a stamp ahead":       {"PUT /sda/0/a/c/o", append([]string{ahead}, object(1, 1)...), 400, "ahead of this node's clock"},
+		"an end of tomorrow":  {"DELETE /sda/0/a/c/o", []string{"X-Timestamp: " + early.String()}, 400, "ahead of this node's clock"},
 		"a packed part ahead": {"PUT /sda/0/a/c/o", append([]string{at(1) + "+ffffffffffff"}, object(1, 1)...), 400, "ahead"},
 		"not packed":          {"PUT /sda/0/a/c/o", append([]string{at(1) + "+x"}, object(1, 1)...), 400, "not a timestamp"},
 		"a meta ahead":        {"PUT /sda/0/a/c/o", object(1, 1, strings.Replace(ahead, "X-", "X-Meta-", 1)), 400, "ahead"},

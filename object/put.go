@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -174,7 +175,10 @@ func (s *Server) post(ctx context.Context, c *call) (*backend.Response, error) {
 	if err := s.tellContainer(ctx, c, "PUT", &o.After); err != nil {
 		return nil, err
 	}
-	return &backend.Response{Status: 202, Header: backend.Header{{Name: backend.BackendStamp, Value: o.After.Newest().String()}}}, nil
+	return &backend.Response{Status: 202, Header: backend.Header{
+		{Name: backend.BackendStamp, Value: o.After.Newest().String()},
+		{Name: backend.DataStamp, Value: o.After.Time.String()},
+	}}, nil
 }
 
 // postable returns why a client can't change the metadata of an object. One that had
@@ -203,6 +207,9 @@ func (s *Server) delete(ctx context.Context, c *call) (*backend.Response, error)
 		c.expired = true // it is the expirer, who sees what is past its time
 		terms.Check = func(s engine.State) error { return c.mustExpire(s, text, ts) }
 	}
+	if c.replication && ts.IsExpiry() {
+		terms.Check = func(s engine.State) error { return c.due(s, ts) }
+	}
 	o, err := c.store.Delete(ctx, c.at, c.target.Path, ts, terms)
 	if err != nil {
 		return nil, err
@@ -215,6 +222,17 @@ func (s *Server) delete(ctx context.Context, c *call) (*backend.Response, error)
 		resp.Status = 404
 	}
 	return resp, nil
+}
+
+// due returns why another replica can't have ended an object yet: it is not due by this
+// server's clock, so that of the other is wrong. Where this one holds another state than
+// what was ended it goes by what the stamp says, in parseWrite.
+func (c *call) due(s engine.State, ts timestamp.T) error {
+	at, ok := s.DeleteAt()
+	if s.Kind == engine.Live && ok && s.Expiry() == ts && c.ahead(time.Unix(at, 0)) {
+		return errs.Refuse(errs.Invalid, "the object is to end more than %v ahead of this server's clock", c.skew)
+	}
+	return nil
 }
 
 // mustExpire returns why an object is not the one that is to expire at a time.

@@ -46,6 +46,7 @@ type call struct {
 	queue   *pending.Queue
 	updates []place // of the container's listing, to be told
 	now     time.Time
+	skew    time.Duration // by how much the clocks of a cluster may differ
 
 	replication bool // it comes from another replica, with what a client wrote once
 	expired     bool // objects past their time are still to be seen
@@ -68,7 +69,7 @@ func (s *Server) parse(r *backend.Request) (*call, error) {
 		return nil, err
 	}
 	kept := s.Stores[d.Name()]
-	c := &call{Request: r, target: target, store: kept.Engine, queue: kept.Queue, now: s.Now()}
+	c := &call{Request: r, target: target, store: kept.Engine, queue: kept.Queue, now: s.Now(), skew: s.cfg.ClockSkew}
 	c.at.Hash = s.Hasher.Hash(target.Path)
 	if text := r.Header.Get(backend.PolicyIndex); text != "" {
 		if c.at.Policy, err = policy.ParseIndex(text); err != nil {
@@ -94,11 +95,15 @@ func (s *Server) parseWrite(c *call) (timestamp.T, error) {
 	if err != nil {
 		return ts, err
 	}
-	if ts.Time().Sub(c.now) > s.cfg.ClockSkew {
+	if c.ahead(ts.Earliest().Time()) {
 		return ts, errs.Refuse(errs.Invalid, "X-Timestamp is more than %v ahead of this server's clock", s.cfg.ClockSkew)
 	}
 	return ts, c.parsePlaces()
 }
+
+// ahead reports whether a time is further ahead of this server's clock than the clocks
+// of a cluster may differ.
+func (c *call) ahead(t time.Time) bool { return t.Sub(c.now) > c.skew }
 
 // parsePlaces reads who is to be told of the write.
 func (c *call) parsePlaces() error {

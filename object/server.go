@@ -80,7 +80,7 @@ type Deps struct {
 type Server struct {
 	cfg Config
 	Deps
-	silent *silent
+	silent *pending.Silent
 }
 
 // New returns the object server of a node. Every device must have its store.
@@ -103,7 +103,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg, deps, newSilent()}, nil
+	return &Server{cfg, deps, pending.NewSilent(nil)}, nil
 }
 
 var _ backend.Handler = (*Server)(nil)
@@ -151,7 +151,9 @@ func refusal(err error) (*backend.Response, error) {
 	resp := &backend.Response{}
 	switch errs.KindOf(err) {
 	case errs.NotFound:
-		resp.Status = 404
+		if resp.Status = 404; stored.State.Kind == engine.Absent {
+			return resp, nil // metadata that waits is no tombstone
+		}
 	case errs.Stale:
 		resp.Status = 409
 	case errs.Precondition:

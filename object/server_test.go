@@ -588,6 +588,8 @@ func TestSilentServerAndBatches(t *testing.T) {
 	sender := rowbatch.NewSender(rowbatch.Config{Flights: 1, Patience: 5 * time.Millisecond}, r)
 	defer sender.Close()
 	r.server.Sender = sender
+	clock := time.Now
+	r.server.silent = pending.NewSilent(func() time.Time { return clock() })
 	write := func(name string) {
 		q := putRequest(stamp(1), "data", "X-Container-Host", "n1:1", "X-Container-Device", "sda", "X-Container-Partition", "77")
 		q.Path = path + name
@@ -609,13 +611,13 @@ func TestSilentServerAndBatches(t *testing.T) {
 		t.Error("nobody was asked")
 	}
 	r.rows = nil
-	r.server.silent.now = func() time.Time { return time.Unix(0, 0) } // the time to ask again has not come
+	clock = func() time.Time { return time.Unix(0, 0) } // the time to ask again has not come
 	write("last")
 	if q := r.queued(); len(r.rows) != 0 || len(q) != writes+1 {
 		t.Errorf("%d updates are queued, want %d; the silent one was sent %q", len(q), writes+1, r.rows)
 	}
 	r.status = map[string]int{"n1:1": 201}
-	r.server.silent.now = func() time.Time { return time.Now().Add(time.Minute) }
+	clock = func() time.Time { return time.Now().Add(time.Minute) }
 	write("again")
 	if q := r.queued(); len(r.rows) != 1 || len(q) != writes+1 {
 		t.Errorf("%d updates are queued, want %d; sent was %q to the one that is back", len(q), writes+1, r.rows)
@@ -652,6 +654,20 @@ func TestReplicatedPushes(t *testing.T) {
 		}
 		if !slices.Equal(a.header, want) || a.header.Get("Content-Type") != "a/b" || a.header.Get("X-Object-Meta-A") != "2" {
 			t.Errorf("%v ends in %v, another in %v", order, a.header, want)
+		}
+	}
+}
+
+// Metadata that waits for its data says nothing of an end: readers would take it for a tombstone that is newer than
+// the data that others have.
+func TestWaitingMetadataIsNoTombstone(t *testing.T) {
+	r := newRig(t)
+	r.want("post", r.call("POST", "X-Backend-Replication", "true", "X-Timestamp", stamp(30), "X-Object-Meta-A", "2"), 202)
+	for _, method := range []string{"GET", "HEAD", "POST"} {
+		a := r.call(method, "X-Timestamp", stamp(40))
+		r.want(method, a, 404)
+		if a.header.Has("X-Backend-Timestamp") || a.header.Has("X-Backend-Data-Timestamp") {
+			t.Errorf("%s of it answers %v", method, a.header)
 		}
 	}
 }

@@ -78,13 +78,13 @@ func (s *Server) sendRow(ctx context.Context, c *call, method string, header bac
 	ok := make([]bool, len(c.updates))
 	var wg sync.WaitGroup
 	for i, to := range c.updates {
-		if !s.silent.ask(to.addr) {
+		if !s.silent.Ask(to.addr) {
 			continue
 		}
 		send := func() {
 			target := backend.Target{Device: to.device, Partition: uint32(partition), Path: c.target.Path}
 			err := pending.Deliver(ctx, s.Sender, to.addr, method, target, header)
-			s.silent.heard(to.addr, err == nil || !errs.Is(err, errs.Unavailable))
+			s.silent.Heard(to.addr, err)
 			if ok[i] = err == nil; err != nil {
 				s.Log.Warn("container update is queued", "container", to.addr+"/"+to.device, "trans_id", c.Header.Get(backend.TransID), "err", err)
 			}

@@ -199,11 +199,11 @@ func (c *Core) packed(r *backend.Request) (timestamp.Packed, error) {
 
 // CheckStamps refuses stamps further ahead of the clock than the clocks of a
 // cluster may differ: such a one would win against all that comes in the time
-// between.
+// between. An expiry is one if it can't be due by then.
 func (c *Core) CheckStamps(list ...timestamp.T) error {
 	limit := c.Clock.Next().Add(c.cfg.MaxAhead)
 	for _, t := range list {
-		if t.After(limit) {
+		if t.Earliest().After(limit) {
 			return errs.Refuse(errs.Invalid, "timestamp %s is more than %s ahead of this node's clock", t, c.cfg.MaxAhead)
 		}
 	}

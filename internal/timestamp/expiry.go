@@ -1,5 +1,7 @@
 package timestamp
 
+import "time"
+
 // An expiry is the time of the tombstone that an object leaves which has come to its
 // X-Delete-At. It is made of what every replica knows that has the same state, so that all
 // of them make the same one: the time of the data that it ends, that of the metadata
@@ -56,6 +58,15 @@ func (t T) Void(meta T) bool { return t.IsExpiry() && meta.After(t.Until()) }
 func (t T) Happened() T {
 	if t.IsExpiry() {
 		return FromTicks((firstDay + int64(t.offset&dayMask)) * secondsPerDay * perSecond)
+	}
+	return t
+}
+
+// Earliest returns when what t is the time of took place at the earliest, for whoever asks whether it
+// can have: t itself, or the begin of the day that an expiry was due.
+func (t T) Earliest() T {
+	if t.IsExpiry() {
+		return t.Happened().Add(-secondsPerDay * time.Second)
 	}
 	return t
 }

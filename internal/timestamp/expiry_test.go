@@ -22,6 +22,9 @@ func TestExpiry(t *testing.T) {
 	if got, want := e.Happened().Time(), time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC); !got.Equal(want) {
 		t.Errorf("it happened %v, want the end of the day, %v", got, want)
 	}
+	if got, want := e.Earliest().Time(), time.Date(2026, 11, 29, 0, 0, 0, 0, time.UTC); !got.Equal(want) || data.Earliest() != data {
+		t.Errorf("it happened %v at the earliest, want the begin of the day, %v", got, want)
+	}
 	if back, err := Parse(e.String()); err != nil || back != e {
 		t.Errorf("as text %s it comes back as %v, %v", e, back, err)
 	}

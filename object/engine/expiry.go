@@ -46,17 +46,17 @@ func expires(meta backend.Header) uint32 {
 	return uint32(min(max(second, 1), math.MaxUint32))
 }
 
-// Expired yields the objects that have come to their end, each with its state when it is
-// met. What comes or goes meanwhile may be there or not. It reads the heads of those
-// alone, and an object that stays is yielded by each call. An error that concerns one
+// Expired yields the objects that have come to their end and that are wanted, each with its state
+// when it is met; a want of nil is all. What comes or goes meanwhile may be there or not. It reads the heads of those
+// alone, none of what is not wanted, and an object that stays is yielded by each call. An error that concerns one
 // name is yielded with it, and what comes behind it may be yielded still; one that concerns
 // more ends it.
-func (e *Engine) Expired(ctx context.Context, now time.Time) iter.Seq2[Entry, error] {
-	return e.now().Expired(ctx, now)
+func (e *Engine) Expired(ctx context.Context, now time.Time, want func(Location) bool) iter.Seq2[Entry, error] {
+	return e.now().Expired(ctx, now, want)
 }
 
 // Expired is Engine.Expired.
-func (s *store) Expired(ctx context.Context, now time.Time) iter.Seq2[Entry, error] {
+func (s *store) Expired(ctx context.Context, now time.Time, want func(Location) bool) iter.Seq2[Entry, error] {
 	const op errs.Op = "engine.expired"
 	return func(yield func(Entry, error) bool) {
 		d, err := s.openFor(ctx, op, Location{})
@@ -67,6 +67,9 @@ func (s *store) Expired(ctx context.Context, now time.Time) iter.Seq2[Entry, err
 		enough := false
 		err = d.expired(ctx, now, func(item index.Item) bool {
 			at := Location{item.Key.Policy, item.Key.Hash}
+			if want != nil && !want(at) {
+				return true
+			}
 			state, err := s.Stat(ctx, at)
 			if second, ok := state.DeleteAt(); err == nil && (state.Kind != Live || !ok || second > now.Unix()) {
 				return true // it has changed meanwhile

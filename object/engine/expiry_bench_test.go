@@ -71,7 +71,7 @@ func BenchmarkExpire(b *testing.B) {
 		n, found := look(1_000)
 		began, used, calls := time.Now(), cpu(b), fs.Counts()
 		var all []Entry
-		for entry, err := range e.Expired(ctx, time.Unix(1_000, 0)) {
+		for entry, err := range e.Expired(ctx, time.Unix(1_000, 0), nil) {
 			if err != nil {
 				b.Fatal(err)
 			}

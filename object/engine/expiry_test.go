@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // expired returns what has come to its end.
 func expired(t *testing.T, e *Engine, second int64) (all []Entry) {
 	t.Helper()
-	for entry, err := range e.Expired(ctx, time.Unix(second, 0)) {
+	for entry, err := range e.Expired(ctx, time.Unix(second, 0), nil) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,6 +54,40 @@ func TestExpire(t *testing.T) {
 	}
 	if all := expired(t, e, 36); len(all) != 2 {
 		t.Errorf("%d objects are expired in the end, want 2", len(all))
+	}
+	for entry, err := range e.Expired(ctx, time.Unix(36, 0), func(l Location) bool { return l == at(3) }) {
+		if err != nil || entry.Location != at(3) {
+			t.Errorf("%v is expired, %v, and not wanted", entry.Location, err)
+		}
+	}
+}
+
+// What is lost to damage, and was given a longer life, is no end's to settle, and comes back beside
+// one that is lost.
+func TestExpiryOfWhatIsLost(t *testing.T) {
+	l, e := at(1), newEngine(vfs.NewMem(), "/")
+	lose := op{what: opLoseData, at: l}
+	void := timestamp.Expiry(ts(10), ts(20), 30)
+	if err := errors.Join(put(e, l, ts(10), []byte("data"), "p30", Terms{}), post(e, l, 25, 0, "m36", Terms{}), lose.do(e)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Delete(ctx, l, path3(l), void, Terms{Merge: true}); !errs.Is(err, errs.Stale) {
+		t.Errorf("a void end of what is lost: %v", err)
+	}
+	if s, _ := e.Stat(ctx, l); s.Kind != Lost {
+		t.Errorf("what is lost is %s then", show(s))
+	}
+
+	l = at(2)
+	if _, err := e.Delete(ctx, l, path3(l), void, Terms{Merge: true}); err != nil {
+		t.Fatal(err)
+	}
+	lose.at = l
+	if err := errors.Join(lose.do(e), post(e, l, 25, 0, "m36", Terms{Merge: true}), put(e, l, ts(10), []byte("data"), "p30", Terms{Merge: true})); err != nil {
+		t.Errorf("data whose void end is lost: %v", err)
+	}
+	if s, _ := e.Stat(ctx, l); s.Kind != Live || s.MetaTime != ts(25) {
+		t.Errorf("it comes back as %s", show(s))
 	}
 }
 

@@ -142,7 +142,7 @@ func tieOf(s *State) uint64 {
 // latest time of metadata that is known.
 func compareData(a, b *blob.Header, meta timestamp.T) int {
 	return cmp.Or(
-		timestamp.Packed{Data: a.Time, Meta: meta}.CompareData(timestamp.Packed{Data: b.Time, Meta: meta}),
+		compareTimes(a, b, meta),
 		cmp.Compare(a.Kind, b.Kind), // a tombstone is more than data
 		bytes.Compare(a.MD5[:], b.MD5[:]),
 		cmp.Compare(a.Length, b.Length),
@@ -151,6 +151,11 @@ func compareData(a, b *blob.Header, meta timestamp.T) int {
 		compareFields(a.System, b.System),
 		compareFields(a.Meta, b.Meta),
 	)
+}
+
+// compareTimes is compareData by the times alone, where of one no more is known.
+func compareTimes(a, b *blob.Header, meta timestamp.T) int {
+	return timestamp.Packed{Data: a.Time, Meta: meta}.CompareData(timestamp.Packed{Data: b.Time, Meta: meta})
 }
 
 func compareFields(a, b backend.Header) int {

@@ -87,13 +87,17 @@ func (f *fact) newest() int64 { return max(f.since(), f.mt, f.ct) }
 
 // put is a push of data or a tombstone, and reports whether it changes anything.
 func (f *fact) put(kind Kind, at moment) bool {
-	if f.lost && at.compare(f.lostAt) < 0 {
+	against := func(m moment) int {
+		c := at.compare(m)
+		if at.n == m.n && (at.set > 0) != (m.set > 0) && f.mt > max(at.until(), m.until()) {
+			c = -c // it was to live longer
+		}
+		return c
+	}
+	if f.lost && against(f.lostAt) < 0 {
 		return false
 	}
-	c := cmp.Or(at.compare(f.time), cmp.Compare(kind, f.kind))
-	if at.n == f.time.n && (at.set > 0) != (f.time.set > 0) && f.mt > max(at.until(), f.time.until()) {
-		c = -c // it was to live longer
-	}
+	c := cmp.Or(against(f.time), cmp.Compare(kind, f.kind))
 	if f.kind != Absent && c <= 0 {
 		return false
 	}
@@ -404,7 +408,7 @@ func (w *world) states(horizon int64) error {
 func (w *world) expired() error {
 	const second = 30
 	var got []Location
-	for e, err := range w.e.Expired(ctx, time.Unix(second, 0)) {
+	for e, err := range w.e.Expired(ctx, time.Unix(second, 0), nil) {
 		if err != nil {
 			return err
 		}

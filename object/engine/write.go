@@ -126,7 +126,7 @@ func (c *change) replace(h *blob.Header, terms Terms, write func() error) error 
 	stale := !c.o.Before.Time.Before(h.Time)
 	if terms.Merge {
 		meta := c.p.meta.MetaTime
-		stale = c.p.data.Kind != 0 && compareData(h, &c.p.data, meta) <= 0 || c.p.dataLost() && h.Time.Before(c.p.lost.Time)
+		stale = c.p.data.Kind != 0 && compareData(h, &c.p.data, meta) <= 0 || c.p.dataLost() && compareTimes(h, &c.p.lost, meta) < 0
 	}
 	if stale {
 		return refuse(c.op, c.at, errs.Stale, c.o.Before)

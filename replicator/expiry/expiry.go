@@ -54,7 +54,8 @@ type Store interface {
 	// Due returns how many objects have come to their end at a time, from the index alone.
 	Due(ctx context.Context, now time.Time) (int64, error)
 
-	// Expired yields them. An error that concerns one of them is yielded with it, as far
+	// Expired yields those that the device ends: what it is no primary of may be left out, so
+	// that it need not be read. An error that concerns one of them is yielded with it, as far
 	// as it is known; one that concerns more ends the iteration.
 	Expired(ctx context.Context, now time.Time) iter.Seq2[Object, error]
 }
@@ -94,6 +95,7 @@ type Deps struct {
 type Reaper struct {
 	cfg Config
 	Deps
+	silent              *pending.Silent
 	passes              sync.Mutex // one at a time
 	ended, failed, left atomic.Int64
 }
@@ -112,7 +114,7 @@ func New(cfg Config, deps Deps) (*Reaper, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Reaper{cfg: cfg, Deps: deps}, nil
+	return &Reaper{cfg: cfg, Deps: deps, silent: pending.NewSilent(deps.Now)}, nil
 }
 
 // Counts says what became of objects since the start, and how many had come to their end at
@@ -227,11 +229,15 @@ func (r *Reaper) tell(ctx context.Context, o *Object, partition uint32, replicas
 		{Name: backend.PolicyIndex, Value: o.Policy.String()},
 	}
 	var confirmed []string
-	sendCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-	defer cancel()
 	for _, to := range replicas {
+		if !r.silent.Ask(to.Addr) {
+			continue
+		}
 		target := backend.Target{Device: to.Device, Partition: partition, Path: o.Path}
-		if err := pending.Deliver(sendCtx, r.Sender, to.Addr, "DELETE", target, header); err != nil {
+		sendCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+		err := pending.Deliver(sendCtx, r.Sender, to.Addr, "DELETE", target, header)
+		cancel()
+		if r.silent.Heard(to.Addr, err); err != nil {
 			r.Log.LogAttrs(ctx, slog.LevelInfo, "the end of an object is queued", slog.String("container", to.Addr+"/"+to.Device), slog.Any("err", err))
 			continue
 		}

@@ -29,6 +29,7 @@ type device struct {
 	ending  map[string]error // by object
 	bad     map[string]error // what can't be read
 	foreign map[string]bool  // what the device is no primary of
+	hangs   string           // the address that gives no answer before it is given up
 }
 
 func (d *device) note(format string, args ...any) {
@@ -72,7 +73,11 @@ func (d *device) Told(_ string, o *Object) (uint32, []Replica, bool) {
 	return 3, []Replica{{"n1", "d"}, {"n2", "d"}}, !d.foreign[o.Path.Object]
 }
 
-func (d *device) Do(_ context.Context, addr string, r *backend.Request) (*backend.Response, error) {
+func (d *device) Do(ctx context.Context, addr string, r *backend.Request) (*backend.Response, error) {
+	if addr == d.hangs || ctx.Err() != nil {
+		<-ctx.Done()
+		return nil, errs.E(errs.Unavailable, ctx.Err())
+	}
 	d.note("%s %s %s %s", addr, r.Method, r.Path, r.Header.Get(backend.Timestamp))
 	if d.status[addr] == 0 {
 		return nil, errors.New("no answer")
@@ -188,6 +193,29 @@ func TestPassKeepsItsPace(t *testing.T) {
 		cancel()
 		if err := r.Pass(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("a pass that was ended says %v", err)
+		}
+	})
+}
+
+// A server of a listing hangs: what it is to be told is queued, and the others hear of it in time.
+func TestListingHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &device{status: map[string]int{"n2": 204}, hangs: "n1"}
+		const objects = 400
+		for i := range objects {
+			d.due = append(d.due, fmt.Sprint("o", i))
+		}
+		r, q := d.reaper(t, Config{Concurrency: 4, Timeout: 10 * time.Second}, vfs.NewMem())
+		began := time.Now()
+		if err := r.Pass(t.Context()); err != nil || len(d.due) != 0 {
+			t.Fatalf("%v, and %d are left", err, len(d.due))
+		}
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("%d objects took %v", objects, took)
+		}
+		all := queued(t, q)
+		if len(all) != objects || slices.ContainsFunc(all, func(u string) bool { return !strings.HasSuffix(u, "[n2/d]") }) {
+			t.Errorf("%d are queued, want %d that n2 has: %v", len(all), objects, all)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
 	"martlet/replicator"
 	"martlet/ring"
 )
@@ -81,20 +82,25 @@ func (p *pass) bringHome(ctx context.Context, of *part, w *work) {
 
 // takeOver has tombstones that primaries show take the place of what they have ended here,
 // unless all primaries (all is whether their lists are all there) have what ends it:
-// else it would wait here longer than the tombstones that keep it from coming back.
+// else it would wait here longer than the tombstones that keep it from coming back. What one of them
+// shows to be void has not ended it: the data here may be the last that there is.
 func (p *pass) takeOver(ctx context.Context, w *work, home []*bringing, all bool) {
 	for i := range w.Items {
 		o := &w.Items[i]
 		var newest *replwire.Object
+		var said timestamp.T
 		everywhere := all
 		for _, b := range home {
 			theirs := lookUp(b.theirs, o.Hash)
 			everywhere = everywhere && p.confirmed(o, theirs)
+			if theirs != nil {
+				said = timestamp.Max(said, theirs.Times.Meta)
+			}
 			if theirs != nil && ends(theirs, o) && (newest == nil || theirs.Times.Data.After(newest.Times.Data)) {
 				newest = theirs
 			}
 		}
-		if newest == nil || everywhere || ctx.Err() != nil {
+		if newest == nil || everywhere || newest.Times.Data.Void(said) || ctx.Err() != nil {
 			continue
 		}
 		if err := p.end(ctx, w, o, newest); err != nil {

@@ -86,7 +86,7 @@ func (x *out) push(ctx context.Context, b *bringing, i int, theirs *replwire.Obj
 // find looks what of a version the peer lacks.
 func (x *out) find(ctx context.Context, v *version) {
 	o := &v.of.w.Items[v.at]
-	if v.lack = o.Lacks(v.theirs); o.Kind == replwire.Data && v.lack == replwire.LackData {
+	if v.lack = o.Lacks(v.theirs); o.Kind == replwire.Data && v.lack == replwire.LackData && !typeLast(o, v.theirs) {
 		v.state.Object = *o // the data brings all there is to tell with it, and is as new at least
 		return
 	}
@@ -104,11 +104,20 @@ func (v *version) metaFirst() bool {
 	return v.lack == replwire.LackData|replwire.LackMeta && v.theirs != nil && v.theirs.Times.Data.IsExpiry()
 }
 
+// typeLast reports whether the metadata of an object goes behind its data, whether or not it went before: the end that
+// the peer has taken has taken in the content type, and is void.
+func typeLast(o, theirs *replwire.Object) bool {
+	if o.Kind != replwire.Data || theirs == nil || !theirs.Times.Data.IsExpiry() || o.Times.Data.Ticks() != theirs.Times.Data.Ticks() {
+		return false
+	}
+	return o.Times.ContentType.After(o.Times.Data) && !o.Times.ContentType.After(theirs.Times.Data.Until())
+}
+
 // together puts a version with others, and reports false where it has to go alone, or has
 // changed or can't be read, which v says.
 func (x *out) together(ctx context.Context, v *version) bool {
 	s := &v.state
-	var pushes [2]replwire.Push
+	var pushes [3]replwire.Push
 	n := 0
 	if v.lack&replwire.LackData != 0 {
 		if s.Kind == replwire.Data {
@@ -129,6 +138,10 @@ func (x *out) together(ctx context.Context, v *version) bool {
 	}
 	if v.metaFirst() {
 		pushes[0], pushes[1] = pushes[1], pushes[0]
+	}
+	if v.lack&replwire.LackData != 0 && typeLast(&s.Object, v.theirs) {
+		pushes[n] = replwire.Push{Method: "POST", Path: s.Name, Header: metaHeader(stamped, s)}
+		n++
 	}
 	for i := range pushes[:n] {
 		if pushes[i].Partition = uint32(v.of.w.Partition); !pushes[i].Fits() {

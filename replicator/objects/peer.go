@@ -61,6 +61,9 @@ func (p *pass) alone(ctx context.Context, w *work, to *replicator.Peer, v *versi
 	if v.metaFirst() {
 		slices.Reverse(parts)
 	}
+	if v.lack&replwire.LackData != 0 && typeLast(&v.state.Object, v.theirs) {
+		parts = append(parts, p.putMeta)
+	}
 	sum := taken
 	for _, put := range parts {
 		switch r, err := put(ctx, w, to, &v.state); {

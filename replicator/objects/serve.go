@@ -90,7 +90,8 @@ func (o *Objects) list(ctx context.Context, store Store, p policy.Index, c *repl
 
 // merge has the object server take what is pushed, on stable storage when this
 // returns 2xx: 201, 202, 204; 409 says that what is there is not older, or was
-// lost when it was newer.
+// lost when it was newer, or that metadata was taken of an object that had come to its
+// end here: it may have shown in a list before that, and is to be brought again.
 func (o *Objects) merge(ctx context.Context, store Store, p policy.Index, c *replicator.Call) (*backend.Response, error) {
 	if c.Path.Object == "" {
 		return nil, errs.Refuse(errs.Invalid, "path names no object")
@@ -115,6 +116,9 @@ func (o *Objects) merge(ctx context.Context, store Store, p policy.Index, c *rep
 	if err == nil && c.Method == "DELETE" && resp.Status == 404 && resp.Header.Get(backend.BackendStamp) == ts.String() {
 		resp.Status = 204 // the tombstone is there; that nothing was before it does not matter here
 	}
+	if err == nil && c.Method == "POST" && resp.Status == 202 && void(resp) {
+		resp.Status = 409
+	}
 	if err == nil && c.Method == "PUT" {
 		switch progress := o.Pace.Of(c.Device).Progress(); resp.Status {
 		case 201:
@@ -124,6 +128,13 @@ func (o *Objects) merge(ctx context.Context, store Store, p policy.Index, c *rep
 		}
 	}
 	return resp, err
+}
+
+// void reports whether an answer is of an end that metadata shows to be void.
+func void(resp *backend.Response) bool {
+	data, err := timestamp.Parse(resp.Header.Get(backend.DataStamp))
+	newest, errNewest := timestamp.Parse(resp.Header.Get(backend.BackendStamp))
+	return err == nil && errNewest == nil && data.Void(newest)
 }
 
 // remembered refuses a tombstone, or metadata without data, that may have been

@@ -20,10 +20,12 @@ func (s *Storage) openExpirer(p parts) error {
 	cfg := expiry.Defaults()
 	cfg.PerSecond = p.c.Expirer.ObjectsPerSecond
 	s.reapers = map[string]*expiry.Reaper{}
+	places := toldPlaces{p, p.self(p.c.Server.Address, p.c.Object.Port)}
 	for d := range p.devices.All() {
+		mine := func(at engine.Location) bool { return places.mine(d.Name(), at) }
 		r, err := expiry.New(cfg, expiry.Deps{
-			Device: d.Name(), Store: expiringStore{p.stores[d.Name()].Engine}, Queue: p.stores[d.Name()].Queue,
-			Places: toldPlaces{p, p.self(p.c.Server.Address, p.c.Object.Port)}, Sender: p.rows, Log: p.o.Log,
+			Device: d.Name(), Store: expiringStore{p.stores[d.Name()].Engine, mine}, Queue: p.stores[d.Name()].Queue,
+			Places: places, Sender: p.rows, Log: p.o.Log,
 		})
 		if err != nil {
 			return err
@@ -58,7 +60,10 @@ func (s *Storage) Expire(ctx context.Context) error {
 }
 
 // expiringStore is a device's engine as the expirer sees it.
-type expiringStore struct{ engine *engine.Engine }
+type expiringStore struct {
+	engine *engine.Engine
+	mine   func(engine.Location) bool // the device is a primary of it
+}
 
 var _ expiry.Store = expiringStore{}
 
@@ -67,11 +72,12 @@ func (s expiringStore) Due(ctx context.Context, now time.Time) (int64, error) {
 	return s.engine.Due(ctx, now)
 }
 
-// Expired yields them, of the disk that is attached now.
+// Expired yields those that the device is a primary of, of the disk that is attached now: what it
+// holds for others, which may be much and for long, is not read in each pass.
 func (s expiringStore) Expired(ctx context.Context, now time.Time) iter.Seq2[expiry.Object, error] {
 	return func(yield func(expiry.Object, error) bool) {
 		e := s.engine.Pinned()
-		for entry, err := range e.Expired(ctx, now) {
+		for entry, err := range e.Expired(ctx, now, s.mine) {
 			o := expiry.Object{Policy: entry.Policy, Hash: entry.Hash, Path: entry.State.Name, Stamp: entry.State.Expiry()}
 			o.End = func(ctx context.Context) error { _, err := e.Expire(ctx, entry); return err }
 			if !yield(o, err) {
@@ -82,7 +88,9 @@ func (s expiringStore) Expired(ctx context.Context, now time.Time) iter.Seq2[exp
 }
 
 // toldPlaces is an expiry.Places: each primary of an object tells its share of the
-// container's replicas, as in a client's write.
+// container's replicas, as in a client's write. Of what was due so long ago that they may
+// soon forget its end, and need not have told each other before, it tells all of them: the others'
+// devices may hear of the end from this one before they come to it, and then tell nobody.
 type toldPlaces struct {
 	parts
 	self hosts.Self // the node's own object server
@@ -90,22 +98,36 @@ type toldPlaces struct {
 
 // Told returns whom a device of the node tells.
 func (t toldPlaces) Told(device string, o *expiry.Object) (partition uint32, replicas []expiry.Replica, mine bool) {
-	source := t.rings.objects[o.Policy]
-	if source == nil {
-		return 0, nil, false
-	}
-	_, primaries := t.primaries(source, o.Path)
-	at := t.place(primaries, device)
+	at, of := t.primaryOf(device, engine.Location{Policy: o.Policy, Hash: o.Hash})
 	if at < 0 {
 		return 0, nil, false
 	}
 	partition, all := t.primaries(t.rings.container, o.Path.Parent())
+	late := time.Since(o.Stamp.Happened().Time()) > t.terms().Limit()
 	for i, d := range all {
-		if i%len(primaries) == at {
+		if late || i%of == at {
 			replicas = append(replicas, expiry.Replica{Addr: d.Addr(), Device: d.Name})
 		}
 	}
 	return partition, replicas, true
+}
+
+// mine reports whether a device of the node is a primary of an object.
+func (t toldPlaces) mine(device string, o engine.Location) bool {
+	at, _ := t.primaryOf(device, o)
+	return at >= 0
+}
+
+// primaryOf returns which of an object's primaries, and of how many, a device of the node is; -1
+// for none, also where the cluster has no such policy.
+func (t toldPlaces) primaryOf(device string, o engine.Location) (at, of int) {
+	source := t.rings.objects[o.Policy]
+	if source == nil {
+		return -1, 0
+	}
+	r := source.Ring()
+	primaries := r.AppendPrimaries(nil, r.Partition(o.Hash))
+	return t.place(primaries, device), len(primaries)
 }
 
 // place returns which of some devices is one of the node's own, -1 for none.

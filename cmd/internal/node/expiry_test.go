@@ -1,8 +1,10 @@
 package node
 
 import (
+	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +21,7 @@ import (
 func (f *fleet) reap(n *small, second time.Time) {
 	f.t.Helper()
 	var all []engine.Entry
-	for entry, err := range n.store.Expired(f.t.Context(), second) {
+	for entry, err := range n.store.Expired(f.t.Context(), second, nil) {
 		if err != nil {
 			f.t.Fatal(err)
 		}
@@ -120,4 +122,127 @@ func TestExpiriesMeet(t *testing.T) {
 			rt.Fatalf("it was to end by %d at %d, and there is %+v", last, now, s)
 		}
 	})
+}
+
+// A node whose clock is far ahead ends what is not due yet. The others take no such end before it is
+// due by their clocks: neither of what they hold, nor of what they have missed something of.
+func TestEndsOfAWrongClock(t *testing.T) {
+	f := newFleet(t, 3, 3, inMemory)
+	wrong, good := f.nodes[0], f.nodes[1:]
+	clock := wrong.clock()
+	due := clock.Add(40 * time.Hour)
+	put, later := timestamp.FromTime(clock.Add(-time.Hour)), timestamp.FromTime(clock.Add(-time.Minute))
+	ends := func(at time.Time) backend.Header {
+		return backend.Header{{Name: engine.DeleteAtField, Value: strconv.FormatInt(at.Unix(), 10)}}
+	}
+	for _, n := range f.nodes {
+		f.write(n, "PUT", "soon", put, ends(clock.Add(2*time.Hour)), "soon", false)
+		f.write(n, "PUT", "o", put, nil, "o", false)
+		if n != good[0] {
+			f.write(n, "POST", "o", later, ends(due), "", false)
+		}
+	}
+	wrong.ahead.Store(int64(60 * time.Hour))
+	f.reap(wrong, wrong.clock())
+	if c := f.pass(f.nodes...); c.Failed == 0 {
+		t.Errorf("nobody is told of a clock that is wrong: %+v", c)
+	}
+	for i, n := range good {
+		for _, o := range []string{"soon", "o"} {
+			if s := f.state(n, o); s.Kind != engine.Live {
+				t.Errorf("node %d has ended %s before it is due: %+v", i, o, s)
+			}
+		}
+	}
+	for _, n := range f.nodes {
+		n.ahead.Store(int64(41 * time.Hour))
+	}
+	if f.pass(f.nodes...); f.pass(f.nodes...).Pushed > 0 {
+		t.Error("it does not become quiet")
+	}
+	for i, n := range f.nodes {
+		for _, o := range []string{"soon", "o"} {
+			if s := f.state(n, o); s.Kind != engine.Deleted {
+				t.Errorf("node %d has not taken the end of %s: %+v", i, o, s)
+			}
+		}
+	}
+}
+
+// All primaries have ended an object that is left on a handoff, and somebody knows that it was to live longer: it comes
+// back to all of them as it was, before the handoff drops it.
+func TestEndedButOnAHandoff(t *testing.T) {
+	typed := backend.Header{{Name: backend.ContentType, Value: "text/later"}}
+	for _, tt := range []struct {
+		body  string
+		knows int // a primary, or the handoff
+	}{{"body", 1}, {"body", 3}, {strings.Repeat("large", 100_000), 3}} {
+		knows := tt.knows
+		f := newFleet(t, 4, 3, inMemory)
+		begin := f.nodes[0].clock().Add(-time.Hour).Truncate(time.Second)
+		second := func(n int) timestamp.T { return timestamp.FromTime(begin.Add(time.Duration(n) * time.Second)) }
+		ends := backend.Field{Name: engine.DeleteAtField, Value: strconv.FormatInt(second(9).Seconds(), 10)}
+		for _, n := range f.nodes {
+			f.write(n, "PUT", "o", second(1), nil, tt.body, true)
+			f.write(n, "POST", "o", second(2), append(typed, ends), "", true)
+		}
+		for _, n := range f.nodes[:3] {
+			f.reap(n, second(20).Time())
+		}
+		f.write(f.nodes[knows], "POST", "o", second(8), nil, "", true)
+		for range 3 {
+			f.pass(f.nodes[3])
+		}
+		f.pass(f.nodes[:3]...)
+		for i, n := range f.nodes {
+			s := f.state(n, "o")
+			if i == 3 && s.Kind == engine.Absent {
+				continue // dropped
+			}
+			if s.Kind != engine.Live || s.MetaTime != second(8) || s.ContentType != "text/later" || s.ContentTypeTime != second(2) {
+				t.Errorf("node %d knows of a longer life, and node %d has %+v", knows, i, s)
+			}
+		}
+	}
+}
+
+// A peer has an object when it is asked, and ends it before it hears of its longer life: it has not confirmed the data,
+// which the handoff keeps until it has.
+func TestEndedMeanwhile(t *testing.T) {
+	f := newFleet(t, 4, 3, inMemory)
+	begin := f.nodes[0].clock().Add(-time.Hour).Truncate(time.Second)
+	second := func(n int) timestamp.T { return timestamp.FromTime(begin.Add(time.Duration(n) * time.Second)) }
+	ends := backend.Header{{Name: engine.DeleteAtField, Value: strconv.FormatInt(second(9).Seconds(), 10)}}
+	for i, n := range f.nodes {
+		f.write(n, "PUT", "o", second(1), ends, "body", true)
+		if i == 3 {
+			f.write(n, "POST", "o", second(8), nil, "", true)
+			break
+		}
+		next := n.serving()
+		n.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != "REPLICATE" && f.state(n, "o").MetaTime == second(1) {
+				f.reap(n, second(20).Time())
+			}
+			next.ServeHTTP(w, r)
+		}))
+	}
+	f.pass(f.nodes[3])
+	for i, n := range f.nodes[:3] {
+		if s := f.state(n, "o"); s.Kind != engine.Deleted || s.MetaTime != second(8) {
+			t.Fatalf("the test is wrong: node %d has %+v", i, s)
+		}
+	}
+	if s := f.state(f.nodes[3], "o"); s.Kind != engine.Live {
+		t.Fatalf("the handoff has dropped what nobody else has: %+v", s)
+	}
+	f.pass(f.nodes[3])
+	for i, n := range f.nodes[:3] {
+		if s := f.state(n, "o"); s.Kind != engine.Live || s.MetaTime != second(8) {
+			t.Errorf("node %d has %+v in the end", i, s)
+		}
+	}
+	if s := f.state(f.nodes[3], "o"); s.Kind != engine.Absent {
+		t.Errorf("the handoff keeps %+v", s)
+	}
 }
