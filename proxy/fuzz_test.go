@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"martlet/internal/backend"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/quorum"
+	"martlet/internal/quorum/nodetest"
+	"martlet/proxy/auth"
+	"martlet/ring"
+)
+
+// everywhere is a storage node that has whatever is asked for: an object is a manifest of itself, so
+// that features that read what they are given come upon one.
+func everywhere(_ context.Context, r *backend.Request) (*backend.Response, error) {
+	target, err := backend.ParseTarget(r.Path)
+	if err != nil {
+		return nil, err
+	}
+	if r.Body != nil {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return nil, err
+		}
+	}
+	resp := nodetest.Status(201, "1400000000.00001")
+	resp.Header.Set(backend.PolicyIndex, "0")
+	body := "[]"
+	switch {
+	case r.Method == http.MethodDelete:
+		resp.Status = 204
+		return resp, nil
+	case r.Method == http.MethodPost:
+		resp.Status = 202
+		return resp, nil
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return resp, nil
+	case target.Path.Object != "":
+		body = `[{"name":"/c/o","bytes":1,"hash":"d41d8cd98f00b204e9800998ecf8427e","content_type":"a/b","last_modified":"2014-05-13T16:53:20.000010"}]`
+		resp.Header.Set("Etag", "d41d8cd98f00b204e9800998ecf8427e")
+		resp.Header.Set("Content-Type", "a/b")
+		if strings.HasSuffix(target.Path.Object, "slo") {
+			resp.Header.Set("X-Static-Large-Object", "True")
+		}
+		if strings.HasSuffix(target.Path.Object, "dlo") {
+			resp.Header.Set("X-Object-Manifest", "c/o")
+		}
+	default:
+		resp.Header.Set("X-Container-Object-Count", "1")
+		resp.Header.Set("X-Container-Read", ".r:*,.rlistings")
+		resp.Header.Set("X-Container-Meta-Temp-Url-Key", "key")
+		resp.Header.Set("X-Container-Meta-Access-Control-Allow-Origin", "http://a")
+	}
+	resp.Status, resp.Length = 200, int64(len(body))
+	if r.Method == http.MethodGet {
+		resp.Body = io.NopCloser(strings.NewReader(body))
+	}
+	return resp, nil
+}
+
+// FuzzRequests sends a whole proxy, in front of nodes that have everything, whatever net/http takes
+// for a request: it never fails for its own fault, and answers soon.
+func FuzzRequests(f *testing.F) {
+	fleet := nodetest.New(f, name.Path{Account: "AUTH_test", Container: "c", Object: "o"})
+	for i := range nodetest.Nodes {
+		fleet.Script(fmt.Sprint("d", i), everywhere)
+	}
+	policies, err := policy.NewSet([]policy.Policy{{Name: "Policy-0", Default: true}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	authConfig := auth.Defaults()
+	authConfig.Users = []auth.User{{Account: "test", Name: "tester", Key: "testing", Groups: []string{".admin"}}}
+	a, err := auth.New(authConfig, []string{"a secret of the cluster"}, time.Now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	cfg := Defaults()
+	cfg.Limits.MaxFileSize = 1 << 20
+	s, err := New(cfg, Deps{
+		Rings:  quorum.Rings{Account: fleet.Ring, Container: fleet.Ring, Objects: map[policy.Index]*ring.Source{0: fleet.Ring}},
+		Hasher: fleet.Hasher, Policies: policies, Auth: a, Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test",
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(s.Close)
+	token, _, err := a.Tokens.Issue("test:tester")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range [][3]string{
+		{"GET /v1/AUTH_test/c/o", "Range: bytes=0-1,3-\nIf-None-Match: \"a\", *\nX-Newest: true", ""},
+		{"PUT /v1/AUTH_test/c/o", "X-Object-Meta-A: b\nX-Delete-After: 1\nIf-None-Match: *\nX-Copy-From: c/x%20", ""},
+		{"PUT /v1/AUTH_test/c/slo?multipart-manifest=put&heartbeat=on", "", `[{"path":"/c/o","etag":null,"size_bytes":null,"range":"0-3"},{"data":"YQ=="}]`},
+		{"GET /v1/AUTH_test/c/slo?multipart-manifest=get&format=raw&part-number=1", "Range: bytes=-4", ""},
+		{"GET /v1/AUTH_test/c/dlo", "Range: bytes=1-2", ""},
+		{"DELETE /v1/AUTH_test/c/slo?multipart-manifest=delete&async=yes", "", ""},
+		{"COPY /v1/AUTH_test/c/o", "Destination: c/%e2%98%83\nDestination-Account: AUTH_test\nX-Fresh-Metadata: t", ""},
+		{"POST /v1/AUTH_test?bulk-delete", "Accept: application/json;q=0.1", "c/o\nc/%zz\n"},
+		{"PUT /v1/AUTH_test/c?extract-archive=tar.gz", "", "\x1f\x8b\x08\x00"},
+		{"POST /v1/AUTH_test/c", "X-Container-Read: .r:-*.a,.rlistings, b:c ,*:d\nX-Container-Meta-Quota-Bytes: x", ""},
+		{"POST /v1/AUTH_test", `X-Account-Access-Control: {"admin":["a:b"],"x":1}`, ""},
+		{"GET /v1/AUTH_test/c?prefix=a/&delimiter=%2f&limit=5&marker=%00&reverse=on&format=xml", "", ""},
+		{"OPTIONS /v1/AUTH_test/c/o", "Origin: http://a\nAccess-Control-Request-Method: GET", ""},
+		{"GET /v1/AUTH_test/c/o?temp_url_sig=sha256:AAAA&temp_url_expires=2030-01-01T00:00:00Z&temp_url_ip_range=10.0.0.0/8&inline&filename=%22", "", ""},
+		{"GET /info?swiftinfo_sig=a&swiftinfo_expires=9", "", ""},
+		{"GET /auth/v1.0", "X-Auth-User: test:tester\nX-Auth-Key: testing", ""},
+		{"GET /v1//c/../%2e%2e/%ff", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT", ""},
+		{"POST /v1/AUTH_test/c/o", "X-Timestamp: 1e99\nContent-Type: a/b; c=\"\nX-Backend-Replication: true", ""},
+	} {
+		f.Add(seed[0], seed[1], []byte(seed[2]), true)
+		f.Add(seed[0], seed[1], []byte(seed[2]), false)
+	}
+	f.Fuzz(func(t *testing.T, line, header string, body []byte, signedIn bool) {
+		if len(line)+len(header)+len(body) > 64<<10 {
+			return // what is longer is not let in, and costs time
+		}
+		text := line + " HTTP/1.1\r\nHost: h\r\n"
+		if signedIn {
+			text += "X-Auth-Token: " + token + "\r\n"
+		}
+		for field := range strings.SplitSeq(header, "\n") {
+			if field != "" {
+				text += field + "\r\n"
+			}
+		}
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text + "Content-Length: " + fmt.Sprint(len(body)) + "\r\n\r\n" + string(body))))
+		if err != nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		w := &statusSink{sink: sink{h: http.Header{}}, status: 200}
+		began := time.Now()
+		func() {
+			defer func() { // that is how an answer which can't be ended well breaks its connection
+				if p := recover(); p != nil && p != http.ErrAbortHandler {
+					panic(p)
+				}
+			}()
+			s.ServeHTTP(w, r.WithContext(ctx))
+		}()
+		if w.status >= 500 && w.status != 501 && w.status != 503 || w.status < 200 && w.status != 0 {
+			t.Errorf("%q with %q and %d bytes is answered with %d", line, header, len(body), w.status)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%q with %q and %d bytes takes %v", line, header, len(body), took)
+		}
+	})
+}
