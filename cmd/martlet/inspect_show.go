@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"martlet/cmd/internal/node"
 	"martlet/internal/backend"
@@ -239,6 +240,9 @@ func (a *objectAnswer) text(p *page) {
 	if e.Kind != index.Absent && e.Kind != index.Gone {
 		p.row("time", "%s", stamp(timestamp.Max(e.Times.Data, timestamp.Max(e.Times.ContentType, e.Times.Meta))))
 	}
+	if e.Expires > 0 {
+		p.row("expires", "%d  %s", e.Expires, time.Unix(int64(e.Expires), 0).UTC().Format("2006-01-02 15:04:05 MST"))
+	}
 	if e.MetaLost {
 		p.row("metadata", "%s", p.paint(yellow, "some of it was damaged, and has not been replaced"))
 	}
@@ -392,6 +396,7 @@ type (
 		Dead     uint32 `json:"dead"`
 		Blob     bool   `json:"blob"`
 		MetaLost bool   `json:"metadata_lost"`
+		Expires  uint32 `json:"expires,omitempty"` // second since 1970
 	}
 	timesJSON struct {
 		Time        string `json:"time,omitempty"`
@@ -449,7 +454,7 @@ func (a *objectAnswer) MarshalJSON() ([]byte, error) {
 	if e := &a.found.Entry; e.Kind != index.Absent {
 		v.Entry = &entryJSON{
 			timesJSON: timesOf(e.Times.Data, e.Times.ContentType, e.Times.Meta), Tie: fmt.Sprintf("%016x", e.Tie),
-			Length: e.Length, Dead: e.Dead, Blob: e.Blob, MetaLost: e.MetaLost,
+			Length: e.Length, Dead: e.Dead, Blob: e.Blob, MetaLost: e.MetaLost, Expires: e.Expires,
 		}
 	}
 	for i := range a.found.Records {

@@ -296,6 +296,17 @@ func TestInspectObject(t *testing.T) {
 				})
 			}, "", 0, []string{"state       deleted", "tombstone"}, "",
 		},
+		"expires": {
+			func(s *shelf) {
+				s.with(func(e *engine.Engine) {
+					s.put(e, "o", "1", "m")
+					c := engine.Change{Name: s.path("o"), MetaTime: s.next(), Meta: backend.Header{{Name: engine.DeleteAtField, Value: "1800000000"}}}
+					if _, err := e.Update(s.t.Context(), s.at("o"), c, engine.Terms{}); err != nil {
+						s.t.Fatal(err)
+					}
+				})
+			}, "", 0, []string{"expires     1800000000  2027-01-15 08:00:00 UTC"}, "",
+		},
 		"lost": {
 			func(s *shelf) {
 				s.with(func(e *engine.Engine) {
