@@ -161,3 +161,32 @@ func TestCompactEnds(t *testing.T) {
 		}
 	}
 }
+
+// A segment whose removal fails may be back after a crash. What says that nothing of it is needed is
+// there then, also where a scrub found meanwhile that the segment is gone.
+func TestRemovalThatFailsIsNotForgotten(t *testing.T) {
+	for n, fired := 0, true; fired; n++ {
+		w := newWorld()
+		for i := range int64(6) {
+			o := op{what: opPut, at: worldName(int(i % 3)), n: 1 + i}
+			if err := w.do(o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		disk := vfs.FailAt(w.fs, n)
+		w.open(disk)
+		_ = compactSome(ctx, w.e, ts(0), always) // any call fails, of all of these
+		_ = w.e.Scrub(ctx, time.Now().Add(time.Hour), nil)
+		_ = w.e.Checkpoint(ctx)
+		fired = disk.Fired()
+		for seed := range uint64(4) {
+			after := w.copyOf(w.fs.AfterCrash(seed))
+			if _, err := look(after.e); err != nil {
+				t.Fatalf("call %d fails, power cut %d: %v", n, seed, err)
+			}
+		}
+	}
+}

@@ -59,8 +59,8 @@ func (d *disk) vanished(ctx context.Context) error {
 	known := d.usage.numbers() // before the log is asked: it may begin more
 	there := d.log.Segments()
 	for _, n := range known {
-		if slices.Contains(there, n) {
-			continue
+		if slices.Contains(there, n) || d.usage.get(n).done == allDone {
+			continue // what was removed, and was not for good, may be back after a crash, and this says that it is of no use
 		}
 		all := seglog.Position{Segment: n, Offset: math.MaxInt64}
 		if err := d.quarantineRegion(ctx, seglog.Position{Segment: n}, all); err != nil {
