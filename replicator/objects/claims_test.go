@@ -35,6 +35,11 @@ func TestClaims(t *testing.T) {
 	want("he sends it twice", k, "a", false)
 	again()
 	want("it has ended", k, "a", true)
+	for range 3 {
+		want("nothing comes of it", other, "b", true)
+	}
+	want("who has asked so often and sent nothing is not waited for", other, "a", true)
+	want("he has just asked", other, "b", false)
 	for i := range maxClaims + 10 {
 		want("many", claim{device: "d3", hash: name.Hash{byte(i), byte(i >> 8)}}, "a", true)
 	}
