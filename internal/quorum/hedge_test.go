@@ -287,22 +287,28 @@ func TestADeviceThatIsAlwaysOvertaken(t *testing.T) {
 func TestHedgesOfTheNewestAreAsNew(t *testing.T) {
 	const older, newer = "1000000000.00001", "1000000000.00002"
 	old, young := nodetest.Body(200, older, "old"), nodetest.Body(200, newer, "new")
-	slow := func(say backend.HandlerFunc) backend.HandlerFunc { // to a GET
+	head := func(say, get backend.HandlerFunc) backend.HandlerFunc { // get answers a GET
 		return func(ctx context.Context, r *backend.Request) (*backend.Response, error) {
 			if r.Method == "HEAD" {
 				resp, err := say(ctx, r)
 				resp.Body, resp.Length = nil, 0
 				return resp, err
 			}
-			return after(100*time.Millisecond, say)(ctx, r)
+			return get(ctx, r)
 		}
 	}
+	slow := func(say backend.HandlerFunc) backend.HandlerFunc { return head(say, after(100*time.Millisecond, say)) }
+	full := nodetest.Always(507, "")
 	for what, tt := range map[string]struct {
 		say  [3]backend.HandlerFunc
 		took time.Duration
 	}{
 		"one has it":  {[3]backend.HandlerFunc{slow(young), old, old}, 100 * time.Millisecond},
 		"two have it": {[3]backend.HandlerFunc{slow(young), young, old}, 50 * time.Millisecond},
+
+		// What is older is not asked for while who has it may yet answer.
+		"one has it, and is very slow":      {[3]backend.HandlerFunc{head(young, after(2*time.Second, young)), old, old}, 2 * time.Second},
+		"two have it, and the second fails": {[3]backend.HandlerFunc{slow(young), head(young, full), old}, 100 * time.Millisecond},
 	} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, Config{}, func(t *testing.T, f *fleet, p Place) {

@@ -53,22 +53,22 @@ func (c *Cluster) Read(ctx context.Context, p Place, build Build) (Reply, error)
 // ReadFrom is Read in the given order: of all primaries, and of handoffs that are to
 // be asked along with them.
 func (c *Cluster) ReadFrom(ctx context.Context, p Place, order []*ring.Device, build Build) (Reply, error) {
-	return c.readFrom(ctx, p, order, len(order), build)
+	return c.readFrom(ctx, &reading{p: p, order: order, alike: len(order), build: build})
 }
 
 // ReadNewest is Read of the newest version that is known: all primaries are asked
 // for the head that ask makes first, and handoffs for those that give no answer.
-// Beside a device that is slow only another one is asked that has the same version.
+// Beside a device that is slow only another one is asked that has the same version: others
+// once none that has it can answer, not even in the client's usual time.
 func (c *Cluster) ReadNewest(ctx context.Context, p Place, ask, build Build) (Reply, error) {
 	order, alike := c.Newest(ctx, p, ask)
-	return c.readFrom(ctx, p, order, alike, build)
+	return c.readFrom(ctx, &reading{p: p, order: order, alike: alike, newest: alike > 0, build: build})
 }
 
-// readFrom is ReadFrom where the first devices of the order, alike of them, are as
-// good as each other.
-func (c *Cluster) readFrom(ctx context.Context, p Place, order []*ring.Device, alike int, build Build) (Reply, error) {
+// readFrom makes a reading, of which place, order and what is asked are filled in.
+func (c *Cluster) readFrom(ctx context.Context, r *reading) (Reply, error) {
 	c.hedges.read()
-	r := reading{c: c, p: p, build: build, order: order, alike: alike}
+	r.c = c
 	for ctx.Err() == nil {
 		at, ok := r.next()
 		if !ok {
@@ -130,6 +130,8 @@ type reading struct {
 	asked int       // how many of it were
 	spare *Handoffs // nil before all of order were asked
 	left  int       // how many handoffs may still be asked
+
+	newest bool // those behind the alike ones may have an older version, which is not wanted
 
 	refusals int              // how many primaries (or handoffs with a tombstone) said no
 	no       Reply            // the best refusal, its body already read
