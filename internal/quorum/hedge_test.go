@@ -331,6 +331,27 @@ func TestHedgesOfTheNewestAreAsNew(t *testing.T) {
 	}
 }
 
+// A refusal that is the answer in the end can be read to its end, though others were asked after it.
+func TestARefusalOfAHedgeIsWhole(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, f *fleet, p Place) {
+		text := strings.Repeat("it is not here. ", 2000)
+		f.Script("d0", after(60*time.Millisecond, lacks))
+		f.Script("d1", nodetest.Body(404, "1000000000.00002", text))
+		f.Script("d2", lacks)
+		reply, err := f.ReadFrom(t.Context(), p, p.Primaries, request("GET"))
+		if err != nil || reply.Device.Name != "d1" || reply.Status != 404 {
+			t.Fatalf("got %+v, %v", reply, err)
+		}
+		b, err := io.ReadAll(reply.Body)
+		if string(b) != text || err != nil {
+			t.Errorf("it is %d bytes, %v, want %d", len(b), err, len(text))
+		}
+		if err := reply.Body.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // What a device that is slow, or hangs, costs reads that are sent one after the
 // other: the time that so many of 1000 take at most. The figures are in
 // docs/benchmarks.md.

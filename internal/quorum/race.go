@@ -86,7 +86,11 @@ func (ra *race) watch() (Reply, bool) {
 				}
 				return o.of.lasting(reply), true
 			}
-			o.of.cancel()
+			if ra.no.Response != nil && ra.no.Response == o.resp {
+				ra.no = o.of.lasting(ra.no) // it may be what is answered
+			} else {
+				o.of.cancel()
+			}
 			if ra.asked < len(ra.order) && !ra.older() {
 				ra.send(false)
 			}

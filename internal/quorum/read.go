@@ -134,7 +134,7 @@ type reading struct {
 	newest bool // those behind the alike ones may have an older version, which is not wanted
 
 	refusals int              // how many primaries (or handoffs with a tombstone) said no
-	no       Reply            // the best refusal, its body already read
+	no       Reply            // the best refusal
 	noTimes  timestamp.Packed // of the newest tombstone seen
 	said     []string         // what each one said, for the error
 }
