@@ -352,6 +352,30 @@ func TestARefusalOfAHedgeIsWhole(t *testing.T) {
 	})
 }
 
+// A refusal that is not the answer in the end gives its connection back.
+func TestARefusalThatIsNotTheAnswer(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, f *fleet, p Place) {
+		f.Script("d0", nodetest.Body(404, "", "it is not here"))
+		f.Script("d1", has)
+		before := f.Dialed()
+		for range 10 {
+			reply, err := f.ReadFrom(t.Context(), p, p.Primaries, request("GET"))
+			if err != nil || reply.Device.Name != "d1" {
+				t.Fatalf("got %+v, %v", reply, err)
+			}
+			if _, err := io.Copy(io.Discard, reply.Body); err != nil {
+				t.Fatal(err)
+			}
+			if err := reply.Body.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := f.Dialed() - before; n != 0 {
+			t.Errorf("%d connections were made for 10 reads", n)
+		}
+	})
+}
+
 // What a device that is slow, or hangs, costs reads that are sent one after the
 // other: the time that so many of 1000 take at most. The figures are in
 // docs/benchmarks.md.

@@ -215,16 +215,16 @@ func (r *reading) settle(ctx context.Context, at candidate, began time.Time, res
 	r.c.heard(d, resp)
 	a := Answer{Device: d, Status: resp.Status, Header: resp.Header}
 	if served(resp.Status) {
-		if r.noTimes.Data.IsZero() {
-			return Reply{resp, d}, true
+		if r.deleted(&a) {
+			r.said = append(r.said, a.String())
+			r.drop(resp)
+			r.refusals++
+			return Reply{}, false
 		}
-		if times := a.Times(); times.Data.IsZero() || newer(times, r.noTimes) > 0 {
-			return Reply{resp, d}, true
+		if r.no.Response != nil && r.no.Body != nil {
+			_ = r.no.Body.Close() // what of it is not here is not waited for
 		}
-		r.said = append(r.said, a.String())
-		r.drop(resp) // deleted since
-		r.refusals++
-		return Reply{}, false
+		return Reply{resp, d}, true
 	}
 	r.said = append(r.said, a.String())
 	if resp.Status >= 500 {
@@ -249,6 +249,15 @@ func (r *reading) settle(ctx context.Context, at candidate, began time.Time, res
 		r.noTimes = times
 	}
 	return Reply{}, false
+}
+
+// deleted reports whether what a device has was deleted since, as another one has said.
+func (r *reading) deleted(a *Answer) bool {
+	if r.noTimes.Data.IsZero() {
+		return false
+	}
+	times := a.Times()
+	return !times.Data.IsZero() && newer(times, r.noTimes) <= 0
 }
 
 // newer orders what replicas know of a name: by the data or tombstone, then by what was said
