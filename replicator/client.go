@@ -100,7 +100,7 @@ func (c *Client) Bad(to *Peer, r *backend.Request, resp *backend.Response) error
 // error of kind errs.Conflict where another device brings what the request was to (replwire.BringHeader).
 // It closes the body.
 func (c *Client) Take(to *Peer, r *backend.Request, resp *backend.Response) ([]byte, error) {
-	if resp.Status == 409 {
+	if resp.Status == 409 && r.Header.Has(replwire.BringHeader) && resp.Header.Has(NodeHeader) {
 		return nil, errors.Join(c.fail(to, errs.Conflict, errors.New("another device is bringing it")), closeBody(resp))
 	}
 	if resp.Status != 200 {

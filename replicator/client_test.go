@@ -128,3 +128,34 @@ func TestClientList(t *testing.T) {
 		t.Errorf("a list that can't be read: %v", err)
 	}
 }
+
+// That another device brings something is believed only of a peer who was asked whether one does: else nothing would be
+// brought, and nobody told why.
+func TestWhatIsLeftToAnother(t *testing.T) {
+	at, to := About{testRing(t, 1, []uint32{0, 1}), 1}, &Peer{Addr: "x:1", Device: "d"}
+	for what, tt := range map[string]struct {
+		node  string
+		bring string
+		want  bool
+	}{
+		"a peer":              {"b", "late", true},
+		"somebody else":       {"", "late", false},
+		"who was not asked":   {"b", "", false},
+		"neither, nor a peer": {"", "", false},
+	} {
+		c := Client{NodeID: "a", Device: "d", Kind: "object", Sender: answers(func(string, *backend.Request) (*backend.Response, error) {
+			return answer(409, tt.node, "what is wrong")
+		})}
+		r := &backend.Request{Method: "REPLICATE"}
+		if tt.bring != "" {
+			r.Header.Add("X-Backend-Bring", tt.bring)
+		}
+		resp, err := c.Do(t.Context(), at, to, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = c.Take(to, r, resp); errs.Is(err, errs.Conflict) != tt.want || !tt.want && !strings.Contains(err.Error(), "what is wrong") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

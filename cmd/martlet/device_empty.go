@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -14,6 +16,7 @@ import (
 	"martlet/cmd/internal/node"
 	"martlet/cmd/internal/survey"
 	"martlet/internal/hosts"
+	"martlet/internal/vfs"
 	"martlet/ring"
 )
 
@@ -73,7 +76,11 @@ func onlyAt(ctx context.Context, file, device string) (*survey.Only, error) {
 	if err != nil {
 		return nil, err
 	}
-	kinds, err := kindsOf(file)
+	all, err := kindsOf(file)
+	if err != nil {
+		return nil, err
+	}
+	kinds, err := kindsOn(cfg, device, all)
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +124,26 @@ func onlyAt(ctx context.Context, file, device string) (*survey.Only, error) {
 			return false
 		},
 	})
+}
+
+// kindsOn leaves out the kinds of which the device of a node has nothing, since their server is switched off there: nobody
+// would answer.
+func kindsOn(cfg *config.Storage, device string, all []survey.Kind) (kinds []survey.Kind, err error) {
+	for _, k := range all {
+		on := k.Name == "account" && cfg.Account.Enabled || k.Name == "container" && cfg.Container.Enabled
+		if !on {
+			_, err := vfs.OS.Stat(filepath.Join(cfg.Server.Root, device, k.Name+"s"))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err == nil {
+				err = fmt.Errorf("there are %ss on it, and their server is switched off", k.Name)
+			}
+			return nil, err
+		}
+		kinds = append(kinds, k)
+	}
+	return kinds, nil
 }
 
 // printOnly prints what a device alone has.

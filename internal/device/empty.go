@@ -52,7 +52,7 @@ func parseEmptying(b []byte) (e emptying, err error) {
 // Empty has a device that is in use be taken out of use, all that it holds be moved into a folder on it, and then
 // be used as one that is new. It returns the path of the folder. When it returns nil it will be so, also over
 // a crash: it is done within seconds, while the set is watched. The error is of kind errs.BadDevice where the device can't be used,
-// or nobody watches it.
+// or nobody watches it; then it stays as it is, or where that is not certain is out of use at once.
 func (d *Device) Empty() (aside string, err error) {
 	const op errs.Op = "device.empty"
 	if d.watching == nil {
@@ -69,18 +69,41 @@ func (d *Device) Empty() (aside string, err error) {
 	i := NewIdentity(d.watching.Owner, d.name)
 	e := emptying{Aside: AsidePrefix + i.Made.Format("20060102T150405Z") + "-" + i.ID[:8], Identity: i}
 	text, err := sealed(&e)
-	if err == nil {
-		err = writeNew(d.mount, d.path, EmptyingFile, text)
-	}
 	if err != nil {
 		return "", errs.E(op, errs.Subject(d.name), errs.BadDevice, err)
 	}
+	if err := writeNew(d.mount, d.path, EmptyingFile, text); err != nil {
+		if undone := d.notEmptying(err); undone != nil {
+			err = errors.Join(err, undone)
+			d.emptySoon() // it may be there for good: not after weeks of use
+		}
+		return "", errs.E(op, errs.Subject(d.name), errs.BadDevice, err)
+	}
+	d.emptySoon()
+	return path.Join(d.path, e.Aside), nil
+}
+
+// emptySoon has the device be taken out of use, and emptied if it is to be.
+func (d *Device) emptySoon() {
 	d.Fail(errEmptying)
 	select {
 	case d.suspected <- struct{}{}:
 	default: // a check is to come already
 	}
-	return path.Join(d.path, e.Aside), nil
+}
+
+// notEmptying sees to it, durably, that the device is not emptied later, of which it could not be said that it is to be.
+func (d *Device) notEmptying(why error) error {
+	if errors.Is(why, fs.ErrExist) {
+		return nil // another one has said so
+	}
+	if err := d.mount.Remove(path.Join(d.path, EmptyingFile)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	return d.mount.SyncDir(d.path)
 }
 
 // finishEmptying empties the device in a folder, if that was begun, and reports whether it was. It may be interrupted, and

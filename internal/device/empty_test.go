@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -127,6 +128,58 @@ func TestEmptied(t *testing.T) {
 	n.d.Fail(errors.New("away"))
 	if _, err := n.d.Empty(); !errs.Is(err, errs.BadDevice) {
 		t.Errorf("while it can't be used: %v", err)
+	}
+}
+
+// unsynced is a folder whose names can't be made durable for a while.
+type unsynced struct {
+	Mount
+	folder string
+	fails  atomic.Int32 // how often
+}
+
+func (u *unsynced) SyncDir(name string) error {
+	if name == u.folder && u.fails.Add(-1) >= 0 {
+		return errNoSync
+	}
+	return u.Mount.SyncDir(name)
+}
+
+var errNoSync = errors.New("no sync")
+
+// A device that could not be emptied, and was said not to be, is not emptied when its node is started again; where that can't be
+// seen to it is not used on, so that nothing more comes to be on it.
+func TestNotEmptied(t *testing.T) {
+	for _, fails := range []int32{1, 2} {
+		var u *unsynced
+		n := newNode(t, func(c *Config) {
+			c.Mount = func(folder string) (Mount, error) {
+				m, err := vfs.OpenRoot(folder)
+				if err == nil && filepath.Base(folder) == "d1" {
+					u = &unsynced{Mount: m, folder: folder}
+					return u, nil
+				}
+				return m, err
+			}
+		})
+		write(t, n.path("d1", "kept"), "kept")
+		u.fails.Store(fails)
+		if _, err := n.d.Empty(); !errors.Is(err, errNoSync) {
+			t.Fatalf("%d syncs fail: %v", fails, err)
+		}
+		if usable := n.d.Check() == nil; usable != (fails == 1) {
+			t.Errorf("%d syncs fail: the device can be used: %v", fails, usable)
+		}
+		if fails > 1 {
+			continue
+		}
+		if err := n.set.Close(); err != nil {
+			t.Fatal(err)
+		}
+		n.open(t, nil)
+		if b, err := os.ReadFile(n.path("d1", "kept")); string(b) != "kept" {
+			t.Errorf("when its node is started again: %q, %v", b, err)
+		}
 	}
 }
 

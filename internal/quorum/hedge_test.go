@@ -53,7 +53,10 @@ func after(wait time.Duration, say backend.HandlerFunc) backend.HandlerFunc {
 	}
 }
 
-const hangs = time.Hour
+const (
+	hangs     = time.Hour
+	usualTime = 10 * time.Second // that a client waits for an answer
+)
 
 var (
 	has   = nodetest.Body(200, "", "x")
@@ -287,22 +290,31 @@ func TestADeviceThatIsAlwaysOvertaken(t *testing.T) {
 func TestHedgesOfTheNewestAreAsNew(t *testing.T) {
 	const older, newer = "1000000000.00001", "1000000000.00002"
 	old, young := nodetest.Body(200, older, "old"), nodetest.Body(200, newer, "new")
-	slow := func(say backend.HandlerFunc) backend.HandlerFunc { // to a GET
+	head := func(say, get backend.HandlerFunc) backend.HandlerFunc { // get answers a GET
 		return func(ctx context.Context, r *backend.Request) (*backend.Response, error) {
 			if r.Method == "HEAD" {
 				resp, err := say(ctx, r)
 				resp.Body, resp.Length = nil, 0
 				return resp, err
 			}
-			return after(100*time.Millisecond, say)(ctx, r)
+			return get(ctx, r)
 		}
 	}
+	slow := func(say backend.HandlerFunc) backend.HandlerFunc { return head(say, after(100*time.Millisecond, say)) }
+	full := nodetest.Always(507, "")
 	for what, tt := range map[string]struct {
 		say  [3]backend.HandlerFunc
+		want string
 		took time.Duration
 	}{
-		"one has it":  {[3]backend.HandlerFunc{slow(young), old, old}, 100 * time.Millisecond},
-		"two have it": {[3]backend.HandlerFunc{slow(young), young, old}, 50 * time.Millisecond},
+		"one has it":  {[3]backend.HandlerFunc{slow(young), old, old}, "new", 100 * time.Millisecond},
+		"two have it": {[3]backend.HandlerFunc{slow(young), young, old}, "new", 50 * time.Millisecond},
+
+		// What is older is not asked for while who has it may yet answer.
+		"one has it, and is very slow":      {[3]backend.HandlerFunc{head(young, after(2*time.Second, young)), old, old}, "new", 2 * time.Second},
+		"one has it, and hangs":             {[3]backend.HandlerFunc{head(young, after(hangs, young)), old, old}, "old", usualTime},
+		"one has it, and fails":             {[3]backend.HandlerFunc{head(young, full), old, old}, "old", 0},
+		"two have it, and the second fails": {[3]backend.HandlerFunc{slow(young), head(young, full), old}, "new", 100 * time.Millisecond},
 	} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, Config{}, func(t *testing.T, f *fleet, p Place) {
@@ -317,12 +329,57 @@ func TestHedgesOfTheNewestAreAsNew(t *testing.T) {
 				took := time.Since(began)
 				b, _ := io.ReadAll(reply.Body)
 				_ = reply.Body.Close()
-				if string(b) != "new" || took < tt.took || took > tt.took*9/8 {
-					t.Errorf("got %q after %v, want the new one after %v", b, took, tt.took)
+				if string(b) != tt.want || took < tt.took || took > tt.took*6/5+time.Millisecond {
+					t.Errorf("got %q after %v, want the %s one after %v", b, took, tt.want, tt.took)
 				}
 			})
 		})
 	}
+}
+
+// A refusal that is the answer in the end can be read to its end, though others were asked after it.
+func TestARefusalOfAHedgeIsWhole(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, f *fleet, p Place) {
+		text := strings.Repeat("it is not here. ", 2000)
+		f.Script("d0", after(60*time.Millisecond, lacks))
+		f.Script("d1", nodetest.Body(404, "1000000000.00002", text))
+		f.Script("d2", lacks)
+		reply, err := f.ReadFrom(t.Context(), p, p.Primaries, request("GET"))
+		if err != nil || reply.Device.Name != "d1" || reply.Status != 404 {
+			t.Fatalf("got %+v, %v", reply, err)
+		}
+		b, err := io.ReadAll(reply.Body)
+		if string(b) != text || err != nil {
+			t.Errorf("it is %d bytes, %v, want %d", len(b), err, len(text))
+		}
+		if err := reply.Body.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A refusal that is not the answer in the end gives its connection back.
+func TestARefusalThatIsNotTheAnswer(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, f *fleet, p Place) {
+		f.Script("d0", nodetest.Body(404, "", "it is not here"))
+		f.Script("d1", has)
+		before := f.Dialed()
+		for range 10 {
+			reply, err := f.ReadFrom(t.Context(), p, p.Primaries, request("GET"))
+			if err != nil || reply.Device.Name != "d1" {
+				t.Fatalf("got %+v, %v", reply, err)
+			}
+			if _, err := io.Copy(io.Discard, reply.Body); err != nil {
+				t.Fatal(err)
+			}
+			if err := reply.Body.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := f.Dialed() - before; n != 0 {
+			t.Errorf("%d connections were made for 10 reads", n)
+		}
+	})
 }
 
 // What a device that is slow, or hangs, costs reads that are sent one after the

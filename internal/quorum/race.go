@@ -31,8 +31,10 @@ type outcome struct {
 //
 // The first good answer wins and the others are cancelled. A refusal or a failure
 // has the next device asked at once, as in a read that asks one after the other;
-// only handoffs wait until those that were asked have had their time. Nobody is
-// asked twice: those that are slow are waited for when there is nobody else.
+// only handoffs wait until those that were asked have had their time, and where the
+// newest version is wanted those that may have an older one until none that has it is
+// under way. Nobody is asked twice: those that are slow are waited for when there is
+// nobody else.
 type race struct {
 	*reading
 	ctx     context.Context //nolint:containedctx // of the read
@@ -84,8 +86,12 @@ func (ra *race) watch() (Reply, bool) {
 				}
 				return o.of.lasting(reply), true
 			}
-			o.of.cancel()
-			if ra.asked < len(ra.order) {
+			if ra.no.Response != nil && ra.no.Response == o.resp {
+				ra.no = o.of.lasting(ra.no) // it may be what is answered
+			} else {
+				o.of.cancel()
+			}
+			if ra.asked < len(ra.order) && !ra.older() {
 				ra.send(false)
 			}
 		case <-timer.C:
@@ -114,6 +120,8 @@ func (ra *race) step(now time.Time) (wait time.Duration, done bool) {
 		switch {
 		case ra.all: // all have had their time
 			return long, ra.refusals >= Majority(len(ra.p.Primaries))
+		case ra.older():
+			return long, false
 		case age >= patience:
 			ra.send(false)
 			continue
@@ -128,6 +136,11 @@ func (ra *race) step(now time.Time) (wait time.Duration, done bool) {
 			ra.send(true)
 		}
 	}
+}
+
+// older reports whether all that are left to ask may have something older than one that has its time.
+func (ra *race) older() bool {
+	return ra.newest && ra.asked >= ra.alike && slices.ContainsFunc(ra.running, func(a *attempt) bool { return a.alike })
 }
 
 // mayHedge reports whether the device that is next may be asked beside another.

@@ -53,22 +53,22 @@ func (c *Cluster) Read(ctx context.Context, p Place, build Build) (Reply, error)
 // ReadFrom is Read in the given order: of all primaries, and of handoffs that are to
 // be asked along with them.
 func (c *Cluster) ReadFrom(ctx context.Context, p Place, order []*ring.Device, build Build) (Reply, error) {
-	return c.readFrom(ctx, p, order, len(order), build)
+	return c.readFrom(ctx, &reading{p: p, order: order, alike: len(order), build: build})
 }
 
 // ReadNewest is Read of the newest version that is known: all primaries are asked
 // for the head that ask makes first, and handoffs for those that give no answer.
-// Beside a device that is slow only another one is asked that has the same version.
+// Beside a device that is slow only another one is asked that has the same version: others
+// once none that has it can answer, not even in the client's usual time.
 func (c *Cluster) ReadNewest(ctx context.Context, p Place, ask, build Build) (Reply, error) {
 	order, alike := c.Newest(ctx, p, ask)
-	return c.readFrom(ctx, p, order, alike, build)
+	return c.readFrom(ctx, &reading{p: p, order: order, alike: alike, newest: alike > 0, build: build})
 }
 
-// readFrom is ReadFrom where the first devices of the order, alike of them, are as
-// good as each other.
-func (c *Cluster) readFrom(ctx context.Context, p Place, order []*ring.Device, alike int, build Build) (Reply, error) {
+// readFrom makes a reading, of which place, order and what is asked are filled in.
+func (c *Cluster) readFrom(ctx context.Context, r *reading) (Reply, error) {
 	c.hedges.read()
-	r := reading{c: c, p: p, build: build, order: order, alike: alike}
+	r.c = c
 	for ctx.Err() == nil {
 		at, ok := r.next()
 		if !ok {
@@ -131,8 +131,10 @@ type reading struct {
 	spare *Handoffs // nil before all of order were asked
 	left  int       // how many handoffs may still be asked
 
+	newest bool // those behind the alike ones may have an older version, which is not wanted
+
 	refusals int              // how many primaries (or handoffs with a tombstone) said no
-	no       Reply            // the best refusal, its body already read
+	no       Reply            // the best refusal
 	noTimes  timestamp.Packed // of the newest tombstone seen
 	said     []string         // what each one said, for the error
 }
@@ -213,16 +215,16 @@ func (r *reading) settle(ctx context.Context, at candidate, began time.Time, res
 	r.c.heard(d, resp)
 	a := Answer{Device: d, Status: resp.Status, Header: resp.Header}
 	if served(resp.Status) {
-		if r.noTimes.Data.IsZero() {
-			return Reply{resp, d}, true
+		if r.deleted(&a) {
+			r.said = append(r.said, a.String())
+			r.drop(resp)
+			r.refusals++
+			return Reply{}, false
 		}
-		if times := a.Times(); times.Data.IsZero() || newer(times, r.noTimes) > 0 {
-			return Reply{resp, d}, true
+		if r.no.Response != nil && r.no.Body != nil {
+			_ = r.no.Body.Close() // what of it is not here is not waited for
 		}
-		r.said = append(r.said, a.String())
-		r.drop(resp) // deleted since
-		r.refusals++
-		return Reply{}, false
+		return Reply{resp, d}, true
 	}
 	r.said = append(r.said, a.String())
 	if resp.Status >= 500 {
@@ -247,6 +249,15 @@ func (r *reading) settle(ctx context.Context, at candidate, began time.Time, res
 		r.noTimes = times
 	}
 	return Reply{}, false
+}
+
+// deleted reports whether what a device has was deleted since, as another one has said.
+func (r *reading) deleted(a *Answer) bool {
+	if r.noTimes.Data.IsZero() {
+		return false
+	}
+	times := a.Times()
+	return !times.Data.IsZero() && newer(times, r.noTimes) <= 0
 }
 
 // newer orders what replicas know of a name: by the data or tombstone, then by what was said

@@ -88,6 +88,7 @@ func (p *pass) bringSpan(ctx context.Context, out *out, to *peer, s *span) {
 		p.bringTo(ctx, out, b)
 		if len(w.Items) > replwire.MaxPushes {
 			out.flush(ctx) // so that what waits for answers is bounded
+			out.again(ctx, b)
 		}
 	}
 	for o, err := range p.store.Walk(ctx, s.policy, s.mine.Range.First(), s.mine.Range.Last()) {

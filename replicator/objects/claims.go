@@ -3,6 +3,7 @@ package objects
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ type claimed struct {
 	sender string
 	until  time.Time // where nothing is under way
 	under  int       // pushes under way
+	idle   int       // how often it was claimed before with nothing coming of it
 }
 
 const (
@@ -46,6 +48,8 @@ const (
 	claimTime = 10 * time.Second
 	// maxClaims bounds the claims: beyond it nobody is refused.
 	maxClaims = 4096
+	// maxIdle is how often who has claimed an object may ask again without having begun: he may not be able to read it.
+	maxIdle = 2
 )
 
 // take reports whether a sender may bring something, and notes it if so. Who is first always may.
@@ -53,13 +57,18 @@ func (c *claims) take(k claim, sender string, first bool, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old, ok := c.by[k]
-	if ok && !first && old.sender != sender && (old.under > 0 || now.Before(old.until)) {
+	waits := now.Before(old.until) && (k.whole || old.idle < maxIdle)
+	if ok && !first && old.sender != sender && (old.under > 0 || waits) {
 		return false
 	}
 	if !ok && len(c.by) >= maxClaims && !c.forget(now) {
 		return true
 	}
-	c.by[k] = claimed{sender: sender, until: now.Add(claimTime), under: old.under}
+	idle := 0
+	if old.sender == sender && old.under == 0 {
+		idle = old.idle + 1
+	}
+	c.by[k] = claimed{sender: sender, until: now.Add(claimTime), under: old.under, idle: idle}
 	return true
 }
 
@@ -116,10 +125,10 @@ func (o *Objects) mayBring(c *replicator.Call, p policy.Index) bool {
 }
 
 // bring says what a pass tells a peer whom it asks about a partition that it is about to bring him:
-// nothing where somebody waits for the pass, who is to hear that all is where it belongs.
+// nothing where somebody waits for the pass, who is to hear that all is where it belongs, or where it was left too often.
 func (p *pass) bring(of *part) backend.Header {
 	switch {
-	case p.before.IsZero():
+	case p.before.IsZero(), p.left.often(of):
 		return nil
 	case of.late() > 0:
 		return backend.Header{{Name: replwire.BringHeader, Value: replwire.BringLate}}
@@ -130,7 +139,58 @@ func (p *pass) bring(of *part) backend.Header {
 // leave leaves a partition to the one that brings it to a peer: the next pass looks how far that is.
 func (p *pass) leave(of *part, to *replicator.Peer) {
 	p.lagging(of, to.String())
-	p.left.Store(true)
+	p.left.leave(of)
+}
+
+// mostLeft is how many passes in a row leave a partition. Who has it claimed may have other things to bring than the
+// device, or nothing that he can bring, and ask about it in each pass of his own: then it is brought beside him.
+const mostLeft = 8
+
+// left is what the passes over a device leave to others who are bringing it. It is safe for concurrent use.
+type left struct {
+	mu     sync.Mutex
+	before map[leftPart]int // by how many passes in a row until this one; guarded by mu
+	now    map[leftPart]int // with this one, of what it leaves; guarded by mu
+}
+
+type leftPart struct {
+	policy policy.Index
+	at     name.Range
+}
+
+func (of *part) leftPart() leftPart { return leftPart{of.policy, of.mine.Range} }
+
+func (l *left) leave(of *part) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.now[of.leftPart()] = l.before[of.leftPart()] + 1
+}
+
+// often reports whether a partition was left so often that it is not left once more.
+func (l *left) often(of *part) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.before[of.leftPart()] >= mostLeft
+}
+
+// begin begins a pass.
+func (l *left) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.now = map[leftPart]int{}
+}
+
+// end ends a pass, and reports whether it has left anything. Whole is whether it has gone through everything.
+func (l *left) end(whole bool) (some bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	some = len(l.now) > 0
+	if whole {
+		l.before = l.now
+	} else {
+		maps.Copy(l.before, l.now)
+	}
+	return some
 }
 
 // claim asks a peer whether to bring it a large object, and looks at what it has of it by now.

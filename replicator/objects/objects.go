@@ -177,7 +177,8 @@ type Objects struct {
 	taken map[string]chan struct{} // by device: who has put something in takes many pushes
 	turns map[string]chan struct{} // by device: who has put something in takes one of them
 
-	claims claims // of what others bring to this node's devices
+	claims claims           // of what others bring to this node's devices
+	left   map[string]*left // by device: what others are bringing that it could
 }
 
 var _ replicator.Kind = (*Objects)(nil)
@@ -200,10 +201,12 @@ func New(cfg Config, deps Deps) (*Objects, error) {
 	o := &Objects{
 		cfg: cfg, Deps: deps, claims: claims{by: map[claim]claimed{}}, wants: make(chan wanted, maxRepairs),
 		asked: map[string]chan struct{}{}, taken: map[string]chan struct{}{}, turns: map[string]chan struct{}{},
+		left: map[string]*left{},
 	}
 	for device := range deps.Stores {
 		o.asked[device], o.taken[device] = make(chan struct{}, maxAsked), make(chan struct{}, maxTaken)
 		o.turns[device] = make(chan struct{}, max(1, together/len(deps.Stores)))
+		o.left[device] = &left{before: map[leftPart]int{}, now: map[leftPart]int{}}
 	}
 	return o, nil
 }

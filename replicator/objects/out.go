@@ -209,8 +209,21 @@ func (x *out) flush(ctx context.Context) {
 func (x *out) finish(ctx context.Context) {
 	x.flush(ctx)
 	x.wait(ctx)
-	for _, v := range x.claimed { // it may be there by now, or who was to bring it has given up
-		if v.sum, v.err = x.claim(ctx, v); v.sum == taken {
+	x.again(ctx, nil)
+}
+
+// again comes back to what others were bringing, but of one work: it may be there by now, or who was to bring it has
+// given up.
+func (x *out) again(ctx context.Context, but *bringing) {
+	var kept []*version
+	for _, v := range x.claimed {
+		if v.of == but {
+			kept = append(kept, v)
+			continue
+		}
+		if why, ok := x.peers.Down(v.of.to); ok {
+			v.sum, v.err = failed, errors.New(why)
+		} else if v.sum, v.err = x.claim(ctx, v); v.sum == taken {
 			v.sum, v.err = x.alone(ctx, v.of.w, v.of.to, v)
 		}
 		if v.sum == claimedByAnother {
@@ -219,7 +232,7 @@ func (x *out) finish(ctx context.Context) {
 		x.settle(v)
 		x.askAgain(ctx, v.of)
 	}
-	x.claimed = nil
+	x.claimed = kept
 }
 
 // wait settles what has become of what is under way.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"martlet/internal/errs"
@@ -28,7 +27,7 @@ type pass struct {
 	steps   *stepping
 	found   replicator.ToSend // by the questions of the pass
 	looked  time.Time         // when those were answered
-	left    atomic.Bool       // something is left to others who are bringing it
+	left    *left             // to others who are bringing it
 }
 
 // pushed counts a push that a peer took.
@@ -47,7 +46,7 @@ func (o *Objects) newPass(device string, before timestamp.T, t *replicator.Tally
 		return nil
 	}
 	return &pass{
-		Objects: o, device: device, store: store.Pinned(), tally: t, before: before, horizon: o.horizon(),
+		Objects: o, device: device, store: store.Pinned(), tally: t, before: before, horizon: o.horizon(), left: o.left[device],
 		peers: replicator.Client{Sender: o.Peers, Pace: o.Pace.Of(device), Kind: o.Name(), NodeID: o.NodeID, Device: device},
 	}
 }
@@ -62,6 +61,7 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 		t.Fail(replicator.Failure{Reason: "the device has no store for objects"})
 		return
 	}
+	p.left.begin()
 	policies, err := p.store.Policies()
 	if err == nil {
 		p.steps, err = p.newStepping()
@@ -104,7 +104,7 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	}
 	p.endSteps(all[:done])
 	p.save(ctx)
-	if t.Counts().Failed == 0 && !p.left.Load() {
+	if some := p.left.end(old == nil); t.Counts().Failed == 0 && !some {
 		p.Pace.Of(device).Progress().Whole()
 	}
 }

@@ -833,4 +833,17 @@ func TestLeftToWhoBringsIt(t *testing.T) {
 	if c := f.pass(second); c.Pushed != 1 || c.Failed > 0 {
 		t.Errorf("a pass that somebody waits for says %+v", c)
 	}
+
+	// Who has it claimed never brings it.
+	f.forget([]*small{lacks}, []string{"o"})
+	left := 0
+	for ; left < 20; left++ {
+		claim()
+		if background(second) > 0 {
+			break
+		}
+	}
+	if left == 20 || left < 2 {
+		t.Errorf("%d passes left it to one who does not bring it", left)
+	}
 }
