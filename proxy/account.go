@@ -19,7 +19,10 @@ import (
 
 // accountACL is the name under which an account's ACL is kept: clients know it
 // as X-Account-Access-Control.
-const accountACL = "X-Account-Sysmeta-Core-Access-Control"
+const accountACL = accountSysmeta + "Core-Access-Control"
+
+// accountSysmeta begins the names of what features keep with an account.
+const accountSysmeta = "X-Account-Sysmeta-"
 
 // account answers requests on an account.
 func (s *Server) account(rq *request) error {
@@ -91,7 +94,7 @@ func (s *Server) showAccount(rq *request, from backend.Header) {
 			if rq.owner {
 				h[n] = []string{f.Value}
 			}
-		case strings.HasPrefix(n, "X-Account-Meta-"), n == "X-Timestamp",
+		case strings.HasPrefix(n, "X-Account-Meta-"), strings.HasPrefix(n, accountSysmeta), n == "X-Timestamp",
 			n == "X-Account-Container-Count", n == "X-Account-Object-Count", n == "X-Account-Bytes-Used":
 			h[n] = []string{f.Value}
 		case strings.HasPrefix(n, "X-Backend-Policy-"):
@@ -147,6 +150,7 @@ func (s *Server) accountMeta(rq *request) (backend.Header, error) {
 	if !rq.owner {
 		meta = slices.DeleteFunc(meta, func(f backend.Field) bool { return privileged(f.Name) })
 	}
+	pickPrefix(&meta, rq.Header, accountSysmeta) // from features: the gatekeeper lets none in
 	for i, f := range meta {
 		if f.Name != "X-Account-Access-Control" {
 			continue

@@ -10,6 +10,7 @@ import (
 	"martlet/proxy/dlo"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
+	"martlet/proxy/quotas"
 	"martlet/proxy/slo"
 	"martlet/proxy/tempurl"
 )
@@ -96,6 +97,9 @@ type Config struct {
 	// CORS is which scripts browsers let use containers.
 	CORS cors.Config `toml:"cors"`
 
+	// Quotas is whose quotas count.
+	Quotas quotas.Config `toml:"quotas"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -128,6 +132,7 @@ func Defaults() Config {
 		TempURL:                tempurl.Defaults(),
 		Bulk:                   bulk.Defaults(),
 		CORS:                   cors.Defaults(),
+		Quotas:                 quotas.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
 	"martlet/proxy/listings"
+	"martlet/proxy/quotas"
 	"martlet/proxy/slo"
 	"martlet/proxy/tempurl"
 )
@@ -59,6 +60,9 @@ func (s *Server) links() []chain.Link {
 		listings.Link,
 		// Outside of the large objects, so that their bytes are copied.
 		copying.Link,
+		// Behind copies, which it counts as what they write; in front of large
+		// objects, whose manifests it counts as they are sent.
+		quotas.Link(s.cfg.Quotas, s.policies, s.counts),
 		// In front of the dynamic ones: their answers to the look that it takes
 		// at segments tell it that they are, and such it does not take.
 		slo.Link(s.cfg.SLO),
@@ -68,10 +72,26 @@ func (s *Server) links() []chain.Link {
 
 // features is what /info tells of them.
 func (s *Server) features() map[string]info.Section {
-	return map[string]info.Section{
+	all := map[string]info.Section{
 		"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section(), "tempurl": s.cfg.TempURL.Section(),
 		"bulk_delete": s.cfg.Bulk.DeleteSection(), "bulk_upload": s.cfg.Bulk.UploadSection(),
 	}
+	if s.cfg.Quotas.Containers {
+		all["container_quotas"] = info.Section{}
+	}
+	if s.cfg.Quotas.Accounts {
+		all["account_quotas"] = info.Section{}
+	}
+	return all
+}
+
+// counts finds the quotas of a container or an account, and what is in it.
+func (s *Server) counts(ctx context.Context, p name.Path, fresh bool) (quotas.Facts, bool) {
+	known, err := s.infos.look(fresh)(ctx, p)
+	if err != nil || !known.exists {
+		return quotas.Facts{}, false
+	}
+	return quotas.Facts{Header: known.header, Policy: known.policy}, true
 }
 
 // origins finds what a container says of scripts that use it.

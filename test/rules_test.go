@@ -42,6 +42,7 @@ var rules = map[string]func(*testing.T, *cluster, *api){
 	"a large object is overwritten":         ruleOverwritten,
 	"signing in":                            ruleSignIn,
 	"who sees an account's ACL":             ruleAccountACL,
+	"quotas":                                ruleQuotas,
 }
 
 // TestRules is them, on one cluster.
