@@ -7,6 +7,7 @@ import (
 	"martlet/internal/quorum"
 	"martlet/proxy/bulk"
 	"martlet/proxy/cors"
+	"martlet/proxy/crossdomain"
 	"martlet/proxy/dlo"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
@@ -96,6 +97,9 @@ type Config struct {
 	// CORS is which scripts browsers let use containers.
 	CORS cors.Config `toml:"cors"`
 
+	// CrossDomain is /crossdomain.xml.
+	CrossDomain crossdomain.Config `toml:"crossdomain"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -128,6 +132,7 @@ func Defaults() Config {
 		TempURL:                tempurl.Defaults(),
 		Bulk:                   bulk.Defaults(),
 		CORS:                   cors.Defaults(),
+		CrossDomain:            crossdomain.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

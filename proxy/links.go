@@ -68,10 +68,14 @@ func (s *Server) links() []chain.Link {
 
 // features is what /info tells of them.
 func (s *Server) features() map[string]info.Section {
-	return map[string]info.Section{
+	all := map[string]info.Section{
 		"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section(), "tempurl": s.cfg.TempURL.Section(),
 		"bulk_delete": s.cfg.Bulk.DeleteSection(), "bulk_upload": s.cfg.Bulk.UploadSection(),
 	}
+	if s.cfg.CrossDomain.Enabled {
+		all["crossdomain"] = s.cfg.CrossDomain.Section()
+	}
+	return all
 }
 
 // origins finds what a container says of scripts that use it.

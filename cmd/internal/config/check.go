@@ -39,6 +39,7 @@ func (c *Proxy) Check() error {
 	k.page("proxy.limits.account_listing_limit", c.Server.Limits.AccountListingLimit)
 	c.largeObjects(k)
 	k.wrap("proxy.tempurl", c.Server.TempURL.Validate())
+	k.wrap("proxy.crossdomain", c.Server.CrossDomain.Validate())
 	c.Auth.check(k)
 	c.Admin.check(k)
 	c.Log.check(k)

@@ -1,0 +1,54 @@
+package proxy
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// answered is what a whole proxy answers to a request of the owner of AUTH_test.
+func answered(t *testing.T, s *Server, token, line, body string, header ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	method, target, _ := strings.Cut(line, " ")
+	r := httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+	r.Header.Set("X-Auth-Token", token)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w
+}
+
+// A feature that is off is not there, and one that is on is, also in /info.
+func TestSwitches(t *testing.T) {
+	for what, tt := range map[string]struct {
+		on      func(*Config)
+		line    string
+		header  []string
+		section string // of /info
+		off, is int    // status
+	}{
+		"crossdomain":                 {func(c *Config) { c.CrossDomain.Enabled = true }, "GET /crossdomain.xml", nil, "crossdomain", 412, 200},
+		"crossdomain, another method": {func(c *Config) { c.CrossDomain.Enabled = true }, "PUT /crossdomain.xml", nil, "crossdomain", 412, 412},
+	} {
+		t.Run(what, func(t *testing.T) {
+			for _, on := range []bool{false, true} {
+				cfg, want := Defaults(), tt.off
+				if on {
+					want = tt.is
+					tt.on(&cfg)
+				}
+				s, token := whole(t, cfg)
+				if w := answered(t, s, token, tt.line, "", tt.header...); w.Code != want {
+					t.Errorf("on: %v: got %d, %q, want %d", on, w.Code, w.Body, want)
+				}
+				w := answered(t, s, token, http.MethodGet+" /info", "")
+				if got := strings.Contains(w.Body.String(), `"`+tt.section+`":{`); got != on {
+					t.Errorf("on: %v: /info has the section %s: %v", on, tt.section, got)
+				}
+			}
+		})
+	}
+}
