@@ -11,6 +11,7 @@ import (
 	"martlet/proxy/dlo"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
+	"martlet/proxy/namecheck"
 	"martlet/proxy/slo"
 	"martlet/proxy/tempurl"
 )
@@ -100,6 +101,9 @@ type Config struct {
 	// CrossDomain is /crossdomain.xml.
 	CrossDomain crossdomain.Config `toml:"crossdomain"`
 
+	// NameCheck is which names are refused.
+	NameCheck namecheck.Config `toml:"name_check"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -133,6 +137,7 @@ func Defaults() Config {
 		Bulk:                   bulk.Defaults(),
 		CORS:                   cors.Defaults(),
 		CrossDomain:            crossdomain.Defaults(),
+		NameCheck:              namecheck.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

@@ -32,6 +32,10 @@ func TestSwitches(t *testing.T) {
 	}{
 		"crossdomain":                 {func(c *Config) { c.CrossDomain.Enabled = true }, "GET /crossdomain.xml", nil, "crossdomain", 412, 200},
 		"crossdomain, another method": {func(c *Config) { c.CrossDomain.Enabled = true }, "PUT /crossdomain.xml", nil, "crossdomain", 412, 412},
+		"name check":                  {func(c *Config) { c.NameCheck.Enabled = true }, "GET /v1/AUTH_test/c/a%27b", nil, "name_check", 200, 400},
+		"name check, a good name":     {func(c *Config) { c.NameCheck.Enabled = true }, "GET /v1/AUTH_test/c/ab", nil, "name_check", 200, 200},
+		"name check, of a copy":       {func(c *Config) { c.NameCheck.Enabled = true }, "COPY /v1/AUTH_test/c/ab", []string{"Destination", "c/a%27b"}, "name_check", 422, 400}, // the object of these nodes is not as its ETag says,
+		"name check, where it is not": {func(c *Config) { c.NameCheck.Enabled = true }, "GET /a%27b", nil, "name_check", 412, 412},
 	} {
 		t.Run(what, func(t *testing.T) {
 			for _, on := range []bool{false, true} {

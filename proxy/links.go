@@ -20,6 +20,7 @@ import (
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
 	"martlet/proxy/listings"
+	"martlet/proxy/namecheck"
 	"martlet/proxy/slo"
 	"martlet/proxy/tempurl"
 )
@@ -59,6 +60,10 @@ func (s *Server) links() []chain.Link {
 		listings.Link,
 		// Outside of the large objects, so that their bytes are copied.
 		copying.Link,
+		// Behind what makes requests about other names of a client's: of copies, in
+		// lists and in archives. In front of what reads on: a segment that is there is
+		// read, whatever its name.
+		namecheck.Link(s.cfg.NameCheck),
 		// In front of the dynamic ones: their answers to the look that it takes
 		// at segments tell it that they are, and such it does not take.
 		slo.Link(s.cfg.SLO),
@@ -74,6 +79,9 @@ func (s *Server) features() map[string]info.Section {
 	}
 	if s.cfg.CrossDomain.Enabled {
 		all["crossdomain"] = s.cfg.CrossDomain.Section()
+	}
+	if s.cfg.NameCheck.Enabled {
+		all["name_check"] = s.cfg.NameCheck.Section()
 	}
 	return all
 }

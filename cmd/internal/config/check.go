@@ -40,6 +40,7 @@ func (c *Proxy) Check() error {
 	c.largeObjects(k)
 	k.wrap("proxy.tempurl", c.Server.TempURL.Validate())
 	k.wrap("proxy.crossdomain", c.Server.CrossDomain.Validate())
+	k.wrap("proxy.name_check", c.Server.NameCheck.Validate())
 	c.Auth.check(k)
 	c.Admin.check(k)
 	c.Log.check(k)
