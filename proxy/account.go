@@ -13,7 +13,9 @@ import (
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
 	"martlet/proxy/auth"
+	"martlet/proxy/chain"
 	"martlet/proxy/limits"
+	"martlet/proxy/readonly"
 	"martlet/ring"
 )
 
@@ -87,6 +89,8 @@ func (s *Server) showAccount(rq *request, from backend.Header) {
 			if rq.owner && f.Value != "" {
 				h["X-Account-Access-Control"] = []string{f.Value}
 			}
+		case n == readonly.Meta && s.cfg.ReadOnly.Enabled && f.Value != "":
+			h[readonly.Header] = []string{f.Value}
 		case strings.HasPrefix(n, "X-Account-Meta-Temp-Url-Key"):
 			if rq.owner {
 				h[n] = []string{f.Value}
@@ -143,21 +147,38 @@ func (s *Server) accountMeta(rq *request) (backend.Header, error) {
 	if err := s.cfg.Limits.CheckMetadata(limits.Account, rq.Header); err != nil {
 		return nil, err
 	}
-	meta := metaUpdate(rq.Header, "Account", []string{"X-Account-Access-Control"})
+	meta := metaUpdate(rq.Header, "Account", s.accountNamed())
 	if !rq.owner {
 		meta = slices.DeleteFunc(meta, func(f backend.Field) bool { return privileged(f.Name) })
 	}
 	for i, f := range meta {
-		if f.Name != "X-Account-Access-Control" {
-			continue
+		switch f.Name {
+		case "X-Account-Access-Control":
+			clean, err := auth.CleanAccountACL(f.Value)
+			if err != nil {
+				return nil, err
+			}
+			meta[i] = backend.Field{Name: accountACL, Value: clean}
+		case readonly.Header:
+			if rq.Identity == nil || !rq.Identity.Reseller {
+				return nil, errs.E(errs.Op("proxy.account"), errs.Forbidden)
+			}
+			if f.Value != "" {
+				f.Value = strconv.FormatBool(chain.Truth(f.Value))
+			}
+			meta[i] = backend.Field{Name: readonly.Meta, Value: f.Value}
 		}
-		clean, err := auth.CleanAccountACL(f.Value)
-		if err != nil {
-			return nil, err
-		}
-		meta[i] = backend.Field{Name: accountACL, Value: clean}
 	}
 	return meta, nil
+}
+
+// accountNamed are the headers of an account, besides its X-Account-Meta- ones, that
+// are kept.
+func (s *Server) accountNamed() []string {
+	if s.cfg.ReadOnly.Enabled {
+		return []string{"X-Account-Access-Control", readonly.Header}
+	}
+	return []string{"X-Account-Access-Control"}
 }
 
 // privileged reports whether only an owner may set a header of an account.

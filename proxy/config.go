@@ -12,6 +12,7 @@ import (
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
 	"martlet/proxy/namecheck"
+	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
 	"martlet/proxy/tempurl"
 )
@@ -104,6 +105,9 @@ type Config struct {
 	// NameCheck is which names are refused.
 	NameCheck namecheck.Config `toml:"name_check"`
 
+	// ReadOnly is which accounts nobody changes.
+	ReadOnly readonly.Config `toml:"read_only"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -138,6 +142,7 @@ func Defaults() Config {
 		CORS:                   cors.Defaults(),
 		CrossDomain:            crossdomain.Defaults(),
 		NameCheck:              namecheck.Defaults(),
+		ReadOnly:               readonly.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

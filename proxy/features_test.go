@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"martlet/proxy/readonly"
 )
 
 // answered is what a whole proxy answers to a request of the owner of AUTH_test.
@@ -30,12 +32,19 @@ func TestSwitches(t *testing.T) {
 		section string // of /info
 		off, is int    // status
 	}{
-		"crossdomain":                 {func(c *Config) { c.CrossDomain.Enabled = true }, "GET /crossdomain.xml", nil, "crossdomain", 412, 200},
-		"crossdomain, another method": {func(c *Config) { c.CrossDomain.Enabled = true }, "PUT /crossdomain.xml", nil, "crossdomain", 412, 412},
-		"name check":                  {func(c *Config) { c.NameCheck.Enabled = true }, "GET /v1/AUTH_test/c/a%27b", nil, "name_check", 200, 400},
-		"name check, a good name":     {func(c *Config) { c.NameCheck.Enabled = true }, "GET /v1/AUTH_test/c/ab", nil, "name_check", 200, 200},
-		"name check, of a copy":       {func(c *Config) { c.NameCheck.Enabled = true }, "COPY /v1/AUTH_test/c/ab", []string{"Destination", "c/a%27b"}, "name_check", 422, 400}, // the object of these nodes is not as its ETag says,
-		"name check, where it is not": {func(c *Config) { c.NameCheck.Enabled = true }, "GET /a%27b", nil, "name_check", 412, 412},
+		"crossdomain":                    {func(c *Config) { c.CrossDomain.Enabled = true }, "GET /crossdomain.xml", nil, "crossdomain", 412, 200},
+		"crossdomain, another method":    {func(c *Config) { c.CrossDomain.Enabled = true }, "PUT /crossdomain.xml", nil, "crossdomain", 412, 412},
+		"name check":                     {func(c *Config) { c.NameCheck.Enabled = true }, "GET /v1/AUTH_test/c/a%27b", nil, "name_check", 200, 400},
+		"name check, a good name":        {func(c *Config) { c.NameCheck.Enabled = true }, "GET /v1/AUTH_test/c/ab", nil, "name_check", 200, 200},
+		"name check, of a copy":          {func(c *Config) { c.NameCheck.Enabled = true }, "COPY /v1/AUTH_test/c/ab", []string{"Destination", "c/a%27b"}, "name_check", 422, 400}, // the object of these nodes is not as its ETag says,
+		"name check, where it is not":    {func(c *Config) { c.NameCheck.Enabled = true }, "GET /a%27b", nil, "name_check", 412, 412},
+		"read-only, the account":         {func(c *Config) { c.ReadOnly.Enabled = true }, "PUT /v1/AUTH_still/c/o", nil, "read_only", 403, 405},
+		"read-only, another account":     {func(c *Config) { c.ReadOnly.Enabled = true }, "POST /v1/AUTH_test/c/o", nil, "read_only", 202, 202},
+		"read-only, to read":             {func(c *Config) { c.ReadOnly = readonly.Config{Enabled: true, ReadOnly: true} }, "GET /v1/AUTH_test/c/o", nil, "read_only", 200, 200},
+		"read-only, the cluster":         {func(c *Config) { c.ReadOnly = readonly.Config{Enabled: true, ReadOnly: true} }, "POST /v1/AUTH_test/c/o", nil, "read_only", 202, 405},
+		"read-only, an archive":          {func(c *Config) { c.ReadOnly = readonly.Config{Enabled: true, ReadOnly: true} }, "PUT /v1/AUTH_test/c?extract-archive=tar", nil, "read_only", 200, 405},
+		"read-only, set by an owner":     {func(c *Config) { c.ReadOnly.Enabled = true }, "POST /v1/AUTH_test", []string{"X-Account-Read-Only", "true"}, "read_only", 202, 403},
+		"read-only, removed by an owner": {func(c *Config) { c.ReadOnly.Enabled = true }, "POST /v1/AUTH_test", []string{"X-Remove-Account-Read-Only", "x"}, "read_only", 202, 403},
 	} {
 		t.Run(what, func(t *testing.T) {
 			for _, on := range []bool{false, true} {

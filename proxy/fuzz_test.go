@@ -19,6 +19,7 @@ import (
 	"martlet/internal/quorum"
 	"martlet/internal/quorum/nodetest"
 	"martlet/proxy/auth"
+	"martlet/proxy/readonly"
 	"martlet/ring"
 )
 
@@ -58,6 +59,9 @@ func everywhere(_ context.Context, r *backend.Request) (*backend.Response, error
 		}
 	default:
 		resp.Header.Set("X-Container-Object-Count", "1")
+		if target.Path.Account == "AUTH_still" {
+			resp.Header.Set(readonly.Meta, "true")
+		}
 		resp.Header.Set("X-Container-Read", ".r:*,.rlistings")
 		resp.Header.Set("X-Container-Meta-Temp-Url-Key", "key")
 		resp.Header.Set("X-Container-Meta-Access-Control-Allow-Origin", "http://a")

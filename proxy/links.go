@@ -21,6 +21,7 @@ import (
 	"martlet/proxy/limits"
 	"martlet/proxy/listings"
 	"martlet/proxy/namecheck"
+	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
 	"martlet/proxy/tempurl"
 )
@@ -51,6 +52,8 @@ func (s *Server) links() []chain.Link {
 		cors.Link(s.cfg.CORS, s.origins),
 		// In front of authentication: a signature takes the place of a sender.
 		tempurl.Link(s.cfg.TempURL, s.keys, time.Now),
+		// In front of what makes many changes of one request, which is refused whole.
+		readonly.Link(s.cfg.ReadOnly, s.readOnly),
 		// In front of authentication: each thing that it does is a request of its
 		// sender's, and its report says of each what came of it.
 		bulk.Link(s.cfg.Bulk, s.cfg.Limits.MaxContainerNameLength+s.cfg.Limits.MaxObjectNameLength+len("//")),
@@ -82,6 +85,9 @@ func (s *Server) features() map[string]info.Section {
 	}
 	if s.cfg.NameCheck.Enabled {
 		all["name_check"] = s.cfg.NameCheck.Section()
+	}
+	if s.cfg.ReadOnly.Enabled {
+		all["read_only"] = info.Section{}
 	}
 	return all
 }
@@ -116,6 +122,15 @@ func (s *Server) keys(ctx context.Context, container name.Path, fresh bool) (acc
 	}
 	own, err = of(container, "X-Container-Meta-")
 	return account, own, err
+}
+
+// readOnly finds what an account says of whether it may be changed.
+func (s *Server) readOnly(ctx context.Context, account string) (string, error) {
+	known, err := s.infos.get(ctx, name.Path{Account: account})
+	if err != nil {
+		return "", err
+	}
+	return known.header.Get(readonly.Meta), nil
 }
 
 // bounds refuses requests whose first line or header is beyond the limits, and

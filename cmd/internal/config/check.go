@@ -41,6 +41,7 @@ func (c *Proxy) Check() error {
 	k.wrap("proxy.tempurl", c.Server.TempURL.Validate())
 	k.wrap("proxy.crossdomain", c.Server.CrossDomain.Validate())
 	k.wrap("proxy.name_check", c.Server.NameCheck.Validate())
+	k.wrap("proxy.read_only", c.Server.ReadOnly.Validate())
 	c.Auth.check(k)
 	c.Admin.check(k)
 	c.Log.check(k)
