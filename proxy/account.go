@@ -14,6 +14,7 @@ import (
 	"martlet/internal/quorum"
 	"martlet/proxy/auth"
 	"martlet/proxy/chain"
+	"martlet/proxy/etagquoter"
 	"martlet/proxy/limits"
 	"martlet/proxy/readonly"
 	"martlet/ring"
@@ -91,6 +92,8 @@ func (s *Server) showAccount(rq *request, from backend.Header) {
 			}
 		case n == readonly.Meta && s.cfg.ReadOnly.Enabled && f.Value != "":
 			h[readonly.Header] = []string{f.Value}
+		case n == etagquoter.AccountMeta && s.cfg.EtagQuoter.Enabled && f.Value != "":
+			h[etagquoter.AccountHeader] = []string{f.Value}
 		case strings.HasPrefix(n, "X-Account-Meta-Temp-Url-Key"):
 			if rq.owner {
 				h[n] = []string{f.Value}
@@ -167,6 +170,8 @@ func (s *Server) accountMeta(rq *request) (backend.Header, error) {
 				f.Value = strconv.FormatBool(chain.Truth(f.Value))
 			}
 			meta[i] = backend.Field{Name: readonly.Meta, Value: f.Value}
+		case etagquoter.AccountHeader:
+			meta[i] = backend.Field{Name: etagquoter.AccountMeta, Value: etagquoter.Value(f.Value)}
 		}
 	}
 	return meta, nil
@@ -175,10 +180,14 @@ func (s *Server) accountMeta(rq *request) (backend.Header, error) {
 // accountNamed are the headers of an account, besides its X-Account-Meta- ones, that
 // are kept.
 func (s *Server) accountNamed() []string {
+	named := []string{"X-Account-Access-Control"}
 	if s.cfg.ReadOnly.Enabled {
-		return []string{"X-Account-Access-Control", readonly.Header}
+		named = append(named, readonly.Header)
 	}
-	return []string{"X-Account-Access-Control"}
+	if s.cfg.EtagQuoter.Enabled {
+		named = append(named, etagquoter.AccountHeader)
+	}
+	return named
 }
 
 // privileged reports whether only an owner may set a header of an account.

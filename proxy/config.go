@@ -9,6 +9,7 @@ import (
 	"martlet/proxy/cors"
 	"martlet/proxy/crossdomain"
 	"martlet/proxy/dlo"
+	"martlet/proxy/etagquoter"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
 	"martlet/proxy/namecheck"
@@ -108,6 +109,9 @@ type Config struct {
 	// ReadOnly is which accounts nobody changes.
 	ReadOnly readonly.Config `toml:"read_only"`
 
+	// EtagQuoter is whether ETags of objects have quotes.
+	EtagQuoter etagquoter.Config `toml:"etag_quoter"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -143,6 +147,7 @@ func Defaults() Config {
 		CrossDomain:            crossdomain.Defaults(),
 		NameCheck:              namecheck.Defaults(),
 		ReadOnly:               readonly.Defaults(),
+		EtagQuoter:             etagquoter.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

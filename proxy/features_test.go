@@ -3,9 +3,12 @@ package proxy
 import (
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
+	"martlet/proxy/auth"
+	"martlet/proxy/etagquoter"
 	"martlet/proxy/readonly"
 )
 
@@ -15,6 +18,7 @@ func answered(t *testing.T, s *Server, token, line, body string, header ...strin
 	method, target, _ := strings.Cut(line, " ")
 	r := httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
 	r.Header.Set("X-Auth-Token", token)
+	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
@@ -45,6 +49,7 @@ func TestSwitches(t *testing.T) {
 		"read-only, an archive":          {func(c *Config) { c.ReadOnly = readonly.Config{Enabled: true, ReadOnly: true} }, "PUT /v1/AUTH_test/c?extract-archive=tar", nil, "read_only", 200, 405},
 		"read-only, set by an owner":     {func(c *Config) { c.ReadOnly.Enabled = true }, "POST /v1/AUTH_test", []string{"X-Account-Read-Only", "true"}, "read_only", 202, 403},
 		"read-only, removed by an owner": {func(c *Config) { c.ReadOnly.Enabled = true }, "POST /v1/AUTH_test", []string{"X-Remove-Account-Read-Only", "x"}, "read_only", 202, 403},
+		"quotes":                         {func(c *Config) { c.EtagQuoter.Enabled = true }, "GET /v1/AUTH_test/quoted/o", []string{"If-None-Match", "x"}, "etag_quoter", 200, 200},
 	} {
 		t.Run(what, func(t *testing.T) {
 			for _, on := range []bool{false, true} {
@@ -63,5 +68,63 @@ func TestSwitches(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What containers and accounts say of quotes is kept, shown and followed.
+func TestQuotedEtags(t *testing.T) {
+	const plain = "d41d8cd98f00b204e9800998ecf8427e"
+	for _, tt := range []struct {
+		enabled, always bool
+		line            string
+		header, value   string // of the answer
+	}{
+		{true, false, "GET /v1/AUTH_test/quoted/o", "Etag", `"` + plain + `"`},
+		{true, false, "HEAD /v1/AUTH_test/quoted/o", "Etag", `"` + plain + `"`},
+		{true, false, "GET /v1/AUTH_test/c/o", "Etag", plain},
+		{true, true, "GET /v1/AUTH_test/c/o", "Etag", `"` + plain + `"`},
+		{true, false, "PUT /v1/AUTH_test/quoted/o", "Etag", `"` + plain + `"`},
+		{true, false, "HEAD /v1/AUTH_test/quoted", "X-Container-Rfc-Compliant-Etags", "true"},
+		{true, false, "HEAD /v1/AUTH_test/c", "X-Container-Rfc-Compliant-Etags", ""},
+		{false, false, "GET /v1/AUTH_test/quoted/o", "Etag", plain},
+		{false, false, "HEAD /v1/AUTH_test/quoted", "X-Container-Rfc-Compliant-Etags", ""},
+	} {
+		cfg := Defaults()
+		cfg.EtagQuoter = etagquoter.Config{Enabled: tt.enabled, Always: tt.always}
+		s, token := whole(t, cfg)
+		if w := answered(t, s, token, tt.line, ""); w.Code/100 != 2 || w.Header().Get(tt.header) != tt.value {
+			t.Errorf("%v, %v: %s: got %d, %s %q, want %q", tt.enabled, tt.always, tt.line, w.Code, tt.header, w.Header().Get(tt.header), tt.value)
+		}
+	}
+}
+
+// What clients say to features is kept under names that only the cluster sets.
+func TestKeptForFeatures(t *testing.T) {
+	s := &Server{cfg: Defaults()}
+	for _, on := range []bool{false, true} {
+		s.cfg.EtagQuoter.Enabled, s.cfg.ReadOnly.Enabled = on, on
+		for _, tt := range []struct{ given, value, kept, want string }{
+			{etagquoter.AccountHeader, "yes", etagquoter.AccountMeta, "true"},
+			{etagquoter.AccountHeader, "no", etagquoter.AccountMeta, "false"},
+			{etagquoter.AccountHeader, "", etagquoter.AccountMeta, ""},
+			{"X-Remove-Account-Rfc-Compliant-Etags", "x", etagquoter.AccountMeta, ""},
+			{etagquoter.ContainerHeader, "1", etagquoter.ContainerMeta, "true"},
+			{"X-Remove-Container-Rfc-Compliant-Etags", "x", etagquoter.ContainerMeta, ""},
+			{readonly.Header, "on", readonly.Meta, "true"},
+			{readonly.Header, "off", readonly.Meta, "false"},
+			{"X-Remove-Account-Read-Only", "x", readonly.Meta, ""},
+		} {
+			rq := newTestRequest(t, http.MethodPost, http.Header{tt.given: {tt.value}})
+			rq.Identity = &auth.Identity{Reseller: true}
+			keep := s.accountMeta
+			if strings.Contains(tt.given, "-Container-") {
+				keep = s.containerMeta
+			}
+			meta, err := keep(rq)
+			got, ok := meta.Lookup(tt.kept)
+			if err != nil || ok != on || ok && got != tt.want || len(meta) > 1 {
+				t.Errorf("on: %v: %s: %s: kept %v, %v, want %q", on, tt.given, tt.value, meta, err, tt.want)
+			}
+		}
 	}
 }

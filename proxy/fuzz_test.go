@@ -19,6 +19,7 @@ import (
 	"martlet/internal/quorum"
 	"martlet/internal/quorum/nodetest"
 	"martlet/proxy/auth"
+	"martlet/proxy/etagquoter"
 	"martlet/proxy/readonly"
 	"martlet/ring"
 )
@@ -59,6 +60,9 @@ func everywhere(_ context.Context, r *backend.Request) (*backend.Response, error
 		}
 	default:
 		resp.Header.Set("X-Container-Object-Count", "1")
+		if target.Path.Container == "quoted" {
+			resp.Header.Set(etagquoter.ContainerMeta, "true")
+		}
 		if target.Path.Account == "AUTH_still" {
 			resp.Header.Set(readonly.Meta, "true")
 		}

@@ -16,6 +16,7 @@ import (
 	"martlet/proxy/copying"
 	"martlet/proxy/cors"
 	"martlet/proxy/dlo"
+	"martlet/proxy/etagquoter"
 	"martlet/proxy/gatekeeper"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
@@ -57,6 +58,8 @@ func (s *Server) links() []chain.Link {
 		// In front of authentication: each thing that it does is a request of its
 		// sender's, and its report says of each what came of it.
 		bulk.Link(s.cfg.Bulk, s.cfg.Limits.MaxContainerNameLength+s.cfg.Limits.MaxObjectNameLength+len("//")),
+		// Outside of copies and large objects, which go by the ETags of what they read.
+		etagquoter.Link(s.cfg.EtagQuoter, s.quotes),
 		// Before all that acts for the sender.
 		s.authenticate,
 		// Outside of what reads listings itself, which wants rows.
@@ -88,6 +91,9 @@ func (s *Server) features() map[string]info.Section {
 	}
 	if s.cfg.ReadOnly.Enabled {
 		all["read_only"] = info.Section{}
+	}
+	if s.cfg.EtagQuoter.Enabled {
+		all["etag_quoter"] = s.cfg.EtagQuoter.Section()
 	}
 	return all
 }
@@ -131,6 +137,19 @@ func (s *Server) readOnly(ctx context.Context, account string) (string, error) {
 		return "", err
 	}
 	return known.header.Get(readonly.Meta), nil
+}
+
+// quotes finds what a container, or else its account, says of quotes around ETags.
+func (s *Server) quotes(ctx context.Context, container name.Path) (string, error) {
+	known, err := s.infos.get(ctx, container)
+	if err != nil {
+		return "", err
+	}
+	if said := known.header.Get(etagquoter.ContainerMeta); said != "" {
+		return said, nil
+	}
+	known, err = s.infos.get(ctx, container.Parent())
+	return known.header.Get(etagquoter.AccountMeta), err
 }
 
 // bounds refuses requests whose first line or header is beyond the limits, and

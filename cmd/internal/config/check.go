@@ -41,6 +41,9 @@ func (c *Proxy) Check() error {
 	k.wrap("proxy.tempurl", c.Server.TempURL.Validate())
 	k.wrap("proxy.crossdomain", c.Server.CrossDomain.Validate())
 	k.wrap("proxy.name_check", c.Server.NameCheck.Validate())
+	if e := c.Server.EtagQuoter; e.Always && !e.Enabled {
+		k.fail("proxy.etag_quoter.enable_by_default", true, "has no effect unless proxy.etag_quoter.enabled is true")
+	}
 	k.wrap("proxy.read_only", c.Server.ReadOnly.Validate())
 	c.Auth.check(k)
 	c.Admin.check(k)

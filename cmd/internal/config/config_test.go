@@ -114,6 +114,7 @@ func TestWrong(t *testing.T) {
 		"crossdomain":            {goodProxy + "[proxy.crossdomain]\nenabled = true\ncross_domain_policy = [\"<a>\"]\n", "proxy.crossdomain\": key \"cross_domain_policy\": value [\"<a>\"]"},
 		"name check":             {goodProxy + "[proxy.name_check]\nforbidden_regexp = \"(a\"\n", "proxy.name_check\": key \"forbidden_regexp\": value \"(a\""},
 		"read-only, but off":     {goodProxy + "[proxy.read_only]\nread_only = true\n", "proxy.read_only\": key \"read_only\": value true"},
+		"quotes, but off":        {goodProxy + "[proxy.etag_quoter]\nenable_by_default = true\n", "proxy.etag_quoter.enable_by_default\": value true"},
 		"no secrets":             {strings.Replace(goodProxy, `"0123456789abcdef"`, "", 1), "auth"},
 		"short secret":           {strings.Replace(goodProxy, "0123456789abcdef", "short", 1), "auth"},
 		"user twice":             {goodProxy + "[[auth.users]]\naccount = \"test\"\nuser = \"tester\"\nkey = \"k\"\n", "auth"},
