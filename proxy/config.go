@@ -9,6 +9,7 @@ import (
 	"martlet/proxy/cors"
 	"martlet/proxy/crossdomain"
 	"martlet/proxy/dlo"
+	"martlet/proxy/domainremap"
 	"martlet/proxy/etagquoter"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
@@ -112,6 +113,9 @@ type Config struct {
 	// EtagQuoter is whether ETags of objects have quotes.
 	EtagQuoter etagquoter.Config `toml:"etag_quoter"`
 
+	// DomainRemap finds accounts and containers in the names of hosts.
+	DomainRemap domainremap.Config `toml:"domain_remap"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -148,6 +152,7 @@ func Defaults() Config {
 		NameCheck:              namecheck.Defaults(),
 		ReadOnly:               readonly.Defaults(),
 		EtagQuoter:             etagquoter.Defaults(),
+		DomainRemap:            domainremap.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

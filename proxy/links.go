@@ -95,6 +95,9 @@ func (s *Server) features() map[string]info.Section {
 	if s.cfg.EtagQuoter.Enabled {
 		all["etag_quoter"] = s.cfg.EtagQuoter.Section()
 	}
+	if len(s.cfg.DomainRemap.Domains) > 0 {
+		all["domain_remap"] = s.cfg.DomainRemap.Section()
+	}
 	return all
 }
 

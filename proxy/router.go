@@ -12,6 +12,7 @@ import (
 	"martlet/internal/name"
 	"martlet/proxy/chain"
 	"martlet/proxy/crossdomain"
+	"martlet/proxy/domainremap"
 	"martlet/proxy/healthcheck"
 )
 
@@ -37,7 +38,13 @@ func (s *Server) router(about chain.Handler) http.Handler {
 		}))
 	}
 	m.NotFoundHandler = s.face(chain.HandlerFunc(nowhere), nil)
-	return m
+	// Paths are known behind this.
+	return domainremap.Handler(s.cfg.DomainRemap, m, s.face(chain.HandlerFunc(badHost), nil))
+}
+
+// badHost refuses a request to a host that stands for no container or account.
+func badHost(context.Context, *chain.Request) *chain.Response {
+	return chain.Text(http.StatusBadRequest, "Bad domain in host header")
 }
 
 // face puts the chain before a handler and carries it over net/http.

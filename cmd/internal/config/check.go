@@ -44,6 +44,7 @@ func (c *Proxy) Check() error {
 	if e := c.Server.EtagQuoter; e.Always && !e.Enabled {
 		k.fail("proxy.etag_quoter.enable_by_default", true, "has no effect unless proxy.etag_quoter.enabled is true")
 	}
+	k.wrap("proxy.domain_remap", c.Server.DomainRemap.Validate(c.Server.Limits.ValidAPIVersions))
 	k.wrap("proxy.read_only", c.Server.ReadOnly.Validate())
 	c.Auth.check(k)
 	c.Admin.check(k)

@@ -115,6 +115,7 @@ func TestWrong(t *testing.T) {
 		"name check":             {goodProxy + "[proxy.name_check]\nforbidden_regexp = \"(a\"\n", "proxy.name_check\": key \"forbidden_regexp\": value \"(a\""},
 		"read-only, but off":     {goodProxy + "[proxy.read_only]\nread_only = true\n", "proxy.read_only\": key \"read_only\": value true"},
 		"quotes, but off":        {goodProxy + "[proxy.etag_quoter]\nenable_by_default = true\n", "proxy.etag_quoter.enable_by_default\": value true"},
+		"domain":                 {goodProxy + "[proxy.domain_remap]\nstorage_domain = [\"a:80\"]\n", "proxy.domain_remap\": key \"storage_domain\": value \"a:80\""},
 		"no secrets":             {strings.Replace(goodProxy, `"0123456789abcdef"`, "", 1), "auth"},
 		"short secret":           {strings.Replace(goodProxy, "0123456789abcdef", "short", 1), "auth"},
 		"user twice":             {goodProxy + "[[auth.users]]\naccount = \"test\"\nuser = \"tester\"\nkey = \"k\"\n", "auth"},
