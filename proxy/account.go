@@ -13,7 +13,10 @@ import (
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
 	"martlet/proxy/auth"
+	"martlet/proxy/chain"
+	"martlet/proxy/etagquoter"
 	"martlet/proxy/limits"
+	"martlet/proxy/readonly"
 	"martlet/ring"
 )
 
@@ -90,6 +93,10 @@ func (s *Server) showAccount(rq *request, from backend.Header) {
 			if rq.owner && f.Value != "" {
 				h["X-Account-Access-Control"] = []string{f.Value}
 			}
+		case n == readonly.Meta && s.cfg.ReadOnly.Enabled && f.Value != "":
+			h[readonly.Header] = []string{f.Value}
+		case n == etagquoter.AccountMeta && s.cfg.EtagQuoter.Enabled && f.Value != "":
+			h[etagquoter.AccountHeader] = []string{f.Value}
 		case strings.HasPrefix(n, "X-Account-Meta-Temp-Url-Key"):
 			if rq.owner {
 				h[n] = []string{f.Value}
@@ -146,22 +153,45 @@ func (s *Server) accountMeta(rq *request) (backend.Header, error) {
 	if err := s.cfg.Limits.CheckMetadata(limits.Account, rq.Header); err != nil {
 		return nil, err
 	}
-	meta := metaUpdate(rq.Header, "Account", []string{"X-Account-Access-Control"})
+	meta := metaUpdate(rq.Header, "Account", s.accountNamed())
 	if !rq.owner {
 		meta = slices.DeleteFunc(meta, func(f backend.Field) bool { return privileged(f.Name) })
 	}
 	pickPrefix(&meta, rq.Header, accountSysmeta) // from features: the gatekeeper lets none in
 	for i, f := range meta {
-		if f.Name != "X-Account-Access-Control" {
-			continue
+		switch f.Name {
+		case "X-Account-Access-Control":
+			clean, err := auth.CleanAccountACL(f.Value)
+			if err != nil {
+				return nil, err
+			}
+			meta[i] = backend.Field{Name: accountACL, Value: clean}
+		case readonly.Header:
+			if rq.Identity == nil || !rq.Identity.Reseller {
+				return nil, errs.E(errs.Op("proxy.account"), errs.Forbidden)
+			}
+			if f.Value != "" {
+				f.Value = strconv.FormatBool(chain.Truth(f.Value))
+			}
+			meta[i] = backend.Field{Name: readonly.Meta, Value: f.Value}
+		case etagquoter.AccountHeader:
+			meta[i] = backend.Field{Name: etagquoter.AccountMeta, Value: etagquoter.Value(f.Value)}
 		}
-		clean, err := auth.CleanAccountACL(f.Value)
-		if err != nil {
-			return nil, err
-		}
-		meta[i] = backend.Field{Name: accountACL, Value: clean}
 	}
 	return meta, nil
+}
+
+// accountNamed are the headers of an account, besides its X-Account-Meta- ones, that
+// are kept.
+func (s *Server) accountNamed() []string {
+	named := []string{"X-Account-Access-Control"}
+	if s.cfg.ReadOnly.Enabled {
+		named = append(named, readonly.Header)
+	}
+	if s.cfg.EtagQuoter.Enabled {
+		named = append(named, etagquoter.AccountHeader)
+	}
+	return named
 }
 
 // privileged reports whether only an owner may set a header of an account.

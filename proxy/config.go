@@ -7,10 +7,15 @@ import (
 	"martlet/internal/quorum"
 	"martlet/proxy/bulk"
 	"martlet/proxy/cors"
+	"martlet/proxy/crossdomain"
 	"martlet/proxy/dlo"
+	"martlet/proxy/domainremap"
+	"martlet/proxy/etagquoter"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
+	"martlet/proxy/namecheck"
 	"martlet/proxy/quotas"
+	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
 	"martlet/proxy/tempurl"
 )
@@ -99,6 +104,20 @@ type Config struct {
 
 	// Quotas is whose quotas count.
 	Quotas quotas.Config `toml:"quotas"`
+	// CrossDomain is /crossdomain.xml.
+	CrossDomain crossdomain.Config `toml:"crossdomain"`
+
+	// NameCheck is which names are refused.
+	NameCheck namecheck.Config `toml:"name_check"`
+
+	// ReadOnly is which accounts nobody changes.
+	ReadOnly readonly.Config `toml:"read_only"`
+
+	// EtagQuoter is whether ETags of objects have quotes.
+	EtagQuoter etagquoter.Config `toml:"etag_quoter"`
+
+	// DomainRemap finds accounts and containers in the names of hosts.
+	DomainRemap domainremap.Config `toml:"domain_remap"`
 
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
@@ -133,6 +152,11 @@ func Defaults() Config {
 		Bulk:                   bulk.Defaults(),
 		CORS:                   cors.Defaults(),
 		Quotas:                 quotas.Defaults(),
+		CrossDomain:            crossdomain.Defaults(),
+		NameCheck:              namecheck.Defaults(),
+		ReadOnly:               readonly.Defaults(),
+		EtagQuoter:             etagquoter.Defaults(),
+		DomainRemap:            domainremap.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

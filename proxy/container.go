@@ -14,6 +14,7 @@ import (
 	"martlet/internal/timestamp"
 	"martlet/proxy/auth"
 	"martlet/proxy/chain"
+	"martlet/proxy/etagquoter"
 	"martlet/proxy/limits"
 	"martlet/ring"
 )
@@ -98,6 +99,8 @@ func (s *Server) showContainer(rq *request, from backend.Header) {
 		case ownersOnly[n], strings.HasPrefix(n, "X-Container-Meta-"), n == "X-Timestamp",
 			n == "X-Container-Object-Count", n == "X-Container-Bytes-Used":
 			h[n] = []string{f.Value}
+		case n == etagquoter.ContainerMeta && s.cfg.EtagQuoter.Enabled && f.Value != "":
+			h[etagquoter.ContainerHeader] = []string{f.Value}
 		case n == backend.PolicyIndex:
 			if i, err := policy.ParseIndex(f.Value); err == nil {
 				if of, ok := s.policies.ByIndex(i); ok {
@@ -159,11 +162,18 @@ func (s *Server) containerMeta(rq *request) (backend.Header, error) {
 	if err := s.cfg.Limits.CheckMetadata(limits.Container, rq.Header); err != nil {
 		return nil, err
 	}
-	meta := metaUpdate(rq.Header, "Container", containerNamed)
+	named := containerNamed
+	if s.cfg.EtagQuoter.Enabled {
+		named = append(slices.Clone(named), etagquoter.ContainerHeader)
+	}
+	meta := metaUpdate(rq.Header, "Container", named)
 	if !rq.owner { // what only owners see only owners set
 		meta = slices.DeleteFunc(meta, func(f backend.Field) bool { return ownersOnly[f.Name] })
 	}
 	for i, f := range meta {
+		if f.Name == etagquoter.ContainerHeader {
+			meta[i] = backend.Field{Name: etagquoter.ContainerMeta, Value: etagquoter.Value(f.Value)}
+		}
 		if f.Name != "X-Container-Read" && f.Name != "X-Container-Write" {
 			continue
 		}

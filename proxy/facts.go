@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -78,20 +80,32 @@ func (c *infoCache) look(fresh bool) func(context.Context, name.Path) (facts, er
 // join waits for a look-up of p that is under way, or begins one. It is called
 // with mu held and lets it go.
 func (c *infoCache) join(ctx context.Context, p name.Path) (facts, error) {
-	if l, ok := c.under[p]; ok {
-		c.mu.Unlock()
-		select {
-		case <-l.done:
-			return l.facts, l.err
-		case <-ctx.Done():
-			return facts{}, errs.E(errs.Aborted, ctx.Err())
-		}
+	l, ok := c.under[p]
+	if !ok {
+		l = &lookup{done: make(chan struct{})}
+		c.under[p] = l
+		// Others may wait for this: it does not end with the client that began it.
+		go c.settle(context.WithoutCancel(ctx), p, l)
 	}
-	l := &lookup{done: make(chan struct{})}
-	c.under[p] = l
 	c.mu.Unlock()
-	// Others may wait for this: it does not end with the client that began it.
-	l.facts, l.err = c.find(context.WithoutCancel(ctx), p)
+	select {
+	case <-l.done:
+		return l.facts, l.err
+	case <-ctx.Done():
+		return facts{}, errs.E(errs.Aborted, ctx.Err())
+	}
+}
+
+// settle does a look-up, and tells who waits for it. No request ends its panics: they are errors.
+func (c *infoCache) settle(ctx context.Context, p name.Path, l *lookup) {
+	func() {
+		defer func() {
+			if broke := recover(); broke != nil {
+				l.err = errs.E(errs.Op("proxy.info"), errs.Subject(p.String()), fmt.Errorf("panic: %v\n%s", broke, debug.Stack()))
+			}
+		}()
+		l.facts, l.err = c.find(ctx, p)
+	}()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.under[p] == l { // not forgotten meanwhile
@@ -102,7 +116,6 @@ func (c *infoCache) join(ctx context.Context, p name.Path) (facts, error) {
 	}
 	c.sweep()
 	close(l.done)
-	return l.facts, l.err
 }
 
 // forget drops what is known of p. A look-up that is under way does not put it

@@ -19,6 +19,8 @@ import (
 	"martlet/internal/quorum"
 	"martlet/internal/quorum/nodetest"
 	"martlet/proxy/auth"
+	"martlet/proxy/etagquoter"
+	"martlet/proxy/readonly"
 	"martlet/ring"
 )
 
@@ -58,6 +60,12 @@ func everywhere(_ context.Context, r *backend.Request) (*backend.Response, error
 		}
 	default:
 		resp.Header.Set("X-Container-Object-Count", "1")
+		if target.Path.Container == "quoted" {
+			resp.Header.Set(etagquoter.ContainerMeta, "true")
+		}
+		if target.Path.Account == "AUTH_still" {
+			resp.Header.Set(readonly.Meta, "true")
+		}
 		resp.Header.Set("X-Container-Read", ".r:*,.rlistings")
 		resp.Header.Set("X-Container-Meta-Temp-Url-Key", "key")
 		resp.Header.Set("X-Container-Meta-Access-Control-Allow-Origin", "http://a")
@@ -69,9 +77,10 @@ func everywhere(_ context.Context, r *backend.Request) (*backend.Response, error
 	return resp, nil
 }
 
-// FuzzRequests sends a whole proxy, in front of nodes that have everything, whatever net/http takes
-// for a request: it never fails for its own fault, and answers soon.
-func FuzzRequests(f *testing.F) {
+// whole is a whole proxy in front of nodes that have everything, and a token of who owns
+// AUTH_test.
+func whole(f testing.TB, cfg Config) (s *Server, token string) {
+	f.Helper()
 	fleet := nodetest.New(f, name.Path{Account: "AUTH_test", Container: "c", Object: "o"})
 	for i := range nodetest.Nodes {
 		fleet.Script(fmt.Sprint("d", i), everywhere)
@@ -86,9 +95,7 @@ func FuzzRequests(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	cfg := Defaults()
-	cfg.Limits.MaxFileSize = 1 << 20
-	s, err := New(cfg, Deps{
+	s, err = New(cfg, Deps{
 		Rings:  quorum.Rings{Account: fleet.Ring, Container: fleet.Ring, Objects: map[policy.Index]*ring.Source{0: fleet.Ring}},
 		Hasher: fleet.Hasher, Policies: policies, Auth: a, Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test",
 	})
@@ -96,10 +103,19 @@ func FuzzRequests(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(s.Close)
-	token, _, err := a.Tokens.Issue("test:tester")
+	token, _, err = a.Tokens.Issue("test:tester")
 	if err != nil {
 		f.Fatal(err)
 	}
+	return s, token
+}
+
+// FuzzRequests sends a whole proxy, in front of nodes that have everything, whatever net/http takes
+// for a request: it never fails for its own fault, and answers soon.
+func FuzzRequests(f *testing.F) {
+	cfg := Defaults()
+	cfg.Limits.MaxFileSize = 1 << 20
+	s, token := whole(f, cfg)
 	for _, seed := range [][3]string{
 		{"GET /v1/AUTH_test/c/o", "Range: bytes=0-1,3-\nIf-None-Match: \"a\", *\nX-Newest: true", ""},
 		{"PUT /v1/AUTH_test/c/o", "X-Object-Meta-A: b\nX-Delete-After: 1\nIf-None-Match: *\nX-Copy-From: c/x%20", ""},

@@ -16,11 +16,14 @@ import (
 	"martlet/proxy/copying"
 	"martlet/proxy/cors"
 	"martlet/proxy/dlo"
+	"martlet/proxy/etagquoter"
 	"martlet/proxy/gatekeeper"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
 	"martlet/proxy/listings"
+	"martlet/proxy/namecheck"
 	"martlet/proxy/quotas"
+	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
 	"martlet/proxy/tempurl"
 )
@@ -51,15 +54,23 @@ func (s *Server) links() []chain.Link {
 		cors.Link(s.cfg.CORS, s.origins),
 		// In front of authentication: a signature takes the place of a sender.
 		tempurl.Link(s.cfg.TempURL, s.keys, time.Now),
+		// In front of what makes many changes of one request, which is refused whole.
+		readonly.Link(s.cfg.ReadOnly, s.readOnly),
 		// In front of authentication: each thing that it does is a request of its
 		// sender's, and its report says of each what came of it.
 		bulk.Link(s.cfg.Bulk, s.cfg.Limits.MaxContainerNameLength+s.cfg.Limits.MaxObjectNameLength+len("//")),
+		// Outside of copies and large objects, which go by the ETags of what they read.
+		etagquoter.Link(s.cfg.EtagQuoter, s.quotes),
 		// Before all that acts for the sender.
 		s.authenticate,
 		// Outside of what reads listings itself, which wants rows.
 		listings.Link,
 		// Outside of the large objects, so that their bytes are copied.
 		copying.Link,
+		// Behind what makes requests about other names of a client's: of copies, in
+		// lists and in archives. In front of what reads on: a segment that is there is
+		// read, whatever its name.
+		namecheck.Link(s.cfg.NameCheck),
 		// Behind copies, which it counts as what they write; in front of large
 		// objects, whose manifests it counts as they are sent.
 		quotas.Link(s.cfg.Quotas, s.policies, s.counts),
@@ -82,11 +93,32 @@ func (s *Server) features() map[string]info.Section {
 	if s.cfg.Quotas.Accounts {
 		all["account_quotas"] = info.Section{}
 	}
+	if s.cfg.CrossDomain.Enabled {
+		all["crossdomain"] = s.cfg.CrossDomain.Section()
+	}
+	if s.cfg.NameCheck.Enabled {
+		all["name_check"] = s.cfg.NameCheck.Section()
+	}
+	if s.cfg.ReadOnly.Enabled {
+		all["read_only"] = info.Section{}
+	}
+	if s.cfg.EtagQuoter.Enabled {
+		all["etag_quoter"] = s.cfg.EtagQuoter.Section()
+	}
+	if len(s.cfg.DomainRemap.Domains) > 0 {
+		all["domain_remap"] = s.cfg.DomainRemap.Section()
+	}
 	return all
 }
 
+// countsWithin is how long quotas are looked for before a write goes on without: they are no
+// reason to stand still for accounts that nobody else needs.
+const countsWithin = time.Second
+
 // counts finds the quotas of a container or an account, and what is in it.
 func (s *Server) counts(ctx context.Context, p name.Path, fresh bool) (quotas.Facts, bool) {
+	ctx, stop := context.WithTimeout(ctx, countsWithin)
+	defer stop()
 	known, err := s.infos.look(fresh)(ctx, p)
 	if err != nil || !known.exists {
 		return quotas.Facts{}, false
@@ -124,6 +156,28 @@ func (s *Server) keys(ctx context.Context, container name.Path, fresh bool) (acc
 	}
 	own, err = of(container, "X-Container-Meta-")
 	return account, own, err
+}
+
+// readOnly finds what an account says of whether it may be changed.
+func (s *Server) readOnly(ctx context.Context, account string) (string, error) {
+	known, err := s.infos.get(ctx, name.Path{Account: account})
+	if err != nil {
+		return "", err
+	}
+	return known.header.Get(readonly.Meta), nil
+}
+
+// quotes finds what a container, or else its account, says of quotes around ETags.
+func (s *Server) quotes(ctx context.Context, container name.Path) (string, error) {
+	known, err := s.infos.get(ctx, container)
+	if err != nil {
+		return "", err
+	}
+	if said := known.header.Get(etagquoter.ContainerMeta); said != "" {
+		return said, nil
+	}
+	known, err = s.infos.get(ctx, container.Parent())
+	return known.header.Get(etagquoter.AccountMeta), err
 }
 
 // bounds refuses requests whose first line or header is beyond the limits, and

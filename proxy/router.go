@@ -11,6 +11,8 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/proxy/chain"
+	"martlet/proxy/crossdomain"
+	"martlet/proxy/domainremap"
 	"martlet/proxy/healthcheck"
 )
 
@@ -22,6 +24,9 @@ func (s *Server) router(about chain.Handler) http.Handler {
 	m := mux.NewRouter().SkipClean(true).UseEncodedPath()
 	m.Path("/healthcheck").Handler(s.face(healthcheck.New(s.cfg.Info.DisablePath), nil))
 	m.Path("/info").Handler(s.face(about, nil))
+	if s.cfg.CrossDomain.Enabled {
+		m.Path("/crossdomain.xml").Handler(s.face(crossdomain.New(s.cfg.CrossDomain, chain.HandlerFunc(nowhere)), nil))
+	}
 	m.PathPrefix(s.auth.Handler.Prefix()).Handler(s.face(chain.FromHTTP(s.auth.Handler), nil))
 	for _, version := range []string{"/v1", "/v1.0"} {
 		m.PathPrefix(version + "/").Handler(s.face(s.below(version), func(r *http.Request) name.Path {
@@ -33,7 +38,13 @@ func (s *Server) router(about chain.Handler) http.Handler {
 		}))
 	}
 	m.NotFoundHandler = s.face(chain.HandlerFunc(nowhere), nil)
-	return m
+	// Paths are known behind this.
+	return domainremap.Handler(s.cfg.DomainRemap, m, s.face(chain.HandlerFunc(badHost), nil))
+}
+
+// badHost refuses a request to a host that stands for no container or account.
+func badHost(context.Context, *chain.Request) *chain.Response {
+	return chain.Text(http.StatusBadRequest, "Bad domain in host header")
 }
 
 // face puts the chain before a handler and carries it over net/http.

@@ -188,6 +188,22 @@ func TestInfoCache(t *testing.T) {
 			}
 		})
 	})
+	t.Run("who begins a look-up is let go as well", func(t *testing.T) {
+		leave := make(chan struct{})
+		defer close(leave)
+		c := newInfoCache(time.Hour, func(context.Context, name.Path) (facts, error) { <-leave; return facts{}, nil })
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := c.get(ctx, p); !errs.Is(err, errs.Aborted) {
+			t.Errorf("got %v, want aborted", err)
+		}
+	})
+	t.Run("a panic is an error", func(t *testing.T) {
+		c := newInfoCache(time.Hour, func(context.Context, name.Path) (facts, error) { panic("broken") })
+		if _, err := c.get(t.Context(), p); err == nil || !strings.Contains(err.Error(), "broken") {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("a waiter that leaves is let go", func(t *testing.T) {
 		leave := make(chan struct{})
 		c := newInfoCache(time.Hour, func(context.Context, name.Path) (facts, error) { <-leave; return facts{exists: true}, nil })

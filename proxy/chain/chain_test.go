@@ -29,7 +29,7 @@ func TestLinksAreInOrder(t *testing.T) {
 		}
 	}
 	last := HandlerFunc(func(context.Context, *Request) *Response { said = append(said, "last"); return Empty(200) })
-	Join(last, link("first"), link("second")).Serve(t.Context(), &Request{})
+	Join(last, link("first"), nil, link("second")).Serve(t.Context(), &Request{})
 	if got, want := strings.Join(said, ", "), "first in, second in, last, second out, first out"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

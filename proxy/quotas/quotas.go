@@ -23,7 +23,7 @@
 // containers have last reported besides (updater.interval). Before a refusal the
 // storage nodes are asked again, so that room that was made counts as soon as it is
 // known there. Quotas hold back, they do not protect: where the counts can't be had,
-// nothing is refused.
+// or not within a second, nothing is refused.
 package quotas
 
 import (

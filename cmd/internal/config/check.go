@@ -39,6 +39,13 @@ func (c *Proxy) Check() error {
 	k.page("proxy.limits.account_listing_limit", c.Server.Limits.AccountListingLimit)
 	c.largeObjects(k)
 	k.wrap("proxy.tempurl", c.Server.TempURL.Validate())
+	k.wrap("proxy.crossdomain", c.Server.CrossDomain.Validate())
+	k.wrap("proxy.name_check", c.Server.NameCheck.Validate())
+	if e := c.Server.EtagQuoter; e.Always && !e.Enabled {
+		k.fail("proxy.etag_quoter.enable_by_default", true, "has no effect unless proxy.etag_quoter.enabled is true")
+	}
+	k.wrap("proxy.domain_remap", c.Server.DomainRemap.Validate(c.Server.Limits.ValidAPIVersions))
+	k.wrap("proxy.read_only", c.Server.ReadOnly.Validate())
 	c.Auth.check(k)
 	c.Admin.check(k)
 	c.Log.check(k)

@@ -1,0 +1,59 @@
+package test
+
+import "testing"
+
+// TestSwitches: features that are off unless an operator switches them on, on one cluster.
+func TestSwitches(t *testing.T) {
+	c, me := clusterWith(t, `etag_quoter = { enabled = true }
+read_only = { enabled = true }
+info_cache = "1ms"`)
+	t.Run("quotes around ETags", func(t *testing.T) { switchQuotes(t, me) })
+	t.Run("an account that is read-only", func(t *testing.T) { switchReadOnly(t, c, me) })
+}
+
+// The container's word counts, then its account's. Conditions hold as ever.
+func switchQuotes(t *testing.T, me *api) {
+	const plain, quoted = "900150983cd24fb0d6963f7d28e17f72", `"900150983cd24fb0d6963f7d28e17f72"`
+	me.want(t, 201, "PUT", "/quoted", "", "X-Container-Rfc-Compliant-Etags", "yes")
+	has(t, me.want(t, 204, "HEAD", "/quoted", ""), "X-Container-Rfc-Compliant-Etags", "true")
+	has(t, me.want(t, 201, "PUT", "/quoted/o", "abc", "Etag", quoted), "Etag", quoted)
+	has(t, me.want(t, 200, "GET", "/quoted/o", ""), "Etag", quoted)
+	has(t, me.want(t, 206, "GET", "/quoted/o", "", "Range", "bytes=1-1", "If-Range", quoted), "Etag", quoted)
+	has(t, me.want(t, 416, "GET", "/quoted/o", "", "Range", "bytes=3-"), "Etag", quoted)
+	for _, etag := range []string{plain, quoted} {
+		has(t, me.want(t, 304, "GET", "/quoted/o", "", "If-None-Match", etag), "Etag", quoted)
+		me.want(t, 200, "GET", "/quoted/o", "", "If-Match", etag)
+	}
+	has(t, me.want(t, 412, "GET", "/quoted/o", "", "If-Match", `"x"`), "Etag", quoted)
+	me.want(t, 204, "POST", "/quoted", "", "X-Remove-Container-Rfc-Compliant-Etags", "x")
+	has(t, me.want(t, 200, "HEAD", "/quoted/o", ""), "Etag", plain)
+
+	me.want(t, 204, "POST", "", "", "X-Account-Rfc-Compliant-Etags", "true")
+	has(t, me.want(t, 204, "HEAD", "", ""), "X-Account-Rfc-Compliant-Etags", "true")
+	has(t, me.want(t, 200, "HEAD", "/quoted/o", ""), "Etag", quoted)
+	me.want(t, 204, "POST", "/quoted", "", "X-Container-Rfc-Compliant-Etags", "false")
+	has(t, me.want(t, 200, "HEAD", "/quoted/o", ""), "Etag", plain)
+	me.want(t, 204, "POST", "", "", "X-Account-Rfc-Compliant-Etags", "")
+	has(t, me.want(t, 204, "HEAD", "", ""), "X-Account-Rfc-Compliant-Etags", "-")
+}
+
+// An administrator of all accounts stops writes to one, and lets them go on.
+func switchReadOnly(t *testing.T, c *cluster, me *api) {
+	admin := signIn(t, c.url(), "admin:admin", "admin")
+	admin.url = me.url
+	me.want(t, 201, "PUT", "/still", "")
+	me.want(t, 201, "PUT", "/still/o", "abc")
+	me.want(t, 403, "POST", "", "", "X-Account-Read-Only", "true")
+	admin.want(t, 204, "POST", "", "", "X-Account-Read-Only", "true")
+	has(t, me.want(t, 204, "HEAD", "", ""), "X-Account-Read-Only", "true")
+	me.want(t, 405, "PUT", "/still/o", "abcd")
+	me.want(t, 405, "COPY", "/still/o", "", "Destination", "still/p")
+	me.want(t, 405, "POST", "?bulk-delete", "still/o")
+	admin.want(t, 405, "DELETE", "/still/o", "")
+	me.want(t, 200, "GET", "/still/o", "")
+	me.want(t, 403, "POST", "", "", "X-Account-Read-Only", "false")
+	admin.want(t, 204, "POST", "", "", "X-Remove-Account-Read-Only", "x")
+	has(t, me.want(t, 204, "HEAD", "", ""), "X-Account-Read-Only", "-")
+	me.want(t, 204, "DELETE", "/still/o", "")
+	me.want(t, 204, "DELETE", "/still", "")
+}
