@@ -406,8 +406,10 @@ func TestKeyRotates(t *testing.T) {
 	if text := fmt.Sprintf("%+v", reports[0]); reports[0].Whole() || !strings.Contains(text, "not signed with the cluster's key") {
 		t.Errorf("without a key: %s", text)
 	}
-	if text := fmt.Sprintf("%+v", reports[1]); reports[1].Whole() || !strings.Contains(text, "this node has none") {
-		t.Errorf("a peer of it: %s", text)
+	if !slices.ContainsFunc(reports[1:], func(r replicator.Report) bool { // which of them share a partition with it is by chance
+		return !r.Whole() && strings.Contains(fmt.Sprintf("%+v", r), "this node has none")
+	}) {
+		t.Errorf("its peers: %+v", reports[1:])
 	}
 }
 
