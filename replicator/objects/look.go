@@ -164,7 +164,7 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 			}
 		}
 	})
-	var todo []*part
+	var parts []*part
 	for _, of := range l.all {
 		if of.same > 0 {
 			p.inStep(of)
@@ -174,9 +174,9 @@ func (p *pass) look(ctx context.Context, index policy.Index) []*part {
 			continue
 		}
 		of.second = l.isSecond(of)
-		todo = append(todo, of)
+		parts = append(parts, of)
 	}
-	return todo
+	return parts
 }
 
 // add notes a partition, and whom to ask about it. One that is fenced is left as it is.

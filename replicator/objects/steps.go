@@ -122,10 +122,10 @@ func (p *pass) compared(of *part, to *replicator.Peer, mine, theirs []replwire.O
 
 // endSteps notes in which of the partitions that there was something to do about the device is in
 // step with some peer. Those that are given have all been gone through.
-func (p *pass) endSteps(todo []*part) {
+func (p *pass) endSteps(parts []*part) {
 	p.steps.mu.Lock()
 	defer p.steps.mu.Unlock()
-	for _, of := range todo {
+	for _, of := range parts {
 		behind := p.steps.behind[of]
 		for _, to := range of.peers() {
 			if !behind[to] {

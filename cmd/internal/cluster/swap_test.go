@@ -32,27 +32,32 @@ func (p *probe) swap(a, b string) {
 	}
 }
 
+// bodies puts some objects and returns what they hold.
+func (p *probe) bodies(prefix string, n int) map[string]string {
+	p.t.Helper()
+	all := map[string]string{}
+	for i := range n {
+		o := fmt.Sprint(prefix, i)
+		all[o] = "body of " + o
+		p.object("PUT", o, nil, all[o], 201)
+	}
+	return all
+}
+
 // Two disks of a node are mounted at each other's place: neither is used, and nothing is written to them, however many
 // passes there are. Put right they have what they had, and are brought what they missed.
 func TestDisksOfANodeSwapped(t *testing.T) {
 	p := startProbe(t)
 	const objects = 20
-	want := map[string]string{}
-	for i := range objects {
-		o := fmt.Sprint("o", i)
-		want[o] = "body of " + o
-		p.object("PUT", o, nil, want[o], 201)
-	}
+	want := p.bodies("o", objects)
 	p.pass(true)
 	p.swap("storage1/d1", "storage1/d2")
 	for o := range want {
 		p.object("GET", o, nil, "", 200)
 	}
 	missed := 0
-	for i := range objects {
-		o := fmt.Sprint("during", i)
-		want[o] = "body of " + o
-		p.object("PUT", o, nil, want[o], 201)
+	for o, body := range p.bodies("during", objects) {
+		want[o] = body
 		if primaries, _ := p.places(o); slices.ContainsFunc(primaries, func(place string) bool { return nodeAt(place) == 1 }) {
 			missed++
 		}
@@ -94,12 +99,7 @@ func TestDisksOfANodeSwapped(t *testing.T) {
 func TestDisksOfTwoNodesSwapped(t *testing.T) {
 	p := startProbe(t, withKey)
 	const objects = 30
-	want := map[string]string{}
-	for i := range objects {
-		o := fmt.Sprint("o", i)
-		want[o] = "body of " + o
-		p.object("PUT", o, nil, want[o], 201)
-	}
+	want := p.bodies("o", objects)
 	p.pass(true)
 	before := p.databases()
 	p.swap("storage1/d1", "storage2/d1")
