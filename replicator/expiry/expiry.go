@@ -72,6 +72,10 @@ type Places interface {
 
 // Config is what a Reaper can be told.
 type Config struct {
+	// Delay is for how long objects are left as they are that have come to their end, for who may
+	// still want them; not negative.
+	Delay time.Duration
+
 	PerSecond   int           // objects of a device that are ended in a second; 0 is no limit
 	Concurrency int           // that are under way at one time: they share requests and syncs
 	Timeout     time.Duration // for the answer of a container's replica
@@ -102,8 +106,8 @@ type Reaper struct {
 
 // New returns the reaper of a device.
 func New(cfg Config, deps Deps) (*Reaper, error) {
-	if cfg.PerSecond < 0 || cfg.Concurrency <= 0 || cfg.Timeout <= 0 {
-		return nil, errs.E(errs.Op("expiry.new"), errs.Invalid, fmt.Errorf("concurrency and timeout must be positive, the rate not negative: %+v", cfg))
+	if cfg.PerSecond < 0 || cfg.Delay < 0 || cfg.Concurrency <= 0 || cfg.Timeout <= 0 {
+		return nil, errs.E(errs.Op("expiry.new"), errs.Invalid, fmt.Errorf("concurrency and timeout must be positive, rate and delay not negative: %+v", cfg))
 	}
 	if deps.Store == nil || deps.Queue == nil || deps.Places == nil || deps.Sender == nil {
 		return nil, errs.E(errs.Op("expiry.new"), errs.Invalid, "store, queue, places and sender are needed")
@@ -127,12 +131,12 @@ func (r *Reaper) Counts() Counts { return Counts{r.ended.Load(), r.failed.Load()
 // maxErrors bounds how many errors of a pass are told.
 const maxErrors = 10
 
-// Pass ends what has come to its end by now. An error is of what is left, which the next
+// Pass ends what has come to its end by now, or Delay before. An error is of what is left, which the next
 // pass finds.
 func (r *Reaper) Pass(ctx context.Context) error {
 	r.passes.Lock()
 	defer r.passes.Unlock()
-	now := r.Now()
+	now := r.Now().Add(-r.cfg.Delay)
 	due, err := r.Store.Due(ctx, now)
 	if err != nil {
 		return err

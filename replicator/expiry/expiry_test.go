@@ -30,6 +30,7 @@ type device struct {
 	bad     map[string]error // what can't be read
 	foreign map[string]bool  // what the device is no primary of
 	hangs   string           // the address that gives no answer before it is given up
+	asked   time.Time        // as of when; guarded by mu
 }
 
 func (d *device) note(format string, args ...any) {
@@ -38,9 +39,10 @@ func (d *device) note(format string, args ...any) {
 	d.log = append(d.log, fmt.Sprintf(format, args...))
 }
 
-func (d *device) Due(context.Context, time.Time) (int64, error) {
+func (d *device) Due(_ context.Context, now time.Time) (int64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.asked = now
 	return int64(len(d.due)), nil
 }
 
@@ -220,11 +222,24 @@ func TestListingHangs(t *testing.T) {
 	})
 }
 
+func TestDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &device{}
+		cfg := Defaults()
+		cfg.Delay = time.Hour
+		r, _ := d.reaper(t, cfg, vfs.NewMem())
+		if err := r.Pass(t.Context()); err != nil || time.Since(d.asked) != time.Hour {
+			t.Errorf("it looked for what was due %v ago, %v", time.Since(d.asked), err)
+		}
+	})
+}
+
 func TestBadConfig(t *testing.T) {
 	d := &device{}
 	deps := Deps{Store: d, Queue: pending.New(vfs.NewMem(), "/"), Places: d, Sender: d}
 	for what, bad := range map[string]func(*Config, *Deps){
 		"rate":        func(c *Config, _ *Deps) { c.PerSecond = -1 },
+		"delay":       func(c *Config, _ *Deps) { c.Delay = -1 },
 		"concurrency": func(c *Config, _ *Deps) { c.Concurrency = 0 },
 		"timeout":     func(c *Config, _ *Deps) { c.Timeout = 0 },
 		"store":       func(_ *Config, d *Deps) { d.Store = nil },

@@ -110,6 +110,12 @@ const expired = `[proxy]
 allow_open_expired = true
 `
 
+// What has expired is looked at by tests that take their time.
+const unreaped = `
+[expirer]
+delay = "1h"
+`
+
 // configure adds to the files of a cluster what the tests want.
 func configure(etc string) error {
 	nodes, err := filepath.Glob(filepath.Join(etc, "storage*.toml"))
@@ -118,7 +124,7 @@ func configure(etc string) error {
 	}
 	more := map[string]string{filepath.Join(etc, "proxy.toml"): policies + digests}
 	for _, n := range nodes {
-		more[n] = policies
+		more[n] = policies + unreaped
 	}
 	for file, text := range more {
 		was, err := os.ReadFile(file)

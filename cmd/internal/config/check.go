@@ -119,6 +119,9 @@ func (c *Storage) Check() error {
 	k.positive("updater.interval", c.Updater.Interval)
 	k.positive("expirer.interval", c.Expirer.Interval)
 	k.least("expirer.objects_per_second", c.Expirer.ObjectsPerSecond, 0)
+	if c.Expirer.Delay < 0 {
+		k.fail("expirer.delay", c.Expirer.Delay.D(), "must not be less than 0")
+	}
 	k.positive("stats.interval", c.Stats.Interval)
 	c.Admin.check(k)
 	c.Log.check(k)

@@ -224,7 +224,8 @@ type Loop struct {
 // Expirer ends objects that have come to their X-Delete-At.
 type Expirer struct {
 	Loop
-	ObjectsPerSecond int `toml:"objects_per_second"` // of each device; 0 is no limit
+	ObjectsPerSecond int           `toml:"objects_per_second"` // of each device; 0 is no limit
+	Delay            conf.Duration `toml:"delay"`              // for which they are left as they are before
 }
 
 func seconds(n float64) conf.Duration { return conf.Duration(n * float64(time.Second)) }
@@ -266,7 +267,7 @@ func DefaultStorage() *Storage {
 			Concurrency: replicator.DefaultLimits().Concurrency, Incoming: replicator.DefaultLimits().Incoming,
 		},
 		Updater: Loop{Enabled: true, Interval: seconds(30)},
-		Expirer: Expirer{Loop{Enabled: true, Interval: seconds(10)}, expiry.Defaults().PerSecond},
+		Expirer: Expirer{Loop: Loop{Enabled: true, Interval: seconds(10)}, ObjectsPerSecond: expiry.Defaults().PerSecond},
 		Stats:   Loop{Enabled: true, Interval: seconds(30)},
 		Admin:   Admin{Listen: "127.0.0.1:6209"},
 		Log:     Log{Level: "info", Format: "text", Requests: "debug"},

@@ -18,7 +18,7 @@ import (
 // openExpirer has the objects of each device ended that have come to their X-Delete-At.
 func (s *Storage) openExpirer(p parts) error {
 	cfg := expiry.Defaults()
-	cfg.PerSecond = p.c.Expirer.ObjectsPerSecond
+	cfg.PerSecond, cfg.Delay = p.c.Expirer.ObjectsPerSecond, p.c.Expirer.Delay.D()
 	s.reapers = map[string]*expiry.Reaper{}
 	places := toldPlaces{p, p.self(p.c.Server.Address, p.c.Object.Port)}
 	for d := range p.devices.All() {
