@@ -407,6 +407,16 @@ func as(t *testing.T, token, method, url string, body io.Reader, want int) answe
 // on the standard output.
 func shell(t *testing.T, dir, script string, within time.Duration) string {
 	t.Helper()
+	out, err := run(t, dir, script, within)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// run is shell for a script that may fail.
+func run(t *testing.T, dir, script string, within time.Duration) (string, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
@@ -417,9 +427,9 @@ func shell(t *testing.T, dir, script string, within time.Duration) string {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("%s\n%v\n%s%s", script, err, tail(stdout.Bytes()), tail(stderr.Bytes()))
+		return "", fmt.Errorf("%s\n%w\n%s%s", script, err, tail(stdout.Bytes()), tail(stderr.Bytes()))
 	}
-	return stdout.String()
+	return stdout.String(), nil
 }
 
 func tail(out []byte) []byte { return out[max(0, len(out)-4000):] }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"martlet/cmd/internal/config"
 	"martlet/internal/backend"
 	"martlet/internal/conf"
@@ -227,23 +229,34 @@ func (p *probe) ruin(path name.Path, d *ring.Device) {
 	p.until("it is in quarantine", func() bool { list, _ := filepath.Glob(aside); return len(list) == 2 })
 }
 
-// spoil changes a byte of what a file has behind a key, wherever that is.
+// spoil changes a byte of the value that a shared file has behind a key, wherever that is. What else is
+// behind the key is left alone: damage of pages is another thing, and another test's.
 func spoil(t *testing.T, file string, key []byte) {
 	t.Helper()
+	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entry []byte
+	if err := db.View(func(tx *bolt.Tx) error {
+		entry = append(bytes.Clone(key), tx.Bucket([]byte("values")).Get(key)...)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for at := 0; ; at += len(key) {
-		n := bytes.Index(b[at:], key)
-		if n < 0 {
-			break
-		}
-		if at += n; at+40 < len(b) {
-			b[at+40] ^= 1
-		}
+	if len(entry) == len(key) || !bytes.Contains(b, entry) {
+		t.Fatalf("%s has no value behind %x", file, key)
 	}
-	if err := os.WriteFile(file, b, 0o600); err != nil {
+	bad := bytes.Clone(entry)
+	bad[(len(key)+len(bad))/2] ^= 1
+	if err := os.WriteFile(file, bytes.ReplaceAll(b, entry, bad), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
