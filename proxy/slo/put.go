@@ -44,9 +44,12 @@ func (f *feature) put(ctx context.Context, r *chain.Request) *chain.Response {
 		contentType = "text/plain"
 	}
 	if r.HasFlag("heartbeat") {
+		// The work goes on while the answer is sent, for which the client's header is still read.
+		own := *r
+		own.Header = r.Header.Clone()
 		resp := &chain.Response{Status: http.StatusAccepted, Header: http.Header{"Content-Type": {contentType}}, Length: -1}
 		resp.Body = report.Heartbeat(ctx, f.cfg.Heartbeat.D(), report.Beat{AtOnce: true}, func(ctx context.Context) string {
-			return f.told(f.store(ctx, r, list)).Text(contentType)
+			return f.told(f.store(ctx, &own, list)).Text(contentType)
 		})
 		return resp
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -475,6 +476,21 @@ func TestHeartbeat(t *testing.T) {
 		cancel()
 		resp.Close()
 	})
+}
+
+// The client's header is read while an answer is sent, with the work behind it going on: that leaves it as it was.
+func TestHeartbeatLeavesHeader(t *testing.T) {
+	_, h, _ := three(t)
+	r := &chain.Request{Method: "PUT", Path: path("c", "beat"), Query: "multipart-manifest=put&heartbeat=on", Header: http.Header{"X-Object-Meta-A": {"1"}}, Length: -1,
+		Body: strings.NewReader(`[{"path":"/c/s0"}]`)}
+	was := r.Header.Clone()
+	body, err := h.Serve(t.Context(), r).ReadAll(1 << 10)
+	if err != nil || !strings.Contains(string(body), "201 Created") {
+		t.Fatalf("%q, %v", body, err)
+	}
+	if !reflect.DeepEqual(r.Header, was) {
+		t.Errorf("the header is %v, and was %v", r.Header, was)
+	}
 }
 
 // A panic in a goroutine of the feature's own is one of the request, or breaks
