@@ -175,10 +175,13 @@ func (s *Server) post(ctx context.Context, c *call) (*backend.Response, error) {
 	if err := s.tellContainer(ctx, c, "PUT", &o.After); err != nil {
 		return nil, err
 	}
-	return &backend.Response{Status: 202, Header: backend.Header{
-		{Name: backend.BackendStamp, Value: o.After.Newest().String()},
-		{Name: backend.DataStamp, Value: o.After.Time.String()},
-	}}, nil
+	h := append(make(backend.Header, 0, 2+len(o.After.System)),
+		backend.Field{Name: backend.BackendStamp, Value: o.After.Newest().String()},
+		backend.Field{Name: backend.DataStamp, Value: o.After.Time.String()},
+	)
+	// Only now is it known what the object is: who sent the request may have to tell
+	// its client.
+	return &backend.Response{Status: 202, Header: append(h, o.After.System...)}, nil
 }
 
 // postable returns why a client can't change the metadata of an object. One that had

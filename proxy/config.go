@@ -17,6 +17,7 @@ import (
 	"martlet/proxy/quotas"
 	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
+	"martlet/proxy/symlink"
 	"martlet/proxy/tempurl"
 )
 
@@ -93,6 +94,9 @@ type Config struct {
 	SLO slo.Config `toml:"slo"`
 	DLO dlo.Config `toml:"dlo"`
 
+	// Symlink is objects that stand for others.
+	Symlink symlink.Config `toml:"symlink"`
+
 	// TempURL is temporary URLs.
 	TempURL tempurl.Config `toml:"tempurl"`
 
@@ -148,6 +152,7 @@ func Defaults() Config {
 		InfoCache:              conf.Duration(2 * time.Second),
 		SLO:                    slo.Defaults(),
 		DLO:                    dlo.Defaults(),
+		Symlink:                symlink.Defaults(),
 		TempURL:                tempurl.Defaults(),
 		Bulk:                   bulk.Defaults(),
 		CORS:                   cors.Defaults(),

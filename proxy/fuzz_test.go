@@ -58,6 +58,9 @@ func everywhere(_ context.Context, r *backend.Request) (*backend.Response, error
 		if strings.HasSuffix(target.Path.Object, "dlo") {
 			resp.Header.Set("X-Object-Manifest", "c/o")
 		}
+		if strings.HasSuffix(target.Path.Object, "link") {
+			resp.Header.Set("X-Object-Sysmeta-Symlink-Target", "c/slo")
+		}
 	default:
 		resp.Header.Set("X-Container-Object-Count", "1")
 		if target.Path.Container == "quoted" {
@@ -134,6 +137,9 @@ func FuzzRequests(f *testing.F) {
 		{"GET /info?swiftinfo_sig=a&swiftinfo_expires=9", "", ""},
 		{"GET /auth/v1.0", "X-Auth-User: test:tester\nX-Auth-Key: testing", ""},
 		{"GET /v1//c/../%2e%2e/%ff", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT", ""},
+		{"PUT /v1/AUTH_test/c/o", "X-Symlink-Target: c/%e2%98%83\nX-Symlink-Target-Account: a\nX-Symlink-Target-Etag: e", ""},
+		{"GET /v1/AUTH_test/c/link?symlink=get", "Range: bytes=1-", ""},
+		{"GET /v1/AUTH_test/c/link", "Range: bytes=1-", ""},
 		{"POST /v1/AUTH_test/c/o", "X-Timestamp: 1e99\nContent-Type: a/b; c=\"\nX-Backend-Replication: true", ""},
 	} {
 		f.Add(seed[0], seed[1], []byte(seed[2]), true)

@@ -47,6 +47,16 @@ func showObject(to http.Header, from backend.Header) {
 	}
 }
 
+// showSystem copies what features keep with an object of a storage node's answer
+// to a write, for those further out.
+func showSystem(to http.Header, from backend.Header) {
+	for _, f := range from {
+		if name := http.CanonicalHeaderKey(f.Name); strings.HasPrefix(name, "X-Object-Sysmeta-") {
+			to[name] = []string{f.Value}
+		}
+	}
+}
+
 func isMeta(name string) bool {
 	for _, prefix := range metaPrefixes {
 		if strings.HasPrefix(name, prefix) {

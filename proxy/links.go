@@ -25,6 +25,7 @@ import (
 	"martlet/proxy/quotas"
 	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
+	"martlet/proxy/symlink"
 	"martlet/proxy/tempurl"
 )
 
@@ -78,6 +79,8 @@ func (s *Server) links() []chain.Link {
 		// at segments tell it that they are, and such it does not take.
 		slo.Link(s.cfg.SLO),
 		dlo.Link(s.cfg.DLO, s.cfg.Limits.ContainerListingLimit),
+		// Behind all that reads objects: each finds what a link stands for.
+		symlink.Link(s.cfg.Symlink),
 	}
 }
 
@@ -85,6 +88,7 @@ func (s *Server) links() []chain.Link {
 func (s *Server) features() map[string]info.Section {
 	all := map[string]info.Section{
 		"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section(), "tempurl": s.cfg.TempURL.Section(),
+		"symlink":     s.cfg.Symlink.Section(),
 		"bulk_delete": s.cfg.Bulk.DeleteSection(), "bulk_upload": s.cfg.Bulk.UploadSection(),
 	}
 	if s.cfg.Quotas.Containers {

@@ -205,6 +205,7 @@ func (s *Server) objectPost(rq *request) error {
 	if err != nil {
 		return err
 	}
+	showSystem(rq.out.Header, answer.Header)
 	answer.Body = nil
 	return rq.done(answer)
 }

@@ -115,6 +115,7 @@ func TestAPI(t *testing.T) {
 		"temporary URLs":    temporaryURLs,
 		"bulk":              bulkRequests,
 		"other origins":     otherOrigins,
+		"links":             symlinks,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, c, me) })
 	}

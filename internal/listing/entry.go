@@ -18,6 +18,9 @@ type Object struct {
 	ContentType  string
 	LastModified string // ISO, microseconds, no zone
 	SLOETag      string // of the large object whose manifest it is, in quotes; "" for others
+	SymlinkPath  string // of the object that a link stands for, encoded, as a URL has it; "" for others
+	SymlinkETag  string // that a static link wants of it; "" for other links
+	SymlinkBytes int64  // of what a static link stands for
 	Subdir       bool
 }
 

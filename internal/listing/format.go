@@ -77,10 +77,23 @@ func WriteObjectsJSON(w io.Writer, list []Object) error {
 		if e.SLOETag != "" {
 			b = appendASCII(append(b, `, "slo_etag": `...), e.SLOETag)
 		}
+		if e.SymlinkPath != "" {
+			b = appendLink(b, e)
+		}
 		return append(b, '}')
 	})
 	o.b = append(o.b, ']')
 	return o.close()
+}
+
+// appendLink appends what a listing says of a link.
+func appendLink(b []byte, e *Object) []byte {
+	b = appendASCII(append(b, `, "symlink_path": `...), e.SymlinkPath)
+	if e.SymlinkETag != "" {
+		b = appendASCII(append(b, `, "symlink_etag": `...), e.SymlinkETag)
+		b = strconv.AppendInt(append(b, `, "symlink_bytes": `...), e.SymlinkBytes, 10)
+	}
+	return b
 }
 
 // WriteContainersJSON writes the array of an account's listing in ASCII, as

@@ -48,6 +48,9 @@ const (
 	// OnlyAsk makes a PUT of an object a question: whether its sender may put it,
 	// and there is a container for it. Nothing is read or stored.
 	OnlyAsk = "X-Backend-Only-Ask"
+	// FoundIn is, on an answer, the account of the object that answers, where that is
+	// not the one of the request.
+	FoundIn = "X-Backend-Found-In"
 )
 
 // OpenExpired is the header field by which a client asks for objects that are past

@@ -57,6 +57,15 @@ func (r *Response) Get(name string) string {
 	return ""
 }
 
+// Account is the account of the object that answers a request of another's, or of
+// that one.
+func (r *Response) Account(asked string) string {
+	if v := r.Header[FoundIn]; v != nil {
+		return v[0]
+	}
+	return asked
+}
+
 // Close lets go of the body, if there is one.
 func (r *Response) Close() {
 	if r.Body != nil {

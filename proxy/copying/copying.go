@@ -136,6 +136,9 @@ var kept = []string{
 	"Content-Disposition", "Content-Encoding", "X-Delete-At", "Cache-Control", "Content-Language", "Expires", "X-Robots-Tag",
 }
 
+// ofLink are the headers by which a copy of a link is one.
+var ofLink = []string{"X-Symlink-Target", "X-Symlink-Target-Account", "X-Symlink-Target-Etag"}
+
 // ours are the headers of a copy that are not for what it writes.
 var ours = append([]string{"X-Copy-From", "X-Copy-From-Account", "Destination", "Destination-Account", "X-Fresh-Metadata", "Etag", "Content-Length", "X-Newest"}, forSource...)
 
@@ -162,6 +165,11 @@ func put(r *chain.Request, to name.Path, got *chain.Response, raw bool) *chain.R
 	}
 	if r.Header.Get("Content-Type") == "" {
 		sub.Header["Content-Type"] = got.Header["Content-Type"]
+	}
+	for _, n := range ofLink { // there where the source is asked for as a link
+		if v := got.Header[n]; v != nil && sub.Header[n] == nil {
+			sub.Header[n] = v
+		}
 	}
 	static, dynamic := got.Header["X-Static-Large-Object"] != nil, got.Header["X-Object-Manifest"] != nil
 	switch {

@@ -1,6 +1,9 @@
 // Package dlo is dynamic large objects: objects that are whatever objects there
 // are in a container whose names have a beginning in common.
 //
+// Segments that are symbolic links count as what they stand for, which is looked up
+// for each: the listing knows no size of theirs.
+//
 // The manifest is an object with X-Object-Manifest: container/prefix. A GET reads
 // the container's listing and then its objects in the order of their names. Size
 // and ETag of the whole are known where all of them fit on one page of a listing;
@@ -16,6 +19,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,7 +136,7 @@ func (f *feature) get(ctx context.Context, r *chain.Request) *chain.Response {
 	if err != nil { // a copy of the header from before it was checked
 		return chain.Fail(ctx, errs.E(errs.Conflict, err))
 	}
-	w := &walk{f: f, r: r, container: name.Path{Account: r.Path.Account, Container: container}, prefix: prefix}
+	w := &walk{f: f, r: r, container: name.Path{Account: resp.Account(r.Path.Account), Container: container}, prefix: prefix}
 	refused := w.list(ctx, "")
 	if refused != nil {
 		if r.Method == http.MethodHead {
@@ -234,6 +238,46 @@ func (w *walk) list(ctx context.Context, marker string) *chain.Response {
 	if resp.Rows != nil {
 		w.rows = resp.Rows.Objects
 		w.more = len(w.rows) >= w.f.page
+	}
+	return w.follow(ctx)
+}
+
+// linksAtOnce is how many links among the segments are looked at at one time.
+const linksAtOnce = 4
+
+// follow gives rows of links the size and the ETag of what is read there, which the
+// listing does not know. The response is nil where it could: a link that leads
+// nowhere is a segment that is missing, not an empty one.
+func (w *walk) follow(ctx context.Context) *chain.Response {
+	type look struct {
+		row  *listing.Object
+		head *chain.Response
+	}
+	var looks []*look
+	for i := range w.rows {
+		if w.rows[i].SymlinkPath != "" {
+			looks = append(looks, &look{row: &w.rows[i]})
+		}
+	}
+	if len(looks) == 0 {
+		return nil
+	}
+	chain.Each(min(linksAtOnce, len(looks)), slices.Values(looks), func(l *look) {
+		p := w.container
+		p.Object = l.row.Name
+		l.head = w.f.next.Serve(ctx, w.r.Sub(http.MethodHead, p))
+		l.head.Close()
+	})
+	for _, l := range looks {
+		if l.head.OK() && l.head.Length >= 0 {
+			l.row.Bytes, l.row.Hash = l.head.Length, l.head.Get("Etag")
+			continue
+		}
+		kind := errs.Conflict
+		if l.head.Status >= 500 {
+			kind = errs.Unavailable
+		}
+		return chain.Fail(ctx, errs.E(errs.Op("dlo.follow"), kind, fmt.Errorf("%s: status %d", l.row.Name, l.head.Status)))
 	}
 	return nil
 }

@@ -118,7 +118,7 @@ func (f *feature) segmentsOf(ctx context.Context, r *chain.Request, p name.Path)
 	case !chain.Truth(resp.Get(hdrStatic)):
 		return nil, errNoManifest
 	}
-	m, err := f.parse(resp)
+	m, err := f.parse(p.Account, resp)
 	if err != nil {
 		return nil, errUnreadable
 	}
@@ -127,7 +127,7 @@ func (f *feature) segmentsOf(ctx context.Context, r *chain.Request, p name.Path)
 		if s.Data != nil {
 			continue
 		}
-		path, _ := pathOf(r.Path.Account, s.Name) // read has checked it
+		path, _ := pathOf(m.account, s.Name) // read has checked it
 		list = append(list, doomed{bulk.Target{Name: strings.Clone(s.Name), Path: path}, s.Sub, 0})
 	}
 	return list, nil

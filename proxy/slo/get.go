@@ -50,7 +50,7 @@ func (f *feature) getManifest(ctx context.Context, r *chain.Request) *chain.Resp
 		whole := f.next.Serve(ctx, sub)
 		resp.Length, resp.Body = whole.Length, whole.Body
 	}
-	m, err := f.parse(resp)
+	m, err := f.parse(r.Path.Account, resp)
 	if err != nil {
 		return chain.Fail(ctx, err)
 	}
@@ -113,7 +113,7 @@ func (f *feature) open(ctx context.Context, r *chain.Request, resp *chain.Respon
 			return nil, nil, chain.Fail(ctx, errs.E(errs.Op("slo.get"), errs.Unavailable, fmt.Errorf("the manifest is gone: status %d", resp.Status)))
 		}
 	}
-	m, err := f.parse(resp)
+	m, err := f.parse(r.Path.Account, resp)
 	if err != nil {
 		return nil, nil, chain.Fail(ctx, err)
 	}
@@ -134,12 +134,17 @@ func (f *feature) open(ctx context.Context, r *chain.Request, resp *chain.Respon
 	return m, resp, nil
 }
 
-func (f *feature) parse(resp *chain.Response) (*manifest, error) {
+// parse reads the manifest that an account's object was answered with.
+func (f *feature) parse(account string, resp *chain.Response) (*manifest, error) {
 	body, err := resp.ReadAll(f.cfg.maxStored())
 	if err != nil {
 		return nil, err
 	}
-	return read(body)
+	m, err := read(body)
+	if err == nil {
+		m.account = resp.Account(account)
+	}
+	return m, err
 }
 
 // send answers with what is asked for of the large object.

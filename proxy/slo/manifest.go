@@ -326,6 +326,7 @@ func (s *stored) span() (conditional.Span, error) {
 
 // manifest is a manifest that was read, checked.
 type manifest struct {
+	account  string // that it and its segments are in
 	segments []stored
 	spans    []conditional.Span
 	size     int64

@@ -50,7 +50,7 @@ func (w *walk) Next(ctx context.Context) (segments.Piece, error) {
 		if s.Data != nil {
 			return segments.Piece{Data: s.Data, Off: span.Off, N: span.N}, nil
 		}
-		path, _ := pathOf(w.r.Path.Account, s.Name) // read has checked it
+		path, _ := pathOf(w.stack[len(w.stack)-1].m.account, s.Name) // read has checked it
 		if !s.Sub {
 			return segments.Piece{Path: path, Off: span.Off, N: span.N, ETag: s.Hash, Size: s.Bytes}, nil
 		}
@@ -100,7 +100,7 @@ func (w *walk) descend(ctx context.Context, path name.Path, s *stored, span cond
 	if w.open += cost; w.open > w.f.cfg.maxStored() {
 		return errs.E(errs.Conflict, fmt.Errorf("%s: the manifests in each other are more than %d bytes", path, w.f.cfg.maxStored()))
 	}
-	m, err := w.f.parse(resp)
+	m, err := w.f.parse(path.Account, resp)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}

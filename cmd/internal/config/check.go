@@ -38,6 +38,7 @@ func (c *Proxy) Check() error {
 	k.page("proxy.limits.container_listing_limit", c.Server.Limits.ContainerListingLimit)
 	k.page("proxy.limits.account_listing_limit", c.Server.Limits.AccountListingLimit)
 	c.largeObjects(k)
+	k.wrap("proxy.symlink", c.Server.Symlink.Validate())
 	k.wrap("proxy.tempurl", c.Server.TempURL.Validate())
 	k.wrap("proxy.crossdomain", c.Server.CrossDomain.Validate())
 	k.wrap("proxy.name_check", c.Server.NameCheck.Validate())
