@@ -17,6 +17,7 @@ import (
 	"martlet/proxy/quotas"
 	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
+	"martlet/proxy/staticweb"
 	"martlet/proxy/tempurl"
 )
 
@@ -119,6 +120,9 @@ type Config struct {
 	// DomainRemap finds accounts and containers in the names of hosts.
 	DomainRemap domainremap.Config `toml:"domain_remap"`
 
+	// StaticWeb serves containers as web sites.
+	StaticWeb staticweb.Config `toml:"staticweb"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -157,6 +161,7 @@ func Defaults() Config {
 		ReadOnly:               readonly.Defaults(),
 		EtagQuoter:             etagquoter.Defaults(),
 		DomainRemap:            domainremap.Defaults(),
+		StaticWeb:              staticweb.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

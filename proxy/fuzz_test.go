@@ -21,6 +21,7 @@ import (
 	"martlet/proxy/auth"
 	"martlet/proxy/etagquoter"
 	"martlet/proxy/readonly"
+	"martlet/proxy/staticweb"
 	"martlet/ring"
 )
 
@@ -62,6 +63,11 @@ func everywhere(_ context.Context, r *backend.Request) (*backend.Response, error
 		resp.Header.Set("X-Container-Object-Count", "1")
 		if target.Path.Container == "quoted" {
 			resp.Header.Set(etagquoter.ContainerMeta, "true")
+		}
+		if target.Path.Container == "site" {
+			resp.Header.Set(staticweb.MetaIndex, "slo")
+			resp.Header.Set(staticweb.MetaListings, "true")
+			resp.Header.Set(staticweb.MetaDirType, "a/b")
 		}
 		if target.Path.Account == "AUTH_still" {
 			resp.Header.Set(readonly.Meta, "true")
@@ -131,6 +137,7 @@ func FuzzRequests(f *testing.F) {
 		{"GET /v1/AUTH_test/c?prefix=a/&delimiter=%2f&limit=5&marker=%00&reverse=on&format=xml", "", ""},
 		{"OPTIONS /v1/AUTH_test/c/o", "Origin: http://a\nAccess-Control-Request-Method: GET", ""},
 		{"GET /v1/AUTH_test/c/o?temp_url_sig=sha256:AAAA&temp_url_expires=2030-01-01T00:00:00Z&temp_url_ip_range=10.0.0.0/8&inline&filename=%22", "", ""},
+		{"GET /v1/AUTH_test/site/%3Cb%3E/?x", "X-Web-Mode: on\nRange: bytes=1-", ""},
 		{"GET /info?swiftinfo_sig=a&swiftinfo_expires=9", "", ""},
 		{"GET /auth/v1.0", "X-Auth-User: test:tester\nX-Auth-Key: testing", ""},
 		{"GET /v1//c/../%2e%2e/%ff", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT", ""},

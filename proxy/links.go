@@ -25,6 +25,7 @@ import (
 	"martlet/proxy/quotas"
 	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
+	"martlet/proxy/staticweb"
 	"martlet/proxy/tempurl"
 )
 
@@ -63,6 +64,9 @@ func (s *Server) links() []chain.Link {
 		etagquoter.Link(s.cfg.EtagQuoter, s.quotes),
 		// Before all that acts for the sender.
 		s.authenticate,
+		// Behind what says who asks; in front of the listings' forms, as its pages are no
+		// such form.
+		staticweb.Link(s.cfg.StaticWeb, s.site, tempurl.Shared),
 		// Outside of what reads listings itself, which wants rows.
 		listings.Link,
 		// Outside of the large objects, so that their bytes are copied.
@@ -105,6 +109,9 @@ func (s *Server) features() map[string]info.Section {
 	if s.cfg.EtagQuoter.Enabled {
 		all["etag_quoter"] = s.cfg.EtagQuoter.Section()
 	}
+	if s.cfg.StaticWeb.Enabled {
+		all["staticweb"] = info.Section{}
+	}
 	if len(s.cfg.DomainRemap.Domains) > 0 {
 		all["domain_remap"] = s.cfg.DomainRemap.Section()
 	}
@@ -134,6 +141,21 @@ func (s *Server) origins(ctx context.Context, container name.Path, fresh bool) c
 	}
 	h := known.header
 	return cors.Rules{AllowOrigin: h.Get(cors.MetaAllowOrigin), MaxAge: h.Get(cors.MetaMaxAge), ExposeHeaders: h.Get(cors.MetaExposeHeaders)}
+}
+
+// site finds what a container says of the web site that it is.
+func (s *Server) site(ctx context.Context, container name.Path) staticweb.Site {
+	known, err := s.infos.get(ctx, container)
+	if err != nil || !known.exists {
+		return staticweb.Site{}
+	}
+	of := func(n string) string { return strings.TrimSpace(known.header.Get(n)) }
+	site := staticweb.Site{Index: of(staticweb.MetaIndex), Listings: of(staticweb.MetaListings)}
+	if site == (staticweb.Site{}) {
+		return site // the most are none
+	}
+	site.Error, site.CSS, site.Label, site.DirType = of(staticweb.MetaError), of(staticweb.MetaCSS), of(staticweb.MetaLabel), of(staticweb.MetaDirType)
+	return site
 }
 
 // keys finds the keys of temporary URLs that an account and a container have.

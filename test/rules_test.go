@@ -43,6 +43,7 @@ var rules = map[string]func(*testing.T, *cluster, *api){
 	"signing in":                            ruleSignIn,
 	"who sees an account's ACL":             ruleAccountACL,
 	"quotas":                                ruleQuotas,
+	"web sites":                             ruleSite,
 }
 
 // TestRules is them, on one cluster.

@@ -48,7 +48,13 @@ const (
 	// OnlyAsk makes a PUT of an object a question: whether its sender may put it,
 	// and there is a container for it. Nothing is read or stored.
 	OnlyAsk = "X-Backend-Only-Ask"
+	// Generator says, in an answer, which feature made the page that it is: one that
+	// is no object.
+	Generator = "X-Backend-Content-Generator"
 )
+
+// GeneratorStaticWeb is Generator of the pages that list what is in a web site.
+const GeneratorStaticWeb = "staticweb"
 
 // OpenExpired is the header field by which a client asks for objects that are past
 // their time and not yet gone.

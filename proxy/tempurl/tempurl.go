@@ -117,7 +117,7 @@ func serve(ctx context.Context, cfg Config, keys Keys, now time.Time, next chain
 	if r.Method == "COPY" { // the text that is signed says nothing of where to
 		return invalid(r)
 	}
-	if !ok || at < now.Unix() || r.Path.Object == "" || !slices.Contains(cfg.Methods, r.Method) || u.addresses != "" && !from(r, u.addresses) {
+	if !ok || at < now.Unix() || !about(r, u) || !slices.Contains(cfg.Methods, r.Method) || u.addresses != "" && !from(r, u.addresses) {
 		return invalid(r)
 	}
 	algorithm, mac, ok := signature(u.sig)
@@ -142,9 +142,44 @@ func serve(ctx context.Context, cfg Config, keys Keys, now time.Time, next chain
 	}
 	delete(r.Header, chain.OpenExpired)
 	r.Query, r.Grant, r.Identity = "", grant, nil // other parameters are not signed
+	p, method := r.Path, r.Method                 // before r is another's
 	resp := next.Serve(ctx, r)
-	show(resp, r, u, at)
+	page := resp.Get(chain.Generator) == chain.GeneratorStaticWeb
+	if p.Object == "" && resp.OK() && !page { // it is no site
+		resp.Close()
+		return invalid(r)
+	}
+	u.inline = u.inline || page
+	show(resp, method, p, u, at)
 	return resp
+}
+
+// about reports whether a URL is about something that one may be about: an object,
+// or, where it is for all of them, the page that a web site has of its container.
+func about(r *chain.Request, u url) bool {
+	site := r.Path.Container != "" && u.prefix != nil && *u.prefix == "" && (r.Method == http.MethodGet || r.Method == http.MethodHead)
+	return r.Path.Object != "" || site
+}
+
+// Shared returns the beginning of the names that the temporary URL of a request opens,
+// and the query of a link to another of them. Both are "" where the request came by no
+// such URL, or by one for a single object.
+func Shared(r *chain.Request) (prefix, query string) {
+	if r.Grant == nil {
+		return "", ""
+	}
+	u, ok := parse(&chain.Request{Query: r.Client.URL.RawQuery})
+	if !ok || u.prefix == nil {
+		return "", ""
+	}
+	query = "temp_url_prefix=" + name.Quote(*u.prefix) + "&temp_url_expires=" + name.Quote(u.expires) + "&temp_url_sig=" + name.Quote(u.sig)
+	if u.addresses != "" {
+		query += "&temp_url_ip_range=" + name.Quote(u.addresses)
+	}
+	if u.inline {
+		query += "&inline"
+	}
+	return *u.prefix, query
 }
 
 // expiry reads when a URL ends, in seconds since 1970: a number, or a time in
@@ -267,16 +302,16 @@ func invalid(*chain.Request) *chain.Response {
 
 // show takes from an answer what only the account's own see, and says how it is
 // to be kept.
-func show(resp *chain.Response, r *chain.Request, u url, at int64) {
+func show(resp *chain.Response, method string, p name.Path, u url, at int64) {
 	for n := range resp.Header {
 		if strings.HasPrefix(n, "X-Object-Meta-") && !strings.HasPrefix(n, "X-Object-Meta-Public-") {
 			delete(resp.Header, n)
 		}
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || !resp.OK() {
+	if method != http.MethodGet && method != http.MethodHead || !resp.OK() {
 		return
 	}
-	resp.Header["Content-Disposition"] = []string{strings.ReplaceAll(disposition(resp, r.Path.Object, u), "\n", "%0A")}
+	resp.Header["Content-Disposition"] = []string{strings.ReplaceAll(disposition(resp, p.Object, u), "\n", "%0A")}
 	resp.Header["Expires"] = []string{time.Unix(at, 0).UTC().Format(http.TimeFormat)}
 }
 

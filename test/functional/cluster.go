@@ -27,8 +27,8 @@ type cluster struct {
 const withinDev = 30 * time.Second
 
 // startCluster makes a cluster below a folder and returns when it is ready. It
-// has what some tests ask for: two storage policies, accounts of services, SHA-1 for temporary URLs, and a look
-// at objects that have expired.
+// has what some tests ask for: two storage policies, accounts of services, SHA-1 for temporary URLs, accounts in
+// the names of hosts, and a look at objects that have expired.
 func startCluster(ctx context.Context, binary, dir string) (*cluster, error) {
 	network, err := freeNetwork()
 	if err != nil {
@@ -106,6 +106,11 @@ const digests = `
 allowed_digests = ["sha1", "sha256", "sha512"]
 `
 
+const domains = `
+[proxy.domain_remap]
+storage_domain = ["example.com"]
+`
+
 const expired = `[proxy]
 allow_open_expired = true
 `
@@ -122,7 +127,7 @@ func configure(etc string) error {
 	if err != nil {
 		return err
 	}
-	more := map[string]string{filepath.Join(etc, "proxy.toml"): policies + digests}
+	more := map[string]string{filepath.Join(etc, "proxy.toml"): policies + digests + domains}
 	for _, n := range nodes {
 		more[n] = policies + unreaped
 	}
@@ -182,5 +187,6 @@ account6 = admin
 username6 = admin
 password6 = admin
 collate = C
+storage_domain = example.com
 `
 }
