@@ -11,6 +11,7 @@ import (
 	"martlet/proxy/dlo"
 	"martlet/proxy/domainremap"
 	"martlet/proxy/etagquoter"
+	"martlet/proxy/formpost"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
 	"martlet/proxy/namecheck"
@@ -123,6 +124,9 @@ type Config struct {
 	// StaticWeb serves containers as web sites.
 	StaticWeb staticweb.Config `toml:"staticweb"`
 
+	// FormPost takes files from forms in web pages.
+	FormPost formpost.Config `toml:"formpost"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -162,6 +166,7 @@ func Defaults() Config {
 		EtagQuoter:             etagquoter.Defaults(),
 		DomainRemap:            domainremap.Defaults(),
 		StaticWeb:              staticweb.Defaults(),
+		FormPost:               formpost.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

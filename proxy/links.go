@@ -17,6 +17,7 @@ import (
 	"martlet/proxy/cors"
 	"martlet/proxy/dlo"
 	"martlet/proxy/etagquoter"
+	"martlet/proxy/formpost"
 	"martlet/proxy/gatekeeper"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
@@ -57,6 +58,8 @@ func (s *Server) links() []chain.Link {
 		tempurl.Link(s.cfg.TempURL, s.keys, time.Now),
 		// In front of what makes many changes of one request, which is refused whole.
 		readonly.Link(s.cfg.ReadOnly, s.readOnly),
+		// In front of authentication: a signature in the form takes the place of a sender.
+		formpost.Link(s.cfg.FormPost, s.keys, time.Now),
 		// In front of authentication: each thing that it does is a request of its
 		// sender's, and its report says of each what came of it.
 		bulk.Link(s.cfg.Bulk, s.cfg.Limits.MaxContainerNameLength+s.cfg.Limits.MaxObjectNameLength+len("//")),
@@ -109,6 +112,9 @@ func (s *Server) features() map[string]info.Section {
 	if s.cfg.EtagQuoter.Enabled {
 		all["etag_quoter"] = s.cfg.EtagQuoter.Section()
 	}
+	if s.cfg.FormPost.Enabled {
+		all["formpost"] = s.cfg.FormPost.Section()
+	}
 	if s.cfg.StaticWeb.Enabled {
 		all["staticweb"] = info.Section{}
 	}
@@ -158,7 +164,7 @@ func (s *Server) site(ctx context.Context, container name.Path) staticweb.Site {
 	return site
 }
 
-// keys finds the keys of temporary URLs that an account and a container have.
+// keys finds the keys of temporary URLs and forms that an account and a container have.
 func (s *Server) keys(ctx context.Context, container name.Path, fresh bool) (account, own []string, err error) {
 	look := s.infos.look(fresh)
 	of := func(p name.Path, prefix string) (list []string, err error) {

@@ -44,6 +44,7 @@ var rules = map[string]func(*testing.T, *cluster, *api){
 	"who sees an account's ACL":             ruleAccountACL,
 	"quotas":                                ruleQuotas,
 	"web sites":                             ruleSite,
+	"forms in web pages":                    ruleForm,
 }
 
 // TestRules is them, on one cluster.

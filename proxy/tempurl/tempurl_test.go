@@ -3,9 +3,13 @@ package tempurl
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"hash"
 	"net/http"
 	neturl "net/url"
 	"strconv"
@@ -28,7 +32,7 @@ const (
 )
 
 func sign(digest, key, text string) []byte {
-	m := hmac.New(digests[digest], []byte(key))
+	m := hmac.New(map[string]func() hash.Hash{"sha1": sha1.New, "sha256": sha256.New, "sha512": sha512.New}[digest], []byte(key))
 	m.Write([]byte(text))
 	return m.Sum(nil)
 }
