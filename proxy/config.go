@@ -11,12 +11,14 @@ import (
 	"martlet/proxy/dlo"
 	"martlet/proxy/domainremap"
 	"martlet/proxy/etagquoter"
+	"martlet/proxy/formpost"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
 	"martlet/proxy/namecheck"
 	"martlet/proxy/quotas"
 	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
+	"martlet/proxy/staticweb"
 	"martlet/proxy/symlink"
 	"martlet/proxy/tempurl"
 )
@@ -123,6 +125,12 @@ type Config struct {
 	// DomainRemap finds accounts and containers in the names of hosts.
 	DomainRemap domainremap.Config `toml:"domain_remap"`
 
+	// StaticWeb serves containers as web sites.
+	StaticWeb staticweb.Config `toml:"staticweb"`
+
+	// FormPost takes files from forms in web pages.
+	FormPost formpost.Config `toml:"formpost"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -162,6 +170,8 @@ func Defaults() Config {
 		ReadOnly:               readonly.Defaults(),
 		EtagQuoter:             etagquoter.Defaults(),
 		DomainRemap:            domainremap.Defaults(),
+		StaticWeb:              staticweb.Defaults(),
+		FormPost:               formpost.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

@@ -50,6 +50,8 @@ func TestSwitches(t *testing.T) {
 		"read-only, set by an owner":     {func(c *Config) { c.ReadOnly.Enabled = true }, "POST /v1/AUTH_test", []string{"X-Account-Read-Only", "true"}, "read_only", 202, 403},
 		"read-only, removed by an owner": {func(c *Config) { c.ReadOnly.Enabled = true }, "POST /v1/AUTH_test", []string{"X-Remove-Account-Read-Only", "x"}, "read_only", 202, 403},
 		"quotes":                         {func(c *Config) { c.EtagQuoter.Enabled = true }, "GET /v1/AUTH_test/quoted/o", []string{"If-None-Match", "x"}, "etag_quoter", 200, 200},
+		"web site":                       {func(c *Config) { c.StaticWeb.Enabled = true }, "GET /v1/AUTH_test/site", []string{"X-Web-Mode", "true"}, "staticweb", 204, 301},
+		"a form":                         {func(c *Config) { c.FormPost.Enabled = true }, "POST /v1/AUTH_test/c/o", []string{"Content-Type", "multipart/form-data; boundary=x"}, "formpost", 202, 400},
 		"domain remap":                   {func(c *Config) { c.DomainRemap.Domains = []string{"example.com"} }, "GET http://c.auth-test.example.com/o", nil, "domain_remap", 412, 200},
 		"domain remap, too deep":         {func(c *Config) { c.DomainRemap.Domains = []string{"example.com"} }, "GET http://x.c.auth-test.example.com/o", nil, "domain_remap", 412, 400},
 		"domain remap, another host":     {func(c *Config) { c.DomainRemap.Domains = []string{"example.com"} }, "GET http://a.b/v1/AUTH_test/c/o", nil, "domain_remap", 200, 200},
@@ -57,6 +59,7 @@ func TestSwitches(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			for _, on := range []bool{false, true} {
 				cfg, want := Defaults(), tt.off
+				cfg.StaticWeb.Enabled, cfg.FormPost.Enabled = false, false
 				if on {
 					want = tt.is
 					tt.on(&cfg)

@@ -3,6 +3,9 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +24,7 @@ import (
 	"martlet/proxy/auth"
 	"martlet/proxy/etagquoter"
 	"martlet/proxy/readonly"
+	"martlet/proxy/staticweb"
 	"martlet/ring"
 )
 
@@ -65,6 +69,11 @@ func everywhere(_ context.Context, r *backend.Request) (*backend.Response, error
 		resp.Header.Set("X-Container-Object-Count", "1")
 		if target.Path.Container == "quoted" {
 			resp.Header.Set(etagquoter.ContainerMeta, "true")
+		}
+		if target.Path.Container == "site" {
+			resp.Header.Set(staticweb.MetaIndex, "slo")
+			resp.Header.Set(staticweb.MetaListings, "true")
+			resp.Header.Set(staticweb.MetaDirType, "a/b")
 		}
 		if target.Path.Account == "AUTH_still" {
 			resp.Header.Set(readonly.Meta, "true")
@@ -134,6 +143,8 @@ func FuzzRequests(f *testing.F) {
 		{"GET /v1/AUTH_test/c?prefix=a/&delimiter=%2f&limit=5&marker=%00&reverse=on&format=xml", "", ""},
 		{"OPTIONS /v1/AUTH_test/c/o", "Origin: http://a\nAccess-Control-Request-Method: GET", ""},
 		{"GET /v1/AUTH_test/c/o?temp_url_sig=sha256:AAAA&temp_url_expires=2030-01-01T00:00:00Z&temp_url_ip_range=10.0.0.0/8&inline&filename=%22", "", ""},
+		{"GET /v1/AUTH_test/site/%3Cb%3E/?x", "X-Web-Mode: on\nRange: bytes=1-", ""},
+		{"POST /v1/AUTH_test/c/o", "Content-Type: multipart/form-data; boundary=x", formOfAll("x")},
 		{"GET /info?swiftinfo_sig=a&swiftinfo_expires=9", "", ""},
 		{"GET /auth/v1.0", "X-Auth-User: test:tester\nX-Auth-Key: testing", ""},
 		{"GET /v1//c/../%2e%2e/%ff", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT", ""},
@@ -181,4 +192,24 @@ func FuzzRequests(f *testing.F) {
 			t.Errorf("%q with %q and %d bytes takes %v", line, header, len(body), took)
 		}
 	})
+}
+
+// formOfAll is a form that stores a file in /v1/AUTH_test/c/o.
+func formOfAll(boundary string) string {
+	const expires = "9999999999"
+	m := hmac.New(sha256.New, []byte("key")) // of the container
+	_, _ = io.WriteString(m, "/v1/AUTH_test/c/o\n\n9\n9\n"+expires)
+	var b strings.Builder
+	for _, f := range [][2]string{{"max_file_size", "9"}, {"max_file_count", "9"}, {"expires", expires}, {"signature", hex.EncodeToString(m.Sum(nil))}, {`f"; filename="x`, "data"}} {
+		b.WriteString("--" + boundary + "\r\nContent-Disposition: form-data; name=\"" + f[0] + "\"\r\n\r\n" + f[1] + "\r\n")
+	}
+	return b.String() + "--" + boundary + "--\r\n"
+}
+
+// That form is good, so that what is made of it gets as far as there is.
+func TestTheFormOfAll(t *testing.T) {
+	s, token := whole(t, Defaults())
+	if w := answered(t, s, token, "POST /v1/AUTH_test/c/o", formOfAll("x"), "Content-Type", "multipart/form-data; boundary=x"); w.Code != 201 {
+		t.Errorf("got %d, %s", w.Code, w.Body)
+	}
 }

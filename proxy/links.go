@@ -17,6 +17,7 @@ import (
 	"martlet/proxy/cors"
 	"martlet/proxy/dlo"
 	"martlet/proxy/etagquoter"
+	"martlet/proxy/formpost"
 	"martlet/proxy/gatekeeper"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
@@ -25,6 +26,7 @@ import (
 	"martlet/proxy/quotas"
 	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
+	"martlet/proxy/staticweb"
 	"martlet/proxy/symlink"
 	"martlet/proxy/tempurl"
 )
@@ -57,6 +59,8 @@ func (s *Server) links() []chain.Link {
 		tempurl.Link(s.cfg.TempURL, s.keys, time.Now),
 		// In front of what makes many changes of one request, which is refused whole.
 		readonly.Link(s.cfg.ReadOnly, s.readOnly),
+		// In front of authentication: a signature in the form takes the place of a sender.
+		formpost.Link(s.cfg.FormPost, s.keys, time.Now),
 		// In front of authentication: each thing that it does is a request of its
 		// sender's, and its report says of each what came of it.
 		bulk.Link(s.cfg.Bulk, s.cfg.Limits.MaxContainerNameLength+s.cfg.Limits.MaxObjectNameLength+len("//")),
@@ -64,6 +68,9 @@ func (s *Server) links() []chain.Link {
 		etagquoter.Link(s.cfg.EtagQuoter, s.quotes),
 		// Before all that acts for the sender.
 		s.authenticate,
+		// Behind what says who asks; in front of the listings' forms, as its pages are no
+		// such form.
+		staticweb.Link(s.cfg.StaticWeb, s.site, tempurl.Shared),
 		// Outside of what reads listings itself, which wants rows.
 		listings.Link,
 		// Outside of the large objects, so that their bytes are copied.
@@ -109,6 +116,12 @@ func (s *Server) features() map[string]info.Section {
 	if s.cfg.EtagQuoter.Enabled {
 		all["etag_quoter"] = s.cfg.EtagQuoter.Section()
 	}
+	if s.cfg.FormPost.Enabled {
+		all["formpost"] = s.cfg.FormPost.Section()
+	}
+	if s.cfg.StaticWeb.Enabled {
+		all["staticweb"] = info.Section{}
+	}
 	if len(s.cfg.DomainRemap.Domains) > 0 {
 		all["domain_remap"] = s.cfg.DomainRemap.Section()
 	}
@@ -140,7 +153,22 @@ func (s *Server) origins(ctx context.Context, container name.Path, fresh bool) c
 	return cors.Rules{AllowOrigin: h.Get(cors.MetaAllowOrigin), MaxAge: h.Get(cors.MetaMaxAge), ExposeHeaders: h.Get(cors.MetaExposeHeaders)}
 }
 
-// keys finds the keys of temporary URLs that an account and a container have.
+// site finds what a container says of the web site that it is.
+func (s *Server) site(ctx context.Context, container name.Path) staticweb.Site {
+	known, err := s.infos.get(ctx, container)
+	if err != nil || !known.exists {
+		return staticweb.Site{}
+	}
+	of := func(n string) string { return strings.TrimSpace(known.header.Get(n)) }
+	site := staticweb.Site{Index: of(staticweb.MetaIndex), Listings: of(staticweb.MetaListings)}
+	if site == (staticweb.Site{}) {
+		return site // the most are none
+	}
+	site.Error, site.CSS, site.Label, site.DirType = of(staticweb.MetaError), of(staticweb.MetaCSS), of(staticweb.MetaLabel), of(staticweb.MetaDirType)
+	return site
+}
+
+// keys finds the keys of temporary URLs and forms that an account and a container have.
 func (s *Server) keys(ctx context.Context, container name.Path, fresh bool) (account, own []string, err error) {
 	look := s.infos.look(fresh)
 	of := func(p name.Path, prefix string) (list []string, err error) {

@@ -43,6 +43,8 @@ var rules = map[string]func(*testing.T, *cluster, *api){
 	"signing in":                            ruleSignIn,
 	"who sees an account's ACL":             ruleAccountACL,
 	"quotas":                                ruleQuotas,
+	"web sites":                             ruleSite,
+	"forms in web pages":                    ruleForm,
 }
 
 // TestRules is them, on one cluster.

@@ -20,9 +20,7 @@ func temporaryURLs(t *testing.T, c *cluster, me *api) {
 	anybody := &api{url: me.url}
 	at := time.Now().Add(time.Hour).Unix()
 	url := func(key, method, path, quoted string) string {
-		mac := hmac.New(sha256.New, []byte(key))
-		_, _ = fmt.Fprintf(mac, "%s\n%d\n/v1/AUTH_test%s", method, at, path)
-		return quoted + "?temp_url_sig=" + hex.EncodeToString(mac.Sum(nil)) + "&temp_url_expires=" + strconv.FormatInt(at, 10)
+		return quoted + "?" + signedQuery(key, method, "/v1/AUTH_test"+path, at)
 	}
 	for _, key := range []string{"of the account", "of the container"} {
 		get := url(key, "GET", "/temp/a b", "/temp/a%20b")
@@ -49,4 +47,11 @@ func temporaryURLs(t *testing.T, c *cluster, me *api) {
 	has(t, me.want(t, 204, "HEAD", "/temp", ""), "X-Container-Meta-Temp-Url-Key", "of the container")
 	me.want(t, 204, "POST", "", "", "X-Remove-Account-Meta-Temp-URL-Key", "x")
 	anybody.want(t, 401, "PUT", url("of the account", "PUT", "/temp2/x", "/temp2/x"), "x")
+}
+
+// signedQuery is that of a temporary URL.
+func signedQuery(key, method, path string, at int64) string {
+	mac := hmac.New(sha256.New, []byte(key))
+	_, _ = fmt.Fprintf(mac, "%s\n%d\n%s", method, at, path)
+	return "temp_url_sig=" + hex.EncodeToString(mac.Sum(nil)) + "&temp_url_expires=" + strconv.FormatInt(at, 10)
 }

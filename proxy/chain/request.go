@@ -51,7 +51,13 @@ const (
 	// FoundIn is, on an answer, the account of the object that answers, where that is
 	// not the one of the request.
 	FoundIn = "X-Backend-Found-In"
+	// Generator says, in an answer, which feature made the page that it is: one that
+	// is no object.
+	Generator = "X-Backend-Content-Generator"
 )
+
+// GeneratorStaticWeb is Generator of the pages that list what is in a web site.
+const GeneratorStaticWeb = "staticweb"
 
 // OpenExpired is the header field by which a client asks for objects that are past
 // their time and not yet gone.

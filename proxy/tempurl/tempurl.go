@@ -12,14 +12,6 @@ package tempurl
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha1" // what older clients sign with, where an operator allows it
-	"crypto/sha256"
-	"crypto/sha512"
-	"encoding/base64"
-	"encoding/hex"
-	"fmt"
-	"hash"
 	"net"
 	"net/http"
 	"net/netip"
@@ -30,31 +22,22 @@ import (
 
 	"martlet/internal/name"
 	"martlet/proxy/chain"
+	"martlet/proxy/signature"
 )
 
 // Config is what an operator may set.
 type Config struct {
-	Methods []string `toml:"methods"`
-	Digests []string `toml:"allowed_digests"` // of "sha1", "sha256", "sha512"
+	Methods []string          `toml:"methods"`
+	Digests signature.Digests `toml:"allowed_digests"` // of "sha1", "sha256", "sha512"
 }
 
 // Defaults returns Swift's.
 func Defaults() Config {
-	return Config{Methods: []string{"GET", "HEAD", "PUT", "POST", "DELETE"}, Digests: []string{"sha256", "sha512"}}
+	return Config{Methods: []string{"GET", "HEAD", "PUT", "POST", "DELETE"}, Digests: signature.Defaults()}
 }
-
-// digests are those that there are.
-var digests = map[string]func() hash.Hash{"sha1": sha1.New, "sha256": sha256.New, "sha512": sha512.New}
 
 // Validate checks the values. An error names the key.
-func (c Config) Validate() error {
-	for _, d := range c.Digests {
-		if digests[d] == nil {
-			return fmt.Errorf("key %q: value %q: it is none of sha1, sha256 and sha512", "allowed_digests", d)
-		}
-	}
-	return nil
-}
+func (c Config) Validate() error { return c.Digests.Validate("allowed_digests") }
 
 // Section is what /info says.
 func (c Config) Section() map[string]any {
@@ -65,13 +48,9 @@ func (c Config) Section() map[string]any {
 	}
 }
 
-// Keys finds the keys that the owner of an account has set, for all of it and for
-// one container. fresh asks again for what is known already.
-type Keys func(ctx context.Context, container name.Path, fresh bool) (account, own []string, err error)
-
 // Link returns the feature. It stands in front of what finds out who sends a
 // request.
-func Link(cfg Config, keys Keys, now func() time.Time) chain.Link {
+func Link(cfg Config, keys signature.Keys, now func() time.Time) chain.Link {
 	return func(next chain.Handler) chain.Handler {
 		return chain.HandlerFunc(func(ctx context.Context, r *chain.Request) *chain.Response {
 			if r.Query == "" || r.Path.Account == "" || r.Method == http.MethodOptions {
@@ -112,23 +91,23 @@ func parse(r *chain.Request) (u url, ok bool) {
 	return u, true
 }
 
-func serve(ctx context.Context, cfg Config, keys Keys, now time.Time, next chain.Handler, r *chain.Request, u url) *chain.Response {
+func serve(ctx context.Context, cfg Config, keys signature.Keys, now time.Time, next chain.Handler, r *chain.Request, u url) *chain.Response {
 	at, ok := expiry(u.expires)
 	if r.Method == "COPY" { // the text that is signed says nothing of where to
 		return invalid(r)
 	}
-	if !ok || at < now.Unix() || r.Path.Object == "" || !slices.Contains(cfg.Methods, r.Method) || u.addresses != "" && !from(r, u.addresses) {
+	if !ok || at < now.Unix() || !about(r, u) || !slices.Contains(cfg.Methods, r.Method) || u.addresses != "" && !from(r, u.addresses) {
 		return invalid(r)
 	}
-	algorithm, mac, ok := signature(u.sig)
-	if !ok || !slices.Contains(cfg.Digests, algorithm) {
+	sig, ok := cfg.Digests.Parse(u.sig)
+	if !ok {
 		return invalid(r)
 	}
 	texts, ok := signedTexts(r, u, at)
 	if !ok {
 		return invalid(r)
 	}
-	grant, err := scope(ctx, keys, r.Path, digests[algorithm], mac, texts)
+	grant, err := sig.Opens(ctx, keys, r.Path, texts...)
 	switch {
 	case err != nil:
 		return chain.Fail(ctx, err)
@@ -142,9 +121,44 @@ func serve(ctx context.Context, cfg Config, keys Keys, now time.Time, next chain
 	}
 	delete(r.Header, chain.OpenExpired)
 	r.Query, r.Grant, r.Identity = "", grant, nil // other parameters are not signed
+	p, method := r.Path, r.Method                 // before r is another's
 	resp := next.Serve(ctx, r)
-	show(resp, r, u, at)
+	page := resp.Get(chain.Generator) == chain.GeneratorStaticWeb
+	if p.Object == "" && resp.OK() && !page { // it is no site
+		resp.Close()
+		return invalid(r)
+	}
+	u.inline = u.inline || page
+	show(resp, method, p, u, at)
 	return resp
+}
+
+// about reports whether a URL is about something that one may be about: an object,
+// or, where it is for all of them, the page that a web site has of its container.
+func about(r *chain.Request, u url) bool {
+	site := r.Path.Container != "" && u.prefix != nil && *u.prefix == "" && (r.Method == http.MethodGet || r.Method == http.MethodHead)
+	return r.Path.Object != "" || site
+}
+
+// Shared returns the beginning of the names that the temporary URL of a request opens,
+// and the query of a link to another of them. Both are "" where the request came by no
+// such URL, or by one for a single object.
+func Shared(r *chain.Request) (prefix, query string) {
+	if r.Grant == nil {
+		return "", ""
+	}
+	u, ok := parse(&chain.Request{Query: r.Client.URL.RawQuery})
+	if !ok || u.prefix == nil {
+		return "", ""
+	}
+	query = "temp_url_prefix=" + name.Quote(*u.prefix) + "&temp_url_expires=" + name.Quote(u.expires) + "&temp_url_sig=" + name.Quote(u.sig)
+	if u.addresses != "" {
+		query += "&temp_url_ip_range=" + name.Quote(u.addresses)
+	}
+	if u.inline {
+		query += "&inline"
+	}
+	return *u.prefix, query
 }
 
 // expiry reads when a URL ends, in seconds since 1970: a number, or a time in
@@ -159,26 +173,6 @@ func expiry(text string) (int64, bool) {
 		}
 	}
 	return 0, false
-}
-
-// signature reads a signature: hexadecimal, whose length tells the digest, or the
-// digest's name, a colon and base64 of either alphabet.
-func signature(text string) (algorithm string, mac []byte, ok bool) {
-	if algorithm, encoded, named := strings.Cut(text, ":"); named {
-		encoded = strings.TrimRight(strings.NewReplacer("-", "+", "_", "/").Replace(encoded), "=")
-		mac, err := base64.RawStdEncoding.DecodeString(encoded)
-		return algorithm, mac, err == nil && !strings.ContainsAny(encoded, "\r\n") && digests[algorithm] != nil
-	}
-	mac, err := hex.DecodeString(text)
-	switch len(mac) {
-	case sha1.Size:
-		algorithm = "sha1"
-	case sha256.Size:
-		algorithm = "sha256"
-	case sha512.Size:
-		algorithm = "sha512"
-	}
-	return algorithm, mac, err == nil && algorithm != ""
 }
 
 // from reports whether a request comes from one of the addresses: one, or a
@@ -224,39 +218,6 @@ func signedTexts(r *chain.Request, u url, at int64) ([]string, bool) {
 	return texts, true
 }
 
-// scope finds the key that a signature was made with, and what it opens: its
-// account or its container. It is nil where there is none; keys are asked for
-// again before that is said.
-func scope(ctx context.Context, keys Keys, p name.Path, digest func() hash.Hash, mac []byte, texts []string) (chain.Grant, error) {
-	container := name.Path{Account: p.Account, Container: p.Container}
-	for _, fresh := range []bool{false, true} {
-		account, own, err := keys(ctx, container, fresh)
-		if err != nil {
-			return nil, err
-		}
-		if signed(account, digest, mac, texts) {
-			return func(_ string, of name.Path) bool { return of.Account == p.Account }, nil
-		}
-		if signed(own, digest, mac, texts) {
-			return func(_ string, of name.Path) bool { return of.Account == p.Account && of.Container == p.Container }, nil
-		}
-	}
-	return nil, nil
-}
-
-func signed(keys []string, digest func() hash.Hash, mac []byte, texts []string) bool {
-	for _, key := range keys {
-		for _, text := range texts {
-			m := hmac.New(digest, []byte(key))
-			m.Write([]byte(text))
-			if hmac.Equal(m.Sum(nil), mac) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // invalid is the answer to a URL that opens nothing; why is nothing that its
 // sender should learn.
 func invalid(*chain.Request) *chain.Response {
@@ -267,16 +228,16 @@ func invalid(*chain.Request) *chain.Response {
 
 // show takes from an answer what only the account's own see, and says how it is
 // to be kept.
-func show(resp *chain.Response, r *chain.Request, u url, at int64) {
+func show(resp *chain.Response, method string, p name.Path, u url, at int64) {
 	for n := range resp.Header {
 		if strings.HasPrefix(n, "X-Object-Meta-") && !strings.HasPrefix(n, "X-Object-Meta-Public-") {
 			delete(resp.Header, n)
 		}
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || !resp.OK() {
+	if method != http.MethodGet && method != http.MethodHead || !resp.OK() {
 		return
 	}
-	resp.Header["Content-Disposition"] = []string{strings.ReplaceAll(disposition(resp, r.Path.Object, u), "\n", "%0A")}
+	resp.Header["Content-Disposition"] = []string{strings.ReplaceAll(disposition(resp, p.Object, u), "\n", "%0A")}
 	resp.Header["Expires"] = []string{time.Unix(at, 0).UTC().Format(http.TimeFormat)}
 }
 

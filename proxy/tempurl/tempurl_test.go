@@ -3,9 +3,13 @@ package tempurl
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"hash"
 	"net/http"
 	neturl "net/url"
 	"strconv"
@@ -28,7 +32,7 @@ const (
 )
 
 func sign(digest, key, text string) []byte {
-	m := hmac.New(digests[digest], []byte(key))
+	m := hmac.New(map[string]func() hash.Hash{"sha1": sha1.New, "sha256": sha256.New, "sha512": sha512.New}[digest], []byte(key))
 	m.Write([]byte(text))
 	return m.Sum(nil)
 }
@@ -59,12 +63,17 @@ func ask(t *testing.T, cfg Config, method string, p name.Path, header http.Heade
 	}
 	var seen *chain.Request
 	h := Link(cfg, keysOf, func() time.Time { return now })(chain.HandlerFunc(func(_ context.Context, r *chain.Request) *chain.Response {
-		seen = r
+		was := *r
+		seen = &was
 		resp := chain.Empty(200)
 		resp.Header["X-Object-Meta-Secret"], resp.Header["X-Object-Meta-Public-A"] = []string{"s"}, []string{"p"}
 		if d := r.Header["Test-Disposition"]; d != nil {
 			resp.Header["Content-Disposition"] = d
 		}
+		if d := r.Header["Test-Generator"]; d != nil {
+			resp.Header[chain.Generator] = d
+		}
+		r.Path, r.Method = name.Path{Account: "another's"}, "another" // a handler may
 		return resp
 	}))
 	r := &chain.Request{Method: method, Path: p, Query: q.Encode(), Header: header, Client: &http.Request{RemoteAddr: "192.0.2.7:1234"}}
@@ -156,6 +165,55 @@ func TestScope(t *testing.T) {
 	}
 	if _, seen := ask(t, Defaults(), "OPTIONS", object, nil, "temp_url_sig", "x"); seen == nil || seen.Grant != nil {
 		t.Errorf("OPTIONS: got %+v", seen)
+	}
+}
+
+// The page of a web site about its container is the one thing that is no object.
+func TestSites(t *testing.T) {
+	container, page := object.Parent(), http.Header{"Test-Generator": {chain.GeneratorStaticWeb}}
+	for what, tt := range map[string]struct {
+		method, signed, prefix string
+		p                      name.Path
+		header                 http.Header
+		status                 int
+		sent                   bool
+	}{
+		"a page":                     {"GET", "GET", "", container, page, 200, true},
+		"its head":                   {"HEAD", "GET", "", container, page, 200, true},
+		"what is no page":            {"GET", "GET", "", container, nil, 401, true},
+		"with a prefix":              {"GET", "GET", "dir/", container, page, 401, false},
+		"a write":                    {"PUT", "PUT", "", container, page, 401, false},
+		"a page of a folder":         {"GET", "GET", "dir/", object, page, 200, true},
+		"an account":                 {"GET", "GET", "", container.Parent(), page, 401, false},
+		"with the signature of none": {"GET", "PUT", "", container, page, 401, false},
+	} {
+		sig := hexOf("sha256", "akey", tt.signed+"\n"+later+"\nprefix:/v1/"+tt.p.Account+"/"+tt.p.Container+"/"+tt.prefix)
+		resp, seen := ask(t, Defaults(), tt.method, tt.p, tt.header, "temp_url_sig", sig, "temp_url_expires", later, "temp_url_prefix", tt.prefix)
+		if resp.Status != tt.status || (seen != nil) != tt.sent {
+			t.Errorf("%s: got %d, sent on: %v", what, resp.Status, seen != nil)
+		}
+		if got := resp.Get("Content-Disposition"); resp.Status == 200 && got != "inline" {
+			t.Errorf("%s: Content-Disposition is %q", what, got)
+		}
+	}
+}
+
+func TestShared(t *testing.T) {
+	grant := func(string, name.Path) bool { return true }
+	for what, tt := range map[string]struct {
+		grant                chain.Grant
+		query, prefix, again string
+	}{
+		"the whole":          {grant, "temp_url_sig=sha256:a%2Bb&temp_url_expires=2030-01-01T00:00:00Z&temp_url_prefix=", "", "temp_url_prefix=&temp_url_expires=2030-01-01T00%3A00%3A00Z&temp_url_sig=sha256%3Aa%2Bb"},
+		"a prefix, and more": {grant, "temp_url_sig=a&x=y&temp_url_prefix=d%26/&inline=1&temp_url_expires=9&temp_url_ip_range=::/0", "d&/", "temp_url_prefix=d%26/&temp_url_expires=9&temp_url_sig=a&temp_url_ip_range=%3A%3A/0&inline"},
+		"one object":         {grant, "temp_url_sig=a&temp_url_expires=9", "", ""},
+		"none":               {grant, "", "", ""},
+		"not granted":        {nil, "temp_url_sig=a&temp_url_expires=9&temp_url_prefix=", "", ""},
+	} {
+		prefix, query := Shared(&chain.Request{Grant: tt.grant, Client: &http.Request{URL: &neturl.URL{RawQuery: tt.query}}})
+		if prefix != tt.prefix || query != tt.again {
+			t.Errorf("%s: got %q, %q, want %q, %q", what, prefix, query, tt.prefix, tt.again)
+		}
 	}
 }
 

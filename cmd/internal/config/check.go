@@ -46,6 +46,8 @@ func (c *Proxy) Check() error {
 		k.fail("proxy.etag_quoter.enable_by_default", true, "has no effect unless proxy.etag_quoter.enabled is true")
 	}
 	k.wrap("proxy.domain_remap", c.Server.DomainRemap.Validate(c.Server.Limits.ValidAPIVersions))
+	k.wrap("proxy.formpost", c.Server.FormPost.Validate())
+	k.wrap("proxy.staticweb", c.Server.StaticWeb.Validate())
 	k.wrap("proxy.read_only", c.Server.ReadOnly.Validate())
 	c.Auth.check(k)
 	c.Admin.check(k)
