@@ -4,7 +4,13 @@
 // An account is one database of package metadb. Rows come from container servers,
 // at once when a container is made or deleted, later when its counts change. An
 // account that was deleted answers 404 with X-Account-Status and takes no PUT
-// until it is forgotten. What a 2xx answer confirms is on stable storage.
+// until it is forgotten, which it is not while it lists anything: Deleted and
+// Containers are for who takes that away. What a 2xx answer confirms is on stable
+// storage.
+//
+// Every answer about an account says when it was put or deleted last
+// (X-Backend-Data-Timestamp), so that who asks several replicas can tell which of them
+// has missed that.
 //
 // Who may do what, which names are legal and how a listing looks to a client is
 // the proxy's business.
@@ -109,8 +115,9 @@ func fresh(call *dbserver.Call) metadb.Info {
 func (s *Server) put(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
 	fields := s.core.Fields(call)
 	made := false
+	var i metadb.Info
 	err := s.core.Store.Ensure(ctx, call.At, fresh(call), func(tx *metadb.Tx) error {
-		i := tx.Info()
+		i = tx.Info()
 		if deleted(i) {
 			return errs.Refuse(errs.Forbidden, "Recently deleted")
 		}
@@ -123,7 +130,7 @@ func (s *Server) put(ctx context.Context, call *dbserver.Call) (*backend.Respons
 	})
 	switch {
 	case errs.Is(err, errs.Forbidden):
-		return gone(http.StatusForbidden), nil
+		return gone(http.StatusForbidden, i), nil
 	case err != nil:
 		return nil, err
 	case made:
@@ -133,22 +140,24 @@ func (s *Server) put(ctx context.Context, call *dbserver.Call) (*backend.Respons
 }
 
 // gone is the answer about an account that was deleted.
-func gone(status int) *backend.Response {
-	return dbserver.Respond(status, backend.Header{{Name: statusHeader, Value: "Deleted"}})
+func gone(status int, i metadb.Info) *backend.Response {
+	h := backend.Header{{Name: statusHeader, Value: "Deleted"}, {Name: backend.DataStamp, Value: i.Delete.String()}}
+	dbserver.AddStamps(&h, i)
+	return dbserver.Respond(status, h)
 }
 
 // change runs fn, which does not look at rows, over an account that is there and not deleted; else it
 // returns the answer to give.
 func (s *Server) change(ctx context.Context, call *dbserver.Call, fn func(*metadb.Tx) error) (*backend.Response, error) {
-	isGone := false
+	var i metadb.Info
 	err := s.core.Store.UpdateApart(ctx, call.At, func(tx *metadb.Tx) error {
-		if isGone = deleted(tx.Info()); isGone {
+		if i = tx.Info(); deleted(i) {
 			return nil
 		}
 		return fn(tx)
 	})
-	if err == nil && isGone {
-		return gone(http.StatusNotFound), nil
+	if err == nil && deleted(i) {
+		return gone(http.StatusNotFound, i), nil
 	}
 	return nil, err
 }
@@ -163,18 +172,21 @@ func (s *Server) post(ctx context.Context, call *dbserver.Call) (*backend.Respon
 }
 
 func (s *Server) delete(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
+	var i metadb.Info
 	answer, err := s.change(ctx, call, func(tx *metadb.Tx) error {
-		i := tx.Info()
-		if !call.Stamp.After(i.Put) {
-			return errs.Refuse(errs.Stale, "The account was put at %s", i.Put)
+		if i = tx.Info(); !call.Stamp.After(i.Put) {
+			return nil
 		}
 		i.Delete, i.StatusChanged = call.Stamp, call.Stamp
 		return tx.MergeInfo(i)
 	})
-	if answer != nil || err != nil {
+	switch {
+	case answer != nil || err != nil:
 		return answer, err
+	case i.Delete != call.Stamp: // whoever sent it can send a later one
+		return dbserver.Respond(http.StatusConflict, backend.Header{{Name: backend.BackendStamp, Value: i.Put.String()}}), nil
 	}
-	return dbserver.Respond(http.StatusNoContent, nil), nil
+	return gone(http.StatusNoContent, i), nil
 }
 
 // putRow takes a container server's word on a container.
@@ -183,7 +195,7 @@ func (s *Server) putRow(ctx context.Context, call *dbserver.Call) (*backend.Resp
 	if err != nil {
 		return nil, err
 	}
-	override := listing.Truth(call.Header.Get(dbserver.OverrideGone))
+	override := listing.Truth(call.Header.Get(backend.OverrideGone))
 	admit := func(i metadb.Info) error {
 		if deleted(i) && !override {
 			return errs.E(errs.NotFound)
@@ -214,10 +226,10 @@ func (s *Server) parseRow(call *dbserver.Call) (Row, error) {
 			return row, err
 		}
 	}
-	if row.Objects, err = dbserver.Number(call.Request, dbserver.ObjectCount); err != nil {
+	if row.Objects, err = dbserver.Number(call.Request, backend.ObjectCount); err != nil {
 		return row, err
 	}
-	if row.Bytes, err = dbserver.Number(call.Request, dbserver.BytesUsed); err != nil {
+	if row.Bytes, err = dbserver.Number(call.Request, backend.BytesUsed); err != nil {
 		return row, err
 	}
 	row.Policy, _, err = s.core.Policy(call.Request, backend.PolicyIndex)
@@ -234,9 +246,9 @@ func (s *Server) read(ctx context.Context, call *dbserver.Call) (*backend.Respon
 	q.Path, q.HasPath = "", false // accounts have no pseudo-folders
 	var h backend.Header
 	var body []byte
-	isGone := false
+	var i metadb.Info
 	err = s.core.Store.View(ctx, call.At, func(tx *metadb.Tx) error {
-		if isGone = deleted(tx.Info()); isGone {
+		if i = tx.Info(); deleted(i) {
 			return nil
 		}
 		var err error
@@ -248,8 +260,8 @@ func (s *Server) read(ctx context.Context, call *dbserver.Call) (*backend.Respon
 	switch {
 	case err != nil:
 		return nil, err
-	case isGone:
-		return gone(http.StatusNotFound), nil
+	case deleted(i):
+		return gone(http.StatusNotFound, i), nil
 	case list:
 		return dbserver.JSON(h, body), nil
 	}
@@ -270,6 +282,7 @@ func head(tx *metadb.Tx) (backend.Header, error) {
 	}
 	addCounts(&h, "X-Account-", sum)
 	dbserver.AddStamps(&h, tx.Info())
+	h.Add(backend.DataStamp, tx.Info().Put.String())
 	return h, dbserver.AddLive(&h, tx)
 }
 

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -154,18 +155,79 @@ func TestLife(t *testing.T) {
 		t.Errorf("a listing of nothing: %d %s, want 200 []", a.status, a.body)
 	}
 
-	want(t, ask(t, s, "DELETE /sda/0/a", at(10)), 409, "DELETE that is older than the PUT")
-	want(t, ask(t, s, "DELETE /sda/0/a", at(20)), 204, "DELETE")
+	if got := a.header.Get(backend.DataStamp); got != "0000000010.00000" {
+		t.Errorf("the account was put at %q", got)
+	}
+	a = ask(t, s, "DELETE /sda/0/a", at(10))
+	want(t, a, 409, "DELETE that is older than the PUT")
+	if got := a.header.Get(backend.BackendStamp); got != "0000000010.00000" {
+		t.Errorf("a DELETE that is refused is told of %q", got)
+	}
+	a = ask(t, s, "DELETE /sda/0/a", at(20))
+	want(t, a, 204, "DELETE")
+	if a.header.Get(statusHeader) != "Deleted" {
+		t.Errorf("the DELETE is answered with %v", a.header)
+	}
 	for _, line := range []string{"HEAD /sda/0/a", "GET /sda/0/a", "DELETE /sda/0/a", "POST /sda/0/a"} {
 		a := ask(t, s, line, at(21))
 		want(t, a, 404, line+" after the DELETE")
-		if a.header.Get(statusHeader) != "Deleted" {
-			t.Errorf("%s after the DELETE does not say so: %v", line, a.header)
+		if a.header.Get(statusHeader) != "Deleted" || a.header.Get(backend.DataStamp) != "0000000020.00000" || a.header.Get(backend.BackendPut) != "0000000010.00000" {
+			t.Errorf("%s after the DELETE does not say so, and when: %v", line, a.header)
 		}
 	}
 	want(t, ask(t, s, "PUT /sda/0/a", at(30)), 403, "PUT after the DELETE")
 	want(t, ask(t, s, "PUT /sda/0/a/c1", row(31, 12, 0, 6, 60, 0)...), 404, "a row after the DELETE")
 	want(t, ask(t, s, "PUT /sda/0/a/c1", append(row(31, 12, 0, 6, 60, 0), "X-Account-Override-Deleted: yes")...), 201, "one that insists")
+}
+
+// Found are the accounts that were deleted and list something, and nothing else.
+func TestDeletedThatListSomething(t *testing.T) {
+	s := start(t)
+	for _, a := range []string{"lives", "empty", "full", "emptied", "others"} {
+		want(t, ask(t, s, "PUT /sda/0/"+a, at(1)), 201, "PUT of "+a)
+		if a != "empty" {
+			for _, c := range []string{"c1", "%00hidden", "c2", "gone"} {
+				want(t, ask(t, s, "PUT /sda/0/"+a+"/"+c, row(2, 2, 0, 1, 1, 0)...), 201, "a row")
+			}
+			want(t, ask(t, s, "PUT /sda/0/"+a+"/gone", row(3, 2, 3, 0, 0, 0)...), 204, "a deleted row")
+		}
+		if a != "lives" {
+			want(t, ask(t, s, "DELETE /sda/0/"+a, at(4)), 204, "DELETE of "+a)
+		}
+	}
+	for _, c := range []string{"c1", "%00hidden", "c2"} {
+		want(t, ask(t, s, "PUT /sda/0/emptied/"+c, append(row(5, 2, 5, 0, 0, 0), "X-Account-Override-Deleted: yes")...), 204, "a row that goes")
+	}
+	others := s.core.Hasher.Hash(name.Path{Account: "others"})
+	looked := 0
+	var found []Deleted
+	for d, err := range s.Deleted(t.Context(), "sda", func(h name.Hash) bool { return h != others }, func(context.Context) error { looked++; return nil }) {
+		if err != nil {
+			t.Error(err)
+		}
+		found = append(found, d)
+	}
+	if len(found) != 1 || found[0].Name != "full" || found[0].Delete.String() != "0000000004.00000" || looked != 4 {
+		t.Errorf("found are %v, after %d looks", found, looked)
+	}
+	for _, tt := range []struct {
+		after string
+		limit int
+		want  string
+	}{{"", 2, "\x00hidden c1"}, {"c1", 2, "c2"}, {"c2", 2, ""}} {
+		names, err := s.Containers(t.Context(), "sda", "full", tt.after, tt.limit)
+		if got := strings.Join(names, " "); err != nil || got != tt.want {
+			t.Errorf("after %q it lists %q, %v; want %q", tt.after, got, err, tt.want)
+		}
+	}
+	if _, err := s.Containers(t.Context(), "sda", "lives", "", 9); !errs.Is(err, errs.NotFound) {
+		t.Errorf("an account that was not deleted: %v", err)
+	}
+	for _, err := range s.Deleted(t.Context(), "sdb", nil, nil) {
+		if !errs.Is(err, errs.BadDevice) {
+			t.Errorf("of a device that there is not: %v", err)
+		}
+	}
 }
 
 func TestRowsMerge(t *testing.T) {

@@ -223,6 +223,13 @@ func TestTellsTheAccount(t *testing.T) {
 	if got := to.heard(); len(got) != 3 || !strings.Contains(got[0], "delete=0000000011.00000") {
 		t.Errorf("of the DELETE the accounts heard %q", got)
 	}
+	if to.insisted() {
+		t.Error("deleted accounts were to take what a client's request says")
+	}
+	want(t, s, 404, "DELETE /sda/0/a/c", append([]string{at(12), "X-Account-Override-Deleted: yes"}, told...)...)
+	if to.heard(); !to.insisted() {
+		t.Error("deleted accounts were not to take what their reaper says")
+	}
 	for n := range strings.SplitSeq("n1:1 n2:2 n3:3", " ") {
 		to.status[n] = 404
 	}

@@ -29,6 +29,14 @@ type accounts struct {
 	mu     sync.Mutex
 	status map[string]int // 0 stands for an error, -1 for silence
 	told   []string       // address, path and row
+	insist bool           // the last was to be taken by an account that was deleted, too
+}
+
+// insisted reports whether what was told last is to be taken by an account that was deleted, too.
+func (a *accounts) insisted() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.insist
 }
 
 func (a *accounts) Do(ctx context.Context, addr string, r *backend.Request) (*backend.Response, error) {
@@ -36,6 +44,7 @@ func (a *accounts) Do(ctx context.Context, addr string, r *backend.Request) (*ba
 	h := r.Header
 	a.told = append(a.told, fmt.Sprintf("%s %s %s put=%s delete=%s %s/%s policy=%s", addr, r.Method, r.Path, h.Get("X-Put-Timestamp"),
 		h.Get("X-Delete-Timestamp"), h.Get("X-Object-Count"), h.Get("X-Bytes-Used"), h.Get("X-Backend-Storage-Policy-Index")))
+	a.insist = h.Get(backend.OverrideGone) == "yes"
 	status, ok := a.status[addr]
 	a.mu.Unlock()
 	switch {

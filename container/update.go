@@ -62,8 +62,8 @@ func (s *Server) accountHeader(i metadb.Info, stat metadb.Stat) backend.Header {
 		{Name: backend.Timestamp, Value: s.core.Clock.Next().String()},
 		{Name: backend.PutStamp, Value: i.Put.String()},
 		{Name: backend.DeleteStamp, Value: i.Delete.String()},
-		{Name: dbserver.ObjectCount, Value: strconv.FormatInt(stat.Rows, 10)},
-		{Name: dbserver.BytesUsed, Value: strconv.FormatInt(stat.Bytes, 10)},
+		{Name: backend.ObjectCount, Value: strconv.FormatInt(stat.Rows, 10)},
+		{Name: backend.BytesUsed, Value: strconv.FormatInt(stat.Bytes, 10)},
 		{Name: backend.PolicyIndex, Value: i.Policy.String()},
 	}
 }
@@ -73,7 +73,7 @@ func (s *Server) accountHeader(i metadb.Info, stat metadb.Stat) backend.Header {
 func (s *Server) ownHeader(call *dbserver.Call, i metadb.Info) backend.Header {
 	h := backend.Header{
 		{Name: backend.Timestamp, Value: timestamp.FromTicks(1).String()},
-		{Name: dbserver.ObjectCount, Value: "0"}, {Name: dbserver.BytesUsed, Value: "0"},
+		{Name: backend.ObjectCount, Value: "0"}, {Name: backend.BytesUsed, Value: "0"},
 		{Name: backend.PolicyIndex, Value: i.Policy.String()},
 	}
 	for _, f := range [...]struct {
@@ -103,8 +103,10 @@ func (s *Server) tellAccount(ctx context.Context, call *dbserver.Call, to replic
 	if held {
 		header = s.ownHeader(call, i)
 	}
-	if id := call.Header.Get(backend.TransID); id != "" {
-		header.Add(backend.TransID, id)
+	for _, n := range []string{backend.TransID, backend.OverrideGone} {
+		if v := call.Header.Get(n); v != "" {
+			header.Add(n, v)
+		}
 	}
 	absent := make([]bool, len(to.at))
 	var wg sync.WaitGroup
@@ -232,7 +234,7 @@ func (s *Server) reportOne(ctx context.Context, loc metadb.Location, marked bool
 	case errs.Is(err, errs.NotFound) || err == nil && told == is && !marked:
 		return nil
 	case err == nil && told != is:
-		err = send(ctx, now.Path, append(s.accountHeader(now, stat), backend.Field{Name: dbserver.OverrideGone, Value: "yes"}))
+		err = send(ctx, now.Path, append(s.accountHeader(now, stat), backend.Field{Name: backend.OverrideGone, Value: "yes"}))
 	}
 	if err == nil {
 		err = s.core.Store.SetReported(ctx, loc, is)

@@ -27,6 +27,13 @@ const accountACL = accountSysmeta + "Core-Access-Control"
 // accountSysmeta begins the names of what features keep with an account.
 const accountSysmeta = "X-Account-Sysmeta-"
 
+// accountStatus tells of an account that was deleted, with statusDeleted, to nodes and
+// to clients.
+const (
+	accountStatus = "X-Account-Status"
+	statusDeleted = "Deleted"
+)
+
 // account answers requests on an account.
 func (s *Server) account(rq *request) error {
 	switch rq.Method {
@@ -67,7 +74,8 @@ func (s *Server) accountRead(rq *request) error {
 	defer letGo(reply)
 	h := rq.out.Header
 	switch {
-	case reply.Status == http.StatusNotFound && reply.Header.Get("X-Account-Status") == "Deleted":
+	case reply.Status == http.StatusNotFound && isGone(reply.Header):
+		h.Set(accountStatus, statusDeleted)
 		return errs.E(errs.Gone, errs.Public("The account was deleted."))
 	case reply.Status == http.StatusNotFound && s.cfg.AccountAutocreate:
 		for _, n := range []string{"Container", "Object"} {
@@ -136,7 +144,7 @@ func (s *Server) accountPost(rq *request) error {
 	if err != nil {
 		return err
 	}
-	if answer.Status == http.StatusNotFound && s.cfg.AccountAutocreate {
+	if answer.Status == http.StatusNotFound && s.cfg.AccountAutocreate && !isGone(answer.Header) {
 		if err := s.createAccount(rq); err != nil {
 			return err
 		}
@@ -144,8 +152,19 @@ func (s *Server) accountPost(rq *request) error {
 			return err
 		}
 	}
+	return rq.accountDone(answer)
+}
+
+// accountDone is done for an account: one that was deleted says so.
+func (rq *request) accountDone(answer quorum.Answer) error {
+	if isGone(answer.Header) {
+		rq.out.Header.Set(accountStatus, statusDeleted)
+	}
 	return rq.done(answer)
 }
+
+// isGone reports whether what a node said of an account says that it was deleted.
+func isGone(h backend.Header) bool { return h.Get(accountStatus) == statusDeleted }
 
 // accountMeta collects and checks what a client sets of an account. Keys and
 // ACLs are for owners to set: from others they are not taken.
@@ -212,12 +231,33 @@ func (s *Server) accountManage(rq *request) error {
 		if meta, err = s.accountMeta(rq); err != nil {
 			return err
 		}
+		if err := s.notDeleted(rq); err != nil {
+			return err
+		}
+	} else if rq.Query != "" { // it was meant for some feature, and may be a slip of the pen
+		return errs.Refuse(errs.Invalid, "A DELETE of an account takes no parameters.")
 	}
+	defer s.infos.forgetContainers(rq.Path.Account)
 	answer, err := s.accountWrite(rq, rq.Method, meta)
 	if err != nil {
 		return err
 	}
-	return rq.done(answer)
+	return rq.accountDone(answer)
+}
+
+// notDeleted refuses to make an account that was deleted and is not reclaimed yet. Nodes
+// refuse that too; one that has missed the DELETE would not, and its word, being the later
+// one, would bring the account back.
+func (s *Server) notDeleted(rq *request) error {
+	i, err := s.infos.fresh(rq.ctx, name.Path{Account: rq.Path.Account})
+	if err != nil {
+		return err
+	}
+	if i.gone {
+		rq.out.Header.Set(accountStatus, statusDeleted)
+		return errs.Refuse(errs.Forbidden, "Recently deleted")
+	}
+	return nil
 }
 
 // accountWrite sends a write with a stamp of its own to the account's replicas.
@@ -242,11 +282,18 @@ func (s *Server) createAccount(rq *request) error {
 	if err != nil {
 		return err
 	}
-	if answer.Status/100 != 2 {
+	switch {
+	case isGone(answer.Header):
+		return errUnreclaimed
+	case answer.Status/100 != 2:
 		return refusal(answer)
 	}
 	return nil
 }
+
+// errUnreclaimed is what whoever would have an account made hears of one that was deleted. As in
+// Swift it is no fault of theirs: the same request will do once the account is reclaimed.
+var errUnreclaimed = &chain.StatusError{Status: http.StatusServiceUnavailable, Text: "The account was deleted, and can't be made again yet."}
 
 // needAccount makes sure that the account of a path exists, and makes it where
 // that is allowed.
@@ -257,6 +304,8 @@ func (s *Server) needAccount(rq *request) error {
 		return err
 	case i.exists:
 		return nil
+	case i.gone && s.cfg.AccountAutocreate:
+		return errUnreclaimed
 	case !s.cfg.AccountAutocreate:
 		return errs.E(errs.NotFound)
 	}
@@ -276,6 +325,3 @@ func (rq *request) notAllowed(allow string) error {
 	rq.out.Header.Set("Allow", allow)
 	return errs.E(errs.Method, errs.Public("The method "+strings.ToUpper(rq.Method)+" is not allowed for this resource."))
 }
-
-// partition is the text of a place's partition.
-func partition(p quorum.Place) string { return strconv.FormatUint(uint64(p.Partition), 10) }

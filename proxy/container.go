@@ -74,6 +74,9 @@ func (s *Server) containerRead(rq *request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.noContainer(rq); err != nil {
+		return err
+	}
 	place := s.cluster.Container(rq.Path.Account, rq.Path.Container)
 	reply, err := s.cluster.Read(rq.ctx, place, func(int, *ring.Device) *backend.Request {
 		return &backend.Request{Method: rq.Method, Query: params.Encode(), Header: rq.header(0)}
@@ -194,6 +197,9 @@ func (s *Server) containerPost(rq *request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.noContainer(rq); err != nil {
+		return err
+	}
 	answer, err := s.containerWrite(rq, "POST", meta)
 	if err != nil {
 		return err
@@ -203,6 +209,9 @@ func (s *Server) containerPost(rq *request) error {
 
 func (s *Server) containerDelete(rq *request) error {
 	if err := s.authorize(rq); err != nil {
+		return err
+	}
+	if err := s.noContainer(rq); err != nil {
 		return err
 	}
 	answer, err := s.containerWrite(rq, "DELETE", nil)
@@ -236,15 +245,5 @@ func (s *Server) tellAccount(account, method string) backend.Header {
 	if method == http.MethodPost {
 		return nil
 	}
-	place := s.cluster.Account(account)
-	hosts := make([]string, len(place.Primaries))
-	devices := make([]string, len(place.Primaries))
-	for i, d := range place.Primaries {
-		hosts[i], devices[i] = d.Addr(), d.Name
-	}
-	return backend.Header{
-		{Name: backend.AccountPart, Value: partition(place)},
-		{Name: backend.AccountHost, Value: strings.Join(hosts, ",")},
-		{Name: backend.AccountDevice, Value: strings.Join(devices, ",")},
-	}
+	return quorum.TellAccount(s.cluster.Account(account))
 }

@@ -3,8 +3,10 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,7 +14,6 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/policy"
-	"martlet/internal/quorum"
 	"martlet/ring"
 )
 
@@ -20,6 +21,7 @@ import (
 // goes on. It does not change once made.
 type facts struct {
 	exists bool
+	gone   bool           // an account, or that of a container, was deleted and is not reclaimed yet
 	header backend.Header // of its HEAD
 	policy policy.Index   // of a container
 	at     time.Time      // when it was looked up
@@ -60,6 +62,14 @@ func (c *infoCache) get(ctx context.Context, p name.Path) (facts, error) {
 		return i, nil
 	}
 	return c.join(ctx, p) // unlocks
+}
+
+// remembered returns what is known of p, where it need not be looked up.
+func (c *infoCache) remembered(p name.Path) (facts, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i, ok := c.known[p]
+	return i, ok && time.Since(i.at) < c.life
 }
 
 // fresh looks p up, whatever is known of it: for use before a refusal.
@@ -141,11 +151,49 @@ func (c *infoCache) sweep() {
 	}
 }
 
-// lookUp asks the storage nodes for the head of an account or container.
+// forgetContainers drops what is known of the containers of an account.
+func (c *infoCache) forgetContainers(account string) {
+	of := func(p name.Path) bool { return p.Account == account && p.Container != "" }
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.known, func(p name.Path, _ facts) bool { return of(p) })
+	maps.DeleteFunc(c.under, func(p name.Path, _ *lookup) bool { return of(p) })
+}
+
+// accountGone reports whether an account was deleted and is not reclaimed yet, so that
+// clients find nothing in it, whatever there still is. Where its replicas can't say so in
+// time it is taken to be there: who reads objects does not depend on them.
+func (s *Server) accountGone(ctx context.Context, account string) bool {
+	if strings.HasPrefix(account, s.cfg.Limits.AutoCreateAccountPrefix) {
+		return false // internal accounts are never deleted
+	}
+	p := name.Path{Account: account}
+	if i, ok := s.infos.remembered(p); ok {
+		return i.gone
+	}
+	ctx, stop := context.WithTimeout(ctx, s.cfg.RecoverableNodeTimeout.D())
+	defer stop()
+	i, err := s.infos.get(ctx, p)
+	return err == nil && i.gone
+}
+
+// noContainer is why there is none in an account that was deleted; nil in others.
+func (s *Server) noContainer(rq *request) error {
+	if s.accountGone(rq.ctx, rq.Path.Account) {
+		return errs.E(errs.Op("proxy.container"), errs.NotFound)
+	}
+	return nil
+}
+
+// lookUp asks the storage nodes for the head of an account or container. There is no
+// container in an account that was deleted.
 func (s *Server) lookUp(ctx context.Context, p name.Path) (facts, error) {
 	place := s.cluster.Account(p.Account)
+	var gone chan bool
 	if p.Container != "" {
 		place = s.cluster.Container(p.Account, p.Container)
+		gone = make(chan bool, 1)
+		go func() { gone <- s.accountGone(ctx, p.Account) }() // beside the rest
 	}
 	began := time.Now()
 	reply, err := s.cluster.Read(ctx, place, func(int, *ring.Device) *backend.Request {
@@ -157,9 +205,11 @@ func (s *Server) lookUp(ctx context.Context, p name.Path) (facts, error) {
 	a := s.cluster.Answered(0, reply.Device, reply.Response, nil)
 	switch {
 	case a.Status == http.StatusNotFound:
-		return facts{header: a.Header, at: began}, nil
+		return facts{header: a.Header, at: began, gone: isGone(a.Header)}, nil
 	case a.Status/100 != 2:
 		return facts{}, refusal(a)
+	case gone != nil && <-gone:
+		return facts{at: began, gone: true}, nil
 	}
 	i := facts{exists: true, header: a.Header, at: began}
 	if text := a.Header.Get(backend.PolicyIndex); text != "" {
@@ -190,22 +240,4 @@ func (s *Server) moved(ctx context.Context, p name.Path, c facts, began time.Tim
 	}
 	now, err := s.infos.fresh(ctx, name.Path{Account: p.Account, Container: p.Container})
 	return err == nil && now.exists && now.policy != c.policy
-}
-
-// updates names for each replica of an object write the replicas of the
-// container that it is to bring up to date, so that all of these are covered
-// and each is told by as few as can be.
-func updates(objects int, place quorum.Place) []backend.Header {
-	list := make([]backend.Header, objects)
-	part := partition(place)
-	for i, d := range place.Primaries {
-		h := &list[i%objects]
-		if len(*h) == 0 {
-			*h = backend.Header{{Name: backend.ContainerPart, Value: part}, {Name: backend.ContainerHost, Value: d.Addr()}, {Name: backend.ContainerDevice, Value: d.Name}}
-			continue
-		}
-		h.Set(backend.ContainerHost, h.Get(backend.ContainerHost)+","+d.Addr())
-		h.Set(backend.ContainerDevice, h.Get(backend.ContainerDevice)+","+d.Name)
-	}
-	return list
 }

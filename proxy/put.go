@@ -146,7 +146,7 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	if !s.cfg.WriteAffinity.Empty() {
 		place = place.Locally()
 	}
-	tell := updates(len(place.Primaries), s.cluster.Container(b.path.Account, b.path.Container))
+	tell := quorum.Updates(len(place.Primaries), s.cluster.Container(b.path.Account, b.path.Container))
 	kept := storedHeaders(b.header)
 	contentType := b.header.Get("Content-Type")
 	if size := b.header.Get(chain.ListedBytes); size != "" {

@@ -15,9 +15,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/name"
-	"martlet/internal/quorum"
 	"martlet/proxy/chain"
-	"martlet/ring"
 )
 
 func TestShowObject(t *testing.T) {
@@ -97,29 +95,6 @@ func TestGuessType(t *testing.T) {
 		guessType(h, tt.object)
 		if got := h.Get("Content-Type"); got != tt.want {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
-		}
-	}
-}
-
-func TestUpdatesCoverTheContainer(t *testing.T) {
-	place := quorum.Place{Partition: 7}
-	for i := range 3 {
-		place.Primaries = append(place.Primaries, &ring.Device{IP: "127.0.0.1", Port: 6200 + i, Name: "d"})
-	}
-	for objects, hosts := range map[int][]string{
-		3: {"127.0.0.1:6200", "127.0.0.1:6201", "127.0.0.1:6202"},
-		2: {"127.0.0.1:6200,127.0.0.1:6202", "127.0.0.1:6201"},
-		1: {"127.0.0.1:6200,127.0.0.1:6201,127.0.0.1:6202"},
-		4: {"127.0.0.1:6200", "127.0.0.1:6201", "127.0.0.1:6202", ""},
-	} {
-		got := updates(objects, place)
-		for i, h := range got {
-			if h.Get(backend.ContainerHost) != hosts[i] {
-				t.Errorf("%d objects, slot %d tells %q, want %q", objects, i, h.Get(backend.ContainerHost), hosts[i])
-			}
-			if hosts[i] != "" && (h.Get(backend.ContainerPart) != "7" || strings.Count(h.Get(backend.ContainerDevice), ",") != strings.Count(hosts[i], ",")) {
-				t.Errorf("slot %d: %v", i, h)
-			}
 		}
 	}
 }

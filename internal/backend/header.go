@@ -24,6 +24,12 @@ const (
 	ContainerHost   = "X-Container-Host"
 	ContainerPart   = "X-Container-Partition"
 	ContainerDevice = "X-Container-Device"
+	BackendPut      = "X-Backend-Put-Timestamp"    // of an account or a container, the latest
+	BackendDelete   = "X-Backend-Delete-Timestamp" // likewise
+	ObjectCount     = "X-Object-Count"
+	BytesUsed       = "X-Bytes-Used"
+	AllowReserved   = "X-Backend-Allow-Reserved-Names" // has listings show what clients never see
+	OverrideGone    = "X-Account-Override-Deleted"     // has an account that was deleted take word of its containers
 
 	// RetryAfter on a 503 says that the server has no room for more requests just
 	// now: nothing is wrong with the device.

@@ -29,13 +29,7 @@ import (
 // Header names that only these two servers speak.
 const (
 	AutoCreate     = "X-Backend-Auto-Create"
-	AllowReserved  = "X-Backend-Allow-Reserved-Names"
-	BackendPut     = "X-Backend-Put-Timestamp"
-	BackendDelete  = "X-Backend-Delete-Timestamp"
 	BackendChanged = "X-Backend-Status-Changed-At"
-	ObjectCount    = "X-Object-Count"
-	BytesUsed      = "X-Bytes-Used"
-	OverrideGone   = "X-Account-Override-Deleted"
 )
 
 // autoPrefix begins the accounts that are made when they are first written to.

@@ -69,8 +69,8 @@ func AddStamps(h *backend.Header, i metadb.Info) {
 		stamp timestamp.T
 	}{
 		{backend.BackendStamp, i.Created},
-		{BackendPut, i.Put},
-		{BackendDelete, i.Delete},
+		{backend.BackendPut, i.Put},
+		{backend.BackendDelete, i.Delete},
 		{BackendChanged, i.StatusChanged},
 	} {
 		h.Add(f.name, f.stamp.String())
@@ -95,7 +95,7 @@ func AddLive(h *backend.Header, tx *metadb.Tx) error {
 // Query reads the parameters of a listing.
 func (c *Core) Query(call *Call) (metadb.Query, error) {
 	p, err := listing.Parse(call.Query, c.cfg.MaxListing)
-	return metadb.Query{Params: p, Reserved: listing.Truth(call.Header.Get(AllowReserved))}, err
+	return metadb.Query{Params: p, Reserved: listing.Truth(call.Header.Get(backend.AllowReserved))}, err
 }
 
 // List returns a page as a JSON array. Entry appends one entry; a nil row is a

@@ -36,16 +36,17 @@ type probe struct {
 	t          *testing.T
 	whole      *testing.T // the test whose end ends the processes
 	folder     *Folder
-	configs    []*config.Storage // of node n+1
-	nodes      []*node.Storage   // nil where stopped
-	ends       []func()          // ends the node
-	objects    *ring.Ring        //
-	hasher     name.Hasher       //
-	client     *http.Client      //
-	direct     *direct.Client    //
-	url, token string            // of the account
-	source     *timestamp.Source //
-	patience   time.Duration     // of the proxy; 0 is the usual
+	configs    []*config.Storage   // of node n+1
+	nodes      []*node.Storage     // nil where stopped
+	ends       []func()            // ends the node
+	objects    *ring.Ring          //
+	hasher     name.Hasher         //
+	client     *http.Client        //
+	direct     *direct.Client      //
+	url, token string              // of the account
+	source     *timestamp.Source   //
+	patience   time.Duration       // of the proxy; 0 is the usual
+	proxy      func(*config.Proxy) // changes its configuration; nil is as it is
 
 	listen func(server, address string) (net.Listener, error) // nil is the usual
 }
@@ -152,6 +153,9 @@ func (p *probe) startProxy() {
 	c.Admin.Listen = ""
 	if p.patience > 0 {
 		c.Server.PostQuorumTimeout = conf.Duration(p.patience)
+	}
+	if p.proxy != nil {
+		p.proxy(c)
 	}
 	proxy, err := node.OpenProxy(c, p.options())
 	if err != nil {

@@ -125,6 +125,13 @@ func (c *Storage) Check() error {
 	if c.Expirer.Delay < 0 {
 		k.fail("expirer.delay", c.Expirer.Delay.D(), "must not be less than 0")
 	}
+	k.positive("account_reaper.interval", c.Reaper.Interval)
+	k.positive("account_reaper.reap_warn_after", c.Reaper.ReapWarnAfter)
+	k.within("account_reaper.concurrency", c.Reaper.Concurrency, 1, 1024)
+	k.least("account_reaper.objects_per_second", int(c.Reaper.ObjectsPerSecond), 0)
+	if c.Reaper.DelayReaping < 0 {
+		k.fail("account_reaper.delay_reaping", c.Reaper.DelayReaping.D(), "must not be less than 0")
+	}
 	k.positive("stats.interval", c.Stats.Interval)
 	c.Admin.check(k)
 	c.Log.check(k)

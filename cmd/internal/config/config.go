@@ -18,6 +18,7 @@ import (
 	"martlet/proxy/limits"
 	"martlet/replicator"
 	"martlet/replicator/expiry"
+	"martlet/replicator/reaper"
 )
 
 // Cluster is what every process of a cluster is told alike.
@@ -115,6 +116,7 @@ type Storage struct {
 	Replicator  Replicator    `toml:"replicator"`
 	Updater     Loop          `toml:"updater"`
 	Expirer     Expirer       `toml:"expirer"`
+	Reaper      Reaper        `toml:"account_reaper"`
 	Stats       Loop          `toml:"stats"`
 	Admin       Admin         `toml:"admin"`
 	Log         Log           `toml:"log"`
@@ -228,6 +230,15 @@ type Expirer struct {
 	Delay            conf.Duration `toml:"delay"`              // for which they are left as they are before
 }
 
+// Reaper takes away what is in accounts that were deleted.
+type Reaper struct {
+	Loop
+	DelayReaping     conf.Duration `toml:"delay_reaping"`      // after an account was deleted
+	ReapWarnAfter    conf.Duration `toml:"reap_warn_after"`    // that much later the log says that something is left
+	Concurrency      int           `toml:"concurrency"`        // objects that are deleted at one time, for each device
+	ObjectsPerSecond int64         `toml:"objects_per_second"` // that are deleted for each device; 0 is no limit
+}
+
 func seconds(n float64) conf.Duration { return conf.Duration(n * float64(time.Second)) }
 
 // DefaultProxy is a proxy's file with nothing in it.
@@ -268,8 +279,12 @@ func DefaultStorage() *Storage {
 		},
 		Updater: Loop{Enabled: true, Interval: seconds(30)},
 		Expirer: Expirer{Loop: Loop{Enabled: true, Interval: seconds(10)}, ObjectsPerSecond: expiry.Defaults().PerSecond},
-		Stats:   Loop{Enabled: true, Interval: seconds(30)},
-		Admin:   Admin{Listen: "127.0.0.1:6209"},
-		Log:     Log{Level: "info", Format: "text", Requests: "debug"},
+		Reaper: Reaper{
+			Loop: Loop{Enabled: true, Interval: seconds(3600)}, ReapWarnAfter: conf.Duration(reaper.Defaults().WarnAfter),
+			Concurrency: reaper.Defaults().Concurrency, ObjectsPerSecond: reaper.Defaults().PerSecond,
+		},
+		Stats: Loop{Enabled: true, Interval: seconds(30)},
+		Admin: Admin{Listen: "127.0.0.1:6209"},
+		Log:   Log{Level: "info", Format: "text", Requests: "debug"},
 	}
 }

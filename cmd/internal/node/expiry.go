@@ -19,7 +19,7 @@ import (
 func (s *Storage) openExpirer(p parts) error {
 	cfg := expiry.Defaults()
 	cfg.PerSecond, cfg.Delay = p.c.Expirer.ObjectsPerSecond, p.c.Expirer.Delay.D()
-	s.reapers = map[string]*expiry.Reaper{}
+	s.expirers = map[string]*expiry.Reaper{}
 	places := toldPlaces{p, p.self(p.c.Server.Address, p.c.Object.Port)}
 	for d := range p.devices.All() {
 		mine := func(at engine.Location) bool { return places.mine(d.Name(), at) }
@@ -30,12 +30,12 @@ func (s *Storage) openExpirer(p parts) error {
 		if err != nil {
 			return err
 		}
-		s.reapers[d.Name()] = r
+		s.expirers[d.Name()] = r
 		if p.c.Expirer.Enabled {
 			s.every("expiry of "+d.Name(), p.c.Expirer.Interval.D(), func(ctx context.Context) error { return s.expire(ctx, d.Name()) })
 		}
 	}
-	if err := p.o.Registry.Register(expiryMetrics{s.reapers}); err != nil {
+	if err := p.o.Registry.Register(expiryMetrics{s.expirers}); err != nil {
 		return fmt.Errorf("metrics of expiry: %w", err)
 	}
 	return nil
@@ -46,14 +46,14 @@ func (s *Storage) expire(ctx context.Context, device string) error {
 	if d, err := s.owned.Lookup(device); err != nil || d.Check() != nil {
 		return err
 	}
-	return s.reapers[device].Pass(ctx)
+	return s.expirers[device].Pass(ctx)
 }
 
 // Expire ends the objects of all devices that have come to their X-Delete-At, without waiting for the
 // next pass.
 func (s *Storage) Expire(ctx context.Context) error {
 	var all []error
-	for device := range s.reapers {
+	for device := range s.expirers {
 		all = append(all, s.expire(ctx, device))
 	}
 	return errors.Join(all...)

@@ -206,6 +206,9 @@ func (s *Storage) openAccount(p parts) error {
 			return err
 		}
 	}
+	if err := s.openReaper(p, server); err != nil {
+		return err
+	}
 	s.compare("account", p.rings.account.Ring(), p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Accounts, server}})
 }

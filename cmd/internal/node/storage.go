@@ -13,6 +13,7 @@ import (
 	"martlet/internal/httpapi"
 	"martlet/replicator"
 	"martlet/replicator/expiry"
+	"martlet/replicator/reaper"
 	"martlet/replicator/steps"
 )
 
@@ -22,7 +23,8 @@ type Storage struct {
 	owned      *device.Set
 	replicator *replicator.Replicator    // nil where replication is switched off
 	steps      *steps.Books              // likewise
-	reapers    map[string]*expiry.Reaper // by device
+	expirers   map[string]*expiry.Reaper // by device
+	reapers    map[string]*reaper.Reaper // likewise; none where the account server is switched off
 }
 
 // OpenStorage opens everything that a storage node needs, its listeners included.
