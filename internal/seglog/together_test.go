@@ -24,7 +24,7 @@ func TestAppendAll(t *testing.T) {
 		all.Go(func() {
 			items := make([]Item, 500)
 			for i := range items {
-				items[i] = Item{*record(w<<32 | uint64(i)), func(Position) {
+				items[i] = Item{Record: *record(w<<32 | uint64(i)), Apply: func(Position) {
 					mu.Lock()
 					defer mu.Unlock()
 					applied[w] = append(applied[w], uint64(i))
@@ -82,7 +82,7 @@ func TestAppendAllFails(t *testing.T) {
 			items := make([]Item, 30)
 			for i := range items {
 				k := round<<8 | uint64(i)
-				items[i] = Item{*record(k), func(p Position) { applied[k] = p }}
+				items[i] = Item{Record: *record(k), Apply: func(p Position) { applied[k] = p }}
 			}
 			failed = l.AppendAll(items) != nil || failed
 		}
