@@ -186,7 +186,7 @@ func (s *Server) post(ctx context.Context, c *call) (*backend.Response, error) {
 	o, err := c.store.Update(ctx, c.at, change, terms)
 	var to *linked
 	if errors.As(err, &to) {
-		return s.postVersion(ctx, c, to.Link, change)
+		return s.postVersion(ctx, c, to, change)
 	}
 	if err != nil {
 		return nil, err

@@ -40,14 +40,17 @@ func linkOf(s *engine.State) (backend.Link, bool) {
 }
 
 // linked is the error for an object that is a link.
-type linked struct{ backend.Link }
+type linked struct {
+	backend.Link
+	state engine.State
+}
 
 func (l *linked) Error() string { return "it is a link to the version " + l.ID.Normal() }
 
 // isPlain returns why an object is not itself what its metadata is about.
 func isPlain(s *engine.State) error {
 	if l, ok := linkOf(s); ok {
-		return errs.E(errs.Op("object.post"), errs.Conflict, &linked{l})
+		return errs.E(errs.Op("object.post"), errs.Conflict, &linked{l, *s})
 	}
 	return nil
 }
@@ -178,14 +181,14 @@ func (c *call) follow(s *engine.State) (l backend.Link, isLink bool, known *back
 
 // elsewhere is the answer where the version that the object is a link to can't be had
 // here, of which state is what there is. One that was deleted is gone, and the link with
-// it; for another one other replicas are to be asked, and that is no fault of the device.
+// it, as of the link's own time: a later link on another replica counts more. For one
+// that is not here other replicas are to be asked, and that is no fault of the device.
 func elsewhere(link, state *engine.State) *backend.Response {
 	if state.Kind != engine.Deleted {
 		return &backend.Response{Status: 503, Header: backend.Header{{Name: backend.RetryAfter, Value: "1"}}}
 	}
-	newest := timestamp.Max(link.Newest(), state.Newest())
 	return &backend.Response{Status: 404, Header: backend.Header{
-		{Name: backend.BackendStamp, Value: newest.String()}, {Name: backend.DataStamp, Value: newest.String()},
+		{Name: backend.BackendStamp, Value: link.Newest().String()}, {Name: backend.DataStamp, Value: link.Time.String()},
 	}}
 }
 
@@ -203,7 +206,8 @@ func followed(h *backend.Header, l backend.Link, link, version *engine.State) {
 // it returns 202 both are on stable storage, and both listings told, or that is queued;
 // with another answer the version may have changed, and the object not, until the request
 // is repeated.
-func (s *Server) postVersion(ctx context.Context, c *call, l backend.Link, change engine.Change) (*backend.Response, error) {
+func (s *Server) postVersion(ctx context.Context, c *call, to *linked, change engine.Change) (*backend.Response, error) {
+	l := to.Link
 	at := c.versionAt(l.ID)
 	version, link := change, change
 	version.Name, version.Meta, link.Meta = c.target.Path.Version(l.ID), nil, nil
@@ -219,7 +223,7 @@ func (s *Server) postVersion(ctx context.Context, c *call, l backend.Link, chang
 		return nil, err
 	}
 	if now.Kind != engine.Live {
-		return elsewhere(&engine.State{}, &now), nil
+		return elsewhere(&to.state, &now), nil
 	}
 	of, err := c.store.Update(ctx, at, version, engine.Terms{})
 	if err != nil {

@@ -205,7 +205,7 @@ func TestLinkWithoutItsVersion(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD"} {
 		a := r.call(method)
 		r.want(method, a, 404)
-		if a.header.Get(backend.BackendStamp) != stamp(30) {
+		if a.header.Get(backend.BackendStamp) != stamp(10) { // a later link elsewhere counts more
 			t.Errorf("%s: answered %v", method, a.header)
 		}
 	}

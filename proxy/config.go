@@ -18,6 +18,7 @@ import (
 	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
 	"martlet/proxy/tempurl"
+	"martlet/proxy/versioning"
 )
 
 // Config is what an operator may set of a proxy. Defaults gives every field its
@@ -119,6 +120,9 @@ type Config struct {
 	// DomainRemap finds accounts and containers in the names of hosts.
 	DomainRemap domainremap.Config `toml:"domain_remap"`
 
+	// Versioning is which kinds of versioning containers may have.
+	Versioning versioning.Config `toml:"versioning"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -157,6 +161,7 @@ func Defaults() Config {
 		ReadOnly:               readonly.Defaults(),
 		EtagQuoter:             etagquoter.Defaults(),
 		DomainRemap:            domainremap.Defaults(),
+		Versioning:             versioning.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

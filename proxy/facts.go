@@ -13,6 +13,7 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
+	"martlet/proxy/versioning"
 	"martlet/ring"
 )
 
@@ -22,7 +23,9 @@ type facts struct {
 	exists bool
 	header backend.Header // of its HEAD
 	policy policy.Index   // of a container
-	at     time.Time      // when it was looked up
+
+	versions bool      // objects of the container have versions, or had
+	at       time.Time // when it was looked up
 }
 
 // An infoCache remembers what accounts and containers are like for a moment.
@@ -162,6 +165,7 @@ func (s *Server) lookUp(ctx context.Context, p name.Path) (facts, error) {
 		return facts{}, refusal(a)
 	}
 	i := facts{exists: true, header: a.Header, at: began}
+	i.versions = a.Header.Get(versioning.Container) != ""
 	if text := a.Header.Get(backend.PolicyIndex); text != "" {
 		if i.policy, err = policy.ParseIndex(text); err != nil {
 			return facts{}, errs.E(errs.Op("proxy.info"), errs.Subject(p.String()), errs.Unavailable, err)

@@ -26,6 +26,7 @@ import (
 	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
 	"martlet/proxy/tempurl"
+	"martlet/proxy/versioning"
 )
 
 // observed stands around everything, the router included, since every answer
@@ -78,6 +79,10 @@ func (s *Server) links() []chain.Link {
 		// at segments tell it that they are, and such it does not take.
 		slo.Link(s.cfg.SLO),
 		dlo.Link(s.cfg.DLO, s.cfg.Limits.ContainerListingLimit),
+		// Behind the large objects, so that it keeps their manifests as they are stored.
+		versioning.Link(s.cfg.Versioning, versioning.Limits{
+			Objects: s.cfg.Limits.ContainerListingLimit, Containers: s.cfg.Limits.AccountListingLimit,
+		}, s.containerFacts),
 	}
 }
 
@@ -86,6 +91,12 @@ func (s *Server) features() map[string]info.Section {
 	all := map[string]info.Section{
 		"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section(), "tempurl": s.cfg.TempURL.Section(),
 		"bulk_delete": s.cfg.Bulk.DeleteSection(), "bulk_upload": s.cfg.Bulk.UploadSection(),
+	}
+	if s.cfg.Versioning.Allow {
+		all["object_versioning"] = info.Section{}
+	}
+	if s.cfg.Versioning.AllowLegacy {
+		all["versioned_writes"] = info.Section{"allowed_flags": []string{"x-versions-location", "x-history-location"}}
 	}
 	if s.cfg.Quotas.Containers {
 		all["container_quotas"] = info.Section{}
@@ -123,7 +134,7 @@ func (s *Server) counts(ctx context.Context, p name.Path, fresh bool) (quotas.Fa
 	if err != nil || !known.exists {
 		return quotas.Facts{}, false
 	}
-	return quotas.Facts{Header: known.header, Policy: known.policy}, true
+	return quotas.Facts{Header: s.withVersions(ctx, p, known, fresh), Policy: known.policy}, true
 }
 
 // origins finds what a container says of scripts that use it.

@@ -19,6 +19,14 @@ type Object struct {
 	LastModified string // ISO, microseconds, no zone
 	SLOETag      string // of the large object whose manifest it is, in quotes; "" for others
 	Subdir       bool
+
+	// Of a container with versions: that the object is one of them, and its path; of a
+	// listing of versions, which one it is ("" for other listings), and whether it is
+	// the current one. Only JSON has them.
+	VersionLink bool
+	LinkPath    string
+	VersionID   string
+	Latest      bool
 }
 
 // Container is an entry of an account's listing: a container, or with Subdir

@@ -45,8 +45,10 @@ const (
 	// ListedBytes is the size that the container's listing is to show for an
 	// object that is put, where that is not its own.
 	ListedBytes = "X-Backend-Listed-Bytes"
-	// OnlyAsk makes a PUT of an object a question: whether its sender may put it,
-	// and there is a container for it. Nothing is read or stored.
+	// AllowReserved has a listing show names that clients can't reach, too.
+	AllowReserved = "X-Backend-Allow-Reserved-Names"
+	// OnlyAsk makes a write a question: whether its sender may make it and, for one of
+	// an object, there is a container for it. Nothing is read or stored.
 	OnlyAsk = "X-Backend-Only-Ask"
 )
 
