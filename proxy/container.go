@@ -236,6 +236,7 @@ func (s *Server) containerDelete(rq *request) error {
 func (s *Server) containerWrite(rq *request, method string, meta backend.Header) (quorum.Answer, error) {
 	place := s.cluster.Container(rq.Path.Account, rq.Path.Container)
 	defer s.infos.forget(place.Path)
+	defer s.infos.forget(place.Path.Versions())
 	tell := s.tellAccount(rq.Path.Account, method)
 	return s.write(rq, place, func(stamp string) quorum.Build {
 		return func(int, *ring.Device) *backend.Request {

@@ -128,9 +128,9 @@ const countsWithin = time.Second
 
 // counts finds the quotas of a container or an account, and what is in it.
 func (s *Server) counts(ctx context.Context, p name.Path, fresh bool) (quotas.Facts, bool) {
-	ctx, stop := context.WithTimeout(ctx, countsWithin)
+	within, stop := context.WithTimeout(ctx, countsWithin)
 	defer stop()
-	known, err := s.infos.look(fresh)(ctx, p)
+	known, err := s.infos.look(fresh)(within, p)
 	if err != nil || !known.exists {
 		return quotas.Facts{}, false
 	}

@@ -37,6 +37,9 @@ func (s *Server) objectPut(rq *request) error {
 	if err := s.checkPut(rq.Request); err != nil {
 		return err
 	}
+	if rq.Header[chain.DeleteMarker] != nil {
+		rq.Header.Set("Content-Type", backend.DeleteMarker)
+	}
 	put := body{
 		path: rq.Path, header: rq.Header, etag: strings.Trim(strings.ToLower(rq.Header.Get("Etag")), `"`),
 		content: rq.Body, length: rq.Length,

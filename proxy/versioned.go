@@ -249,37 +249,39 @@ func (s *Server) containerFacts(ctx context.Context, container name.Path, fresh 
 	return f, err
 }
 
-// counting is the header of a container whose versions count as well.
+// counting is the header of a container whose versions count as well. They are looked for
+// when somebody asks what is used.
 type counting struct {
-	of   backend.Header
-	more int64 // bytes
+	backend.Header
+	versions func() (facts, error)
 }
 
 // Get returns the first value of a field.
 func (c counting) Get(field string) string {
-	value := c.of.Get(field)
-	if field != bytesUsed {
+	value := c.Header.Get(field)
+	used, err := strconv.ParseInt(value, 10, 64)
+	if field != bytesUsed || err != nil {
 		return value
 	}
-	n, err := strconv.ParseInt(value, 10, 64)
-	if err != nil {
+	hidden, err := c.versions()
+	if err != nil || !hidden.exists {
 		return value
 	}
-	return strconv.FormatInt(n+c.more, 10)
+	more, _ := strconv.ParseInt(hidden.header.Get(bytesUsed), 10, 64) // the container server's
+	return strconv.FormatInt(used+more, 10)
 }
 
 const bytesUsed = "X-Container-Bytes-Used"
 
 // withVersions returns the header of an account or a container, with the bytes that
 // versions have.
-func (s *Server) withVersions(ctx context.Context, p name.Path, known facts, fresh bool) interface{ Get(string) string } {
+func (s *Server) withVersions(ctx context.Context, p name.Path, known facts, fresh bool) interface{ Get(name string) string } {
 	if p.Container == "" || !known.versions {
 		return known.header
 	}
-	hidden, err := s.infos.look(fresh)(ctx, p.Versions())
-	if err != nil || !hidden.exists {
-		return known.header
-	}
-	more, _ := strconv.ParseInt(hidden.header.Get(bytesUsed), 10, 64) // the container server's
-	return counting{known.header, more}
+	return counting{known.header, func() (facts, error) {
+		ctx, stop := context.WithTimeout(ctx, countsWithin)
+		defer stop()
+		return s.infos.look(fresh)(ctx, p.Versions())
+	}}
 }

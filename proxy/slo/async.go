@@ -22,7 +22,7 @@ import (
 // does not come to its end can be asked for again, and leaves nothing behind that
 // nobody knows of.
 func (f *feature) deleteQuietly(ctx context.Context, r *chain.Request) *chain.Response {
-	segments, err := f.segmentsOf(ctx, r, r.Path)
+	segments, err := f.segmentsOf(ctx, r, r.Path, versionOf(r))
 	if err != nil {
 		return chain.Fail(ctx, asStatus(err))
 	}

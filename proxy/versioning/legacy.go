@@ -180,7 +180,7 @@ func (a *archiving) keep(ctx context.Context) error {
 // mark notes in the other container that the object was deleted.
 func (a *archiving) mark(ctx context.Context) error {
 	sub := granted(a.r, http.MethodPut, a.at(timestamp.Now().String()))
-	sub.Header["Content-Type"] = []string{backend.DeleteMarker}
+	sub.Header[chain.DeleteMarker] = []string{"true"}
 	sub.Length, sub.Body = 0, strings.NewReader("")
 	done := a.next.Serve(ctx, sub)
 	if !done.OK() {

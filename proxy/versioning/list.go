@@ -82,7 +82,7 @@ func (f *feature) listVersions(ctx context.Context, r *chain.Request) *chain.Res
 	f.show(ctx, r, resp)
 	m := merging{reverse: r.HasFlag("reverse"), limit: limitOf(r, f.limits.Objects), latest: map[string]bool{}}
 	if marker, ok := r.Param("marker"); ok {
-		if _, ok := r.Param("version_marker"); ok {
+		if _, ok := r.Param("version_marker"); ok && !m.reverse {
 			m.latest[marker] = true // it was on the page before
 		}
 	}
