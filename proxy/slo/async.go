@@ -47,7 +47,7 @@ func (f *feature) deleteQuietly(ctx context.Context, r *chain.Request) *chain.Re
 			return chain.Fail(ctx, errs.E(errs.Op("slo.delete"), errs.Unavailable, fmt.Errorf("segments are left: %v", done.Failures)))
 		}
 	}
-	r.Query = ""
+	r.Query = versionOf(r)
 	return f.next.Serve(ctx, r)
 }
 

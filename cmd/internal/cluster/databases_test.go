@@ -228,7 +228,7 @@ func (p *probe) ruin(path name.Path, d *ring.Device) {
 }
 
 // spoil changes a byte of what a file has behind a key, wherever that is.
-func spoil(t *testing.T, file string, key []byte) {
+func spoil(t testing.TB, file string, key []byte) {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
