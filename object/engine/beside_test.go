@@ -108,12 +108,9 @@ func TestCommitBesideEachOther(t *testing.T) {
 // Each disk call fails once, and then the power does: what was answered is there, and
 // nothing says what is current that is not there whole.
 func TestCommitBesideIsInOrder(t *testing.T) {
-	for _, large := range []bool{false, true} {
+	for _, size := range []int{3, 20_000, 900_000} { // in one page with what is beside it, in several, in a file
 		for _, tombstone := range []bool{false, true} {
-			data := []byte("new")
-			if large {
-				data = bytes.Repeat([]byte("new"), 300<<10)
-			}
+			data := bytes.Repeat([]byte("new"), size/3)
 			calls, fired := 0, true
 			for ; fired; calls++ {
 				disk := vfs.NewMem()
@@ -125,7 +122,7 @@ func TestCommitBesideIsInOrder(t *testing.T) {
 				if !fired && (first != nil || second != nil) {
 					t.Fatal(first, second)
 				}
-				for seed := range uint64(6) {
+				for seed := range uint64(12) {
 					cfg := newConfig(disk.AfterCrash(seed))
 					if seed%2 == 1 {
 						if err := withoutIndex(cfg); err != nil {
@@ -133,7 +130,7 @@ func TestCommitBesideIsInOrder(t *testing.T) {
 						}
 					}
 					if err := inOrder(New("/", cfg), first == nil, second == nil, tombstone, data); err != nil {
-						t.Fatalf("large %v, tombstone %v, call %d, power cut %d: %v", large, tombstone, calls, seed, err)
+						t.Fatalf("%d bytes, tombstone %v, call %d, power cut %d: %v", size, tombstone, calls, seed, err)
 					}
 				}
 			}
