@@ -114,7 +114,11 @@ func TestCommitBesideIsInOrder(t *testing.T) {
 			calls, fired := 0, true
 			for ; fired; calls++ {
 				disk := vfs.NewMem()
-				faulty := vfs.FailAt(disk, calls)
+				var options []vfs.FaultOption
+				if calls%2 == 0 {
+					options = append(options, vfs.FaultForever()) // as if the power went right there
+				}
+				faulty := vfs.FailAt(disk, calls/2, options...)
 				e := newEngine(faulty, "/")
 				_, _, first := putBeside(e, at(1), 10, []byte("old"), besideOf(at(3), 10, false))
 				_, _, second := putBeside(e, at(2), 20, data, besideOf(at(3), 20, tombstone))
@@ -122,7 +126,7 @@ func TestCommitBesideIsInOrder(t *testing.T) {
 				if !fired && (first != nil || second != nil) {
 					t.Fatal(first, second)
 				}
-				for seed := range uint64(12) {
+				for seed := range uint64(30) {
 					cfg := newConfig(disk.AfterCrash(seed))
 					if seed%2 == 1 {
 						if err := withoutIndex(cfg); err != nil {
@@ -134,7 +138,7 @@ func TestCommitBesideIsInOrder(t *testing.T) {
 					}
 				}
 			}
-			if calls < 10 {
+			if calls < 20 {
 				t.Errorf("only %d calls were failed", calls)
 			}
 		}
