@@ -68,6 +68,7 @@ func (v *versioned) look() error {
 	if err != nil {
 		return errs.E(errs.Op("proxy.version"), errs.Unavailable, err)
 	}
+	v.preserved = at
 	return v.preserve(at)
 }
 

@@ -126,7 +126,7 @@ func TestCommitBesideIsInOrder(t *testing.T) {
 				if !fired && (first != nil || second != nil) {
 					t.Fatal(first, second)
 				}
-				for seed := range uint64(30) {
+				for seed := range uint64(16) {
 					cfg := newConfig(disk.AfterCrash(seed))
 					if seed%2 == 1 {
 						if err := withoutIndex(cfg); err != nil {
