@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
 	"martlet/internal/backend"
 	"martlet/internal/conditional"
+	"martlet/internal/errs"
 	"martlet/internal/timestamp"
 	"martlet/object/engine"
 )
@@ -23,9 +25,28 @@ func (s *Server) head(ctx context.Context, c *call) (*backend.Response, error) {
 	if err := c.visible(state); err != nil {
 		return nil, err
 	}
+	l, isLink, known := c.follow(&state)
+	if known != nil {
+		return known, nil
+	}
+	link := state
+	if isLink {
+		if state, err = c.store.Stat(ctx, c.versionAt(l.ID)); err != nil {
+			return nil, err
+		}
+		if state.Kind == engine.Absent || state.Kind == engine.Deleted {
+			return elsewhere(&link, &state), nil
+		}
+		if err := c.visible(state); err != nil {
+			return nil, err
+		}
+	}
 	resp, _ := c.answer(&state)
 	if resp.Status == 200 {
 		resp.Length = state.Length
+	}
+	if isLink {
+		followed(&resp.Header, l, &link, &state)
 	}
 	return resp, nil
 }
@@ -37,7 +58,15 @@ func (s *Server) get(ctx context.Context, c *call) (*backend.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.send(r)
+	if l, isLink := linkOf(r.State()); isLink || c.Header.Has(backend.Unversioned) {
+		return c.getLink(ctx, r, l)
+	}
+	return c.send(r)
+}
+
+// send sends what a reader has, and sees to it that it is closed.
+func (c *call) send(r *engine.Reader) (*backend.Response, error) {
+	resp, err := c.respond(r)
 	if err != nil || resp.Body == nil {
 		if closeErr := r.Close(); err == nil {
 			err = closeErr
@@ -46,7 +75,36 @@ func (s *Server) get(ctx context.Context, c *call) (*backend.Response, error) {
 	return resp, err
 }
 
-func (c *call) send(r *engine.Reader) (*backend.Response, error) {
+// getLink is get of an object that may be a link, of which r has the data.
+func (c *call) getLink(ctx context.Context, r *engine.Reader, l backend.Link) (*backend.Response, error) {
+	link := *r.State()
+	_, isLink, known := c.follow(&link)
+	if known == nil && !isLink {
+		return c.send(r)
+	}
+	err := r.Close()
+	switch {
+	case known != nil || err != nil:
+		return known, err
+	case c.gone(&link):
+		return nil, c.refuse(errs.NotFound, link)
+	}
+	if r, err = c.store.Open(ctx, c.versionAt(l.ID)); err != nil {
+		var stored *engine.StateError
+		if errs.Is(err, errs.NotFound) && errors.As(err, &stored) {
+			return elsewhere(&link, &stored.State), nil
+		}
+		return nil, err
+	}
+	state := *r.State()
+	resp, err := c.send(r)
+	if err == nil {
+		followed(&resp.Header, l, &link, &state)
+	}
+	return resp, err
+}
+
+func (c *call) respond(r *engine.Reader) (*backend.Response, error) {
 	state := r.State()
 	if err := c.visible(*state); err != nil {
 		return nil, err

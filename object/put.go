@@ -1,6 +1,7 @@
 package object
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
+	"martlet/internal/name"
 	"martlet/internal/timestamp"
 	"martlet/object/engine"
 	"martlet/object/engine/blob"
@@ -31,11 +33,18 @@ func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
 	if err := c.parseDeleteAt(); err != nil {
 		return nil, err
 	}
+	if err := c.parseNew(); err != nil {
+		return nil, err
+	}
 	check, err := c.putCheck(ctx, ts)
 	if err != nil {
 		return nil, err
 	}
-	w, err := c.store.Create(ctx, c.at, c.Length)
+	at, path := c.at, c.target.Path
+	if c.newVersion {
+		at, path = c.versionAt(ts), path.Version(ts)
+	}
+	w, err := c.store.Create(ctx, at, c.Length)
 	if err != nil {
 		return nil, err
 	}
@@ -43,16 +52,19 @@ func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
 	if err := c.receive(w); err != nil {
 		return nil, err
 	}
-	v, err := c.version(w, ts)
+	v, err := c.version(w, ts, path)
 	if err != nil {
 		return nil, err
+	}
+	if c.newVersion {
+		return s.putVersion(ctx, c, w, v, check)
 	}
 	o, err := w.Commit(v, engine.Terms{Check: check, Merge: c.replication})
 	if err != nil {
 		return nil, err
 	}
 	_ = w.Close() // its buffer is not to wait for the container; Commit has synced the file
-	if err := s.tellContainer(ctx, c, "PUT", &o.After); err != nil {
+	if err := s.tellContainer(ctx, c, c.own("PUT", &o.After)); err != nil {
 		return nil, err
 	}
 	return &backend.Response{Status: 201, Header: backend.Header{
@@ -75,6 +87,9 @@ func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State)
 	check := func(s engine.State) error {
 		if mustBeNew && s.Kind == engine.Live && !c.gone(&s) {
 			return c.refuse(errs.Precondition, s)
+		}
+		if c.newVersion {
+			return c.keepable(&s)
 		}
 		return nil
 	}
@@ -116,8 +131,8 @@ func (c *call) receive(w *engine.Writer) error {
 
 // version is what the object is to be. The commit, in the header or behind the
 // body, must be there and name the bytes that came.
-func (c *call) version(w *engine.Writer, ts timestamp.T) (engine.Version, error) {
-	v := engine.Version{Time: ts, Name: c.target.Path, ContentType: c.Header.Get(backend.ContentType)}
+func (c *call) version(w *engine.Writer, ts timestamp.T, path name.Path) (engine.Version, error) {
+	v := engine.Version{Time: ts, Name: path, ContentType: c.Header.Get(backend.ContentType)}
 	etag, crc := c.commit(backend.CommitETag), c.commit(backend.CommitCRC)
 	if etag == "" || crc == "" {
 		return v, errs.Refuse(errs.Invalid, "the body has no commit")
@@ -166,13 +181,17 @@ func (s *Server) post(ctx context.Context, c *call) (*backend.Response, error) {
 	}
 	terms := engine.Terms{Merge: c.replication}
 	if !c.replication {
-		terms.Check = func(s engine.State) error { return c.postable(s, ts) }
+		terms.Check = func(s engine.State) error { return cmp.Or(c.postable(s, ts), isPlain(&s)) }
 	}
 	o, err := c.store.Update(ctx, c.at, change, terms)
+	var to *linked
+	if errors.As(err, &to) {
+		return s.postVersion(ctx, c, to, change)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := s.tellContainer(ctx, c, "PUT", &o.After); err != nil {
+	if err := s.tellContainer(ctx, c, c.own("PUT", &o.After)); err != nil {
 		return nil, err
 	}
 	h := append(make(backend.Header, 0, 2+len(o.After.System)),
@@ -202,6 +221,9 @@ func (s *Server) delete(ctx context.Context, c *call) (*backend.Response, error)
 	if err != nil {
 		return nil, err
 	}
+	if truth(c.Header.Get(backend.NewVersion)) && !c.replication {
+		return s.deleteVersion(ctx, c, ts)
+	}
 	terms := engine.Terms{Merge: c.replication}
 	if text := c.Header.Get(hdrIfDeleteAt); text != "" {
 		if _, err := strconv.ParseInt(text, 10, 64); err != nil {
@@ -217,7 +239,7 @@ func (s *Server) delete(ctx context.Context, c *call) (*backend.Response, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.tellContainer(ctx, c, "DELETE", &o.After); err != nil {
+	if err := s.tellContainer(ctx, c, c.own("DELETE", &o.After)); err != nil {
 		return nil, err
 	}
 	resp := &backend.Response{Status: 204, Header: backend.Header{{Name: backend.BackendStamp, Value: ts.String()}}}

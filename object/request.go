@@ -19,7 +19,7 @@ import (
 type store interface {
 	Stat(ctx context.Context, at engine.Location) (engine.State, error)
 	Open(ctx context.Context, at engine.Location) (*engine.Reader, error)
-	Create(ctx context.Context, at engine.Location, size int64) (*engine.Writer, error)
+	Create(ctx context.Context, at engine.Location, size int64) (*engine.Writer, error) // for Commit and CommitBeside
 	Update(ctx context.Context, at engine.Location, c engine.Change, terms engine.Terms) (engine.Outcome, error)
 	Delete(ctx context.Context, at engine.Location, path name.Path, ts timestamp.T, terms engine.Terms) (engine.Outcome, error)
 }
@@ -45,8 +45,12 @@ type call struct {
 	store   store
 	queue   *pending.Queue
 	updates []place // of the container's listing, to be told
+	hasher  name.Hasher
 	now     time.Time
 	skew    time.Duration // by how much the clocks of a cluster may differ
+
+	newVersion bool        // what is written is to be a version
+	preserved  timestamp.T // data up to then is kept already
 
 	replication bool // it comes from another replica, with what a client wrote once
 	expired     bool // objects past their time are still to be seen
@@ -69,7 +73,7 @@ func (s *Server) parse(r *backend.Request) (*call, error) {
 		return nil, err
 	}
 	kept := s.Stores[d.Name()]
-	c := &call{Request: r, target: target, store: kept.Engine, queue: kept.Queue, now: s.Now(), skew: s.cfg.ClockSkew}
+	c := &call{Request: r, target: target, store: kept.Engine, queue: kept.Queue, hasher: s.Hasher, now: s.Now(), skew: s.cfg.ClockSkew}
 	c.at.Hash = s.Hasher.Hash(target.Path)
 	if text := r.Header.Get(backend.PolicyIndex); text != "" {
 		if c.at.Policy, err = policy.ParseIndex(text); err != nil {
@@ -165,12 +169,14 @@ func hasPrefix(name, prefix string) bool {
 
 func isReplaceable(name string) bool {
 	for _, r := range replaceable {
-		if len(r) == len(name) && strings.EqualFold(r, name) {
+		if sameField(r, name) {
 			return true
 		}
 	}
 	return false
 }
+
+func sameField(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
 // parseDeleteAt checks the time of expiry of a write, if it has one. What a client
 // wrote is stored as a plain number, whatever its form was; another replica's is

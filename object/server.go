@@ -144,6 +144,10 @@ func (s *Server) verb(method string) func(context.Context, *call) (*backend.Resp
 // refusal turns an error that carries the state of the name into an answer
 // which tells the sender how new that is. Other errors stay.
 func refusal(err error) (*backend.Response, error) {
+	var plain *unversioned
+	if errors.As(err, &plain) {
+		return &backend.Response{Status: 409, Header: backend.Header{{Name: backend.Unversioned, Value: plain.at.String()}}}, nil
+	}
 	var stored *engine.StateError
 	if !errors.As(err, &stored) {
 		return nil, err

@@ -8,36 +8,57 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
+	"martlet/internal/name"
 	"martlet/object/engine"
 	"martlet/object/pending"
 )
 
-// tellContainer tells the container's servers of what has become of an object.
-// When it returns nil each of those that the request named has confirmed it, or
-// the update is durably queued.
-func (s *Server) tellContainer(ctx context.Context, c *call, method string, state *engine.State) error {
+// news is what has become of one object.
+type news struct {
+	method string // PUT or DELETE
+	path   name.Path
+	hash   name.Hash
+	state  *engine.State
+}
+
+// own is news of the object of the request.
+func (c *call) own(method string, s *engine.State) news {
+	return news{method, c.target.Path, c.at.Hash, s}
+}
+
+// tellContainer tells the container's servers of what has become of objects: of that of
+// the request, and of a version of it, whose container is in the same place.
+// When it returns nil each of those that the request named has confirmed all of it, or
+// the updates are durably queued.
+func (s *Server) tellContainer(ctx context.Context, c *call, list ...news) error {
 	if len(c.updates) == 0 {
 		return nil
 	}
 	ctx = context.WithoutCancel(ctx) // the object is stored, also if the client is gone
-	header := c.row(method, state)
-	confirmed := s.sendRow(ctx, c, method, header)
-	if len(confirmed) == len(c.updates) {
-		return nil
+	headers := make([]backend.Header, len(list))
+	for i := range list {
+		headers[i] = c.row(&list[i])
 	}
-	p := state.Packed()
-	err := c.queue.Put(ctx, pending.Update{
-		Policy: c.at.Policy, Hash: c.at.Hash, Method: method, Path: c.target.Path, Header: header,
-		Data: p.Data, ContentType: p.ContentType, Meta: p.Meta, Confirmed: confirmed,
-	})
-	if err != nil {
-		return errs.E(errs.Op("object.update"), errs.Subject(c.at.String()), err)
+	confirmed := s.sendRows(ctx, c, list, headers)
+	for i, n := range list {
+		if len(confirmed[i]) == len(c.updates) {
+			continue
+		}
+		p := n.state.Packed()
+		err := c.queue.Put(ctx, pending.Update{
+			Policy: c.at.Policy, Hash: n.hash, Method: n.method, Path: n.path, Header: headers[i],
+			Data: p.Data, ContentType: p.ContentType, Meta: p.Meta, Confirmed: confirmed[i],
+		})
+		if err != nil {
+			return errs.E(errs.Op("object.update"), errs.Subject(c.at.String()), err)
+		}
 	}
 	return nil
 }
 
-// row returns the headers of the update.
-func (c *call) row(method string, s *engine.State) backend.Header {
+// row returns the headers of an update.
+func (c *call) row(n *news) backend.Header {
+	s := n.state
 	h := backend.Header{
 		{Name: backend.Timestamp, Value: s.Packed().String()},
 		{Name: backend.PolicyIndex, Value: c.at.Policy.String()},
@@ -45,8 +66,11 @@ func (c *call) row(method string, s *engine.State) backend.Header {
 	if id := c.Header.Get(backend.TransID); id != "" {
 		h.Add(backend.TransID, id)
 	}
-	if method == "DELETE" {
+	if n.method == "DELETE" {
 		return h
+	}
+	if l, ok := linkOf(s); ok {
+		return linkRow(h, l, s)
 	}
 	h.Add("X-Size", c.override(s, "Size", strconv.FormatInt(s.Length, 10)))
 	h.Add("X-Content-Type", c.override(s, "Content-Type", s.ContentType))
@@ -54,10 +78,13 @@ func (c *call) row(method string, s *engine.State) backend.Header {
 	return h
 }
 
+// overridePrefix begins the fields by which an object says what its listing is to say.
+const overridePrefix = "X-Object-Sysmeta-Container-Update-Override-"
+
 // override returns what the object wants its listing to say instead: that of a
 // large object tells of the whole and not of its manifest.
 func (c *call) override(s *engine.State, what, plain string) string {
-	if v := s.System.Get("X-Object-Sysmeta-Container-Update-Override-" + what); v != "" {
+	if v := s.System.Get(overridePrefix + what); v != "" {
 		return v
 	}
 	if v := c.Header.Get("X-Backend-Container-Update-Override-" + what); v != "" {
@@ -66,40 +93,41 @@ func (c *call) override(s *engine.State, what, plain string) string {
 	return plain
 }
 
-// sendRow sends the update to all at the same time and returns the places that
+// sendRows sends updates to all at the same time and returns of each the places that
 // have confirmed it before the time was up.
-func (s *Server) sendRow(ctx context.Context, c *call, method string, header backend.Header) []string {
+func (s *Server) sendRows(ctx context.Context, c *call, list []news, headers []backend.Header) [][]string {
+	confirmed := make([][]string, len(list))
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ContainerUpdateTimeout)
 	defer cancel()
 	partition, err := strconv.ParseUint(c.Header.Get(backend.ContainerPart), 10, 32)
 	if err != nil {
-		return nil // the queue's reader looks the place up itself
+		return confirmed // the queue's reader looks the place up itself
 	}
-	ok := make([]bool, len(c.updates))
+	ok := make([]bool, len(list)*len(c.updates))
 	var wg sync.WaitGroup
-	for i, to := range c.updates {
+	for at := range ok {
+		i, to := at%len(list), c.updates[at/len(list)]
 		if !s.silent.Ask(to.addr) {
 			continue
 		}
 		send := func() {
-			target := backend.Target{Device: to.device, Partition: uint32(partition), Path: c.target.Path}
-			err := pending.Deliver(ctx, s.Sender, to.addr, method, target, header)
+			target := backend.Target{Device: to.device, Partition: uint32(partition), Path: list[i].path}
+			err := pending.Deliver(ctx, s.Sender, to.addr, list[i].method, target, headers[i])
 			s.silent.Heard(to.addr, err)
-			if ok[i] = err == nil; err != nil {
+			if ok[at] = err == nil; err != nil {
 				s.Log.Warn("container update is queued", "container", to.addr+"/"+to.device, "trans_id", c.Header.Get(backend.TransID), "err", err)
 			}
 		}
-		if i == len(c.updates)-1 {
+		if at == len(ok)-1 {
 			send() // the last one needs no goroutine
 		} else {
 			wg.Go(send)
 		}
 	}
 	wg.Wait()
-	var confirmed []string
-	for i, to := range c.updates {
-		if ok[i] {
-			confirmed = append(confirmed, pending.Place(to.addr, to.device))
+	for at := range ok {
+		if i, to := at%len(list), c.updates[at/len(list)]; ok[at] {
+			confirmed[i] = append(confirmed[i], pending.Place(to.addr, to.device))
 		}
 	}
 	return confirmed

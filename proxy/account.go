@@ -66,7 +66,7 @@ func (s *Server) accountRead(rq *request) error {
 	}
 	place := s.cluster.Account(rq.Path.Account)
 	reply, err := s.cluster.Read(rq.ctx, place, func(int, *ring.Device) *backend.Request {
-		return &backend.Request{Method: rq.Method, Query: params.Encode(), Header: rq.header(0)}
+		return &backend.Request{Method: rq.Method, Query: params.Encode(), Header: rq.listingHeader()}
 	})
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"martlet/proxy/staticweb"
 	"martlet/proxy/symlink"
 	"martlet/proxy/tempurl"
+	"martlet/proxy/versioning"
 )
 
 // Config is what an operator may set of a proxy. Defaults gives every field its
@@ -130,6 +131,8 @@ type Config struct {
 
 	// FormPost takes files from forms in web pages.
 	FormPost formpost.Config `toml:"formpost"`
+	// Versioning is which kinds of versioning containers may have.
+	Versioning versioning.Config `toml:"versioning"`
 
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
@@ -172,6 +175,7 @@ func Defaults() Config {
 		DomainRemap:            domainremap.Defaults(),
 		StaticWeb:              staticweb.Defaults(),
 		FormPost:               formpost.Defaults(),
+		Versioning:             versioning.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

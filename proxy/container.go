@@ -16,6 +16,7 @@ import (
 	"martlet/proxy/chain"
 	"martlet/proxy/etagquoter"
 	"martlet/proxy/limits"
+	"martlet/proxy/versioning"
 	"martlet/ring"
 )
 
@@ -79,7 +80,7 @@ func (s *Server) containerRead(rq *request) error {
 	}
 	place := s.cluster.Container(rq.Path.Account, rq.Path.Container)
 	reply, err := s.cluster.Read(rq.ctx, place, func(int, *ring.Device) *backend.Request {
-		return &backend.Request{Method: rq.Method, Query: params.Encode(), Header: rq.header(0)}
+		return &backend.Request{Method: rq.Method, Query: params.Encode(), Header: rq.listingHeader()}
 	})
 	if err != nil {
 		return err
@@ -100,7 +101,7 @@ func (s *Server) showContainer(rq *request, from backend.Header) {
 		switch {
 		case ownersOnly[n] && !rq.owner:
 		case ownersOnly[n], strings.HasPrefix(n, "X-Container-Meta-"), n == "X-Timestamp",
-			n == "X-Container-Object-Count", n == "X-Container-Bytes-Used":
+			n == "X-Container-Object-Count", n == "X-Container-Bytes-Used", strings.HasPrefix(n, versioning.Sysmeta):
 			h[n] = []string{f.Value}
 		case n == etagquoter.ContainerMeta && s.cfg.EtagQuoter.Enabled && f.Value != "":
 			h[etagquoter.ContainerHeader] = []string{f.Value}
@@ -123,8 +124,14 @@ func (s *Server) containerPut(rq *request) error {
 	if err := s.authorize(rq); err != nil {
 		return err
 	}
-	if err := s.cfg.Limits.CheckContainer(rq.Path.Container); err != nil {
-		return err
+	if rq.Header[chain.OnlyAsk] != nil {
+		rq.empty(http.StatusNoContent)
+		return nil
+	}
+	if !strings.HasPrefix(rq.Path.Container, name.Reserved) { // else it is longer than clients' may be
+		if err := s.cfg.Limits.CheckContainer(rq.Path.Container); err != nil {
+			return err
+		}
 	}
 	meta, err := s.containerMeta(rq)
 	if err != nil {
@@ -170,7 +177,8 @@ func (s *Server) containerMeta(rq *request) (backend.Header, error) {
 		named = append(slices.Clone(named), etagquoter.ContainerHeader)
 	}
 	meta := metaUpdate(rq.Header, "Container", named)
-	if !rq.owner { // what only owners see only owners set
+	pickPrefix(&meta, rq.Header, versioning.Sysmeta) // from features: the gatekeeper lets none in
+	if !rq.owner {                                   // what only owners see only owners set
 		meta = slices.DeleteFunc(meta, func(f backend.Field) bool { return ownersOnly[f.Name] })
 	}
 	for i, f := range meta {
@@ -193,6 +201,10 @@ func (s *Server) containerPost(rq *request) error {
 	if err := s.authorize(rq); err != nil {
 		return err
 	}
+	if rq.Header[chain.OnlyAsk] != nil {
+		rq.empty(http.StatusNoContent)
+		return nil
+	}
 	meta, err := s.containerMeta(rq)
 	if err != nil {
 		return err
@@ -214,6 +226,10 @@ func (s *Server) containerDelete(rq *request) error {
 	if err := s.noContainer(rq); err != nil {
 		return err
 	}
+	if rq.Header[chain.OnlyAsk] != nil {
+		rq.empty(http.StatusNoContent)
+		return nil
+	}
 	answer, err := s.containerWrite(rq, "DELETE", nil)
 	if err != nil {
 		return err
@@ -229,6 +245,7 @@ func (s *Server) containerDelete(rq *request) error {
 func (s *Server) containerWrite(rq *request, method string, meta backend.Header) (quorum.Answer, error) {
 	place := s.cluster.Container(rq.Path.Account, rq.Path.Container)
 	defer s.infos.forget(place.Path)
+	defer s.infos.forget(place.Path.Versions())
 	tell := s.tellAccount(rq.Path.Account, method)
 	return s.write(rq, place, func(stamp string) quorum.Build {
 		return func(int, *ring.Device) *backend.Request {

@@ -14,6 +14,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/policy"
+	"martlet/proxy/versioning"
 	"martlet/ring"
 )
 
@@ -24,7 +25,9 @@ type facts struct {
 	gone   bool           // an account, or that of a container, was deleted and is not reclaimed yet
 	header backend.Header // of its HEAD
 	policy policy.Index   // of a container
-	at     time.Time      // when it was looked up
+
+	versions bool      // objects of the container have versions, or had
+	at       time.Time // when it was looked up
 }
 
 // An infoCache remembers what accounts and containers are like for a moment.
@@ -212,6 +215,7 @@ func (s *Server) lookUp(ctx context.Context, p name.Path) (facts, error) {
 		return facts{at: began, gone: true}, nil
 	}
 	i := facts{exists: true, header: a.Header, at: began}
+	i.versions = a.Header.Get(versioning.Container) != ""
 	if text := a.Header.Get(backend.PolicyIndex); text != "" {
 		if i.policy, err = policy.ParseIndex(text); err != nil {
 			return facts{}, errs.E(errs.Op("proxy.info"), errs.Subject(p.String()), errs.Unavailable, err)

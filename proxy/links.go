@@ -29,6 +29,7 @@ import (
 	"martlet/proxy/staticweb"
 	"martlet/proxy/symlink"
 	"martlet/proxy/tempurl"
+	"martlet/proxy/versioning"
 )
 
 // observed stands around everything, the router included, since every answer
@@ -88,6 +89,10 @@ func (s *Server) links() []chain.Link {
 		dlo.Link(s.cfg.DLO, s.cfg.Limits.ContainerListingLimit),
 		// Behind all that reads objects: each finds what a link stands for.
 		symlink.Link(s.cfg.Symlink),
+		// Behind the large objects, so that it keeps their manifests as they are stored.
+		versioning.Link(s.cfg.Versioning, versioning.Limits{
+			Objects: s.cfg.Limits.ContainerListingLimit, Containers: s.cfg.Limits.AccountListingLimit,
+		}, s.containerFacts),
 	}
 }
 
@@ -97,6 +102,12 @@ func (s *Server) features() map[string]info.Section {
 		"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section(), "tempurl": s.cfg.TempURL.Section(),
 		"symlink":     s.cfg.Symlink.Section(),
 		"bulk_delete": s.cfg.Bulk.DeleteSection(), "bulk_upload": s.cfg.Bulk.UploadSection(),
+	}
+	if s.cfg.Versioning.Allow {
+		all["object_versioning"] = info.Section{}
+	}
+	if s.cfg.Versioning.AllowLegacy {
+		all["versioned_writes"] = info.Section{"allowed_flags": []string{"x-versions-location", "x-history-location"}}
 	}
 	if s.cfg.Quotas.Containers {
 		all["container_quotas"] = info.Section{}
@@ -134,13 +145,13 @@ const countsWithin = time.Second
 
 // counts finds the quotas of a container or an account, and what is in it.
 func (s *Server) counts(ctx context.Context, p name.Path, fresh bool) (quotas.Facts, bool) {
-	ctx, stop := context.WithTimeout(ctx, countsWithin)
+	within, stop := context.WithTimeout(ctx, countsWithin)
 	defer stop()
-	known, err := s.infos.look(fresh)(ctx, p)
+	known, err := s.infos.look(fresh)(within, p)
 	if err != nil || !known.exists {
 		return quotas.Facts{}, false
 	}
-	return quotas.Facts{Header: known.header, Policy: known.policy}, true
+	return quotas.Facts{Header: s.withVersions(ctx, p, known, fresh), Policy: known.policy}, true
 }
 
 // origins finds what a container says of scripts that use it.

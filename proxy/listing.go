@@ -11,6 +11,15 @@ import (
 // maxListing is how many bytes of a listing a node may send.
 const maxListing = 64 << 20
 
+// listingHeader makes the start of a request for a listing.
+func (rq *request) listingHeader() backend.Header {
+	h := rq.header(1)
+	if rq.Header[chain.AllowReserved] != nil {
+		h.Add(chain.AllowReserved, "true")
+	}
+	return h
+}
+
 // list answers with the rows of a listing, or with its head. resp is nil for what
 // does not exist and is shown as empty.
 func (s *Server) list(rq *request, resp *backend.Response) error {

@@ -73,6 +73,7 @@ func (s *Server) objectRead(rq *request) error {
 			return err
 		}
 	}
+	rq.showVersion(c, reply.Header)
 	switch {
 	case reply.Status == http.StatusRequestedRangeNotSatisfiable:
 		defer letGo(reply)
@@ -168,6 +169,13 @@ func (s *Server) objectDelete(rq *request) error {
 	c, place, err := s.objectPlace(rq, rq.Path)
 	if err != nil {
 		return err
+	}
+	if rq.Header[chain.OnlyAsk] != nil {
+		rq.empty(http.StatusNoContent)
+		return nil
+	}
+	if asksForVersion(rq.Header) {
+		return s.deleteVersioned(rq, c, place)
 	}
 	var only backend.Header
 	pick(&only, rq.Header, []string{"X-If-Delete-At"})

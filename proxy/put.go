@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"mime"
 	"net/http"
@@ -36,6 +37,9 @@ func (s *Server) objectPut(rq *request) error {
 	if err := s.checkPut(rq.Request); err != nil {
 		return err
 	}
+	if rq.Header[chain.DeleteMarker] != nil {
+		rq.Header.Set("Content-Type", backend.DeleteMarker)
+	}
 	put := body{
 		path: rq.Path, header: rq.Header, etag: strings.Trim(strings.ToLower(rq.Header.Get("Etag")), `"`),
 		content: rq.Body, length: rq.Length,
@@ -50,6 +54,9 @@ func (s *Server) objectPut(rq *request) error {
 	h := rq.out.Header
 	h.Set("Etag", done.etag)
 	h.Set("Last-Modified", done.stamp.CeilSecond().Format(http.TimeFormat))
+	if asksForVersion(rq.Header) {
+		h[backend.VersionID] = []string{done.stamp.Normal()}
+	}
 	rq.empty(http.StatusCreated)
 	return nil
 }
@@ -159,26 +166,30 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 		}
 		kept.Add("If-None-Match", "*")
 	}
-	up := &upload{
-		cluster: s.cluster, place: place, etag: b.etag, length: b.length, limits: s.cfg.Limits, stamp: s.stamps.Next(),
-		stall: min(stallLimit, s.cfg.NodeTimeout.D()), silence: s.cfg.NodeTimeout.D(), grace: s.cfg.PostQuorumTimeout.D(),
-		header: func(slot int, stamp timestamp.T) backend.Header {
-			h := rq.header(len(kept) + len(tell[slot]) + 5)
-			h.Add(backend.Timestamp, stamp.String())
-			h.Add(backend.PolicyIndex, c.policy.String())
-			return append(append(h, kept...), tell[slot]...)
-		},
+	var v *versioned
+	if asksForVersion(b.header) {
+		v = &versioned{s: s, rq: rq, place: place, in: c}
+		if b.length < 0 || b.length >= chunkSize {
+			if err := v.look(); err != nil {
+				return storedObject{}, err
+			}
+		}
 	}
+	up := s.upload(place, func(slot int, stamp timestamp.T) backend.Header {
+		h := rq.header(len(kept) + len(tell[slot]) + 7)
+		h.Add(backend.Timestamp, stamp.String())
+		h.Add(backend.PolicyIndex, c.policy.String())
+		if v != nil {
+			h = v.header(h)
+		}
+		return append(append(h, kept...), tell[slot]...)
+	})
+	up.etag, up.length = b.etag, b.length
 	sent, err := up.run(rq.ctx, b.content)
 	if err != nil {
 		return storedObject{}, err
 	}
-	n, stamp := len(place.Primaries), up.stamp
-	best, err := quorum.Best(sent.answers, n, nil)
-	if err == nil && best.Status == http.StatusConflict && sent.again != nil {
-		stamp = s.stamps.After(quorum.Newest(sent.answers))
-		best, err = quorum.Best(sent.again(rq.ctx, stamp), n, nil)
-	}
+	stamp, best, err := s.conclude(rq.ctx, up, sent, v)
 	switch {
 	case err != nil:
 		return storedObject{}, err
@@ -189,4 +200,39 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 		return storedObject{}, refusal(best)
 	}
 	return storedObject{sent.etag, sent.size, stamp}, nil
+}
+
+// upload makes an upload to a place, with a stamp of its own.
+func (s *Server) upload(place quorum.Place, header func(slot int, stamp timestamp.T) backend.Header) *upload {
+	return &upload{
+		cluster: s.cluster, place: place, length: -1, limits: s.cfg.Limits, stamp: s.stamps.Next(), header: header,
+		stall: min(stallLimit, s.cfg.NodeTimeout.D()), silence: s.cfg.NodeTimeout.D(), grace: s.cfg.PostQuorumTimeout.D(),
+	}
+}
+
+// conclude returns the answer that stands for an upload, and the stamp of what was stored.
+// Where something newer was there it is sent once more above that; v is nil where it makes
+// no version.
+func (s *Server) conclude(ctx context.Context, up *upload, sent stored, v *versioned) (timestamp.T, quorum.Answer, error) {
+	settle := func(stamp timestamp.T, answers []quorum.Answer) ([]quorum.Answer, quorum.Answer, error) {
+		if v != nil {
+			var again func(timestamp.T) []quorum.Answer
+			if sent.again != nil {
+				again = func(stamp timestamp.T) []quorum.Answer { return sent.again(ctx, stamp) }
+			}
+			return v.settle(stamp, again, answers, nil)
+		}
+		best, err := quorum.Best(answers, len(up.place.Primaries), nil)
+		return answers, best, err
+	}
+	answers, best, err := settle(up.stamp, sent.answers)
+	if err != nil || best.Status != http.StatusConflict || sent.again == nil {
+		return up.stamp, best, err
+	}
+	stamp := s.stamps.After(quorum.Newest(answers))
+	_, best, err = settle(stamp, sent.again(ctx, stamp))
+	if v != nil && err == nil && best.Status/100 == 2 {
+		v.forgetVersion(answers, up.stamp)
+	}
+	return stamp, best, err
 }

@@ -35,6 +35,21 @@ const (
 	// now: nothing is wrong with the device.
 	RetryAfter = "Retry-After"
 
+	// NewVersion on a PUT or DELETE of an object keeps what is written as a version of
+	// it, and has the object itself only say which version is current (package object).
+	// Preserved is the time up to which what has no version yet may be replaced by that.
+	NewVersion = "X-Backend-New-Version"
+	Preserved  = "X-Backend-Preserved"
+	// VersionID in an answer says which version was read or written.
+	VersionID = "X-Backend-Version-Id"
+	// Unversioned in the answer to a write with NewVersion is the time of data that has
+	// to be kept as a version first. In a read it asks for exactly that data.
+	Unversioned = "X-Backend-Unversioned"
+	// Superseded in the answer to a write with NewVersion is the time of what was there.
+	Superseded = "X-Backend-Superseded"
+	// VersionLink is the field of an object that says which version of it is current.
+	VersionLink = "X-Object-Sysmeta-Version-Link"
+
 	// CommitETag and CommitCRC close a body: the MD5 in hexadecimal and the
 	// CRC32C as eight hexadecimal digits of the bytes that the sender sent. They
 	// stand in the header where the sender knows them in time, else in the

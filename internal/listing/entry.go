@@ -22,6 +22,14 @@ type Object struct {
 	SymlinkETag  string // that a static link wants of it; "" for other links
 	SymlinkBytes int64  // of what a static link stands for
 	Subdir       bool
+
+	// Of a container with versions: that the object is one of them, and its path; of a
+	// listing of versions, which one it is ("" for other listings), and whether it is
+	// the current one. Only JSON has them.
+	VersionLink bool
+	LinkPath    string
+	VersionID   string
+	Latest      bool
 }
 
 // Container is an entry of an account's listing: a container, or with Subdir

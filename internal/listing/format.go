@@ -80,6 +80,13 @@ func WriteObjectsJSON(w io.Writer, list []Object) error {
 		if e.SymlinkPath != "" {
 			b = appendLink(b, e)
 		}
+		if e.VersionLink {
+			b = appendASCII(append(b, `, "version_symlink": true, "symlink_path": `...), e.LinkPath)
+		}
+		if e.VersionID != "" {
+			b = appendASCII(append(b, `, "version_id": `...), e.VersionID)
+			b = strconv.AppendBool(append(b, `, "is_latest": `...), e.Latest)
+		}
 		return append(b, '}')
 	})
 	o.b = append(o.b, ']')

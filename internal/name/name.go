@@ -170,8 +170,8 @@ func unhex(c byte) int {
 	return -1
 }
 
-// Hash is the MD5 of a path between the cluster's prefix and suffix: the key
-// under which a thing is stored, whose top bits are its partition.
+// Hash is the MD5 of a path between the cluster's prefix and suffix, but for versions
+// (Hasher.Hash): the key under which a thing is stored, whose top bits are its partition.
 type Hash [16]byte
 
 // String returns thirty-two hexadecimal digits.
@@ -207,9 +207,20 @@ func NewHasher(prefix, suffix string) (Hasher, error) {
 	return Hasher{prefix, suffix}, nil
 }
 
-// Hash returns the hash of a path. It allocates nothing for names of ordinary
-// length.
+// Hash returns the hash of a path. Versions of an object, and the container that has
+// them, are in the same place as what they are of: the first four bytes are those of its
+// hash, and the rest their own. It allocates nothing for names of ordinary length.
 func (h Hasher) Hash(p Path) Hash {
+	own := h.sum(p)
+	if of, ok := p.Versioned(); ok {
+		near := h.sum(of)
+		copy(own[:placement], near[:placement])
+	}
+	return own
+}
+
+// sum is the MD5 of a path between prefix and suffix.
+func (h Hasher) sum(p Path) Hash {
 	var room [512]byte
 	b := append(room[:0], h.prefix...)
 	b = p.append(b)

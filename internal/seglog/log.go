@@ -83,6 +83,7 @@ type ticket struct {
 	size   int64
 	urgent bool
 	seal   bool
+	joined bool // to the one before it
 	apply  func(Position)
 	at     Position
 	err    error
@@ -271,6 +272,12 @@ func (l *Log) Append(r *Record, apply func(Position)) (Position, error) {
 type Item struct {
 	Record Record
 	Apply  func(Position) // as in Append; nil for none
+
+	// Joined says that the record is in the log only if the one before it is: they are
+	// written together and synced with one call, so that a failure is one of both. A crash
+	// may leave the first alone. Both are Urgent, or neither; the second has no body that
+	// is large.
+	Joined bool
 }
 
 // AppendAll appends records in their order, with nobody else's between them unless
@@ -286,6 +293,7 @@ func (l *Log) AppendAll(items []Item) error {
 		if err != nil {
 			return err
 		}
+		t.joined = items[i].Joined && i > 0
 		tickets[i] = t
 	}
 	if err := l.doAll(tickets); err != nil {
@@ -388,9 +396,9 @@ const maxRecords = 340
 // take takes what is written together: the first that waits is among it.
 func (l *Log) take() []*ticket {
 	size, n := int64(0), 0
-	for n < len(l.waiting) && n < maxRecords {
+	for n < len(l.waiting) && (n < maxRecords || l.waiting[n].joined) {
 		size += l.waiting[n].size
-		if n > 0 && (l.waiting[n].seal || size > l.cfg.BatchSize || size > (l.cfg.SegmentSize-firstRecord)/4) {
+		if n > 0 && !l.waiting[n].joined && (l.waiting[n].seal || size > l.cfg.BatchSize || size > (l.cfg.SegmentSize-firstRecord)/4) {
 			break
 		}
 		n++

@@ -24,7 +24,7 @@ func TestAppendAll(t *testing.T) {
 		all.Go(func() {
 			items := make([]Item, 500)
 			for i := range items {
-				items[i] = Item{*record(w<<32 | uint64(i)), func(Position) {
+				items[i] = Item{Record: *record(w<<32 | uint64(i)), Apply: func(Position) {
 					mu.Lock()
 					defer mu.Unlock()
 					applied[w] = append(applied[w], uint64(i))
@@ -82,7 +82,7 @@ func TestAppendAllFails(t *testing.T) {
 			items := make([]Item, 30)
 			for i := range items {
 				k := round<<8 | uint64(i)
-				items[i] = Item{*record(k), func(p Position) { applied[k] = p }}
+				items[i] = Item{Record: *record(k), Apply: func(p Position) { applied[k] = p }}
 			}
 			failed = l.AppendAll(items) != nil || failed
 		}
@@ -149,5 +149,60 @@ func TestHead(t *testing.T) {
 	}
 	if _, _, _, err := l.Head(Position{99, 4096}, 56, nil); !errs.Is(err, errs.NotFound) {
 		t.Errorf("a segment that is not there: %v", err)
+	}
+}
+
+// Of two records that are joined there is never the second without the first, right in
+// front of it, and a call that fails leaves neither: however full batches are, and
+// wherever writing fails or the power does.
+func TestJoined(t *testing.T) {
+	for n, fired := 0, true; fired; n++ {
+		mem := vfs.NewMem()
+		faulty := vfs.FailAt(mem, n)
+		c := config(faulty)
+		c.BatchSize = 300 // fewer than three records
+		l, err := Open(c)
+		if err != nil {
+			fired = faulty.Fired()
+			continue
+		}
+		var mu sync.Mutex
+		applied := map[uint64]bool{}
+		var all sync.WaitGroup
+		for w := range uint64(5) {
+			all.Go(func() {
+				for i := range uint64(6) {
+					k := w<<32 | i<<8
+					note := func(k uint64) func(Position) {
+						return func(Position) {
+							mu.Lock()
+							defer mu.Unlock()
+							applied[k] = true
+						}
+					}
+					err := l.AppendAll([]Item{{Record: *record(k), Apply: note(k)}, {Record: *record(k | 1), Apply: note(k | 1), Joined: true}})
+					mu.Lock()
+					if applied[k] != applied[k|1] || applied[k] != (err == nil) {
+						t.Errorf("call %d: applied %v and %v, %v", n, applied[k], applied[k|1], err)
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+		fired = faulty.Fired()
+		for seed := range uint64(3) {
+			got := found(t, open(t, config(mem.AfterCrash(seed))))
+			for k, at := range got {
+				if before, ok := got[k&^1]; k&1 == 1 && (!ok || before.Segment != at.Segment || !before.Less(at)) {
+					t.Fatalf("call %d, seed %d: record %d at %v, the one before it at %v, %v", n, seed, k, at, before, ok)
+				}
+			}
+			for k := range applied {
+				if _, ok := got[k]; !ok {
+					t.Fatalf("call %d, seed %d: record %d is gone", n, seed, k)
+				}
+			}
+		}
 	}
 }

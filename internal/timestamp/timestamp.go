@@ -90,6 +90,10 @@ func (t T) Next() T { return FromTicks(t.ticks + 1) }
 // WithOffset returns the same time with that offset.
 func (t T) WithOffset(offset uint64) T { return T{t.ticks, offset} }
 
+// Inverted returns the timestamp whose text sorts the other way round: that of a later
+// one is less. Inverted again it is t, without its offset.
+func (t T) Inverted() T { return T{ticks: maxTicks - t.ticks} }
+
 // Time returns the time of t in UTC, its offset left out.
 func (t T) Time() time.Time {
 	return time.Unix(t.ticks/perSecond, t.ticks%perSecond*int64(Unit)).UTC()

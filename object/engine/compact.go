@@ -299,7 +299,8 @@ func (p *piece) forgettable(e *index.Entry) bool {
 	return false
 }
 
-// lockAll locks all names of the piece. Nobody else waits for a lock while holding one.
+// lockAll locks all names of the piece. Whoever else waits for a lock while holding one
+// (lockBoth) locks them in this order, too.
 func (p *piece) lockAll() (unlock func()) {
 	all := make([]int, 0, len(p.records))
 	for _, f := range p.records {

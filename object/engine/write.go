@@ -87,10 +87,7 @@ func (d *disk) change(op errs.Op, at Location, terms Terms, do func(*change) err
 // put makes a record of the change durable, and the index knows it when it returns nil.
 // The parts are those that the record leaves.
 func (c *change) put(h *record.Head, body []byte, urgent bool) error {
-	h.Policy = c.at.Policy
-	h.Alone = alone(&c.old, h)
-	after := c.p.state()
-	h.Tie = tieOf(&after)
+	after := c.settle(h)
 	if err := c.append(c.at, &c.old, h, body, urgent); err != nil {
 		return err
 	}
@@ -98,19 +95,38 @@ func (c *change) put(h *record.Head, body []byte, urgent bool) error {
 	return nil
 }
 
+// settle says in a record what depends on what is there, and returns the state after it.
+func (c *change) settle(h *record.Head) State {
+	h.Policy = c.at.Policy
+	h.Alone = alone(&c.old, h)
+	after := c.p.state()
+	h.Tie = tieOf(&after)
+	return after
+}
+
 // append appends a record of a name whose entry is old, and tells the index. It needs the
 // name's lock.
 func (d *disk) append(at Location, old *index.Entry, h *record.Head, body []byte, urgent bool) error {
-	head, err := h.Append(make([]byte, 0, 256))
+	item, err := d.item(at, old, h, body, urgent)
 	if err != nil {
 		return err
 	}
-	r := seglog.Record{Kind: byte(h.Kind), Key: at.Hash, Head: head, Body: body, Urgent: urgent}
-	_, err = d.log.Append(&r, d.applier(at, old, h, seglog.Size(len(head), len(body))))
-	if err == nil {
+	if _, err = d.log.Append(&item.Record, item.Apply); err == nil {
 		d.due()
 	}
 	return err
+}
+
+// item is a record of a name whose entry is old, and what tells the index of it.
+func (d *disk) item(at Location, old *index.Entry, h *record.Head, body []byte, urgent bool) (seglog.Item, error) {
+	head, err := h.Append(make([]byte, 0, 256))
+	if err != nil {
+		return seglog.Item{}, err
+	}
+	return seglog.Item{
+		Record: seglog.Record{Kind: byte(h.Kind), Key: at.Hash, Head: head, Body: body, Urgent: urgent},
+		Apply:  d.applier(at, old, h, seglog.Size(len(head), len(body))),
+	}, nil
 }
 
 // applier returns what tells the index of a record once it is in the log.
@@ -347,36 +363,49 @@ func (w *Writer) CRC() uint32 {
 // whole.
 func (w *Writer) Commit(v Version, terms Terms) (Outcome, error) {
 	const op errs.Op = "engine.commit"
-	if w.err == nil && w.size >= 0 && w.size != w.Length() {
-		w.err = fmt.Errorf("%d bytes of %d: %w", w.Length(), w.size, io.ErrUnexpectedEOF)
-	}
-	if w.err != nil {
-		return Outcome{}, w.disk.wrap(op, w.at, w.err)
-	}
-	h := blob.Header{
-		Kind: blob.Data, Hash: w.at.Hash, Time: v.Time, MD5: v.MD5, Length: w.Length(), CRC: w.CRC(),
-		Name: v.Name, ContentType: v.ContentType, System: v.System, Meta: v.Meta,
-	}
-	if w.blob != nil {
-		if err := w.blob.Seal(h); err != nil {
-			return Outcome{}, w.disk.wrap(op, w.at, err)
-		}
+	h, err := w.seal(v)
+	if err != nil {
+		return Outcome{}, w.disk.wrap(op, w.at, err)
 	}
 	return w.disk.change(op, w.at, terms, func(c *change) error {
-		return c.replace(&h, terms, func() error { return w.put(c, &h) })
+		return c.replace(&h, terms, func() error {
+			return w.put(&h, func(h *record.Head, body []byte) error { return c.put(h, body, false) })
+		})
 	})
 }
 
-// put gives the data its place: in a record, or in a file that a record names.
-func (w *Writer) put(c *change, h *blob.Header) error {
+// seal ends the data, and returns what there is to say of it.
+func (w *Writer) seal(v Version) (blob.Header, error) {
+	if w.err == nil && w.size >= 0 && w.size != w.Length() {
+		w.err = fmt.Errorf("%d bytes of %d: %w", w.Length(), w.size, io.ErrUnexpectedEOF)
+	}
+	h := v.header(w.at)
+	h.Length, h.CRC = w.Length(), w.CRC()
+	if w.err != nil || w.blob == nil {
+		return h, w.err
+	}
+	return h, w.blob.Seal(h)
+}
+
+// header is what there is to say of data, but for its length.
+func (v *Version) header(at Location) blob.Header {
+	return blob.Header{
+		Kind: blob.Data, Hash: at.Hash, Time: v.Time, MD5: v.MD5,
+		Name: v.Name, ContentType: v.ContentType, System: v.System, Meta: v.Meta,
+	}
+}
+
+// put gives the data its place: in a record, or in a file that a record names. Write
+// makes that record durable.
+func (w *Writer) put(h *blob.Header, write func(*record.Head, []byte) error) error {
 	if w.blob == nil {
-		return c.put(&record.Head{Kind: record.Data, Object: *h}, (*w.mem)[:w.sum.length], false)
+		return write(&record.Head{Kind: record.Data, Object: *h}, (*w.mem)[:w.sum.length])
 	}
 	d := w.disk
 	if err := d.names.Place(d.blobDir(w.at), d.blobName(w.at, w.file), false, w.blob.Link); err != nil {
 		return err
 	}
-	err := c.put(&record.Head{Kind: record.Blob, File: w.file, Object: *h}, nil, false)
+	err := write(&record.Head{Kind: record.Blob, File: w.file, Object: *h}, nil)
 	path := d.blobPath(w.at, w.file)
 	switch {
 	case errs.Is(err, errs.BadDevice): // the record may be on the disk, and be there after a crash

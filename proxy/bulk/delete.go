@@ -23,8 +23,10 @@ import (
 type Target struct {
 	Name string // in the report
 	Path name.Path
-	Err  error // why it can't be, for a target that is only to be reported; its text is for the client
-	Gone bool  // it is known not to be there
+	// Version is the query that says which version is meant; "" is the object.
+	Version string
+	Err     error // why it can't be, for a target that is only to be reported; its text is for the client
+	Gone    bool  // it is known not to be there
 }
 
 // Limits are those of one delete.
@@ -46,7 +48,9 @@ func Delete(ctx context.Context, next chain.Handler, r *chain.Request, limits Li
 	d := &deleting{most: limits.Failures}
 	for _, some := range targets {
 		chain.Each(limits.Concurrency, d.toTry(ctx, some), func(t Target) {
-			resp := next.Serve(ctx, r.Sub(http.MethodDelete, t.Path))
+			sub := r.Sub(http.MethodDelete, t.Path)
+			sub.Query = t.Version
+			resp := next.Serve(ctx, sub)
 			resp.Close()
 			d.answered(t, resp.Status)
 		})

@@ -45,8 +45,13 @@ const (
 	// ListedBytes is the size that the container's listing is to show for an
 	// object that is put, where that is not its own.
 	ListedBytes = "X-Backend-Listed-Bytes"
-	// OnlyAsk makes a PUT of an object a question: whether its sender may put it,
-	// and there is a container for it. Nothing is read or stored.
+	// DeleteMarker on a PUT gives the object the content type of what says that another
+	// one was deleted, which clients can't set.
+	DeleteMarker = "X-Backend-Delete-Marker"
+	// AllowReserved has a listing show names that clients can't reach, too.
+	AllowReserved = "X-Backend-Allow-Reserved-Names"
+	// OnlyAsk makes a write a question: whether its sender may make it and, for one of
+	// an object, there is a container for it. Nothing is read or stored.
 	OnlyAsk = "X-Backend-Only-Ask"
 	// FoundIn is, on an answer, the account of the object that answers, where that is
 	// not the one of the request.

@@ -43,6 +43,9 @@ type Response struct {
 type Rows struct {
 	Objects    []listing.Object
 	Containers []listing.Container
+
+	// OnlyJSON says that no other form has what the rows say.
+	OnlyJSON bool
 }
 
 // OK reports whether the request was successful.

@@ -50,6 +50,11 @@ func Accepted(h http.Header) (contentType string, ok bool) {
 	return types[formText], true
 }
 
+// Accepts reports whether a client whose Accept header is that takes a content type.
+func Accepts(accept, contentType string) bool {
+	return len(accept) <= acceptTooLarge && quality(accept, contentType) > 0
+}
+
 // formOf finds the form that a client wants: by the format parameter where it
 // names one, else by its Accept header. None that it accepts is of kind
 // errs.NotAcceptable.
@@ -137,6 +142,9 @@ func Link(next chain.Handler) chain.Handler {
 		resp := next.Serve(ctx, r)
 		if !resp.OK() {
 			return resp
+		}
+		if resp.Rows != nil && resp.Rows.OnlyJSON {
+			f = formJSON
 		}
 		resp.Header["Content-Type"] = []string{f.contentType()}
 		if _, said := r.Param("format"); !said {

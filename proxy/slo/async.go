@@ -22,7 +22,7 @@ import (
 // does not come to its end can be asked for again, and leaves nothing behind that
 // nobody knows of.
 func (f *feature) deleteQuietly(ctx context.Context, r *chain.Request) *chain.Response {
-	segments, err := f.segmentsOf(ctx, r, r.Path)
+	segments, err := f.segmentsOf(ctx, r, r.Path, versionOf(r))
 	if err != nil {
 		return chain.Fail(ctx, asStatus(err))
 	}
@@ -47,7 +47,7 @@ func (f *feature) deleteQuietly(ctx context.Context, r *chain.Request) *chain.Re
 			return chain.Fail(ctx, errs.E(errs.Op("slo.delete"), errs.Unavailable, fmt.Errorf("segments are left: %v", done.Failures)))
 		}
 	}
-	r.Query = ""
+	r.Query = versionOf(r)
 	return f.next.Serve(ctx, r)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"martlet/internal/errs"
@@ -43,7 +44,7 @@ type doomed struct {
 // they may do so in a circle.
 func (f *feature) targets(ctx context.Context, r *chain.Request) iter.Seq[bulk.Target] {
 	return func(yield func(bulk.Target) bool) {
-		queue := []doomed{{bulk.Target{Name: "/" + r.Path.Container + "/" + r.Path.Object, Path: r.Path}, true, 1}}
+		queue := []doomed{{bulk.Target{Name: "/" + r.Path.Container + "/" + r.Path.Object, Path: r.Path, Version: versionOf(r)}, true, 1}}
 		seen := map[name.Path]bool{}
 		for len(queue) > 0 && ctx.Err() == nil {
 			one := queue[0]
@@ -68,13 +69,21 @@ func (f *feature) targets(ctx context.Context, r *chain.Request) iter.Seq[bulk.T
 	}
 }
 
+// versionOf is what of a query says which version of the object is meant.
+func versionOf(r *chain.Request) string {
+	if id, ok := r.Param("version-id"); ok {
+		return "version-id=" + url.QueryEscape(id)
+	}
+	return ""
+}
+
 // expand returns the segments of a manifest. Where it can't, one says why.
 func (f *feature) expand(ctx context.Context, r *chain.Request, one *doomed) []doomed {
 	if one.depth > MaxDepth {
 		one.Err = errTooDeep
 		return nil
 	}
-	segments, err := f.segmentsOf(ctx, r, one.Path)
+	segments, err := f.segmentsOf(ctx, r, one.Path, one.Version)
 	switch {
 	case errs.Is(err, errs.NotFound):
 		one.Gone = true
@@ -97,9 +106,11 @@ var (
 
 // segmentsOf reads which segments a manifest names. Where there is none the error
 // is of kind errs.NotFound; of others the text is for the client.
-func (f *feature) segmentsOf(ctx context.Context, r *chain.Request, p name.Path) ([]doomed, error) {
+func (f *feature) segmentsOf(ctx context.Context, r *chain.Request, p name.Path, version string) ([]doomed, error) {
 	sub := r.Sub(http.MethodGet, p)
-	sub.Query = "multipart-manifest=get"
+	if sub.Query = "multipart-manifest=get"; version != "" {
+		sub.Query += "&" + version
+	}
 	sub.Header[chain.IgnoreRangeIf] = ignoreRangeIf
 	sub.Header["Range"] = []string{"bytes=-1"} // no more of what is no manifest
 	resp := f.next.Serve(ctx, sub)

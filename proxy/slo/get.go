@@ -107,7 +107,9 @@ func about(resp *chain.Response) (etag string, size int64, known bool) {
 func (f *feature) open(ctx context.Context, r *chain.Request, resp *chain.Response, known bool) (*manifest, *chain.Response, *chain.Response) {
 	if resp.Status != http.StatusOK || r.Method == http.MethodHead {
 		resp.Close()
-		resp = f.next.Serve(ctx, r.Sub(http.MethodGet, r.Path))
+		again := r.Sub(http.MethodGet, r.Path)
+		again.Query = r.Query // it may say which version
+		resp = f.next.Serve(ctx, again)
 		if !resp.OK() || !chain.Truth(resp.Get(hdrStatic)) {
 			resp.Close() // it has become something else in between
 			return nil, nil, chain.Fail(ctx, errs.E(errs.Op("slo.get"), errs.Unavailable, fmt.Errorf("the manifest is gone: status %d", resp.Status)))

@@ -225,7 +225,7 @@ func TestReachable(t *testing.T) {
 }
 
 // freeNetwork finds loopback addresses that nothing uses.
-func freeNetwork(t *testing.T) string {
+func freeNetwork(t testing.TB) string {
 	t.Helper()
 	for i := range 100 {
 		n := fmt.Sprintf("127.%d", 220+(os.Getpid()+i)%30)

@@ -231,7 +231,7 @@ func (p *probe) ruin(path name.Path, d *ring.Device) {
 
 // spoil changes a byte of the value that a shared file has behind a key, wherever that is. What else is
 // behind the key is left alone: damage of pages is another thing, and another test's.
-func spoil(t *testing.T, file string, key []byte) {
+func spoil(t testing.TB, file string, key []byte) {
 	t.Helper()
 	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true})
 	if err != nil {

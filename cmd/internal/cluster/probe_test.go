@@ -33,8 +33,8 @@ import (
 // probe is a cluster in this process whose nodes are stopped and started one by
 // one, and replicate when they are told to.
 type probe struct {
-	t          *testing.T
-	whole      *testing.T // the test whose end ends the processes
+	t          testing.TB
+	whole      testing.TB // the test whose end ends the processes
 	folder     *Folder
 	configs    []*config.Storage   // of node n+1
 	nodes      []*node.Storage     // nil where stopped
@@ -52,7 +52,7 @@ type probe struct {
 }
 
 // startProbe starts four nodes of two devices, with three replicas.
-func startProbe(t *testing.T, change ...func(*Options)) *probe {
+func startProbe(t testing.TB, change ...func(*Options)) *probe {
 	t.Helper()
 	return startPatientProbe(t, 0, change...)
 }
@@ -62,7 +62,7 @@ func withKey(o *Options) { o.ClusterKey = true }
 
 // startPatientProbe is startProbe where nobody goes on without a server that takes its
 // time, up to patience; 0 is what is usual.
-func startPatientProbe(t *testing.T, patience time.Duration, change ...func(*Options)) *probe {
+func startPatientProbe(t testing.TB, patience time.Duration, change ...func(*Options)) *probe {
 	t.Helper()
 	o := Defaults()
 	o.Network, o.PartPower = freeNetwork(t), 5

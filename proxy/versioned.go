@@ -1,0 +1,288 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/quorum"
+	"martlet/internal/timestamp"
+	"martlet/proxy/versioning"
+	"martlet/ring"
+)
+
+// Writes that make a version (backend.NewVersion, package versioning), as object servers
+// keep them: the version, and in the object's own place a link to it, in one request.
+
+// asksForVersion reports whether a write is to make a version.
+func asksForVersion(h http.Header) bool { return h[backend.NewVersion] != nil }
+
+// showVersion says which version of an object was read.
+func (rq *request) showVersion(c facts, from backend.Header) {
+	if !c.versions {
+		return
+	}
+	id := from.Get(backend.VersionID)
+	if id == "" {
+		id = versioning.Null
+	}
+	rq.out.Header[backend.VersionID] = []string{id}
+}
+
+// A versioned is a write that makes a version, on its way.
+type versioned struct {
+	s         *Server
+	rq        *request
+	place     quorum.Place // of the object
+	in        facts        // its container
+	preserved timestamp.T  // up to when what has no version is kept as one
+}
+
+// header adds to that of the request for a replica.
+func (v *versioned) header(h backend.Header) backend.Header {
+	h = append(h, backend.Field{Name: backend.NewVersion, Value: "true"})
+	if !v.preserved.IsZero() {
+		h = append(h, backend.Field{Name: backend.Preserved, Value: v.preserved.String()})
+	}
+	return h
+}
+
+// look keeps what has no version, before a body is sent that can't be sent twice.
+func (v *versioned) look() error {
+	reply, err := v.s.readObject(v.rq, http.MethodHead, v.place, v.in.policy, http.Header{"X-Newest": {"true"}})
+	if err != nil {
+		return err
+	}
+	defer letGo(reply)
+	if reply.Status != http.StatusOK || reply.Header.Get(backend.VersionID) != "" {
+		return nil
+	}
+	at, err := timestamp.Parse(reply.Header.Get(backend.DataStamp))
+	if err != nil {
+		return errs.E(errs.Op("proxy.version"), errs.Unavailable, err)
+	}
+	v.preserved = at
+	return v.preserve(at)
+}
+
+// repeat does what the answers to a write ask for, and writes again where that helps.
+// What a majority has taken stands; but data that one of the others would lose by it is
+// kept as a version first, unless one has had something newer in its place.
+func (v *versioned) repeat(answers []quorum.Answer, again func() []quorum.Answer) ([]quorum.Answer, error) {
+	var plain, newer timestamp.T
+	for i := range answers {
+		plain = timestamp.Max(plain, stampIn(&answers[i], backend.Unversioned))
+		newer = timestamp.Max(newer, stampIn(&answers[i], backend.Superseded))
+	}
+	if plain.IsZero() {
+		return answers, nil
+	}
+	if !plain.Before(newer) {
+		if err := v.preserve(plain); err != nil {
+			return nil, err
+		}
+	}
+	v.preserved = plain
+	if again == nil {
+		return answers, nil
+	}
+	bySlot := map[int]quorum.Answer{}
+	for _, list := range [][]quorum.Answer{again(), answers} {
+		for _, a := range list { // who has taken it refuses it now: it is there
+			if _, ok := bySlot[a.Slot]; !ok || a.Header.Has(backend.VersionID) {
+				bySlot[a.Slot] = a
+			}
+		}
+	}
+	return slices.Collect(maps.Values(bySlot)), nil
+}
+
+func stampIn(a *quorum.Answer, field string) timestamp.T {
+	t, err := timestamp.Parse(a.Header.Get(field))
+	if err != nil {
+		return timestamp.T{}
+	}
+	return t
+}
+
+// preserve keeps the data of an object from before it had versions as the version of its
+// time. When it returns nil a majority has that on stable storage, or had it already.
+func (v *versioned) preserve(at timestamp.T) error {
+	const op errs.Op = "proxy.preserve"
+	ctx := context.WithoutCancel(v.rq.ctx) // half of the write may have been done
+	reply, err := v.s.cluster.Read(ctx, v.place, func(int, *ring.Device) *backend.Request {
+		h := v.rq.header(2)
+		h.Add(backend.PolicyIndex, v.in.policy.String())
+		h.Add(backend.Unversioned, at.String())
+		return &backend.Request{Method: http.MethodGet, Header: h}
+	})
+	if err != nil {
+		return err
+	}
+	defer letGo(reply)
+	if reply.Status != http.StatusOK {
+		return errs.E(op, errs.Unavailable, fmt.Errorf("status %d of what is to be kept", reply.Status))
+	}
+	path := v.place.Path.Version(at)
+	place, err := v.s.cluster.Object(v.in.policy, path)
+	if err != nil {
+		return err
+	}
+	header := http.Header{}
+	for _, f := range reply.Header {
+		n := http.CanonicalHeaderKey(f.Name)
+		header[n] = append(header[n], f.Value)
+	}
+	kept := storedHeaders(header)
+	kept.Add(backend.ContentType, reply.Header.Get(backend.ContentType))
+	tell := quorum.Updates(len(place.Primaries), v.s.cluster.Container(path.Account, path.Container))
+	up := v.s.upload(place, func(slot int, stamp timestamp.T) backend.Header {
+		h := v.rq.header(len(kept) + len(tell[slot]) + 5)
+		h.Add(backend.Timestamp, stamp.String())
+		h.Add(backend.PolicyIndex, v.in.policy.String())
+		return append(append(h, kept...), tell[slot]...)
+	})
+	up.stamp, up.length, up.etag = at, reply.Length, reply.Header.Get(backend.ETag)
+	var content io.Reader = reply.Body
+	if reply.Body == nil {
+		up.length, content = 0, newBytes(nil)
+	}
+	sent, err := up.run(ctx, content)
+	if err != nil {
+		return err
+	}
+	// Who has it, or has it no more since it was deleted as a version, says so by a conflict.
+	best, err := quorum.Best(sent.answers, len(place.Primaries), map[int]int{http.StatusConflict: http.StatusCreated})
+	if err != nil {
+		return err
+	}
+	if best.Status/100 != 2 && best.Status != http.StatusConflict {
+		return errs.E(op, errs.Unavailable, refusal(best))
+	}
+	return nil
+}
+
+// forgetVersion deletes a version that only some replicas took, before the same was
+// written anew with a later stamp: it was of no use to anybody. Where that fails there is
+// one version more. The tombstone's time is before the later one, so that it can't hide
+// what that has written.
+func (v *versioned) forgetVersion(answers []quorum.Answer, stamp timestamp.T) {
+	if !slices.ContainsFunc(answers, func(a quorum.Answer) bool { return a.Header.Has(backend.VersionID) }) {
+		return
+	}
+	path := v.place.Path.Version(stamp)
+	place, err := v.s.cluster.Object(v.in.policy, path)
+	if err != nil {
+		return
+	}
+	tell := quorum.Updates(len(place.Primaries), v.s.cluster.Container(path.Account, path.Container))
+	until := stamp.WithOffset(1).String()
+	v.s.cluster.Write(context.WithoutCancel(v.rq.ctx), place, func(slot int, _ *ring.Device) *backend.Request {
+		h := v.rq.header(len(tell[slot]) + 2)
+		h.Add(backend.Timestamp, until)
+		h.Add(backend.PolicyIndex, v.in.policy.String())
+		return &backend.Request{Method: http.MethodDelete, Header: append(h, tell[slot]...)}
+	})
+}
+
+// deleteVersioned leaves a version that says that the object was deleted, and a tombstone.
+// When it returns nil a majority has both on stable storage.
+func (s *Server) deleteVersioned(rq *request, c facts, place quorum.Place) error {
+	v := &versioned{s: s, rq: rq, place: place, in: c}
+	tell := quorum.Updates(len(place.Primaries), s.cluster.Container(place.Path.Account, place.Path.Container))
+	send := func(stamp timestamp.T) []quorum.Answer {
+		return s.cluster.Write(rq.ctx, place, func(slot int, _ *ring.Device) *backend.Request {
+			h := rq.header(len(tell[slot]) + 4)
+			h.Add(backend.Timestamp, stamp.String())
+			h.Add(backend.PolicyIndex, c.policy.String())
+			return &backend.Request{Method: http.MethodDelete, Header: v.header(append(h, tell[slot]...))}
+		})
+	}
+	done := map[int]int{http.StatusNotFound: http.StatusNoContent}
+	stamp := s.stamps.Next()
+	answers, best, err := v.settle(stamp, send, send(stamp), done)
+	if err == nil && best.Status == http.StatusConflict {
+		first := stamp
+		stamp = s.stamps.After(quorum.Newest(answers))
+		if _, best, err = v.settle(stamp, send, send(stamp), done); err == nil && best.Status != http.StatusConflict {
+			v.forgetVersion(answers, first)
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case best.Status == http.StatusConflict:
+		return errLost
+	}
+	rq.out.Header[backend.VersionID] = []string{stamp.Normal()}
+	best.Body = nil
+	return rq.done(best)
+}
+
+// settle returns what the answers to a write amount to, after repeat.
+func (v *versioned) settle(stamp timestamp.T, send func(timestamp.T) []quorum.Answer, answers []quorum.Answer, treat map[int]int) ([]quorum.Answer, quorum.Answer, error) {
+	var again func() []quorum.Answer
+	if send != nil {
+		again = func() []quorum.Answer { return send(stamp) }
+	}
+	answers, err := v.repeat(answers, again)
+	if err != nil {
+		return answers, quorum.Answer{}, err
+	}
+	best, err := quorum.Best(answers, len(v.place.Primaries), treat)
+	return answers, best, err
+}
+
+// containerFacts finds what versioning has to know of a container.
+func (s *Server) containerFacts(ctx context.Context, container name.Path, fresh bool) (versioning.Facts, error) {
+	known, err := s.infos.look(fresh)(ctx, container)
+	f := versioning.Facts{Exists: known.exists, Header: known.header}
+	if p, ok := s.policies.ByIndex(known.policy); ok {
+		f.Policy, f.Deprecated = p.Name, p.Deprecated
+	}
+	return f, err
+}
+
+// counting is the header of a container whose versions count as well. They are looked for
+// when somebody asks what is used.
+type counting struct {
+	backend.Header
+	versions func() (facts, error)
+}
+
+// Get returns the first value of a field.
+func (c counting) Get(field string) string {
+	value := c.Header.Get(field)
+	used, err := strconv.ParseInt(value, 10, 64)
+	if field != bytesUsed || err != nil {
+		return value
+	}
+	hidden, err := c.versions()
+	if err != nil || !hidden.exists {
+		return value
+	}
+	more, _ := strconv.ParseInt(hidden.header.Get(bytesUsed), 10, 64) // the container server's
+	return strconv.FormatInt(used+more, 10)
+}
+
+const bytesUsed = "X-Container-Bytes-Used"
+
+// withVersions returns the header of an account or a container, with the bytes that
+// versions have.
+func (s *Server) withVersions(ctx context.Context, p name.Path, known facts, fresh bool) interface{ Get(name string) string } {
+	if p.Container == "" || !known.versions {
+		return known.header
+	}
+	return counting{known.header, func() (facts, error) {
+		ctx, stop := context.WithTimeout(ctx, countsWithin)
+		defer stop()
+		return s.infos.look(fresh)(ctx, p.Versions())
+	}}
+}

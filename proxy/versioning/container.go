@@ -1,0 +1,194 @@
+package versioning
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/proxy/chain"
+)
+
+// container answers a request for a container.
+func (f *feature) container(ctx context.Context, r *chain.Request) *chain.Response {
+	switch r.Method {
+	case http.MethodPut, http.MethodPost:
+		return f.setUp(ctx, r)
+	case http.MethodDelete:
+		return f.deleteContainer(ctx, r)
+	case http.MethodGet:
+		if _, asked := r.Param("versions"); asked && r.Query != "" {
+			return f.listVersions(ctx, r)
+		}
+		fallthrough
+	case http.MethodHead:
+		resp := f.next.Serve(ctx, r)
+		if resp.OK() {
+			f.show(ctx, r, resp)
+		}
+		return resp
+	}
+	return f.next.Serve(ctx, r)
+}
+
+// show says to a client what the header of a container says of versions. In rows of
+// objects that say which version is current it puts what clients read.
+func (f *feature) show(ctx context.Context, r *chain.Request, resp *chain.Response) {
+	h := resp.Header
+	if on := resp.Get(enabled); on != "" {
+		h[hdrEnabled] = []string{on}
+	}
+	if to := resp.Get(location); to != "" {
+		as := hdrStack
+		if resp.Get(mode) == history {
+			as = hdrHistory
+		}
+		h[as] = []string{to}
+	}
+	if resp.Get(Container) == "" {
+		return
+	}
+	if versions, ok := f.headVersions(ctx, r); ok {
+		used, _ := strconv.ParseInt(resp.Get(bytesUsed), 10, 64) // the core's
+		more, _ := strconv.ParseInt(versions.Get(bytesUsed), 10, 64)
+		h[bytesUsed] = []string{strconv.FormatInt(used+more, 10)}
+	}
+	if resp.Rows == nil {
+		return
+	}
+	for i := range resp.Rows.Objects {
+		row := &resp.Rows.Objects[i]
+		if rest, id, ok := backend.CutListed(row.Hash); ok {
+			row.Hash, row.VersionLink = rest, true
+			row.LinkPath = pathOf(name.Path{Account: r.Path.Account, Container: r.Path.Container, Object: row.Name}, id.Normal())
+		}
+	}
+}
+
+const (
+	bytesUsed   = "X-Container-Bytes-Used"
+	objectCount = "X-Container-Object-Count"
+)
+
+// headVersions returns the head of the hidden container, false where there is none.
+func (f *feature) headVersions(ctx context.Context, r *chain.Request) (*chain.Response, bool) {
+	resp := f.next.Serve(ctx, granted(r, http.MethodHead, r.Path.Versions()))
+	resp.Close()
+	return resp, resp.OK()
+}
+
+// setUp makes or changes a container. Versioning is one of three kinds, or none.
+func (f *feature) setUp(ctx context.Context, r *chain.Request) *chain.Response {
+	on, asked := r.Header[hdrEnabled]
+	legacy, err := f.legacyHeaders(r.Header)
+	if err != nil {
+		return chain.Fail(ctx, err)
+	}
+	syncs := r.Header.Get("X-Container-Sync-To") != ""
+	if !asked && !legacy && !syncs {
+		return f.next.Serve(ctx, r)
+	}
+	known, err := f.find(ctx, r.Path, true)
+	if err != nil {
+		return chain.Fail(ctx, err)
+	}
+	switch {
+	case asked && !f.cfg.Allow:
+		return chain.Fail(ctx, errs.Refuse(errs.Precondition, "Object versioning is disabled"))
+	case asked && (legacy || known.get(location) != "" && r.Header[location] == nil):
+		return chain.Fail(ctx, errs.Refuse(errs.Invalid, "Cannot enable object versioning on a container that is already using the legacy versioned writes feature."))
+	case asked && (syncs || known.get("X-Container-Sync-To") != ""):
+		return chain.Fail(ctx, errs.Refuse(errs.Invalid, "Cannot enable object versioning on a container configured as source of container syncing."))
+	case legacy && known.makes():
+		return chain.Fail(ctx, errs.Refuse(errs.Invalid, "Cannot enable legacy versioned writes on a container that has object versioning enabled."))
+	case syncs && known.makes():
+		return chain.Fail(ctx, errs.Refuse(errs.Invalid, "Cannot enable container sync on a container with object versioning"))
+	case !asked:
+		return f.next.Serve(ctx, r)
+	case !chain.Truth(strings.Join(on, ",")):
+		r.Header[enabled] = []string{"False"}
+		return f.next.Serve(ctx, r)
+	}
+	return f.enable(ctx, r, &known)
+}
+
+// enable has a container make versions. The hidden container is there before anybody
+// reads that: what is written in between is no version.
+func (f *feature) enable(ctx context.Context, r *chain.Request, known *Facts) *chain.Response {
+	if resp := f.ask(ctx, r); !resp.OK() {
+		return resp
+	}
+	if !known.Exists && r.Method == http.MethodPost {
+		return f.next.Serve(ctx, r) // which says that there is none
+	}
+	if known.Deprecated {
+		return chain.Fail(ctx, errs.Refuse(errs.Invalid, "Cannot enable object versioning on a container that uses a deprecated storage policy."))
+	}
+	hidden := granted(r, http.MethodPut, r.Path.Versions())
+	switch wanted := r.Header["X-Storage-Policy"]; {
+	case known.Exists:
+		hidden.Header["X-Storage-Policy"] = []string{known.Policy}
+	case wanted != nil:
+		hidden.Header["X-Storage-Policy"] = wanted
+	}
+	made := f.next.Serve(ctx, hidden)
+	made.Close()
+	switch {
+	case made.Status == http.StatusBadRequest:
+		return f.next.Serve(ctx, r) // which says what is wrong with the policy
+	case !made.OK() && made.Status != http.StatusConflict:
+		return chain.Fail(ctx, errs.E(errs.Op("versioning.enable"), errs.Unavailable, made.Err))
+	}
+	mark := granted(r, http.MethodPost, name.Path{Account: r.Path.Account})
+	mark.Header[account] = []string{"true"}
+	marked := f.next.Serve(ctx, mark)
+	marked.Close()
+	if !marked.OK() {
+		return chain.Fail(ctx, errs.E(errs.Op("versioning.enable"), errs.Unavailable, marked.Err))
+	}
+	r.Header[Container] = []string{name.Quote(r.Path.Versions().Container)}
+	r.Header[enabled] = []string{"True"}
+	resp := f.next.Serve(ctx, r)
+	if !resp.OK() && made.Status == http.StatusCreated {
+		f.next.Serve(ctx, granted(r, http.MethodDelete, r.Path.Versions())).Close()
+	}
+	return resp
+}
+
+// deleteContainer deletes a container, once it has no versions any more, and the hidden
+// one before it.
+func (f *feature) deleteContainer(ctx context.Context, r *chain.Request) *chain.Response {
+	known, err := f.find(ctx, r.Path, true)
+	if err != nil {
+		return chain.Fail(ctx, err)
+	}
+	if !known.has() {
+		return f.next.Serve(ctx, r)
+	}
+	if resp := f.ask(ctx, r); !resp.OK() {
+		return resp
+	}
+	if n, _ := strconv.ParseInt(known.get(objectCount), 10, 64); n > 0 {
+		return f.next.Serve(ctx, r) // which refuses, and the hidden one stays
+	}
+	versions, ok := f.headVersions(ctx, r)
+	switch {
+	case ok && versions.Get(objectCount) != "0":
+		return chain.Text(http.StatusConflict, "Delete all versions before deleting container.")
+	case !ok && versions.Status != http.StatusNotFound:
+		return chain.Fail(ctx, errs.E(errs.Op("versioning.delete"), errs.Unavailable, versions.Err))
+	case ok:
+		gone := f.next.Serve(ctx, granted(r, http.MethodDelete, r.Path.Versions()))
+		gone.Close()
+		switch {
+		case gone.Status == http.StatusConflict:
+			return chain.Text(http.StatusConflict, "Delete all versions before deleting container.")
+		case !gone.OK() && gone.Status != http.StatusNotFound:
+			return chain.Fail(ctx, errs.E(errs.Op("versioning.delete"), errs.Unavailable, gone.Err))
+		}
+	}
+	return f.next.Serve(ctx, r)
+}

@@ -1,0 +1,201 @@
+package versioning
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/timestamp"
+	"martlet/proxy/chain"
+)
+
+// oneVersion answers a request about one version of an object.
+func (f *feature) oneVersion(ctx context.Context, r *chain.Request, text string) *chain.Response {
+	if r.Method == http.MethodPost {
+		return chain.Fail(ctx, errs.Refuse(errs.Invalid, "POST to a specific version is not allowed"))
+	}
+	if text == Null {
+		return f.null(ctx, r)
+	}
+	for _, fresh := range []bool{false, true} {
+		known, err := f.find(ctx, r.Path.Parent(), fresh)
+		if err != nil {
+			return chain.Fail(ctx, err)
+		}
+		if known.has() {
+			break
+		}
+		if fresh {
+			return chain.Fail(ctx, errs.Refuse(errs.Invalid, "version-aware operations require that the container is versioned"))
+		}
+	}
+	id, err := parseID(text)
+	if err != nil {
+		return chain.Fail(ctx, err)
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		return f.readVersion(ctx, r, id)
+	case http.MethodPut:
+		return f.makeCurrent(ctx, r, id)
+	case http.MethodDelete:
+		return f.deleteVersion(ctx, r, id)
+	}
+	return f.next.Serve(ctx, r)
+}
+
+// null answers a request about the data that is no version.
+func (f *feature) null(ctx context.Context, r *chain.Request) *chain.Response {
+	switch r.Method {
+	case http.MethodPut:
+		return chain.Fail(ctx, errs.Refuse(errs.Invalid, "Invalid version parameter"))
+	case http.MethodDelete: // of the object as it is, whatever that is, and no version of it
+		known, err := f.find(ctx, r.Path.Parent(), false)
+		if err != nil {
+			return chain.Fail(ctx, err)
+		}
+		if f.cfg.AllowLegacy && known.get(location) != "" {
+			return f.archive(ctx, r, &known)
+		}
+		return f.next.Serve(ctx, r)
+	case http.MethodGet, http.MethodHead:
+	default:
+		return f.next.Serve(ctx, r)
+	}
+	resp := f.next.Serve(ctx, r)
+	switch {
+	case !resp.OK():
+		return resp
+	case resp.Get(backend.VersionID) != "" && resp.Get(backend.VersionID) != Null:
+		resp.Close()
+		return chain.Fail(ctx, errs.E(errs.Op("versioning.null"), errs.NotFound))
+	}
+	resp.Header[hdrID] = []string{Null}
+	return resp
+}
+
+// of turns a client's request into the same one about a version. Who signed it for the
+// object may use the version; others must be allowed to use the hidden container, as
+// only the account's owner is.
+func of(r *chain.Request, id timestamp.T) *chain.Request {
+	sub := *r
+	sub.Path = r.Path.Version(id)
+	if allowed := r.Grant; allowed != nil {
+		visible := r.Path
+		sub.Grant = func(method string, p name.Path) bool { return p == sub.Path && allowed(method, visible) }
+	}
+	return &sub
+}
+
+// readVersion sends a version. One that says that the object was deleted is not found.
+func (f *feature) readVersion(ctx context.Context, r *chain.Request, id timestamp.T) *chain.Response {
+	resp := f.next.Serve(ctx, of(r, id))
+	if resp.Get("Content-Type") == backend.DeleteMarker && (resp.Status < 300 || resp.Status == http.StatusRequestedRangeNotSatisfiable) {
+		resp.Close()
+		resp = chain.Fail(ctx, errs.E(errs.Op("versioning.read"), errs.NotFound))
+		resp.Header["Content-Type"] = []string{backend.DeleteMarker}
+		resp.Header[hdrID] = []string{id.Normal()}
+		return resp
+	}
+	if resp.Status < 400 || resp.Status == http.StatusRequestedRangeNotSatisfiable {
+		resp.Header[hdrID] = []string{id.Normal()}
+	}
+	return resp
+}
+
+// current finds which version of an object is current, "" where none is.
+func (f *feature) current(ctx context.Context, r *chain.Request) (string, error) {
+	sub := granted(r, http.MethodHead, r.Path)
+	sub.Header["X-Newest"] = []string{"true"}
+	resp := f.next.Serve(ctx, sub)
+	resp.Close()
+	switch {
+	case resp.OK():
+		return resp.Get(backend.VersionID), nil
+	case resp.Status == http.StatusNotFound:
+		return "", nil
+	}
+	return "", resp.Err
+}
+
+// deleteVersion deletes a version for good, and where it is the current one the object
+// as well: no other becomes current. The object goes first, so that it never says that a
+// version is current which is gone.
+func (f *feature) deleteVersion(ctx context.Context, r *chain.Request, id timestamp.T) *chain.Response {
+	now, err := f.current(ctx, r)
+	if err != nil {
+		return chain.Fail(ctx, err)
+	}
+	if now == id.Normal() {
+		sub := *r
+		sub.Query, sub.Header = "", r.Header.Clone()
+		resp := f.next.Serve(ctx, &sub)
+		if !resp.OK() {
+			return resp
+		}
+		resp.Close()
+		now = ""
+	}
+	if now == "" {
+		now = Null
+	}
+	resp := f.next.Serve(ctx, of(r, id))
+	resp.Header[hdrID], resp.Header[hdrCurrent] = []string{id.Normal()}, []string{now}
+	return resp
+}
+
+// makeCurrent has an object say that another version is current. Nothing is copied.
+func (f *feature) makeCurrent(ctx context.Context, r *chain.Request, id timestamp.T) *chain.Response {
+	if r.Length < 0 && r.Body == nil {
+		return chain.Fail(ctx, &chain.StatusError{Status: http.StatusLengthRequired})
+	}
+	if r.HasBody() {
+		var one [1]byte
+		if n, _ := r.Body.Read(one[:]); n > 0 || r.Length > 0 {
+			return chain.Fail(ctx, errs.Refuse(errs.Invalid, "PUT version-id requests require a zero byte body"))
+		}
+	}
+	if resp := f.ask(ctx, r); !resp.OK() {
+		return resp
+	}
+	look := granted(r, http.MethodHead, r.Path.Version(id))
+	look.Header["X-Newest"] = []string{"true"}
+	version := f.next.Serve(ctx, look)
+	version.Close()
+	switch {
+	case version.Status == http.StatusNotFound:
+		return chain.Text(http.StatusNotFound, "The specified version does not exist")
+	case !version.OK():
+		return version
+	}
+	l := backend.Link{ID: id, Bytes: version.Length, ETag: version.Get("Etag")}
+	if listed := version.Get(listedETag); listed != "" {
+		l.ETag = listed
+	}
+	if size, err := strconv.ParseInt(version.Get(sloSize), 10, 64); err == nil {
+		l.Bytes = size
+	}
+	put := granted(r, http.MethodPut, r.Path)
+	put.Length = 0
+	put.Header[backend.VersionLink] = []string{l.String()}
+	put.Header["Content-Type"] = version.Header["Content-Type"]
+	for _, n := range []string{"X-Delete-At", "X-Delete-After"} {
+		if v := r.Header[n]; v != nil {
+			put.Header[n] = v
+		}
+	}
+	resp := f.next.Serve(ctx, put)
+	if resp.OK() {
+		resp.Header["Etag"], resp.Header[hdrID] = version.Header["Etag"], []string{id.Normal()}
+	}
+	return resp
+}
+
+// What the manifests of large objects say of the whole.
+const (
+	listedETag = "X-Object-Sysmeta-Container-Update-Override-Etag"
+	sloSize    = "X-Object-Sysmeta-Slo-Size"
+)
