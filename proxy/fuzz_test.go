@@ -25,6 +25,7 @@ import (
 	"martlet/proxy/etagquoter"
 	"martlet/proxy/readonly"
 	"martlet/proxy/staticweb"
+	"martlet/proxy/versioning"
 	"martlet/ring"
 )
 
@@ -65,8 +66,24 @@ func everywhere(_ context.Context, r *backend.Request) (*backend.Response, error
 		if strings.HasSuffix(target.Path.Object, "link") {
 			resp.Header.Set("X-Object-Sysmeta-Symlink-Target", "c/slo")
 		}
+	case strings.HasPrefix(target.Path.Container, name.Reserved):
+		resp.Header.Set("X-Container-Object-Count", "1")
+		body = `[{"name":"\u0000o\u00008299999999.99998","hash":"h","bytes":1,"content_type":"a/b","last_modified":"2014-05-13T16:53:20.000010"}]`
 	default:
 		resp.Header.Set("X-Container-Object-Count", "1")
+		switch target.Path.Container {
+		case "v":
+			resp.Header.Set(versioning.Container, "%00versions%00v")
+			resp.Header.Set(versioning.Sysmeta+"Enabled", "True")
+			body = `[{"name":"o","hash":"h; version_id=1700000000.00001","bytes":1,"content_type":"a/b","last_modified":"2014-05-13T16:53:20.000010"}]`
+		case "stack", "history":
+			resp.Header.Set(versioning.Sysmeta+"Location", "old")
+			resp.Header.Set(versioning.Sysmeta+"Mode", target.Path.Container)
+		case "old":
+			if !strings.Contains(r.Query, "marker=001") {
+				body = `[{"name":"001o/1700000000.00001","hash":"h","bytes":1,"content_type":"a/b","last_modified":"2014-05-13T16:53:20.000010"}]`
+			}
+		}
 		if target.Path.Container == "quoted" {
 			resp.Header.Set(etagquoter.ContainerMeta, "true")
 		}
@@ -151,6 +168,15 @@ func FuzzRequests(f *testing.F) {
 		{"PUT /v1/AUTH_test/c/o", "X-Symlink-Target: c/%e2%98%83\nX-Symlink-Target-Account: a\nX-Symlink-Target-Etag: e", ""},
 		{"GET /v1/AUTH_test/c/link?symlink=get", "Range: bytes=1-", ""},
 		{"GET /v1/AUTH_test/c/link", "Range: bytes=1-", ""},
+		{"PUT /v1/AUTH_test/v/o", "If-None-Match: *\nX-Delete-At: 9999999999", "x"},
+		{"PUT /v1/AUTH_test/v/o?version-id=1700000000.00001", "", ""},
+		{"DELETE /v1/AUTH_test/v/slo?version-id=1700000000.00001&multipart-manifest=delete", "", ""},
+		{"GET /v1/AUTH_test/v/o?version-id=null&part-number=1", "", ""},
+		{"GET /v1/AUTH_test/v?versions&marker=o&version_marker=1700000000.00001_1&delimiter=9&reverse=on", "Accept: text/plain;q=0.1,*/*", ""},
+		{"POST /v1/AUTH_test/c", "X-Versions-Enabled: true\nX-Container-Sync-To: //a/b/c/d", ""},
+		{"PUT /v1/AUTH_test/v", "X-Versions-Location: %00versions%00v\nX-History-Location: \nX-Remove-History-Location: x", ""},
+		{"DELETE /v1/AUTH_test/stack/o", "", ""},
+		{"PUT /v1/AUTH_test/history/o", "", "x"},
 		{"POST /v1/AUTH_test/c/o", "X-Timestamp: 1e99\nContent-Type: a/b; c=\"\nX-Backend-Replication: true", ""},
 	} {
 		f.Add(seed[0], seed[1], []byte(seed[2]), true)

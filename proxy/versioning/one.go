@@ -118,7 +118,7 @@ func (f *feature) current(ctx context.Context, r *chain.Request) (string, error)
 	case resp.Status == http.StatusNotFound:
 		return "", nil
 	}
-	return "", resp.Err
+	return "", errs.E(errs.Op("versioning.current"), errs.Unavailable, resp.Err)
 }
 
 // deleteVersion deletes a version for good, and where it is the current one the object
