@@ -245,15 +245,19 @@ func (s *Server) accountManage(rq *request) error {
 	return rq.accountDone(answer)
 }
 
-// notDeleted refuses to make an account that was deleted and is not reclaimed yet. Nodes
-// refuse that too; one that has missed the DELETE would not, and its word, being the later
-// one, would bring the account back.
+// notDeleted refuses to make an account that was deleted and is not reclaimed yet, by what
+// all replicas say that answer. Nodes refuse that too; one that has missed the DELETE would not, and
+// its word, being the later one, would bring the account back.
 func (s *Server) notDeleted(rq *request) error {
-	i, err := s.infos.fresh(rq.ctx, name.Path{Account: rq.Path.Account})
+	head := func(int, *ring.Device) *backend.Request {
+		return &backend.Request{Method: http.MethodHead, Header: rq.header(0)}
+	}
+	reply, err := s.cluster.ReadNewest(rq.ctx, s.cluster.Account(rq.Path.Account), head, head)
 	if err != nil {
 		return err
 	}
-	if i.gone {
+	defer letGo(reply)
+	if isGone(reply.Header) {
 		rq.out.Header.Set(accountStatus, statusDeleted)
 		return errs.Refuse(errs.Forbidden, "Recently deleted")
 	}

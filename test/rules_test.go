@@ -59,14 +59,7 @@ func TestRules(t *testing.T) {
 func clusterWith(t *testing.T, set string) (*cluster, *api) {
 	t.Helper()
 	c := newCluster(t)
-	file := c.file("proxy.toml")
-	was, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, bytes.Replace(was, []byte("[proxy]\n"), []byte("[proxy]\n"+set+"\n"), 1), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	c.configure(t, "proxy.toml", func(was []byte) []byte { return bytes.Replace(was, []byte("[proxy]\n"), []byte("[proxy]\n"+set+"\n"), 1) })
 	c.start(t)
 	return c, signIn(t, c.url(), "test:tester", "testing")
 }
