@@ -16,6 +16,7 @@ import (
 	"martlet/proxy/chain"
 	"martlet/proxy/etagquoter"
 	"martlet/proxy/limits"
+	"martlet/proxy/ratelimit"
 	"martlet/proxy/readonly"
 	"martlet/ring"
 )
@@ -93,6 +94,8 @@ func (s *Server) showAccount(rq *request, from backend.Header) {
 			if rq.owner && f.Value != "" {
 				h["X-Account-Access-Control"] = []string{f.Value}
 			}
+		case n == ratelimit.Meta && s.cfg.RateLimit.Enabled && f.Value != "":
+			h[ratelimit.Header] = []string{f.Value}
 		case n == readonly.Meta && s.cfg.ReadOnly.Enabled && f.Value != "":
 			h[readonly.Header] = []string{f.Value}
 		case n == etagquoter.AccountMeta && s.cfg.EtagQuoter.Enabled && f.Value != "":
@@ -159,6 +162,9 @@ func (s *Server) accountMeta(rq *request) (backend.Header, error) {
 	}
 	pickPrefix(&meta, rq.Header, accountSysmeta) // from features: the gatekeeper lets none in
 	for i, f := range meta {
+		if administrative(f.Name) && (rq.Identity == nil || !rq.Identity.Reseller) {
+			return nil, errs.E(errs.Op("proxy.account"), errs.Forbidden)
+		}
 		switch f.Name {
 		case "X-Account-Access-Control":
 			clean, err := auth.CleanAccountACL(f.Value)
@@ -167,13 +173,16 @@ func (s *Server) accountMeta(rq *request) (backend.Header, error) {
 			}
 			meta[i] = backend.Field{Name: accountACL, Value: clean}
 		case readonly.Header:
-			if rq.Identity == nil || !rq.Identity.Reseller {
-				return nil, errs.E(errs.Op("proxy.account"), errs.Forbidden)
-			}
 			if f.Value != "" {
 				f.Value = strconv.FormatBool(chain.Truth(f.Value))
 			}
 			meta[i] = backend.Field{Name: readonly.Meta, Value: f.Value}
+		case ratelimit.Header:
+			value, err := ratelimit.Value(f.Value)
+			if err != nil {
+				return nil, err
+			}
+			meta[i] = backend.Field{Name: ratelimit.Meta, Value: value}
 		case etagquoter.AccountHeader:
 			meta[i] = backend.Field{Name: etagquoter.AccountMeta, Value: etagquoter.Value(f.Value)}
 		}
@@ -187,6 +196,9 @@ func (s *Server) accountNamed() []string {
 	named := []string{"X-Account-Access-Control"}
 	if s.cfg.ReadOnly.Enabled {
 		named = append(named, readonly.Header)
+	}
+	if s.cfg.RateLimit.Enabled {
+		named = append(named, ratelimit.Header)
 	}
 	if s.cfg.EtagQuoter.Enabled {
 		named = append(named, etagquoter.AccountHeader)
@@ -279,3 +291,7 @@ func (rq *request) notAllowed(allow string) error {
 
 // partition is the text of a place's partition.
 func partition(p quorum.Place) string { return strconv.FormatUint(uint64(p.Partition), 10) }
+
+// administrative reports whether only administrators of all accounts may set a header
+// of one.
+func administrative(n string) bool { return n == readonly.Header || n == ratelimit.Header }

@@ -16,6 +16,7 @@ import (
 	"martlet/proxy/limits"
 	"martlet/proxy/namecheck"
 	"martlet/proxy/quotas"
+	"martlet/proxy/ratelimit"
 	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
 	"martlet/proxy/staticweb"
@@ -127,6 +128,9 @@ type Config struct {
 	// FormPost takes files from forms in web pages.
 	FormPost formpost.Config `toml:"formpost"`
 
+	// RateLimit holds back accounts and containers that change too fast.
+	RateLimit ratelimit.Config `toml:"ratelimit"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -167,6 +171,7 @@ func Defaults() Config {
 		DomainRemap:            domainremap.Defaults(),
 		StaticWeb:              staticweb.Defaults(),
 		FormPost:               formpost.Defaults(),
+		RateLimit:              ratelimit.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }
