@@ -16,6 +16,7 @@ import (
 	"martlet/proxy/chain"
 	"martlet/proxy/etagquoter"
 	"martlet/proxy/limits"
+	"martlet/proxy/ratelimit"
 	"martlet/proxy/readonly"
 	"martlet/ring"
 )
@@ -101,6 +102,8 @@ func (s *Server) showAccount(rq *request, from backend.Header) {
 			if rq.owner && f.Value != "" {
 				h["X-Account-Access-Control"] = []string{f.Value}
 			}
+		case n == ratelimit.Meta && s.cfg.RateLimit.Enabled && f.Value != "":
+			h[ratelimit.Header] = []string{f.Value}
 		case n == readonly.Meta && s.cfg.ReadOnly.Enabled && f.Value != "":
 			h[readonly.Header] = []string{f.Value}
 		case n == etagquoter.AccountMeta && s.cfg.EtagQuoter.Enabled && f.Value != "":
@@ -178,6 +181,9 @@ func (s *Server) accountMeta(rq *request) (backend.Header, error) {
 	}
 	pickPrefix(&meta, rq.Header, accountSysmeta) // from features: the gatekeeper lets none in
 	for i, f := range meta {
+		if administrative(f.Name) && (rq.Identity == nil || !rq.Identity.Reseller) {
+			return nil, errs.E(errs.Op("proxy.account"), errs.Forbidden)
+		}
 		switch f.Name {
 		case "X-Account-Access-Control":
 			clean, err := auth.CleanAccountACL(f.Value)
@@ -186,13 +192,16 @@ func (s *Server) accountMeta(rq *request) (backend.Header, error) {
 			}
 			meta[i] = backend.Field{Name: accountACL, Value: clean}
 		case readonly.Header:
-			if rq.Identity == nil || !rq.Identity.Reseller {
-				return nil, errs.E(errs.Op("proxy.account"), errs.Forbidden)
-			}
 			if f.Value != "" {
 				f.Value = strconv.FormatBool(chain.Truth(f.Value))
 			}
 			meta[i] = backend.Field{Name: readonly.Meta, Value: f.Value}
+		case ratelimit.Header:
+			value, err := ratelimit.Value(f.Value)
+			if err != nil {
+				return nil, err
+			}
+			meta[i] = backend.Field{Name: ratelimit.Meta, Value: value}
 		case etagquoter.AccountHeader:
 			meta[i] = backend.Field{Name: etagquoter.AccountMeta, Value: etagquoter.Value(f.Value)}
 		}
@@ -206,6 +215,9 @@ func (s *Server) accountNamed() []string {
 	named := []string{"X-Account-Access-Control"}
 	if s.cfg.ReadOnly.Enabled {
 		named = append(named, readonly.Header)
+	}
+	if s.cfg.RateLimit.Enabled {
+		named = append(named, ratelimit.Header)
 	}
 	if s.cfg.EtagQuoter.Enabled {
 		named = append(named, etagquoter.AccountHeader)
@@ -329,3 +341,7 @@ func (rq *request) notAllowed(allow string) error {
 	rq.out.Header.Set("Allow", allow)
 	return errs.E(errs.Method, errs.Public("The method "+strings.ToUpper(rq.Method)+" is not allowed for this resource."))
 }
+
+// administrative reports whether only administrators of all accounts may set a header
+// of one.
+func administrative(n string) bool { return n == readonly.Header || n == ratelimit.Header }

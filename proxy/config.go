@@ -16,6 +16,7 @@ import (
 	"martlet/proxy/limits"
 	"martlet/proxy/namecheck"
 	"martlet/proxy/quotas"
+	"martlet/proxy/ratelimit"
 	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
 	"martlet/proxy/staticweb"
@@ -134,6 +135,9 @@ type Config struct {
 	// Versioning is which kinds of versioning containers may have.
 	Versioning versioning.Config `toml:"versioning"`
 
+	// RateLimit holds back accounts and containers that change too fast.
+	RateLimit ratelimit.Config `toml:"ratelimit"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -176,6 +180,7 @@ func Defaults() Config {
 		StaticWeb:              staticweb.Defaults(),
 		FormPost:               formpost.Defaults(),
 		Versioning:             versioning.Defaults(),
+		RateLimit:              ratelimit.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"martlet/proxy/auth"
 	"martlet/proxy/etagquoter"
+	"martlet/proxy/ratelimit"
 	"martlet/proxy/readonly"
 )
 
@@ -52,6 +53,8 @@ func TestSwitches(t *testing.T) {
 		"quotes":                         {func(c *Config) { c.EtagQuoter.Enabled = true }, "GET /v1/AUTH_test/quoted/o", []string{"If-None-Match", "x"}, "etag_quoter", 200, 200},
 		"web site":                       {func(c *Config) { c.StaticWeb.Enabled = true }, "GET /v1/AUTH_test/site", []string{"X-Web-Mode", "true"}, "staticweb", 204, 301},
 		"a form":                         {func(c *Config) { c.FormPost.Enabled = true }, "POST /v1/AUTH_test/c/o", []string{"Content-Type", "multipart/form-data; boundary=x"}, "formpost", 202, 400},
+		"rates, set by an owner":         {func(c *Config) { c.RateLimit.Enabled = true }, "POST /v1/AUTH_test", []string{"X-Account-Global-Write-Ratelimit", "WHITELIST"}, "ratelimit", 202, 403},
+		"rates, reads":                   {func(c *Config) { c.RateLimit.Enabled, c.RateLimit.Account = true, 0.001 }, "GET /v1/AUTH_test/c/o", nil, "ratelimit", 200, 200},
 		"domain remap":                   {func(c *Config) { c.DomainRemap.Domains = []string{"example.com"} }, "GET http://c.auth-test.example.com/o", nil, "domain_remap", 412, 200},
 		"domain remap, too deep":         {func(c *Config) { c.DomainRemap.Domains = []string{"example.com"} }, "GET http://x.c.auth-test.example.com/o", nil, "domain_remap", 412, 400},
 		"domain remap, another host":     {func(c *Config) { c.DomainRemap.Domains = []string{"example.com"} }, "GET http://a.b/v1/AUTH_test/c/o", nil, "domain_remap", 200, 200},
@@ -108,7 +111,7 @@ func TestQuotedEtags(t *testing.T) {
 func TestKeptForFeatures(t *testing.T) {
 	s := &Server{cfg: Defaults()}
 	for _, on := range []bool{false, true} {
-		s.cfg.EtagQuoter.Enabled, s.cfg.ReadOnly.Enabled = on, on
+		s.cfg.EtagQuoter.Enabled, s.cfg.ReadOnly.Enabled, s.cfg.RateLimit.Enabled = on, on, on
 		for _, tt := range []struct{ given, value, kept, want string }{
 			{etagquoter.AccountHeader, "yes", etagquoter.AccountMeta, "true"},
 			{etagquoter.AccountHeader, "no", etagquoter.AccountMeta, "false"},
@@ -119,6 +122,9 @@ func TestKeptForFeatures(t *testing.T) {
 			{readonly.Header, "on", readonly.Meta, "true"},
 			{readonly.Header, "off", readonly.Meta, "false"},
 			{"X-Remove-Account-Read-Only", "x", readonly.Meta, ""},
+			{ratelimit.Header, "blacklist", ratelimit.Meta, "BLACKLIST"},
+			{ratelimit.Header, "2.5", ratelimit.Meta, "2.5"},
+			{"X-Remove-Account-Global-Write-Ratelimit", "x", ratelimit.Meta, ""},
 		} {
 			rq := newTestRequest(t, http.MethodPost, http.Header{tt.given: {tt.value}})
 			rq.Identity = &auth.Identity{Reseller: true}
@@ -131,6 +137,23 @@ func TestKeptForFeatures(t *testing.T) {
 			if err != nil || ok != on || ok && got != tt.want || len(meta) > 1 {
 				t.Errorf("on: %v: %s: %s: kept %v, %v, want %q", on, tt.given, tt.value, meta, err, tt.want)
 			}
+		}
+	}
+}
+
+// One limit holds for all of a proxy, under whichever version of the API requests come.
+func TestRatesAreOfTheProxy(t *testing.T) {
+	cfg := Defaults()
+	cfg.RateLimit.Enabled, cfg.RateLimit.Account, cfg.RateLimit.MaxSleepTime = true, 0.001, 0
+	s, token := whole(t, cfg)
+	for _, tt := range []struct {
+		line string
+		want int
+	}{
+		{"PUT /v1/AUTH_test/c", 201}, {"PUT /v1/AUTH_test/c", 498}, {"PUT /v1.0/AUTH_test/c", 498}, {"DELETE /v1/AUTH_test/d", 498}, {"GET /v1/AUTH_test/c", 204},
+	} {
+		if w := answered(t, s, token, tt.line, ""); w.Code != tt.want {
+			t.Errorf("%s: got %d, %s, want %d", tt.line, w.Code, w.Body, tt.want)
 		}
 	}
 }

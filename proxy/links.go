@@ -24,6 +24,7 @@ import (
 	"martlet/proxy/listings"
 	"martlet/proxy/namecheck"
 	"martlet/proxy/quotas"
+	"martlet/proxy/ratelimit"
 	"martlet/proxy/readonly"
 	"martlet/proxy/slo"
 	"martlet/proxy/staticweb"
@@ -69,6 +70,9 @@ func (s *Server) links() []chain.Link {
 		etagquoter.Link(s.cfg.EtagQuoter, s.quotes),
 		// Before all that acts for the sender.
 		s.authenticate,
+		// Behind what says who asks, of whom some are not held back; in front of what
+		// makes more requests of one, which counts as it came.
+		s.limiter.Link(),
 		// Behind what says who asks; in front of the listings' forms, as its pages are no
 		// such form.
 		staticweb.Link(s.cfg.StaticWeb, s.site, tempurl.Shared),
@@ -130,6 +134,9 @@ func (s *Server) features() map[string]info.Section {
 	if s.cfg.FormPost.Enabled {
 		all["formpost"] = s.cfg.FormPost.Section()
 	}
+	if s.cfg.RateLimit.Enabled {
+		all["ratelimit"] = s.cfg.RateLimit.Section()
+	}
 	if s.cfg.StaticWeb.Enabled {
 		all["staticweb"] = info.Section{}
 	}
@@ -152,6 +159,12 @@ func (s *Server) counts(ctx context.Context, p name.Path, fresh bool) (quotas.Fa
 		return quotas.Facts{}, false
 	}
 	return quotas.Facts{Header: s.withVersions(ctx, p, known, fresh), Policy: known.policy}, true
+}
+
+// head is what is known of a container or an account, if that can be found out in time.
+func (s *Server) head(ctx context.Context, p name.Path) (ratelimit.Fields, bool) {
+	known, ok := s.counts(ctx, p, false)
+	return known.Header, ok
 }
 
 // origins finds what a container says of scripts that use it.

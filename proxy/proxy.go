@@ -29,6 +29,7 @@ import (
 	"martlet/proxy/auth"
 	"martlet/proxy/chain"
 	"martlet/proxy/info"
+	"martlet/proxy/ratelimit"
 )
 
 // Deps is what a proxy is handed.
@@ -52,6 +53,7 @@ type Server struct {
 	who      auth.Chain
 	stamps   *timestamp.Source
 	infos    *infoCache
+	limiter  *ratelimit.Limiter // nil where it is off
 	gate     *httpapi.Gate
 	log      *slog.Logger
 	handler  http.Handler
@@ -86,6 +88,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("proxy metrics: %w", err)
 	}
 	s.infos = newInfoCache(cfg.InfoCache.D(), s.lookUp)
+	s.limiter = ratelimit.New(cfg.RateLimit, s.head, deps.Log)
 	about, err := info.New(cfg.Info, info.Cluster{
 		Version: deps.Version, Limits: cfg.Limits, Policies: deps.Policies, StrictCORS: cfg.CORS.Strict,
 		AllowAccountManagement: cfg.AllowAccountManagement, AccountAutocreate: cfg.AccountAutocreate, AllowOpenExpired: cfg.AllowOpenExpired,

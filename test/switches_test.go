@@ -1,14 +1,20 @@
 package test
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+	"time"
+)
 
 // TestSwitches: features that are off unless an operator switches them on, on one cluster.
 func TestSwitches(t *testing.T) {
 	c, me := clusterWith(t, `etag_quoter = { enabled = true }
 read_only = { enabled = true }
+ratelimit = { enabled = true, max_sleep_time = "1s", container_ratelimit = { 2 = 0.001 }, container_listing_ratelimit = { 2 = 0.001 } }
 info_cache = "1ms"`)
 	t.Run("quotes around ETags", func(t *testing.T) { switchQuotes(t, me) })
 	t.Run("an account that is read-only", func(t *testing.T) { switchReadOnly(t, c, me) })
+	t.Run("rates", func(t *testing.T) { switchRates(t, c, me) })
 }
 
 // The container's word counts, then its account's. Conditions hold as ever.
@@ -56,4 +62,40 @@ func switchReadOnly(t *testing.T, c *cluster, me *api) {
 	has(t, me.want(t, 204, "HEAD", "", ""), "X-Account-Read-Only", "-")
 	me.want(t, 204, "DELETE", "/still/o", "")
 	me.want(t, 204, "DELETE", "/still", "")
+}
+
+// How fast a container changes goes by how many objects it has, and an administrator says of an
+// account how fast it may change, or not at all.
+func switchRates(t *testing.T, c *cluster, me *api) {
+	me.want(t, 201, "PUT", "/rates", "")
+	for _, n := range []string{"1", "2"} {
+		me.want(t, 201, "PUT", "/rates/"+n, "")
+	}
+	poll(t, 20*time.Second, "the container is known to have two", func() error {
+		if n := me.want(t, 204, "HEAD", "/rates", "").Header.Get("X-Container-Object-Count"); n != "2" {
+			return fmt.Errorf("it has %s", n)
+		}
+		return nil
+	})
+	me.want(t, 201, "PUT", "/rates/3", "")
+	text(t, me.want(t, 498, "PUT", "/rates/4", ""), "Slow down")
+	me.want(t, 498, "COPY", "/rates/1", "", "Destination", "rates/4")
+	me.want(t, 404, "HEAD", "/rates/4", "")
+	me.want(t, 200, "GET", "/rates", "")
+	me.want(t, 498, "GET", "/rates", "")
+	me.want(t, 200, "GET", "/rates/3", "")
+
+	admin, other := signIn(t, c.url(), "admin:admin", "admin"), signIn(t, c.url(), "test2:tester2", "testing2")
+	admin.url = other.url
+	other.want(t, 403, "POST", "", "", "X-Account-Global-Write-Ratelimit", "WHITELIST")
+	admin.want(t, 400, "POST", "", "", "X-Account-Global-Write-Ratelimit", "fast")
+	admin.want(t, 204, "POST", "", "", "X-Account-Global-Write-Ratelimit", "0.001")
+	has(t, other.want(t, 204, "HEAD", "", ""), "X-Account-Global-Write-Ratelimit", "0.001")
+	other.want(t, 201, "PUT", "/rates", "")
+	other.want(t, 498, "PUT", "/rates/1", "")
+	admin.want(t, 204, "POST", "", "", "X-Account-Global-Write-Ratelimit", "blacklist")
+	text(t, other.want(t, 497, "GET", "/rates", ""), "Your account has been blacklisted")
+	admin.want(t, 204, "POST", "", "", "X-Remove-Account-Global-Write-Ratelimit", "x")
+	has(t, other.want(t, 204, "HEAD", "", ""), "X-Account-Global-Write-Ratelimit", "-")
+	other.want(t, 201, "PUT", "/rates/1", "")
 }
