@@ -25,6 +25,7 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
+	"martlet/internal/realms"
 	"martlet/internal/timestamp"
 	"martlet/proxy/auth"
 	"martlet/proxy/chain"
@@ -52,6 +53,7 @@ type Server struct {
 	who      auth.Chain
 	stamps   *timestamp.Source
 	infos    *infoCache
+	realms   *realms.Book
 	gate     *httpapi.Gate
 	log      *slog.Logger
 	handler  http.Handler
@@ -86,6 +88,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("proxy metrics: %w", err)
 	}
 	s.infos = newInfoCache(cfg.InfoCache.D(), s.lookUp)
+	if s.realms, err = realms.New(cfg.ContainerSync.Config, deps.Log); err != nil {
+		return nil, fmt.Errorf("container sync: %w", err)
+	}
 	about, err := info.New(cfg.Info, info.Cluster{
 		Version: deps.Version, Limits: cfg.Limits, Policies: deps.Policies, StrictCORS: cfg.CORS.Strict,
 		AllowAccountManagement: cfg.AllowAccountManagement, AccountAutocreate: cfg.AccountAutocreate, AllowOpenExpired: cfg.AllowOpenExpired,

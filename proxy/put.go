@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -44,6 +45,10 @@ func (s *Server) objectPut(rq *request) error {
 		put.content = newBytes(nil)
 	}
 	done, err := s.store(rq, put)
+	if errors.Is(err, errLost) && rq.Header[chain.Stamp] != nil {
+		rq.text(http.StatusAccepted, "") // as Swift: there is nothing left to be done
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -143,6 +148,10 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	if err != nil {
 		return storedObject{}, err
 	}
+	stamp, fixed, err := s.stamp(rq.Request)
+	if err != nil {
+		return storedObject{}, err
+	}
 	if !s.cfg.WriteAffinity.Empty() {
 		place = place.Locally()
 	}
@@ -160,7 +169,7 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 		kept.Add("If-None-Match", "*")
 	}
 	up := &upload{
-		cluster: s.cluster, place: place, etag: b.etag, length: b.length, limits: s.cfg.Limits, stamp: s.stamps.Next(),
+		cluster: s.cluster, place: place, etag: b.etag, length: b.length, limits: s.cfg.Limits, stamp: stamp,
 		stall: min(stallLimit, s.cfg.NodeTimeout.D()), silence: s.cfg.NodeTimeout.D(), grace: s.cfg.PostQuorumTimeout.D(),
 		header: func(slot int, stamp timestamp.T) backend.Header {
 			h := rq.header(len(kept) + len(tell[slot]) + 5)
@@ -173,9 +182,9 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	if err != nil {
 		return storedObject{}, err
 	}
-	n, stamp := len(place.Primaries), up.stamp
+	n := len(place.Primaries)
 	best, err := quorum.Best(sent.answers, n, nil)
-	if err == nil && best.Status == http.StatusConflict && sent.again != nil {
+	if err == nil && best.Status == http.StatusConflict && sent.again != nil && !fixed {
 		stamp = s.stamps.After(quorum.Newest(sent.answers))
 		best, err = quorum.Best(sent.again(rq.ctx, stamp), n, nil)
 	}
