@@ -20,7 +20,7 @@ import (
 )
 
 // files are those of the suite that are run, in this order.
-var files = []string{"test_account", "test_container", "test_object", "test_dlo", "test_slo", "test_tempurl", "test_protocol", "tests"}
+var files = []string{"test_account", "test_container", "test_object", "test_dlo", "test_slo", "test_tempurl", "test_protocol", "test_object_versioning", "test_versioned_writes", "tests"}
 
 type options struct {
 	suite, binary, python, excluded string
