@@ -179,7 +179,7 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	if asksForVersion(b.header) {
 		v = &versioned{s: s, rq: rq, place: place, in: c}
 		if b.length < 0 || b.length >= chunkSize {
-			if err := v.look(); err != nil {
+			if err := v.look(rq.ctx); err != nil {
 				return storedObject{}, err
 			}
 		}
@@ -232,7 +232,7 @@ func (s *Server) conclude(ctx context.Context, up *upload, sent stored, v *versi
 			if sent.again != nil {
 				again = func(stamp timestamp.T) []quorum.Answer { return sent.again(ctx, stamp) }
 			}
-			return v.settle(stamp, again, answers, nil)
+			return v.settle(ctx, stamp, again, answers, nil)
 		}
 		best, err := quorum.Best(answers, len(up.place.Primaries), nil)
 		return answers, best, err
@@ -244,7 +244,7 @@ func (s *Server) conclude(ctx context.Context, up *upload, sent stored, v *versi
 	stamp := s.stamps.After(quorum.Newest(answers))
 	_, best, err = settle(stamp, sent.again(ctx, stamp))
 	if v != nil && err == nil && best.Status/100 == 2 {
-		v.forgetVersion(answers, up.stamp)
+		v.forgetVersion(ctx, answers, up.stamp)
 	}
 	return stamp, best, err
 }
