@@ -18,6 +18,7 @@ import (
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
 	"martlet/internal/quorum/nodetest"
+	"martlet/internal/realms"
 	"martlet/proxy/auth"
 	"martlet/proxy/etagquoter"
 	"martlet/proxy/readonly"
@@ -71,6 +72,7 @@ func everywhere(_ context.Context, r *backend.Request) (*backend.Response, error
 		}
 		resp.Header.Set("X-Container-Read", ".r:*,.rlistings")
 		resp.Header.Set("X-Container-Meta-Temp-Url-Key", "key")
+		resp.Header.Set("X-Container-Sync-Key", "key")
 		resp.Header.Set("X-Container-Meta-Access-Control-Allow-Origin", "http://a")
 	}
 	resp.Status, resp.Length = 200, int64(len(body))
@@ -118,6 +120,8 @@ func whole(f testing.TB, cfg Config) (s *Server, token string) {
 func FuzzRequests(f *testing.F) {
 	cfg := Defaults()
 	cfg.Limits.MaxFileSize = 1 << 20
+	cfg.ContainerSync.AcceptKeys = true // what such a request may do is reached without a signature
+	cfg.ContainerSync.Realms = map[string]realms.Realm{"us": {Key: "key", Clusters: map[string]string{"b": "http://b/v1"}}}
 	s, token := whole(f, cfg)
 	for _, seed := range [][3]string{
 		{"GET /v1/AUTH_test/c/o", "Range: bytes=0-1,3-\nIf-None-Match: \"a\", *\nX-Newest: true", ""},
@@ -140,6 +144,9 @@ func FuzzRequests(f *testing.F) {
 		{"PUT /v1/AUTH_test/c/o", "X-Symlink-Target: c/%e2%98%83\nX-Symlink-Target-Account: a\nX-Symlink-Target-Etag: e", ""},
 		{"GET /v1/AUTH_test/c/link?symlink=get", "Range: bytes=1-", ""},
 		{"GET /v1/AUTH_test/c/link", "Range: bytes=1-", ""},
+		{"PUT /v1/AUTH_test/c/slo", "X-Container-Sync-Auth: US n 00\nX-Timestamp: 1\nX-Static-Large-Object: True", "[]"},
+		{"PUT /v1/AUTH_test/c/o", "X-Container-Sync-Key: key\nX-Timestamp: 1400000000.00000\nX-Static-Large-Object: True", "[]"},
+		{"POST /v1/AUTH_test/c", "X-Container-Sync-To: //US/b/AUTH_test/c%20d\nX-Container-Sync-Key: key", ""},
 		{"POST /v1/AUTH_test/c/o", "X-Timestamp: 1e99\nContent-Type: a/b; c=\"\nX-Backend-Replication: true", ""},
 	} {
 		f.Add(seed[0], seed[1], []byte(seed[2]), true)

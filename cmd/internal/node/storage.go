@@ -12,7 +12,6 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/httpapi"
 	"martlet/replicator"
-	"martlet/replicator/containersync"
 	"martlet/replicator/expiry"
 	"martlet/replicator/steps"
 )
@@ -24,7 +23,6 @@ type Storage struct {
 	replicator *replicator.Replicator    // nil where replication is switched off
 	steps      *steps.Books              // likewise
 	reapers    map[string]*expiry.Reaper // by device
-	syncer     *containersync.Syncer     // nil where there is nowhere to sync to
 }
 
 // OpenStorage opens everything that a storage node needs, its listeners included.
