@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"sync"
+	"time"
 
 	"martlet/internal/errs"
 	"martlet/internal/metadb"
@@ -22,16 +23,21 @@ const (
 // synced is the containers of a node that may be synced to other clusters. It is kept in
 // memory only: those that were so before a start are found by FindSynced.
 type synced struct {
+	now   func() time.Time
 	mu    sync.Mutex
-	paths map[name.Path]struct{} // guarded by mu
+	paths map[name.Path]time.Time // since when it is said not to be synced, zero if it is not; guarded by mu
 }
 
-func newSynced() *synced { return &synced{paths: map[name.Path]struct{}{}} }
+// doubt is for how long a container has to be said not to be synced until it is forgotten: one
+// that has just been told where to is added before that is committed.
+const doubt = time.Minute
+
+func newSynced() *synced { return &synced{now: time.Now, paths: map[name.Path]time.Time{}} }
 
 func (s *synced) add(p name.Path) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.paths[p] = struct{}{}
+	s.paths[p] = time.Time{}
 }
 
 // FieldMerged implements metadb.FieldWatcher.
@@ -53,11 +59,19 @@ func (s *Server) Synced() []name.Path {
 	return list
 }
 
-// NotSynced takes a container off Synced, until it is told anew where to sync to.
+// NotSynced says that a container is not synced. When that has been said again after a while it
+// is taken off Synced, until it is told anew where to sync to.
 func (s *Server) NotSynced(p name.Path) {
 	s.synced.mu.Lock()
 	defer s.synced.mu.Unlock()
-	delete(s.synced.paths, p)
+	since, known := s.synced.paths[p]
+	switch now := s.synced.now(); {
+	case !known:
+	case since.IsZero():
+		s.synced.paths[p] = now
+	case now.Sub(since) >= doubt:
+		delete(s.synced.paths, p)
+	}
 }
 
 // FindSynced looks at all containers of a device, so that Synced has those that were

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"martlet/internal/errs"
 	"martlet/internal/name"
@@ -28,10 +29,26 @@ func TestSyncedContainersAreFound(t *testing.T) {
 	if list := sorted(s.Synced()); !slices.Equal(list, []string{"/a/c", "/a/half", "/a/later"}) {
 		t.Errorf("known are %v", list)
 	}
-	s.NotSynced(synced0)
-	if list := sorted(s.Synced()); slices.Contains(list, "/a/c") {
-		t.Errorf("known are %v", list)
+	// One that is said not to be is forgotten after a while, unless it is told where to meanwhile: that is
+	// known before it is committed.
+	now := time.Now()
+	s.synced.now = func() time.Time { return now }
+	for _, step := range []struct {
+		after time.Duration
+		told  bool
+		known bool
+	}{{0, false, true}, {doubt - 1, false, true}, {0, true, true}, {doubt, false, true}, {doubt - 1, false, true}, {1, false, false}} {
+		now = now.Add(step.after)
+		if step.told {
+			s.synced.add(synced0)
+		} else {
+			s.NotSynced(synced0)
+		}
+		if got := slices.Contains(sorted(s.Synced()), "/a/c"); got != step.known {
+			t.Errorf("after %v more: known %v", step.after, got)
+		}
 	}
+	s.NotSynced(synced0) // it is not known
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

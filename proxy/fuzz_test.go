@@ -21,6 +21,7 @@ import (
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
 	"martlet/internal/quorum/nodetest"
+	"martlet/internal/realms"
 	"martlet/proxy/auth"
 	"martlet/proxy/etagquoter"
 	"martlet/proxy/readonly"
@@ -97,6 +98,7 @@ func everywhere(_ context.Context, r *backend.Request) (*backend.Response, error
 		}
 		resp.Header.Set("X-Container-Read", ".r:*,.rlistings")
 		resp.Header.Set("X-Container-Meta-Temp-Url-Key", "key")
+		resp.Header.Set("X-Container-Sync-Key", "key")
 		resp.Header.Set("X-Container-Meta-Access-Control-Allow-Origin", "http://a")
 	}
 	resp.Status, resp.Length = 200, int64(len(body))
@@ -144,6 +146,8 @@ func whole(f testing.TB, cfg Config) (s *Server, token string) {
 func FuzzRequests(f *testing.F) {
 	cfg := Defaults()
 	cfg.Limits.MaxFileSize = 1 << 20
+	cfg.ContainerSync.AcceptKeys = true // what such a request may do is reached without a signature
+	cfg.ContainerSync.Realms = map[string]realms.Realm{"us": {Key: "key", Clusters: map[string]string{"b": "http://b/v1"}}}
 	s, token := whole(f, cfg)
 	for _, seed := range [][3]string{
 		{"GET /v1/AUTH_test/c/o", "Range: bytes=0-1,3-\nIf-None-Match: \"a\", *\nX-Newest: true", ""},
@@ -177,6 +181,9 @@ func FuzzRequests(f *testing.F) {
 		{"PUT /v1/AUTH_test/v", "X-Versions-Location: %00versions%00v\nX-History-Location: \nX-Remove-History-Location: x", ""},
 		{"DELETE /v1/AUTH_test/stack/o", "", ""},
 		{"PUT /v1/AUTH_test/history/o", "", "x"},
+		{"PUT /v1/AUTH_test/c/slo", "X-Container-Sync-Auth: US n 00\nX-Timestamp: 1\nX-Static-Large-Object: True", "[]"},
+		{"PUT /v1/AUTH_test/c/o", "X-Container-Sync-Key: key\nX-Timestamp: 1400000000.00000\nX-Static-Large-Object: True", "[]"},
+		{"POST /v1/AUTH_test/c", "X-Container-Sync-To: //US/b/AUTH_test/c%20d\nX-Container-Sync-Key: key", ""},
 		{"POST /v1/AUTH_test/c/o", "X-Timestamp: 1e99\nContent-Type: a/b; c=\"\nX-Backend-Replication: true", ""},
 	} {
 		f.Add(seed[0], seed[1], []byte(seed[2]), true)

@@ -60,12 +60,10 @@ func TestAReplicaIsAlone(t *testing.T) {
 		w.write(fmt.Sprint("o", i), i+1, "x")
 	}
 	s := w.syncer(1, 3)
-	for range 2 {
-		if !w.pass(s) {
-			t.Error("a pass fails")
-		}
+	if !w.pass(s) {
+		t.Error("a pass fails")
 	}
-	w.write("o3", 50, "y")
+	w.write("o3", 50, "y") // while the rows before it are still gone through by all
 	w.write("o4", 51, "")
 	for range 2 {
 		if !w.pass(s) {

@@ -47,7 +47,7 @@ func (s *Storage) openContainerSync(p parts, server *container.Server) error {
 	s.atEnd(func() error { remote.Close(); return nil })
 	cluster := quorum.New(quorum.Config{}, quorum.Rings{Account: p.rings.account, Container: p.rings.container, Objects: p.rings.objects}, p.hasher, p.client)
 	source := syncSource{p, p.self(p.c.Server.Address, p.c.Container.Port), server}
-	s.syncer, err = containersync.New(containersync.Config{
+	syncer, err := containersync.New(containersync.Config{
 		Containers: c.Concurrency, Rows: c.RowConcurrency, ContainerTime: c.ContainerTime.D(), Timeout: c.Timeout.D(),
 	}, containersync.Deps{
 		Source: source, Objects: syncObjects{cluster}, Book: book, Remote: remote, Wait: replicator.NewPace(int64(c.BytesPerSecond), 0).Wait, Log: p.o.Log,
@@ -55,7 +55,7 @@ func (s *Storage) openContainerSync(p parts, server *container.Server) error {
 	if err != nil {
 		return err
 	}
-	if err := p.o.Registry.Register(syncMetrics{s.syncer}); err != nil {
+	if err := p.o.Registry.Register(syncMetrics{syncer}); err != nil {
 		return fmt.Errorf("metrics of container sync: %w", err)
 	}
 	pace := replicator.NewPace(0, findSyncedPerSecond)
@@ -75,16 +75,8 @@ func (s *Storage) openContainerSync(p parts, server *container.Server) error {
 		return nil
 	})
 	s.every("containers that are synced", findSyncedEvery, find)
-	s.every("container sync", c.Interval.D(), s.syncer.Pass)
+	s.every("container sync", c.Interval.D(), syncer.Pass)
 	return nil
-}
-
-// SyncContainers brings what there is to bring to other clusters, without waiting for the next pass.
-func (s *Storage) SyncContainers(ctx context.Context) error {
-	if s.syncer == nil {
-		return nil
-	}
-	return s.syncer.Pass(ctx)
 }
 
 // syncSource is a containersync.Source.
