@@ -130,6 +130,7 @@ func (c *Storage) Check() error {
 		k.fail("account_reaper.delay_reaping", c.Reaper.DelayReaping.D(), "must not be less than 0")
 	}
 	k.positive("stats.interval", c.Stats.Interval)
+	k.wrap("backend_ratelimit", c.BackendRateLimit.Check())
 	c.Admin.check(k)
 	c.Log.check(k)
 	k.distinct(append(places, place{"admin.listen", c.Admin.Listen}))

@@ -12,6 +12,7 @@ import (
 
 	"martlet/internal/conf"
 	"martlet/internal/metadb"
+	"martlet/internal/throttle"
 	"martlet/object/engine"
 	"martlet/proxy"
 	"martlet/proxy/auth"
@@ -118,8 +119,12 @@ type Storage struct {
 	Expirer     Expirer       `toml:"expirer"`
 	Reaper      Reaper        `toml:"account_reaper"`
 	Stats       Loop          `toml:"stats"`
-	Admin       Admin         `toml:"admin"`
-	Log         Log           `toml:"log"`
+
+	// BackendRateLimit is how many requests each of the node's servers takes in a second.
+	BackendRateLimit throttle.Rates `toml:"backend_ratelimit"`
+
+	Admin Admin `toml:"admin"`
+	Log   Log   `toml:"log"`
 }
 
 // StorageServer is a node's place on the storage network and its devices.
