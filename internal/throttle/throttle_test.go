@@ -25,7 +25,6 @@ type bench struct {
 	settings *Settings
 	reg      *prometheus.Registry
 	time     time.Time
-	served   int
 }
 
 func newBench(t testing.TB, level Level, change func(*Rates)) *bench {
