@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -219,21 +220,32 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// Where no storage server has room, the client is asked to come again.
+// Where no storage server has room, or may take more requests, the client is asked to come again.
 func TestAnOverloadedCluster(t *testing.T) {
-	b := newBench(t)
-	for i := range nodetest.Nodes {
-		b.fleet.Script(fmt.Sprint("d", i), func(context.Context, *backend.Request) (*backend.Response, error) {
-			r := nodetest.Status(503, "")
-			r.Header.Add(backend.RetryAfter, "1")
-			return r, nil
-		})
-	}
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodPost} {
-		rq := newTestRequest(t, method, http.Header{})
-		rq.Grant = func(string, name.Path) bool { return true }
-		if resp := b.server().Serve(t.Context(), rq.Request); resp.Status != 503 || resp.Get("Retry-After") == "" {
-			t.Errorf("%s: got %d, Retry-After %q, want 503 with it", method, resp.Status, resp.Get("Retry-After"))
+	for _, refusal := range []struct {
+		status        int
+		header, value string
+	}{{503, backend.RetryAfter, "1"}, {backend.StatusLimited, backend.Limited, "device"}, {backend.StatusLimited, backend.Limited, backend.LimitedAccount}} {
+		b := newBench(t)
+		for i := range nodetest.Nodes {
+			b.fleet.Script(fmt.Sprint("d", i), func(context.Context, *backend.Request) (*backend.Response, error) {
+				r := nodetest.Status(refusal.status, "")
+				r.Header.Add(refusal.header, refusal.value)
+				return r, nil
+			})
+		}
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete, http.MethodPost} {
+			rq := newTestRequest(t, method, http.Header{"Content-Type": {"a/b"}})
+			rq.Grant = func(string, name.Path) bool { return true }
+			rq.Body, rq.Length = io.NopCloser(strings.NewReader(strings.Repeat("x", 1<<20))), 1<<20
+			if resp := b.server().Serve(t.Context(), rq.Request); resp.Status != 503 || resp.Get("Retry-After") == "" || resp.Get(backend.Limited) != "" {
+				t.Errorf("%v: %s: got %d, Retry-After %q, want 503 with it", refusal, method, resp.Status, resp.Get("Retry-After"))
+			}
+		}
+		b.cluster.Wait()
+		over := slices.ContainsFunc(b.fleet.Asked(), func(d string) bool { return d > "d2" })
+		if over == (refusal.value == backend.LimitedAccount) {
+			t.Errorf("%v: handoffs were asked: %v", refusal, over)
 		}
 	}
 }

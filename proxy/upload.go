@@ -378,7 +378,7 @@ func (f *fanout) run(ctx context.Context, r *replica) quorum.Answer {
 				c.release()
 			}
 		})
-		if a.Status != 0 && a.Status < 500 || ctx.Err() != nil || r.dropped.Load() || !replayable {
+		if a.Final() || ctx.Err() != nil || r.dropped.Load() || !replayable {
 			break
 		}
 	}

@@ -59,7 +59,9 @@ func TestRules(t *testing.T) {
 func clusterWith(t *testing.T, set string) (*cluster, *api) {
 	t.Helper()
 	c := newCluster(t)
-	c.configure(t, "proxy.toml", func(was []byte) []byte { return bytes.Replace(was, []byte("[proxy]\n"), []byte("[proxy]\n"+set+"\n"), 1) })
+	c.configure(t, "proxy.toml", func(was []byte) []byte {
+		return bytes.Replace(was, []byte("[proxy]\n"), []byte("[proxy]\n"+set+"\n"), 1)
+	})
 	c.start(t)
 	return c, signIn(t, c.url(), "test:tester", "testing")
 }

@@ -49,6 +49,10 @@ const (
 	Superseded = "X-Backend-Superseded"
 	// VersionLink is the field of an object that says which version of it is current.
 	VersionLink = "X-Object-Sysmeta-Version-Link"
+	// Limited on a StatusLimited says what the limit is of: a device, a method on it, or an account
+	// (LimitedAccount).
+	Limited        = "X-Backend-Limited"
+	LimitedAccount = "account"
 
 	// CommitETag and CommitCRC close a body: the MD5 in hexadecimal and the
 	// CRC32C as eight hexadecimal digits of the bytes that the sender sent. They
@@ -57,6 +61,10 @@ const (
 	CommitETag = "X-Backend-Commit-Etag"
 	CommitCRC  = "X-Backend-Commit-Crc32c"
 )
+
+// StatusLimited answers a request that is more than may be in a second: nothing is wrong with the
+// device.
+const StatusLimited = 529
 
 // Field is one line of a header.
 type Field struct {

@@ -133,6 +133,7 @@ type reading struct {
 
 	newest bool // those behind the alike ones may have an older version, which is not wanted
 
+	over     int              // how many said that there are too many requests of the account
 	refusals int              // how many primaries (or handoffs with a tombstone) said no
 	no       Reply            // the best refusal
 	noTimes  timestamp.Packed // of the newest tombstone seen
@@ -157,6 +158,9 @@ func (r *reading) next() (candidate, bool) {
 	if r.spare == nil {
 		r.spare = r.c.Spare(r.p)
 		r.left = r.c.cfg.handoffs(len(r.p.Primaries))
+		if r.over == len(r.order) {
+			r.left = 0 // handoffs are not to be asked that much either
+		}
 		if r.refusals == len(r.order) {
 			r.left = min(r.left, len(r.p.Primaries)) // a name that nobody knows is asked for often
 			if r.no.Status != http.StatusNotFound {
@@ -228,6 +232,9 @@ func (r *reading) settle(ctx context.Context, at candidate, began time.Time, res
 	}
 	r.said = append(r.said, a.String())
 	if resp.Status >= 500 {
+		if overAccount(resp.Status, resp.Header) {
+			r.over++
+		}
 		r.drop(resp)
 		return Reply{}, false
 	}

@@ -41,6 +41,19 @@ func (a *Answer) String() string {
 	return fmt.Sprintf("%s: %d", where, a.Status)
 }
 
+// Final reports whether nobody else is to be asked in the replica's place: it has answered, and not
+// with a failure of its own. That an account has sent too many requests is said in the name of all: they
+// are not to fill handoffs instead.
+func (a *Answer) Final() bool {
+	return a.Status != 0 && a.Status < 500 || overAccount(a.Status, a.Header)
+}
+
+// overAccount reports whether an answer says that there are too many requests of the account that
+// the request is about.
+func overAccount(status int, h backend.Header) bool {
+	return status == backend.StatusLimited && h.Get(backend.Limited) == backend.LimitedAccount
+}
+
 // Stamp returns what a replica said its newest timestamp of the name is; zero
 // where it said nothing.
 func (a *Answer) Stamp() timestamp.T {
@@ -149,7 +162,7 @@ func (c *Cluster) writeSlot(ctx context.Context, p Place, slot int, route *Route
 		if last.Status == http.StatusNotFound && !slices.Contains(p.Primaries, d) && last.Stamp().IsZero() {
 			last.Status, last.Err = 0, errs.E(errs.Op("quorum.write"), errs.Unavailable, "handoff that does not know the name")
 		}
-		if last.Status != 0 && last.Status < 500 {
+		if last.Final() {
 			return last
 		}
 	}
@@ -215,6 +228,8 @@ func (c *Cluster) heard(d *ring.Device, resp *backend.Response) {
 	case resp.Status == http.StatusServiceUnavailable && resp.Header.Has(backend.RetryAfter):
 		// Its server has no room for more requests just now. That says nothing of
 		// the device, neither that it fails nor that it works.
+	case resp.Status == backend.StatusLimited:
+		// Nor does this: there are more requests than it may take.
 	case resp.Status >= 500:
 		c.errors.failed(d, 1)
 	default:

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/url"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -346,6 +347,51 @@ func TestPages(t *testing.T) {
 	}
 	if len(w.objects) != 250 || len(w.containers) != 31 || w.largest != 20 {
 		t.Errorf("%d objects and %d containers were deleted, in pages of up to %d", len(w.objects), len(w.containers), w.largest)
+	}
+}
+
+// million is an account of a million containers that another replica reaps.
+type million struct {
+	*world
+	base, most uint64 // bytes of the heap: before, and at most while they are looked at
+	names      int
+}
+
+func (m *million) Containers(_ context.Context, _, after string, limit int) (names []string, err error) {
+	first := 0
+	if after != "" {
+		if first, err = strconv.Atoi(after[1:8]); err != nil {
+			return nil, err
+		}
+	}
+	for i := first + 1; i <= 1_000_000 && len(names) < limit; i++ {
+		names = append(names, fmt.Sprintf("c%07d%s", i, strings.Repeat("x", 50)))
+	}
+	m.names += len(names)
+	if m.names%100_000 == 0 {
+		var now runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&now)
+		m.most = max(m.most, now.HeapAlloc)
+		if m.base == 0 {
+			m.base = now.HeapAlloc
+		}
+	}
+	return names, nil
+}
+
+// What a pass needs does not grow with the account.
+func TestMillionContainers(t *testing.T) {
+	m := &million{world: newWorld(t)}
+	r := m.reaper(t, "d0", func(_ *Config, d *Deps) { d.Store = m })
+	a := &reaping{Reaper: r, name: "a", place: r.Cluster.Account("a"), agree: []bool{false, true, true}}
+	if err := a.all(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	grown := int64(m.most) - int64(m.base)
+	t.Logf("%d names, and the heap grows by %d bytes from the first 100,000 on", m.names, grown)
+	if m.names != 1_000_000 || grown > 4<<20 {
+		t.Errorf("%d names, and the heap grows by %d bytes", m.names, grown)
 	}
 }
 

@@ -137,6 +137,7 @@ func (c *Storage) Check() error {
 	}
 	c.Sync.check(k)
 	k.positive("stats.interval", c.Stats.Interval)
+	k.wrap("backend_ratelimit", c.BackendRateLimit.Check())
 	c.Admin.check(k)
 	c.Log.check(k)
 	k.distinct(append(places, place{"admin.listen", c.Admin.Listen}))

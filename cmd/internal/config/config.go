@@ -13,6 +13,7 @@ import (
 	"martlet/internal/conf"
 	"martlet/internal/metadb"
 	"martlet/internal/realms"
+	"martlet/internal/throttle"
 	"martlet/object/engine"
 	"martlet/proxy"
 	"martlet/proxy/auth"
@@ -121,8 +122,12 @@ type Storage struct {
 	Reaper      Reaper        `toml:"account_reaper"`
 	Sync        ContainerSync `toml:"container_sync"`
 	Stats       Loop          `toml:"stats"`
-	Admin       Admin         `toml:"admin"`
-	Log         Log           `toml:"log"`
+
+	// BackendRateLimit is how many requests each of the node's servers takes in a second.
+	BackendRateLimit throttle.Rates `toml:"backend_ratelimit"`
+
+	Admin Admin `toml:"admin"`
+	Log   Log   `toml:"log"`
 }
 
 // StorageServer is a node's place on the storage network and its devices.

@@ -145,7 +145,7 @@ func (s *Storage) openReplication(p parts) error {
 	if err != nil {
 		return err
 	}
-	return s.serve(p.c, p.o, service{"replication", at(p.c.Replication.Address, p.c.Replication.Port), handler})
+	return s.serve(p.c, p.o, service{"replication", at(p.c.Replication.Address, p.c.Replication.Port), handler, 0})
 }
 
 // Replicate makes one pass of replication now, over one device or, where that is
@@ -220,6 +220,7 @@ func (s *Storage) operations(mux *http.ServeMux) {
 		s.tell(w, r, report, err)
 	})
 	s.pacing(mux)
+	s.limiting(mux)
 	s.fencing(mux)
 }
 

@@ -23,6 +23,7 @@ import (
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
 	"martlet/internal/rowbatch"
+	"martlet/internal/throttle"
 	"martlet/internal/timestamp"
 	"martlet/object"
 	"martlet/object/engine"
@@ -94,6 +95,9 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 		return err
 	}
 	if p.hasher, err = name.NewHasher(c.Cluster.HashPathPrefix, c.Cluster.HashPathSuffix); err != nil {
+		return err
+	}
+	if s.rates, err = throttle.NewSettings(c.BackendRateLimit); err != nil {
 		return err
 	}
 	if p.rings, err = openRings(c.Rings.Folder, p.policies); err != nil {
@@ -210,7 +214,7 @@ func (s *Storage) openAccount(p parts) error {
 		return err
 	}
 	s.compare("account", p.rings.account.Ring(), p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Accounts, server}})
+	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Accounts, server}, throttle.Accounts})
 }
 
 // openContainer opens the container server, and the work that tells accounts how
@@ -243,7 +247,7 @@ func (s *Storage) openContainer(p parts) error {
 		return err
 	}
 	s.compare("container", p.rings.container.Ring(), p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server}})
+	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server}, throttle.Containers})
 }
 
 // stillThere reports whether a device still has the version that a queued update tells of, and may say so: one that was away
@@ -329,7 +333,7 @@ func (s *Storage) openObject(p parts) error {
 	for i, source := range p.rings.objects {
 		s.compare("object"+i.Suffix(), source.Ring(), p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	}
-	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, stores, nil, 0, server}})
+	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, stores, nil, 0, server}, throttle.Objects})
 }
 
 // keepStore has the store of a device compacted and scrubbed.

@@ -11,6 +11,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/device"
 	"martlet/internal/httpapi"
+	"martlet/internal/throttle"
 	"martlet/replicator"
 	"martlet/replicator/expiry"
 	"martlet/replicator/reaper"
@@ -24,7 +25,8 @@ type Storage struct {
 	replicator *replicator.Replicator    // nil where replication is switched off
 	steps      *steps.Books              // likewise
 	expirers   map[string]*expiry.Reaper // by device
-	reapers    map[string]*reaper.Reaper // likewise; none where the account server is switched off
+	rates      *throttle.Settings        // of requests of clients
+	reapers    map[string]*reaper.Reaper // by device; none where the account server is switched off
 }
 
 // OpenStorage opens everything that a storage node needs, its listeners included.
@@ -48,6 +50,7 @@ type service struct {
 	name    string
 	address string
 	handler backend.Handler
+	level   throttle.Level // of what it keeps, whose requests are limited; 0 for none
 }
 
 // serve opens the listener of a service, with what every request gets around its
@@ -61,7 +64,11 @@ func (s *Storage) serve(c *config.Storage, o Options, v service) error {
 	if err != nil {
 		return err
 	}
-	gate, err := httpapi.NewGate(o.Registry, v.name, httpapi.GateConfig{Requests: int64(c.Server.MaxRequests)})
+	handler, room, err := s.limited(c, o, v)
+	if err != nil {
+		return fmt.Errorf("%s metrics: %w", v.name, err)
+	}
+	gate, err := httpapi.NewGate(o.Registry, v.name, room)
 	if err != nil {
 		return fmt.Errorf("%s metrics: %w", v.name, err)
 	}
@@ -69,7 +76,7 @@ func (s *Storage) serve(c *config.Storage, o Options, v service) error {
 		Server: v.name, Silence: c.Server.ClientTimeout.D(), Log: o.Log, Level: level, Metrics: metrics,
 	}
 	return s.listen(&httpapi.Server{
-		Name: v.name, Handler: httpapi.Observe(gate.Wrap(httpapi.Backend(suspecting(s.owned, v.handler), o.Log)), observed), Log: o.Log,
+		Name: v.name, Handler: httpapi.Observe(gate.Wrap(httpapi.Backend(suspecting(s.owned, handler), o.Log)), observed), Log: o.Log,
 		Silence: c.Server.ClientTimeout.D(), Drain: c.Server.DrainTimeout.D(),
 	}, v.address)
 }
