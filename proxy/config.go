@@ -6,6 +6,7 @@ import (
 	"martlet/internal/conf"
 	"martlet/internal/quorum"
 	"martlet/proxy/bulk"
+	"martlet/proxy/cnamelookup"
 	"martlet/proxy/cors"
 	"martlet/proxy/crossdomain"
 	"martlet/proxy/dlo"
@@ -131,6 +132,9 @@ type Config struct {
 	// RateLimit holds back accounts and containers that change too fast.
 	RateLimit ratelimit.Config `toml:"ratelimit"`
 
+	// CNAMELookup finds hosts of DomainRemap behind domains of others.
+	CNAMELookup cnamelookup.Config `toml:"cname_lookup"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -172,6 +176,7 @@ func Defaults() Config {
 		StaticWeb:              staticweb.Defaults(),
 		FormPost:               formpost.Defaults(),
 		RateLimit:              ratelimit.Defaults(),
+		CNAMELookup:            cnamelookup.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/proxy/chain"
+	"martlet/proxy/cnamelookup"
 	"martlet/proxy/crossdomain"
 	"martlet/proxy/domainremap"
 	"martlet/proxy/healthcheck"
@@ -38,13 +39,18 @@ func (s *Server) router(about chain.Handler) http.Handler {
 		}))
 	}
 	m.NotFoundHandler = s.face(chain.HandlerFunc(nowhere), nil)
-	// Paths are known behind this.
-	return domainremap.Handler(s.cfg.DomainRemap, m, s.face(chain.HandlerFunc(badHost), nil))
+	// Paths are known behind these, the first of which gives the second its host.
+	remap := domainremap.Handler(s.cfg.DomainRemap, m, s.face(badHost("Bad domain in host header"), nil))
+	return cnamelookup.Handler(s.cfg.CNAMELookup, cnamelookup.NewDNS(s.cfg.CNAMELookup, "/etc/resolv.conf"), remap, func(text string) http.Handler {
+		return s.face(badHost(text), nil)
+	})
 }
 
-// badHost refuses a request to a host that stands for no container or account.
-func badHost(context.Context, *chain.Request) *chain.Response {
-	return chain.Text(http.StatusBadRequest, "Bad domain in host header")
+// badHost refuses requests to a host that stands for no container or account.
+func badHost(text string) chain.Handler {
+	return chain.HandlerFunc(func(context.Context, *chain.Request) *chain.Response {
+		return chain.Text(http.StatusBadRequest, text)
+	})
 }
 
 // face puts the chain before a handler and carries it over net/http.
