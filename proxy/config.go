@@ -15,6 +15,7 @@ import (
 	"martlet/proxy/formpost"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
+	"martlet/proxy/listendpoints"
 	"martlet/proxy/namecheck"
 	"martlet/proxy/quotas"
 	"martlet/proxy/ratelimit"
@@ -135,6 +136,9 @@ type Config struct {
 	// CNAMELookup finds hosts of DomainRemap behind domains of others.
 	CNAMELookup cnamelookup.Config `toml:"cname_lookup"`
 
+	// ListEndpoints tells where things are.
+	ListEndpoints listendpoints.Config `toml:"list_endpoints"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -177,6 +181,7 @@ func Defaults() Config {
 		FormPost:               formpost.Defaults(),
 		RateLimit:              ratelimit.Defaults(),
 		CNAMELookup:            cnamelookup.Defaults(),
+		ListEndpoints:          listendpoints.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

@@ -192,3 +192,16 @@ func TestDomainsOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// Nobody is told where things are unless an operator says so.
+func TestEndpointsAreToldOnlyWhereTheyAreOn(t *testing.T) {
+	for _, on := range []bool{false, true} {
+		cfg := Defaults()
+		cfg.ListEndpoints.Enabled = on
+		s, token := whole(t, cfg)
+		w := answered(t, s, token, "GET /endpoints/v2/AUTH_test/c/o", "")
+		if told := w.Code == 200 && strings.Contains(w.Body.String(), "/AUTH_test/c/o"); told != on {
+			t.Errorf("on: %v: got %d, %s", on, w.Code, w.Body)
+		}
+	}
+}
