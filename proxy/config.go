@@ -6,6 +6,7 @@ import (
 	"martlet/internal/conf"
 	"martlet/internal/quorum"
 	"martlet/proxy/bulk"
+	"martlet/proxy/cnamelookup"
 	"martlet/proxy/containersync"
 	"martlet/proxy/cors"
 	"martlet/proxy/crossdomain"
@@ -15,6 +16,7 @@ import (
 	"martlet/proxy/formpost"
 	"martlet/proxy/info"
 	"martlet/proxy/limits"
+	"martlet/proxy/listendpoints"
 	"martlet/proxy/namecheck"
 	"martlet/proxy/quotas"
 	"martlet/proxy/ratelimit"
@@ -142,6 +144,12 @@ type Config struct {
 	// RateLimit holds back accounts and containers that change too fast.
 	RateLimit ratelimit.Config `toml:"ratelimit"`
 
+	// CNAMELookup finds hosts of DomainRemap behind domains of others.
+	CNAMELookup cnamelookup.Config `toml:"cname_lookup"`
+
+	// ListEndpoints tells where things are.
+	ListEndpoints listendpoints.Config `toml:"list_endpoints"`
+
 	// Info is what /info shows, and the file that disables /healthcheck.
 	Info info.Config `toml:"info"`
 }
@@ -186,6 +194,8 @@ func Defaults() Config {
 		FormPost:               formpost.Defaults(),
 		Versioning:             versioning.Defaults(),
 		RateLimit:              ratelimit.Defaults(),
+		CNAMELookup:            cnamelookup.Defaults(),
+		ListEndpoints:          listendpoints.Defaults(),
 		Info:                   info.Defaults(),
 	}
 }

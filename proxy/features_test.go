@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"martlet/proxy/auth"
+	"martlet/proxy/cnamelookup/dnstest"
 	"martlet/proxy/etagquoter"
 	"martlet/proxy/ratelimit"
 	"martlet/proxy/readonly"
@@ -55,9 +56,15 @@ func TestSwitches(t *testing.T) {
 		"a form":                         {func(c *Config) { c.FormPost.Enabled = true }, "POST /v1/AUTH_test/c/o", []string{"Content-Type", "multipart/form-data; boundary=x"}, "formpost", 202, 400},
 		"rates, set by an owner":         {func(c *Config) { c.RateLimit.Enabled = true }, "POST /v1/AUTH_test", []string{"X-Account-Global-Write-Ratelimit", "WHITELIST"}, "ratelimit", 202, 403},
 		"rates, reads":                   {func(c *Config) { c.RateLimit.Enabled, c.RateLimit.Account = true, 0.001 }, "GET /v1/AUTH_test/c/o", nil, "ratelimit", 200, 200},
-		"domain remap":                   {func(c *Config) { c.DomainRemap.Domains = []string{"example.com"} }, "GET http://c.auth-test.example.com/o", nil, "domain_remap", 412, 200},
-		"domain remap, too deep":         {func(c *Config) { c.DomainRemap.Domains = []string{"example.com"} }, "GET http://x.c.auth-test.example.com/o", nil, "domain_remap", 412, 400},
-		"domain remap, another host":     {func(c *Config) { c.DomainRemap.Domains = []string{"example.com"} }, "GET http://a.b/v1/AUTH_test/c/o", nil, "domain_remap", 200, 200},
+		"CNAMEs": {func(c *Config) {
+			c.CNAMELookup.Domains, c.CNAMELookup.Nameservers = []string{"example.com"}, []string{"127.0.0.1:1"}
+		}, "GET http://www.a.test/v1/AUTH_test/c/o", nil, "cname_lookup", 200, 400},
+		"CNAMEs, a host of the cluster": {func(c *Config) {
+			c.CNAMELookup.Domains, c.CNAMELookup.Nameservers = []string{"example.com"}, []string{"127.0.0.1:1"}
+		}, "GET http://www.example.com/v1/AUTH_test/c/o", nil, "cname_lookup", 200, 200},
+		"domain remap":               {func(c *Config) { c.DomainRemap.Domains = []string{"example.com"} }, "GET http://c.auth-test.example.com/o", nil, "domain_remap", 412, 200},
+		"domain remap, too deep":     {func(c *Config) { c.DomainRemap.Domains = []string{"example.com"} }, "GET http://x.c.auth-test.example.com/o", nil, "domain_remap", 412, 400},
+		"domain remap, another host": {func(c *Config) { c.DomainRemap.Domains = []string{"example.com"} }, "GET http://a.b/v1/AUTH_test/c/o", nil, "domain_remap", 200, 200},
 	} {
 		t.Run(what, func(t *testing.T) {
 			for _, on := range []bool{false, true} {
@@ -154,6 +161,47 @@ func TestRatesAreOfTheProxy(t *testing.T) {
 	} {
 		if w := answered(t, s, token, tt.line, ""); w.Code != tt.want {
 			t.Errorf("%s: got %d, %s, want %d", tt.line, w.Code, w.Body, tt.want)
+		}
+	}
+}
+
+// A domain of somebody's leads to the container that the DNS has for it.
+func TestDomainsOfOthers(t *testing.T) {
+	cfg := Defaults()
+	cfg.DomainRemap.Domains, cfg.CNAMELookup.Domains = []string{"example.com"}, []string{"example.com"}
+	cfg.CNAMELookup.Nameservers = []string{dnstest.Start(t, dnstest.Names(map[string]string{
+		"www.a.test": "c.auth-test.example.com", "deep.a.test": "www.a.test", "odd.a.test": "x.c.auth-test.example.com",
+	}))}
+	s, token := whole(t, cfg)
+	for _, tt := range []struct {
+		url  string
+		code int
+		want string // in the body
+	}{
+		{"http://www.a.test/o", 200, "/c/o"},
+		{"http://www.a.test:8080/o", 200, "/c/o"},
+		{"http://deep.a.test/o", 400, "CNAME lookup failed after 1 tries"},
+		{"http://none.a.test/o", 400, "CNAME lookup failed to resolve to a valid domain"},
+		{"http://odd.a.test/o", 400, "Bad domain in host header"},
+		{"http://none.a.test/healthcheck", 200, "OK"},
+		{"http://127.0.0.1/v1/AUTH_test/c/o", 200, "/c/o"},
+	} {
+		w := answered(t, s, token, "GET "+tt.url, "")
+		if w.Code != tt.code || !strings.Contains(w.Body.String(), tt.want) {
+			t.Errorf("%s: got %d, %q, want %d, %q", tt.url, w.Code, w.Body, tt.code, tt.want)
+		}
+	}
+}
+
+// Nobody is told where things are unless an operator says so.
+func TestEndpointsAreToldOnlyWhereTheyAreOn(t *testing.T) {
+	for _, on := range []bool{false, true} {
+		cfg := Defaults()
+		cfg.ListEndpoints.Enabled = on
+		s, token := whole(t, cfg)
+		w := answered(t, s, token, "GET /endpoints/v2/AUTH_test/c/o", "")
+		if told := w.Code == 200 && strings.Contains(w.Body.String(), "/AUTH_test/c/o"); told != on {
+			t.Errorf("on: %v: got %d, %s", on, w.Code, w.Body)
 		}
 	}
 }

@@ -145,7 +145,7 @@ func whole(f testing.TB, cfg Config) (s *Server, token string) {
 // for a request: it never fails for its own fault, and answers soon.
 func FuzzRequests(f *testing.F) {
 	cfg := Defaults()
-	cfg.Limits.MaxFileSize = 1 << 20
+	cfg.Limits.MaxFileSize, cfg.ListEndpoints.Enabled = 1<<20, true
 	cfg.ContainerSync.AcceptKeys = true // what such a request may do is reached without a signature
 	cfg.ContainerSync.Realms = map[string]realms.Realm{"us": {Key: "key", Clusters: map[string]string{"b": "http://b/v1"}}}
 	s, token := whole(f, cfg)
@@ -166,6 +166,7 @@ func FuzzRequests(f *testing.F) {
 		{"GET /v1/AUTH_test/c/o?temp_url_sig=sha256:AAAA&temp_url_expires=2030-01-01T00:00:00Z&temp_url_ip_range=10.0.0.0/8&inline&filename=%22", "", ""},
 		{"GET /v1/AUTH_test/site/%3Cb%3E/?x", "X-Web-Mode: on\nRange: bytes=1-", ""},
 		{"POST /v1/AUTH_test/c/o", "Content-Type: multipart/form-data; boundary=x", formOfAll("x")},
+		{"GET /endpoints/v2.0/AUTH_test/c/o%2F%20", "", ""},
 		{"GET /info?swiftinfo_sig=a&swiftinfo_expires=9", "", ""},
 		{"GET /auth/v1.0", "X-Auth-User: test:tester\nX-Auth-Key: testing", ""},
 		{"GET /v1//c/../%2e%2e/%ff", "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT", ""},

@@ -144,6 +144,9 @@ func (s *Server) features() map[string]info.Section {
 	if s.cfg.StaticWeb.Enabled {
 		all["staticweb"] = info.Section{}
 	}
+	if len(s.cfg.CNAMELookup.Domains) > 0 {
+		all["cname_lookup"] = s.cfg.CNAMELookup.Section()
+	}
 	if len(s.cfg.DomainRemap.Domains) > 0 {
 		all["domain_remap"] = s.cfg.DomainRemap.Section()
 	}

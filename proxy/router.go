@@ -10,10 +10,13 @@ import (
 
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/quorum"
 	"martlet/proxy/chain"
+	"martlet/proxy/cnamelookup"
 	"martlet/proxy/crossdomain"
 	"martlet/proxy/domainremap"
 	"martlet/proxy/healthcheck"
+	"martlet/proxy/listendpoints"
 )
 
 // router is the whole of what a proxy answers to. Each face has the same chain
@@ -27,6 +30,9 @@ func (s *Server) router(about chain.Handler) http.Handler {
 	if s.cfg.CrossDomain.Enabled {
 		m.Path("/crossdomain.xml").Handler(s.face(crossdomain.New(s.cfg.CrossDomain, chain.HandlerFunc(nowhere)), nil))
 	}
+	if s.cfg.ListEndpoints.Enabled {
+		m.PathPrefix(s.cfg.ListEndpoints.Prefix()).Handler(s.face(listendpoints.New(s.cfg.ListEndpoints, s.endpoints), nil))
+	}
 	m.PathPrefix(s.auth.Handler.Prefix()).Handler(s.face(chain.FromHTTP(s.auth.Handler), nil))
 	for _, version := range []string{"/v1", "/v1.0"} {
 		m.PathPrefix(version + "/").Handler(s.face(s.below(version), func(r *http.Request) name.Path {
@@ -38,13 +44,18 @@ func (s *Server) router(about chain.Handler) http.Handler {
 		}))
 	}
 	m.NotFoundHandler = s.face(chain.HandlerFunc(nowhere), nil)
-	// Paths are known behind this.
-	return domainremap.Handler(s.cfg.DomainRemap, m, s.face(chain.HandlerFunc(badHost), nil))
+	// Paths are known behind these, the first of which gives the second its host.
+	remap := domainremap.Handler(s.cfg.DomainRemap, m, s.face(badHost("Bad domain in host header"), nil))
+	return cnamelookup.Handler(s.cfg.CNAMELookup, cnamelookup.NewDNS(s.cfg.CNAMELookup, "/etc/resolv.conf"), remap, func(text string) http.Handler {
+		return s.face(badHost(text), nil)
+	})
 }
 
-// badHost refuses a request to a host that stands for no container or account.
-func badHost(context.Context, *chain.Request) *chain.Response {
-	return chain.Text(http.StatusBadRequest, "Bad domain in host header")
+// badHost refuses requests to a host that stands for no container or account.
+func badHost(text string) chain.Handler {
+	return chain.HandlerFunc(func(context.Context, *chain.Request) *chain.Response {
+		return chain.Text(http.StatusBadRequest, text)
+	})
 }
 
 // face puts the chain before a handler and carries it over net/http.
@@ -112,4 +123,32 @@ func parsePath(raw string) (name.Path, error) {
 		return name.Path{}, errs.E(errs.Precondition, errs.Public("Invalid UTF8 or contains NULL"), err)
 	}
 	return name.Path{}, errs.E(errs.Precondition, errs.Public(badURL), err)
+}
+
+// endpoints finds where something is, be it there or not.
+func (s *Server) endpoints(ctx context.Context, p name.Path) (listendpoints.Place, error) {
+	var (
+		place quorum.Place
+		of    string
+	)
+	switch {
+	case p.Container == "":
+		place = s.cluster.Account(p.Account)
+	case p.Object == "":
+		place = s.cluster.Container(p.Account, p.Container)
+	default:
+		c, err := s.container(ctx, p)
+		if err != nil {
+			return listendpoints.Place{}, err
+		}
+		if place, err = s.cluster.Object(c.policy, p); err != nil {
+			return listendpoints.Place{}, err
+		}
+		of = c.policy.String()
+	}
+	at := listendpoints.Place{Partition: uint32(place.Partition), Policy: of}
+	for _, d := range place.Primaries {
+		at.Devices = append(at.Devices, listendpoints.Device{Addr: d.Addr(), Name: d.Name})
+	}
+	return at, nil
 }

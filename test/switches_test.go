@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -11,9 +12,11 @@ func TestSwitches(t *testing.T) {
 	c, me := clusterWith(t, `etag_quoter = { enabled = true }
 read_only = { enabled = true }
 ratelimit = { enabled = true, max_sleep_time = "1s", container_ratelimit = { 2 = 0.001 }, container_listing_ratelimit = { 2 = 0.001 } }
+list_endpoints = { enabled = true }
 info_cache = "1ms"`)
 	t.Run("quotes around ETags", func(t *testing.T) { switchQuotes(t, me) })
 	t.Run("an account that is read-only", func(t *testing.T) { switchReadOnly(t, c, me) })
+	t.Run("endpoints", func(t *testing.T) { switchEndpoints(t, c, me) })
 	t.Run("rates", func(t *testing.T) { switchRates(t, c, me) })
 }
 
@@ -98,4 +101,47 @@ func switchRates(t *testing.T, c *cluster, me *api) {
 	admin.want(t, 204, "POST", "", "", "X-Remove-Account-Global-Write-Ratelimit", "x")
 	has(t, other.want(t, 204, "HEAD", "", ""), "X-Account-Global-Write-Ratelimit", "-")
 	other.want(t, 201, "PUT", "/rates/1", "")
+}
+
+// An object is where the cluster says that it is, and is had there with the headers that it says.
+func switchEndpoints(t *testing.T, c *cluster, me *api) {
+	me.want(t, 201, "PUT", "/where", "")
+	me.want(t, 201, "PUT", "/where/a%2Fb%20c%C3%A9", "data")
+	anybody := &api{url: c.url()}
+	var v2 struct {
+		Endpoints []string          `json:"endpoints"`
+		Headers   map[string]string `json:"headers"`
+	}
+	a := anybody.want(t, 200, "GET", "/endpoints/v2/AUTH_test/where/a/b%20c%C3%A9", "")
+	has(t, a, "Content-Type", "application/json")
+	if err := json.Unmarshal(a.body, &v2); err != nil || len(v2.Endpoints) != 3 || len(v2.Headers) != 1 {
+		t.Fatalf("%s: %v", a.body, err)
+	}
+	for _, url := range v2.Endpoints {
+		poll(t, 20*time.Second, "it is at "+url, func() error { // the third replica may be late
+			r := request(t, "GET", url, nil)
+			for n, v := range v2.Headers {
+				r.Header.Set(n, v)
+			}
+			if got := do(t, r); got.StatusCode != 200 || string(got.body) != "data" {
+				return fmt.Errorf("%s, %q", got.Status, got.body)
+			}
+			return nil
+		})
+	}
+	for path, method := range map[string]string{"/endpoints/AUTH_test/where": "HEAD", "/endpoints/v1/AUTH_test": "HEAD"} {
+		var list []string
+		a := anybody.want(t, 200, "GET", path, "")
+		if err := json.Unmarshal(a.body, &list); err != nil || len(list) != 3 {
+			t.Fatalf("%s: %s: %v", path, a.body, err)
+		}
+		for _, url := range list {
+			if got := do(t, request(t, method, url, nil)); got.StatusCode != 204 {
+				t.Errorf("%s %s: %s", method, url, got.Status)
+			}
+		}
+	}
+	anybody.want(t, 404, "GET", "/endpoints/v1/AUTH_test/nowhere/o", "")
+	has(t, anybody.want(t, 405, "PUT", "/endpoints/v1/AUTH_test", ""), "Allow", "GET")
+	anybody.want(t, 400, "GET", "/endpoints/v3/AUTH_test", "")
 }

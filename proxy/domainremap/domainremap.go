@@ -66,7 +66,7 @@ func (c Config) Section() map[string]any {
 }
 
 // Handler returns a handler that calls next with the path that host and path of a
-// request stand for, and refused where the host is under a domain but names more than
+// request stand for (the host of its URL, if that has one), and refused where the host is under a domain but names more than
 // a container and an account. /healthcheck is the same on every host. Without
 // domains it is next itself.
 func Handler(cfg Config, next, refused http.Handler) http.Handler {
@@ -74,7 +74,11 @@ func Handler(cfg Config, next, refused http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sub, ok := cfg.below(r.Host)
+		host := r.Host
+		if r.URL.Host != "" { // as the client has it, or as package cnamelookup does
+			host = r.URL.Host
+		}
+		sub, ok := cfg.below(host)
 		if !ok || r.URL.Path == "/healthcheck" {
 			next.ServeHTTP(w, r)
 			return

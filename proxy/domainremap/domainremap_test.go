@@ -40,6 +40,7 @@ func TestHosts(t *testing.T) {
 		{usual, ".AUTH_a.example.com", "/o", ""},
 		{usual, "c..example.com", "/o", ""},
 		{usual, "c%2F.AUTH_a.example.com", "/o", ""},
+		{usual, "www.other.com", "http://c.AUTH_a.example.com:8080/o", "/v1/AUTH_a/c/o"},
 		{with(func(c *Config) { c.Default = "AUTH" }), "c.a.example.com", "/o", "/v1/AUTH_a/c/o"},
 		{with(func(c *Config) { c.Default = "AUTH_" }), "c.auth-a.example.com", "/o", "/v1/AUTH_a/c/o"},
 		{with(func(c *Config) { c.Prefixes = nil }), "c.a-b.example.com", "/o", "/v1/a-b/c/o"},

@@ -14,6 +14,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/conf"
+	"martlet/internal/lru"
 	"martlet/internal/name"
 	"martlet/proxy/auth"
 	"martlet/proxy/chain"
@@ -175,7 +176,7 @@ func TestIdleTimeIsMadeUpFor(t *testing.T) {
 		now := time.Now()
 		turns.take(k, 1, now)
 		for idle, want := range map[time.Duration]int{4 * time.Second: 4, 20 * time.Second: 1} {
-			turns.of(k).upTo = now.Add(-idle)
+			turns.upTo.Put(k, now.Add(-idle))
 			if idle <= 5*time.Second {
 				want++ // the one whose turn it is
 			}
@@ -221,7 +222,7 @@ func TestLongWaitsAreLogged(t *testing.T) {
 // What is remembered is bounded; what was forgotten holds nobody back.
 func TestOnlySomeAreRemembered(t *testing.T) {
 	turns := newTurns(time.Second, time.Minute)
-	turns.capacity = 10
+	turns.upTo = lru.New[key, time.Time](10)
 	now := time.Unix(1_700_000_000, 0)
 	of := func(i int) key { return key{ofContainer, name.Path{Account: "a", Container: fmt.Sprint(i)}} }
 	for i := range 10 {
@@ -237,8 +238,8 @@ func TestOnlySomeAreRemembered(t *testing.T) {
 	if wait, _ := turns.take(of(1), 1, now); wait != 0 {
 		t.Errorf("one that is forgotten waits %v", wait)
 	}
-	if len(turns.known) != 10 || turns.order.Len() != 10 {
-		t.Errorf("%d, %d are remembered, want 10", len(turns.known), turns.order.Len())
+	if turns.upTo.Len() != 10 {
+		t.Errorf("%d are remembered, want 10", turns.upTo.Len())
 	}
 }
 

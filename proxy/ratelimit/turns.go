@@ -1,10 +1,10 @@
 package ratelimit
 
 import (
-	"container/list"
 	"sync"
 	"time"
 
+	"martlet/internal/lru"
 	"martlet/internal/name"
 )
 
@@ -31,21 +31,13 @@ type key struct {
 // turns is when the next request may go on, for each key. It is safe for concurrent use.
 type turns struct {
 	buffer, most time.Duration
-	capacity     int
 
-	mu    sync.Mutex
-	known map[key]*list.Element // of order; guarded by mu
-	order list.List             // of *turn, the one that was used last first; guarded by mu
-}
-
-// turn is the time up to which requests of a key are accounted for.
-type turn struct {
-	key  key
-	upTo time.Time
+	mu   sync.Mutex
+	upTo *lru.Map[key, time.Time] // the time up to which requests are accounted for; guarded by mu
 }
 
 func newTurns(buffer, most time.Duration) *turns {
-	return &turns{buffer: buffer, most: most, capacity: maxKeys, known: map[key]*list.Element{}}
+	return &turns{buffer: buffer, most: most, upTo: lru.New[key, time.Time](maxKeys)}
 }
 
 // grain is how near to the longest wait one may come.
@@ -60,33 +52,16 @@ func (t *turns) take(k key, rate float64, now time.Time) (wait time.Duration, ok
 	each := time.Duration(min(float64(time.Second)/rate, float64(slowest)))
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	of := t.of(k)
-	next := of.upTo.Add(each)
+	upTo, _ := t.upTo.Get(k) // long ago, where it is not known
+	next := upTo.Add(each)
 	if now.Sub(next) > t.buffer { // it was idle for longer than it may make up for
-		of.upTo = now.Add(each)
+		t.upTo.Put(k, now.Add(each))
 		return 0, true
 	}
-	wait = max(of.upTo.Sub(now), 0)
+	wait = max(upTo.Sub(now), 0)
 	if wait > 0 && wait >= t.most-grain {
 		return 0, false
 	}
-	of.upTo = next
+	t.upTo.Put(k, next)
 	return wait, true
-}
-
-// of finds the turn of a key, or makes one that has never been used. It is called with
-// mu held.
-func (t *turns) of(k key) *turn {
-	if e, ok := t.known[k]; ok {
-		t.order.MoveToFront(e)
-		return e.Value.(*turn) //nolint:forcetypeassert // nothing else is in it
-	}
-	if t.order.Len() >= t.capacity {
-		last := t.order.Back()
-		delete(t.known, last.Value.(*turn).key) //nolint:forcetypeassert // nothing else is in it
-		t.order.Remove(last)
-	}
-	of := &turn{key: k}
-	t.known[k] = t.order.PushFront(of)
-	return of
 }

@@ -49,6 +49,8 @@ func (c *Proxy) Check() error {
 	}
 	k.wrap("proxy.domain_remap", c.Server.DomainRemap.Validate(c.Server.Limits.ValidAPIVersions))
 	k.wrap("proxy.formpost", c.Server.FormPost.Validate())
+	k.wrap("proxy.list_endpoints", c.Server.ListEndpoints.Validate(append([]string{"info", "healthcheck", "crossdomain.xml", c.Auth.AuthPrefix}, c.Server.Limits.ValidAPIVersions...)...))
+	k.wrap("proxy.cname_lookup", c.Server.CNAMELookup.Validate())
 	k.wrap("proxy.ratelimit", c.Server.RateLimit.Validate())
 	k.wrap("proxy.staticweb", c.Server.StaticWeb.Validate())
 	k.wrap("proxy.read_only", c.Server.ReadOnly.Validate())
