@@ -10,6 +10,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/timestamp"
+	"martlet/internal/vfs"
 )
 
 var visiblePath = name.Path{Account: "AUTH_t", Container: "c", Object: "o"}
@@ -239,4 +240,71 @@ func TestVersionRowsAreQueued(t *testing.T) {
 	if got[0].Path.Container == got[1].Path.Container {
 		t.Errorf("both are of %q", got[0].Path)
 	}
+}
+
+// Links, versions and deletes come by replication in any order: no read shows other bytes
+// than those of the newest link that has come, or a 404 where that is right for what has,
+// and in the end all orders have come to the same.
+func TestVersionsInAnyOrder(t *testing.T) {
+	link := func(ts, id string) func(*rig) {
+		return func(r *rig) {
+			l := backend.Link{ID: mustStamp(t, id), Bytes: 1, ETag: "e"}
+			r.want("link", r.put(ts, "", "X-Backend-Replication", "true", backend.VersionLink, l.String()), 201)
+		}
+	}
+	version := func(id, data string) func(*rig) {
+		return func(r *rig) {
+			req := putRequest(id, data, "X-Backend-Replication", "true")
+			req.Path = versionPath(t, id)
+			r.want("version", r.do(req), 201)
+		}
+	}
+	type arrival struct {
+		stamp string // of a link
+		id    string // of what the link, or the arrival itself, is about
+		data  string
+		come  func(*rig)
+	}
+	all := []arrival{
+		{stamp: stamp(10), id: stamp(10), come: link(stamp(10), stamp(10))},
+		{id: stamp(10), data: "1", come: version(stamp(10), "1")},
+		{stamp: stamp(20), id: stamp(20), come: link(stamp(20), stamp(20))},
+		{id: stamp(20), data: "2", come: version(stamp(20), "2")},
+		{stamp: stamp(30), id: stamp(10), come: link(stamp(30), stamp(10))}, // the first is current again
+	}
+	var orders func(done, left []int)
+	orders = func(done, left []int) {
+		if len(left) > 0 {
+			for i, n := range left {
+				orders(append(slices.Clone(done), n), slices.Delete(slices.Clone(left), i, i+1))
+			}
+			return
+		}
+		r := newRigOn(t, vfs.NewMem(), "")
+		newest, has := arrival{}, map[string]string{}
+		for _, n := range done {
+			a := all[n]
+			switch {
+			case a.data != "":
+				a.come(r)
+				has[a.id] = a.data
+			case a.stamp > newest.stamp:
+				a.come(r)
+				newest = a
+			default: // it has lost, as any older push does
+				l := backend.Link{ID: mustStamp(t, a.id), Bytes: 1, ETag: "e"}
+				r.want("older link", r.put(a.stamp, "", "X-Backend-Replication", "true", backend.VersionLink, l.String()), 409)
+			}
+			got := r.call("GET")
+			want, whole := has[newest.id]
+			switch {
+			case newest.stamp == "" && got.status == 404:
+			case newest.stamp != "" && !whole && got.status == 503:
+			case newest.stamp != "" && whole && got.status == 200 && got.body == want:
+			default:
+				t.Fatalf("order %v, after %d: got %d, %q, want what %s says, of %v", done, n, got.status, got.body, newest.stamp, has)
+			}
+		}
+	}
+	orders(nil, []int{0, 1, 2, 3, 4})
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -38,18 +39,21 @@ func (rq *request) showVersion(c facts, from backend.Header) {
 
 // A versioned is a write that makes a version, on its way.
 type versioned struct {
-	s         *Server
-	rq        *request
-	place     quorum.Place // of the object
-	in        facts        // its container
-	preserved timestamp.T  // up to when what has no version is kept as one
+	s     *Server
+	rq    *request
+	place quorum.Place // of the object
+	in    facts        // its container
+
+	// preserved is up to when what has no version is kept as one; nil: not known of any.
+	// Requests that are late may still ask for it.
+	preserved atomic.Pointer[timestamp.T]
 }
 
 // header adds to that of the request for a replica.
 func (v *versioned) header(h backend.Header) backend.Header {
 	h = append(h, backend.Field{Name: backend.NewVersion, Value: "true"})
-	if !v.preserved.IsZero() {
-		h = append(h, backend.Field{Name: backend.Preserved, Value: v.preserved.String()})
+	if at := v.preserved.Load(); at != nil {
+		h = append(h, backend.Field{Name: backend.Preserved, Value: at.String()})
 	}
 	return h
 }
@@ -68,8 +72,11 @@ func (v *versioned) look(ctx context.Context) error {
 	if err != nil {
 		return errs.E(errs.Op("proxy.version"), errs.Unavailable, err)
 	}
-	v.preserved = at
-	return v.preserve(ctx, at)
+	if err := v.preserve(ctx, at); err != nil {
+		return err
+	}
+	v.preserved.Store(&at)
+	return nil
 }
 
 // repeat does what the answers to a write ask for, and writes again where that helps.
@@ -89,9 +96,13 @@ func (v *versioned) repeat(ctx context.Context, answers []quorum.Answer, again f
 			return nil, err
 		}
 	}
-	v.preserved = plain
+	v.preserved.Store(&plain)
 	if again == nil {
-		return answers, nil
+		best, err := quorum.Best(answers, len(v.place.Primaries), nil)
+		if err == nil && best.Status/100 != 2 { // some may have it
+			err = errs.E(errs.Op("proxy.version"), errs.Unavailable, "data without a version came in between")
+		}
+		return answers, err
 	}
 	bySlot := map[int]quorum.Answer{}
 	for _, list := range [][]quorum.Answer{again(), answers} {

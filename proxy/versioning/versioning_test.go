@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"martlet/internal/backend"
@@ -30,7 +31,8 @@ var object = name.Path{Account: "a", Container: "c", Object: "o"}
 type world struct {
 	t       testing.TB
 	answers map[string]func(r *chain.Request) *chain.Response // by "METHOD container/object"
-	seen    []string
+	mu      sync.Mutex
+	seen    []string          // guarded by mu
 	facts   map[string]string // of the container; nil: there is none
 }
 
@@ -49,7 +51,9 @@ func (w *world) Serve(_ context.Context, r *chain.Request) *chain.Response {
 			note += " " + strings.TrimPrefix(strings.TrimPrefix(n, "X-Backend-"), "X-Container-Sysmeta-") + "=" + strings.Join(v, ",")
 		}
 	}
+	w.mu.Lock()
 	w.seen = append(w.seen, note)
+	w.mu.Unlock()
 	if r.Body != nil {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			w.t.Error(err)
