@@ -204,22 +204,35 @@ func (a *reaping) empty(ctx context.Context, place quorum.Place, d *ring.Device)
 	return is, failed.join()
 }
 
-// list returns a page of what a replica lists, and the policy of that. The error is of kind errs.NotFound where it
-// has no such container.
-func (a *reaping) list(ctx context.Context, place quorum.Place, d *ring.Device, marker string) (policy.Index, []string, error) {
+// list returns a page of what a replica lists, and the policy of that; a smaller one where rows are so long that a
+// page of them is more than is read at a time. The error is of kind errs.NotFound where it has no such container.
+func (a *reaping) list(ctx context.Context, place quorum.Place, d *ring.Device, marker string) (of policy.Index, names []string, err error) {
+	for limit := a.page; limit > 0; limit /= 4 {
+		of, names, err = a.listSome(ctx, place, d, marker, limit)
+		if !errs.Is(err, errs.TooLarge) {
+			break
+		}
+	}
+	return of, names, err
+}
+
+// listSome is list for as many names. The error is of kind errs.TooLarge where those are too many.
+func (a *reaping) listSome(ctx context.Context, place quorum.Place, d *ring.Device, marker string, limit int) (policy.Index, []string, error) {
 	const op errs.Op = "reaper.list"
 	fail := func(kind errs.Kind, err error) (policy.Index, []string, error) {
 		return 0, nil, errs.E(op, errs.Subject(place.Path.String()+" on "+d.Addr()+"/"+d.Name), kind, err)
 	}
-	query := url.Values{"limit": {strconv.Itoa(a.page)}, "marker": {marker}}
+	query := url.Values{"limit": {strconv.Itoa(limit)}, "marker": {marker}}
 	resp, err := a.Cluster.From(ctx, place, d, &backend.Request{
 		Method: http.MethodGet, Query: query.Encode(), Header: backend.Header{{Name: backend.AllowReserved, Value: "true"}},
 	})
 	if err != nil {
 		return fail(errs.Unavailable, err)
 	}
-	body, err := readAll(resp)
+	body, err := readAll(resp, a.mostPage)
 	switch {
+	case errs.Is(err, errs.TooLarge):
+		return fail(errs.TooLarge, err)
 	case err != nil:
 		return fail(errs.Unavailable, err)
 	case resp.Status == http.StatusNotFound:
@@ -242,17 +255,15 @@ func (a *reaping) list(ctx context.Context, place quorum.Place, d *ring.Device, 
 	return of, names, nil
 }
 
-// mostPage bounds a page in bytes: as many names as it has at their longest, with what else a row says.
-const mostPage = 16 << 20
-
-// readAll reads the body of a response and closes it.
-func readAll(resp *backend.Response) ([]byte, error) {
+// readAll reads the body of a response and closes it. The error is of kind errs.TooLarge where it has more than most
+// bytes.
+func readAll(resp *backend.Response, most int64) ([]byte, error) {
 	if resp.Body == nil {
 		return nil, nil
 	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, mostPage+1))
-	if len(b) > mostPage {
-		err = fmt.Errorf("a page of more than %d bytes", mostPage)
+	b, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if int64(len(b)) > most {
+		err = errs.E(errs.TooLarge, fmt.Errorf("a page of more than %d bytes", most))
 	}
 	return b, errors.Join(err, resp.Body.Close())
 }

@@ -96,7 +96,8 @@ type Reaper struct {
 	pace *replicator.Pace
 	Deps
 
-	page     int           // names that are read at a time
+	page     int           // names that are read at a time, at most
+	mostPage int64         // bytes of a page of a container's listing
 	trustFor time.Duration // how long it is believed that an account is deleted before that is asked again
 
 	passes                      sync.Mutex // one at a time
@@ -106,6 +107,7 @@ type Reaper struct {
 
 const (
 	pageNames = 1000
+	mostPage  = 16 << 20 // many times what the longest row has
 	trustFor  = 5 * time.Second
 	maxErrors = 10 // of a pass that are told
 )
@@ -125,7 +127,7 @@ func New(cfg Config, deps Deps) (*Reaper, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Reaper{cfg: cfg, pace: replicator.NewPace(0, cfg.PerSecond), Deps: deps, page: pageNames, trustFor: trustFor}, nil
+	return &Reaper{cfg: cfg, pace: replicator.NewPace(0, cfg.PerSecond), Deps: deps, page: pageNames, mostPage: mostPage, trustFor: trustFor}, nil
 }
 
 // side is how many containers are reaped at one time, and how many objects of each: together they are

@@ -349,6 +349,21 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// A page whose rows are longer than is read at once is read in smaller ones.
+func TestLongRows(t *testing.T) {
+	w := newWorld(t)
+	w.fill("c", 250)
+	for _, r := range w.reapers(t) {
+		r.mostPage = 1000 // of rows of more than 100 bytes
+		if err := w.pass(t.Context(), r); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(w.objects) != 250 || w.containers["c"] != 3 {
+		t.Errorf("%d objects were deleted, the container has %d deletes", len(w.objects), w.containers["c"])
+	}
+}
+
 // An account that is made again while it is reaped keeps all that is written to it from then on.
 func TestMadeAgainMeanwhile(t *testing.T) {
 	w := newWorld(t)
