@@ -157,6 +157,12 @@ func (a *reaping) container(ctx context.Context, container string) error {
 	if err := failed.join(); err != nil {
 		return err
 	}
+	nowhere := absent == len(place.Primaries)
+	if nowhere {
+		if err := a.onNoHandoff(ctx, place); err != nil {
+			return err
+		}
+	}
 	if err := a.pace.Wait(ctx, 0); err != nil {
 		return err
 	}
@@ -164,7 +170,7 @@ func (a *reaping) container(ctx context.Context, container string) error {
 	if err != nil {
 		return err
 	}
-	if absent == len(place.Primaries) {
+	if nowhere {
 		err = a.forget(ctx, place.Path, stamp)
 	} else {
 		err = a.remove(ctx, place, stamp)
@@ -173,6 +179,24 @@ func (a *reaping) container(ctx context.Context, container string) error {
 		a.containers.Add(1)
 	}
 	return err
+}
+
+// onNoHandoff makes sure that a container which no primary has is on none of the devices that stand in for them either:
+// replication is to bring it to a primary then, or the ring is an old one.
+func (a *reaping) onNoHandoff(ctx context.Context, place quorum.Place) error {
+	const op errs.Op = "reaper.handoffs"
+	reply, err := a.Cluster.Read(ctx, place, func(int, *ring.Device) *backend.Request { return &backend.Request{Method: http.MethodHead} })
+	if err != nil {
+		return errs.E(op, errs.Subject(place.Path.String()), err)
+	}
+	if reply.Body != nil {
+		_ = reply.Body.Close() // a HEAD has none
+	}
+	if reply.Status != http.StatusNotFound {
+		return errs.E(op, errs.Subject(place.Path.String()+" on "+reply.Device.Addr()+"/"+reply.Device.Name), errs.Unavailable,
+			fmt.Errorf("no primary has it, and a handoff answers %d", reply.Status))
+	}
+	return nil
 }
 
 // empty deletes the objects that one replica of a container lists, those of other policies than its own too, and

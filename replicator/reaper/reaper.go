@@ -24,8 +24,9 @@
 // A container is deleted once each of its primaries has been asked and lists nothing more. One
 // that can't be asked may list what the others have missed, and rows that are older than the
 // container's DELETE are hidden: nobody would find those objects again. Their space is given back
-// meanwhile, and the container waits. What object servers have queued for a listing, and a handoff of
-// the container may have, is not seen: such an object stays on its devices, as in Swift.
+// meanwhile, and the container waits. What object servers have queued for a listing, and a handoff may
+// have beside primaries, is not seen: such an object stays on its devices, as in Swift. A container that no
+// primary has, and no handoff either, is only taken off the account.
 //
 // Deletes go out as a client's do, by way of package quorum on the storage network: to a majority,
 // with handoffs for those that are away.

@@ -130,8 +130,11 @@ func (w *world) serve(_ context.Context, r *backend.Request) (*backend.Response,
 
 func (w *world) list(to backend.Target, r *backend.Request) (*backend.Response, error) {
 	names, ok := w.lists[to.Path.Container][to.Device]
-	if !ok {
+	switch {
+	case !ok:
 		return nodetest.Status(404, ""), nil
+	case r.Method == "HEAD":
+		return nodetest.Status(204, w.deleted.String()), nil
 	}
 	header := backend.Header{{Name: backend.PolicyIndex, Value: "3"}}
 	if others := w.others[to.Path.Container]; len(others) > 0 {
@@ -373,6 +376,21 @@ func TestLongRows(t *testing.T) {
 	}
 	if len(w.objects) != 250 || w.containers["c"] != 3 {
 		t.Errorf("%d objects were deleted, the container has %d deletes", len(w.objects), w.containers["c"])
+	}
+}
+
+// A container that only a handoff has is not forgotten: it comes to a primary.
+func TestOnAHandoff(t *testing.T) {
+	w := newWorld(t)
+	w.lists["c"] = map[string][]string{"d0": {"o"}}
+	r := w.reaper(t, "d1", nil) // whose share it is
+	if err := w.pass(t.Context(), r); err == nil || len(w.forgotten)+len(w.containers)+len(w.objects) > 0 || r.Counts().Waiting != 1 {
+		t.Errorf("%v, it was forgotten: %v, deleted: %v", err, w.forgotten, w.containers)
+	}
+	w.lists["c"]["d4"] = []string{"o"}
+	delete(w.lists["c"], "d0")
+	if err := w.pass(t.Context(), r); err != nil || w.containers["c"] != 3 || len(w.objects["c/o"]) != 3 {
+		t.Errorf("%v, deleted: %v, %v", err, w.containers, w.objects)
 	}
 }
 
