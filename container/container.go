@@ -66,6 +66,7 @@ type Server struct {
 	accounts accountUpdater
 	may      func(device string, h name.Hash) error
 	timeout  time.Duration
+	synced   *synced
 
 	reporting sync.Mutex              // held by Report
 	unseen    map[*device.Device]bool // whose containers Report has still to look at, all of them; guarded by reporting
@@ -82,8 +83,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.May == nil {
 		deps.May = func(string, name.Hash) error { return nil }
 	}
+	synced := newSynced()
 	kind := dbserver.Kind{
-		Schema: schema{},
+		Schema: schema{synced},
 		Title:  "Container",
 		Named: []string{
 			"X-Container-Read", "X-Container-Write", "X-Container-Sync-Key", "X-Container-Sync-To",
@@ -99,7 +101,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	return &Server{
 		core: dbserver.New(cfg.Config, kind, deps.Deps), accounts: deps.Accounts, may: deps.May, timeout: cfg.NodeTimeout,
-		unseen: map[*device.Device]bool{},
+		unseen: map[*device.Device]bool{}, synced: synced,
 	}, nil
 }
 

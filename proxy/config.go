@@ -6,6 +6,7 @@ import (
 	"martlet/internal/conf"
 	"martlet/internal/quorum"
 	"martlet/proxy/bulk"
+	"martlet/proxy/containersync"
 	"martlet/proxy/cors"
 	"martlet/proxy/crossdomain"
 	"martlet/proxy/dlo"
@@ -107,6 +108,9 @@ type Config struct {
 	// Bulk is many deletes, and archives, in one request.
 	Bulk bulk.Config `toml:"bulk"`
 
+	// ContainerSync is which other clusters bring what containers hold.
+	ContainerSync containersync.Config `toml:"container_sync"`
+
 	// CORS is which scripts browsers let use containers.
 	CORS cors.Config `toml:"cors"`
 
@@ -170,6 +174,7 @@ func Defaults() Config {
 		Symlink:                symlink.Defaults(),
 		TempURL:                tempurl.Defaults(),
 		Bulk:                   bulk.Defaults(),
+		ContainerSync:          containersync.Defaults(),
 		CORS:                   cors.Defaults(),
 		Quotas:                 quotas.Defaults(),
 		CrossDomain:            crossdomain.Defaults(),

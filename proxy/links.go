@@ -13,6 +13,7 @@ import (
 	"martlet/proxy/auth"
 	"martlet/proxy/bulk"
 	"martlet/proxy/chain"
+	"martlet/proxy/containersync"
 	"martlet/proxy/copying"
 	"martlet/proxy/cors"
 	"martlet/proxy/dlo"
@@ -59,6 +60,8 @@ func (s *Server) links() []chain.Link {
 		cors.Link(s.cfg.CORS, s.origins),
 		// In front of authentication: a signature takes the place of a sender.
 		tempurl.Link(s.cfg.TempURL, s.keys, time.Now),
+		// In front of authentication, too: another cluster signs what it brings.
+		containersync.Link(s.cfg.ContainerSync, s.realms, s.syncs),
 		// In front of what makes many changes of one request, which is refused whole.
 		readonly.Link(s.cfg.ReadOnly, s.readOnly),
 		// In front of authentication: a signature in the form takes the place of a sender.
@@ -104,8 +107,9 @@ func (s *Server) links() []chain.Link {
 func (s *Server) features() map[string]info.Section {
 	all := map[string]info.Section{
 		"tempauth": {"account_acls": true}, "slo": s.cfg.SLO.Section(), "dlo": s.cfg.DLO.Section(), "tempurl": s.cfg.TempURL.Section(),
-		"symlink":     s.cfg.Symlink.Section(),
-		"bulk_delete": s.cfg.Bulk.DeleteSection(), "bulk_upload": s.cfg.Bulk.UploadSection(),
+		"container_sync": s.realms.Section(s.cfg.ContainerSync.Current),
+		"symlink":        s.cfg.Symlink.Section(),
+		"bulk_delete":    s.cfg.Bulk.DeleteSection(), "bulk_upload": s.cfg.Bulk.UploadSection(),
 	}
 	if s.cfg.Versioning.Allow {
 		all["object_versioning"] = info.Section{}
@@ -165,6 +169,16 @@ func (s *Server) counts(ctx context.Context, p name.Path, fresh bool) (quotas.Fa
 func (s *Server) head(ctx context.Context, p name.Path) (ratelimit.Fields, bool) {
 	known, ok := s.counts(ctx, p, false)
 	return known.Header, ok
+}
+
+// syncs finds what a container says of other clusters.
+func (s *Server) syncs(ctx context.Context, container name.Path, fresh bool) (containersync.Facts, error) {
+	known, err := s.infos.look(fresh)(ctx, container)
+	if err != nil || !known.exists {
+		return containersync.Facts{}, err
+	}
+	h := known.header
+	return containersync.Facts{Key: h.Get("X-Container-Sync-Key"), Versioned: h.Get("X-Container-Sysmeta-Versions-Enabled") != ""}, nil
 }
 
 // origins finds what a container says of scripts that use it.

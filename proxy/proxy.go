@@ -25,6 +25,7 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
+	"martlet/internal/realms"
 	"martlet/internal/timestamp"
 	"martlet/proxy/auth"
 	"martlet/proxy/chain"
@@ -54,6 +55,7 @@ type Server struct {
 	stamps   *timestamp.Source
 	infos    *infoCache
 	limiter  *ratelimit.Limiter // nil where it is off
+	realms   *realms.Book
 	gate     *httpapi.Gate
 	log      *slog.Logger
 	handler  http.Handler
@@ -89,6 +91,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.infos = newInfoCache(cfg.InfoCache.D(), s.lookUp)
 	s.limiter = ratelimit.New(cfg.RateLimit, s.head, deps.Log)
+	if s.realms, err = realms.New(cfg.ContainerSync.Config, deps.Log); err != nil {
+		return nil, fmt.Errorf("container sync: %w", err)
+	}
 	about, err := info.New(cfg.Info, info.Cluster{
 		Version: deps.Version, Limits: cfg.Limits, Policies: deps.Policies, StrictCORS: cfg.CORS.Strict,
 		AllowAccountManagement: cfg.AllowAccountManagement, AccountAutocreate: cfg.AccountAutocreate, AllowOpenExpired: cfg.AllowOpenExpired,

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -48,6 +49,10 @@ func (s *Server) objectPut(rq *request) error {
 		put.content = newBytes(nil)
 	}
 	done, err := s.store(rq, put)
+	if errors.Is(err, errLost) && rq.Header[chain.Stamp] != nil {
+		rq.text(http.StatusAccepted, "") // as Swift: there is nothing left to be done
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -150,6 +155,10 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	if err != nil {
 		return storedObject{}, err
 	}
+	stamp, fixed, err := s.stamp(rq.Request)
+	if err != nil {
+		return storedObject{}, err
+	}
 	if !s.cfg.WriteAffinity.Empty() {
 		place = place.Locally()
 	}
@@ -170,7 +179,7 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	if asksForVersion(b.header) {
 		v = &versioned{s: s, rq: rq, place: place, in: c}
 		if b.length < 0 || b.length >= chunkSize {
-			if err := v.look(); err != nil {
+			if err := v.look(rq.ctx); err != nil {
 				return storedObject{}, err
 			}
 		}
@@ -184,7 +193,10 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 		}
 		return append(append(h, kept...), tell[slot]...)
 	})
-	up.etag, up.length = b.etag, b.length
+	up.etag, up.length, up.fixed = b.etag, b.length, fixed
+	if fixed {
+		up.stamp = stamp
+	}
 	sent, err := up.run(rq.ctx, b.content)
 	if err != nil {
 		return storedObject{}, err
@@ -220,19 +232,19 @@ func (s *Server) conclude(ctx context.Context, up *upload, sent stored, v *versi
 			if sent.again != nil {
 				again = func(stamp timestamp.T) []quorum.Answer { return sent.again(ctx, stamp) }
 			}
-			return v.settle(stamp, again, answers, nil)
+			return v.settle(ctx, stamp, again, answers, nil)
 		}
 		best, err := quorum.Best(answers, len(up.place.Primaries), nil)
 		return answers, best, err
 	}
 	answers, best, err := settle(up.stamp, sent.answers)
-	if err != nil || best.Status != http.StatusConflict || sent.again == nil {
+	if err != nil || best.Status != http.StatusConflict || sent.again == nil || up.fixed {
 		return up.stamp, best, err
 	}
 	stamp := s.stamps.After(quorum.Newest(answers))
 	_, best, err = settle(stamp, sent.again(ctx, stamp))
 	if v != nil && err == nil && best.Status/100 == 2 {
-		v.forgetVersion(answers, up.stamp)
+		v.forgetVersion(ctx, answers, up.stamp)
 	}
 	return stamp, best, err
 }

@@ -110,6 +110,7 @@ type upload struct {
 	cluster *quorum.Cluster
 	place   quorum.Place
 	stamp   timestamp.T
+	fixed   bool                                             // it is the stamp of another cluster: there is no other
 	header  func(slot int, stamp timestamp.T) backend.Header // of the request for a replica, without the commit
 	etag    string                                           // what the client says the MD5 is; "" where it doesn't
 	length  int64                                            // that the body has; -1 is unknown

@@ -55,7 +55,7 @@ func (v *versioned) header(h backend.Header) backend.Header {
 }
 
 // look keeps what has no version, before a body is sent that can't be sent twice.
-func (v *versioned) look() error {
+func (v *versioned) look(ctx context.Context) error {
 	reply, err := v.s.readObject(v.rq, http.MethodHead, v.place, v.in.policy, http.Header{"X-Newest": {"true"}})
 	if err != nil {
 		return err
@@ -69,13 +69,13 @@ func (v *versioned) look() error {
 		return errs.E(errs.Op("proxy.version"), errs.Unavailable, err)
 	}
 	v.preserved = at
-	return v.preserve(at)
+	return v.preserve(ctx, at)
 }
 
 // repeat does what the answers to a write ask for, and writes again where that helps.
 // What a majority has taken stands; but data that one of the others would lose by it is
 // kept as a version first, unless one has had something newer in its place.
-func (v *versioned) repeat(answers []quorum.Answer, again func() []quorum.Answer) ([]quorum.Answer, error) {
+func (v *versioned) repeat(ctx context.Context, answers []quorum.Answer, again func() []quorum.Answer) ([]quorum.Answer, error) {
 	var plain, newer timestamp.T
 	for i := range answers {
 		plain = timestamp.Max(plain, stampIn(&answers[i], backend.Unversioned))
@@ -85,7 +85,7 @@ func (v *versioned) repeat(answers []quorum.Answer, again func() []quorum.Answer
 		return answers, nil
 	}
 	if !plain.Before(newer) {
-		if err := v.preserve(plain); err != nil {
+		if err := v.preserve(ctx, plain); err != nil {
 			return nil, err
 		}
 	}
@@ -114,9 +114,9 @@ func stampIn(a *quorum.Answer, field string) timestamp.T {
 
 // preserve keeps the data of an object from before it had versions as the version of its
 // time. When it returns nil a majority has that on stable storage, or had it already.
-func (v *versioned) preserve(at timestamp.T) error {
+func (v *versioned) preserve(ctx context.Context, at timestamp.T) error {
 	const op errs.Op = "proxy.preserve"
-	ctx := context.WithoutCancel(v.rq.ctx) // half of the write may have been done
+	ctx = context.WithoutCancel(ctx) // half of the write may have been done
 	reply, err := v.s.cluster.Read(ctx, v.place, func(int, *ring.Device) *backend.Request {
 		h := v.rq.header(2)
 		h.Add(backend.PolicyIndex, v.in.policy.String())
@@ -173,7 +173,7 @@ func (v *versioned) preserve(at timestamp.T) error {
 // written anew with a later stamp: it was of no use to anybody. Where that fails there is
 // one version more. The tombstone's time is before the later one, so that it can't hide
 // what that has written.
-func (v *versioned) forgetVersion(answers []quorum.Answer, stamp timestamp.T) {
+func (v *versioned) forgetVersion(ctx context.Context, answers []quorum.Answer, stamp timestamp.T) {
 	if !slices.ContainsFunc(answers, func(a quorum.Answer) bool { return a.Header.Has(backend.VersionID) }) {
 		return
 	}
@@ -184,7 +184,7 @@ func (v *versioned) forgetVersion(answers []quorum.Answer, stamp timestamp.T) {
 	}
 	tell := quorum.Updates(len(place.Primaries), v.s.cluster.Container(path.Account, path.Container))
 	until := stamp.WithOffset(1).String()
-	v.s.cluster.Write(context.WithoutCancel(v.rq.ctx), place, func(slot int, _ *ring.Device) *backend.Request {
+	v.s.cluster.Write(context.WithoutCancel(ctx), place, func(slot int, _ *ring.Device) *backend.Request {
 		h := v.rq.header(len(tell[slot]) + 2)
 		h.Add(backend.Timestamp, until)
 		h.Add(backend.PolicyIndex, v.in.policy.String())
@@ -207,12 +207,12 @@ func (s *Server) deleteVersioned(rq *request, c facts, place quorum.Place) error
 	}
 	done := map[int]int{http.StatusNotFound: http.StatusNoContent}
 	stamp := s.stamps.Next()
-	answers, best, err := v.settle(stamp, send, send(stamp), done)
+	answers, best, err := v.settle(rq.ctx, stamp, send, send(stamp), done)
 	if err == nil && best.Status == http.StatusConflict {
 		first := stamp
 		stamp = s.stamps.After(quorum.Newest(answers))
-		if _, best, err = v.settle(stamp, send, send(stamp), done); err == nil && best.Status != http.StatusConflict {
-			v.forgetVersion(answers, first)
+		if _, best, err = v.settle(rq.ctx, stamp, send, send(stamp), done); err == nil && best.Status != http.StatusConflict {
+			v.forgetVersion(rq.ctx, answers, first)
 		}
 	}
 	switch {
@@ -227,12 +227,12 @@ func (s *Server) deleteVersioned(rq *request, c facts, place quorum.Place) error
 }
 
 // settle returns what the answers to a write amount to, after repeat.
-func (v *versioned) settle(stamp timestamp.T, send func(timestamp.T) []quorum.Answer, answers []quorum.Answer, treat map[int]int) ([]quorum.Answer, quorum.Answer, error) {
+func (v *versioned) settle(ctx context.Context, stamp timestamp.T, send func(timestamp.T) []quorum.Answer, answers []quorum.Answer, treat map[int]int) ([]quorum.Answer, quorum.Answer, error) {
 	var again func() []quorum.Answer
 	if send != nil {
 		again = func() []quorum.Answer { return send(stamp) }
 	}
-	answers, err := v.repeat(answers, again)
+	answers, err := v.repeat(ctx, answers, again)
 	if err != nil {
 		return answers, quorum.Answer{}, err
 	}

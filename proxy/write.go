@@ -4,8 +4,11 @@ import (
 	"errors"
 	"net/http"
 
+	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/quorum"
+	"martlet/internal/timestamp"
+	"martlet/proxy/chain"
 )
 
 // write sends a small write to every replica of a place and returns the answer
@@ -16,10 +19,13 @@ import (
 // whatever another proxy's clock says. treat is as in quorum.Best.
 func (s *Server) write(rq *request, place quorum.Place, build func(stamp string) quorum.Build, treat map[int]int) (quorum.Answer, error) {
 	n := len(place.Primaries)
-	stamp := s.stamps.Next()
+	stamp, fixed, err := s.stamp(rq.Request)
+	if err != nil {
+		return quorum.Answer{}, err
+	}
 	answers := s.cluster.Write(rq.ctx, place, build(stamp.String()))
 	best, err := quorum.Best(answers, n, treat)
-	if err != nil || best.Status != http.StatusConflict {
+	if err != nil || best.Status != http.StatusConflict || fixed {
 		return best, err
 	}
 	newest := quorum.Newest(answers)
@@ -28,6 +34,23 @@ func (s *Server) write(rq *request, place quorum.Place, build func(stamp string)
 	}
 	answers = s.cluster.Write(rq.ctx, place, build(s.stamps.After(newest).String()))
 	return quorum.Best(answers, n, treat)
+}
+
+// stamp returns the time of a write: one of this proxy's, or that which it had in
+// another cluster, which is fixed.
+func (s *Server) stamp(r *chain.Request) (t timestamp.T, fixed bool, err error) {
+	given := r.Header[chain.Stamp]
+	if given == nil {
+		return s.stamps.Next(), false, nil
+	}
+	t, err = timestamp.Parse(given[0])
+	if err == nil && t.IsZero() {
+		err = timestamp.ErrFormat
+	}
+	if err != nil {
+		err = errs.E(errs.Op("proxy.stamp"), errs.Invalid, errs.Public("X-Timestamp should be a UNIX timestamp float value; was "+given[0]), err)
+	}
+	return t, true, err
 }
 
 func isText(err error) bool { return errors.Is(err, name.ErrText) || errors.Is(err, name.ErrEncoding) }

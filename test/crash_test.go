@@ -33,6 +33,12 @@ func setting(t *testing.T, name string, normal uint64) uint64 {
 // sync of a directory makes a name in it durable, while else one of the log does as well.
 func newCrashBench(t *testing.T, daemon program, seed uint64, withDisks, zero bool) (b *crashBench, disks []*disk) {
 	t.Helper()
+	return newCrashBenchOf(t, daemon, seed, withDisks, zero, "")
+}
+
+// newCrashBenchOf is newCrashBench where one of the containers has versions, if it is named.
+func newCrashBenchOf(t *testing.T, daemon program, seed uint64, withDisks, zero bool, versioned string) (b *crashBench, disks []*disk) {
+	t.Helper()
 	c := &cluster{dir: filepath.Join(t.TempDir(), "cluster"), network: network(t), nodes: 4, daemon: daemon}
 	if withDisks {
 		for n := range c.nodes {
@@ -65,6 +71,9 @@ func newCrashBench(t *testing.T, daemon program, seed uint64, withDisks, zero bo
 	b = &crashBench{newWorkload(c.url(), tok, seed), c}
 	for _, container := range crashContainers {
 		as(t, tok, "PUT", b.url+"/"+container, nil, http.StatusCreated)
+	}
+	if b.versioned = versioned; versioned != "" {
+		(&api{url: b.url, token: tok}).want(t, http.StatusNoContent, "POST", "/"+versioned, "", "X-Versions-Enabled", "true")
 	}
 	return b, disks
 }
@@ -254,6 +263,19 @@ func TestCrashPowerCut(t *testing.T) {
 	began := time.Now()
 	b, disks := newCrashBench(t, program{path: binary}, seed, true, seed%2 == 0)
 	did, err := b.cuts(t, disks, n, seed)
+	t.Logf("seed %d: %s; %s", seed, did, b.tally(began))
+	if err != nil {
+		t.Fatalf("MARTLET_SEED=%d: %v", seed, err)
+	}
+}
+
+// The same of versions: those that were acknowledged are there, and the object is the last
+// of them.
+func TestCrashKillWithVersions(t *testing.T) {
+	seed, n := setting(t, "MARTLET_SEED", rand.Uint64()), int(setting(t, "MARTLET_KILLS", 20))
+	began := time.Now()
+	b, _ := newCrashBenchOf(t, program{path: binary}, seed, false, seed%2 == 0, crashContainers[1])
+	did, err := b.kills(t, n, seed)
 	t.Logf("seed %d: %s; %s", seed, did, b.tally(began))
 	if err != nil {
 		t.Fatalf("MARTLET_SEED=%d: %v", seed, err)

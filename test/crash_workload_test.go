@@ -54,10 +54,12 @@ type object struct {
 	// of the writes since then of which nobody knows whether they were done.
 	may []state
 
-	acked  bool            // whether any write was acknowledged
-	posted bool            // whether the last that was acknowledged was a POST
-	frozen bool            // a write may still be on its way: no more of them
-	bodies map[string]bool // the MD5 of everything that was ever sent
+	acked  bool // whether any write was acknowledged
+	posted bool // whether the last that was acknowledged was a POST
+	frozen bool // a write may still be on its way: no more of them
+
+	versions []keptVersion   // those that were acknowledged, the latest keepVersions
+	bodies   map[string]bool // the MD5 of everything that was ever sent
 
 	// older is what POSTs to the same data have replaced. One POST is acknowledged
 	// by those replicas that had missed the data as well, and may have brought only
@@ -65,6 +67,12 @@ type object struct {
 	// newest data may show what it had before.
 	older []state
 }
+
+// keptVersion is a version of an object that has been acknowledged.
+type keptVersion struct{ id, etag string }
+
+// keepVersions is how many versions of an object are looked at.
+const keepVersions = 8
 
 func (o *object) path() string { return "/" + o.container + "/" + o.name }
 
@@ -109,6 +117,7 @@ type client struct {
 // workload is clients that write, and what they know of it.
 type workload struct {
 	url, token string
+	versioned  string // the container with versions, if there is one
 	clients    []*client
 	http       *http.Client
 
@@ -304,6 +313,13 @@ func (c *client) note(o *object, what string, s state, a answered, acked bool) b
 		c.w.unknown.Add(1)
 		o.frozen = o.frozen || a.late
 		return a.status != 0
+	}
+	if id := a.header.Get("X-Object-Version-Id"); strings.HasPrefix(what, "PUT") && o.container == c.w.versioned {
+		if id == "" {
+			c.w.fail("%s %s: no version", what, o.path())
+		}
+		o.versions = append(o.versions, keptVersion{id, s.etag})
+		o.versions = o.versions[max(0, len(o.versions)-keepVersions):]
 	}
 	if etag := a.header.Get("Etag"); strings.HasPrefix(what, "PUT") && etag != s.etag {
 		c.w.fail("%s %s: Etag %q, want %q", what, o.path(), etag, s.etag)

@@ -102,6 +102,14 @@ func decode(body []byte) ([]wire, error) {
 // DecodeObjects reads a JSON array of what AppendObject writes. What it can't
 // read is of kind errs.Unavailable: another replica may do better.
 func DecodeObjects(body []byte) ([]Object, error) {
+	if list, ok := quick(body); ok {
+		return list, nil
+	}
+	return decodeObjects(body)
+}
+
+// decodeObjects is DecodeObjects of any JSON.
+func decodeObjects(body []byte) ([]Object, error) {
 	list, err := decode(body)
 	if err != nil {
 		return nil, err

@@ -282,3 +282,50 @@ func BenchmarkAppendObject(b *testing.B) {
 		buf = AppendObject(buf[:0], o)
 	}
 }
+
+// What is read quickly is what is read of any JSON, and so is most of what is written.
+func FuzzDecodeObjects(f *testing.F) {
+	list := []Object{{Name: "a/é", Hash: "h", Bytes: 12, ContentType: "x", LastModified: "t"}, {Name: "b/", Subdir: true}, {Name: "\x00o\x00829"}}
+	b := []byte("[")
+	for i := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = AppendObject(b, &list[i])
+	}
+	b = append(b, ']')
+	if got, ok := quick(b); !ok || !reflect.DeepEqual(got, list) {
+		f.Fatalf("of %s: got %+v, %v", b, got, ok)
+	}
+	f.Add(b)
+	f.Add([]byte("[]"))
+	for i := range b { // one byte is another one, or gone
+		f.Add(append(bytes.Clone(b[:i]), b[i+1:]...))
+		f.Add(append(append(bytes.Clone(b[:i]), b[i]^1), b[i+1:]...))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got, ok := quick(body)
+		if !ok {
+			return
+		}
+		if want, err := decodeObjects(body); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("of %q: got %+v, want %+v, %v", body, got, want, err)
+		}
+	})
+}
+
+func BenchmarkDecodeObjects(b *testing.B) {
+	body := []byte("[")
+	for i := range 10_000 {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = AppendObject(body, &Object{Name: "some/where/object-0001", Hash: "d41d8cd98f00b204e9800998ecf8427e", Bytes: 1 << 20, ContentType: "application/octet-stream", LastModified: "2014-05-13T16:53:20.000010"})
+	}
+	body = append(body, ']')
+	for b.Loop() {
+		if _, err := DecodeObjects(body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package metadb
 
 import (
+	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/timestamp"
 )
@@ -53,4 +54,11 @@ func (s Stat) Plus(t Stat) Stat {
 type PolicyStat struct {
 	Policy policy.Index
 	Stat
+}
+
+// A FieldWatcher is a Schema that hears of metadata, whoever brings it: each time an
+// item changes that is not deleted then, before that is committed, be it that nothing
+// comes of it. It is called often, by several at a time, and must not wait.
+type FieldWatcher interface {
+	FieldMerged(path name.Path, field string)
 }

@@ -304,6 +304,9 @@ func (t *Tx) MergeFields(list []Field) error {
 		if err := t.put(t.meta, key, seal(key, after)); err != nil {
 			return err
 		}
+		if w, ok := t.schema.(FieldWatcher); ok && f.Value != "" {
+			w.FieldMerged(t.info.Path, f.Name)
+		}
 	}
 	return nil
 }

@@ -53,6 +53,12 @@ const (
 	// OnlyAsk makes a write a question: whether its sender may make it and, for one of
 	// an object, there is a container for it. Nothing is read or stored.
 	OnlyAsk = "X-Backend-Only-Ask"
+	// Stamp is the time that a write of an object has, where it is one that another
+	// cluster has had already. It loses against what is newer.
+	Stamp = "X-Backend-Stamp"
+	// Replayed says of such a write that what it refers to need not be here yet, and
+	// that what is said of that is so.
+	Replayed = "X-Backend-Replayed"
 	// FoundIn is, on an answer, the account of the object that answers, where that is
 	// not the one of the request.
 	FoundIn = "X-Backend-Found-In"

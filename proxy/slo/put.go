@@ -134,6 +134,39 @@ func (f *feature) store(ctx context.Context, r *chain.Request, list []wanted) ou
 	if err != nil {
 		return outcome{resp: chain.Fail(ctx, errs.E(errs.Op("slo.put"), err))}
 	}
+	return outcome{resp: f.keep(ctx, r, body, etag, size)}
+}
+
+// replay keeps a manifest as another cluster keeps it. Its segments may still be on
+// their way, and are looked at when they are read.
+func (f *feature) replay(ctx context.Context, r *chain.Request) *chain.Response {
+	most := f.cfg.maxStored()
+	var body []byte
+	if r.Body != nil {
+		var err error
+		if body, err = io.ReadAll(io.LimitReader(r.Body, most+1)); err != nil {
+			return chain.Fail(ctx, err)
+		}
+	}
+	switch {
+	case int64(len(body)) > most:
+		return chain.Fail(ctx, errs.Refuse(errs.TooLarge, "Manifest File > %d bytes", most))
+	case r.Length >= 0 && int64(len(body)) != r.Length:
+		return chain.Fail(ctx, errs.E(errs.Aborted, io.ErrUnexpectedEOF))
+	}
+	m, err := read(body)
+	if err != nil {
+		return chain.Fail(ctx, errs.E(errs.Op("slo.replay"), errs.Invalid, errs.Public("Not an SLO manifest"), err))
+	}
+	sum := md5.Sum(body)
+	if want := strings.Trim(r.Header.Get("Etag"), `"`); want != "" && want != hex.EncodeToString(sum[:]) {
+		return chain.Fail(ctx, errs.E(errs.Op("slo.replay"), errs.Mismatch))
+	}
+	return f.keep(ctx, r, body, m.etag, m.size)
+}
+
+// keep keeps the text of a manifest, with what is known of the whole beside it.
+func (f *feature) keep(ctx context.Context, r *chain.Request, body []byte, etag string, size int64) *chain.Response {
 	sum := md5.Sum(body)
 	own := hex.EncodeToString(sum[:])
 	r.Query, r.Body, r.Length = "", bytes.NewReader(body), int64(len(body))
@@ -147,7 +180,7 @@ func (f *feature) store(ctx context.Context, r *chain.Request, list []wanted) ou
 	if resp.OK() {
 		resp.Header["Etag"] = []string{`"` + etag + `"`}
 	}
-	return outcome{resp: resp}
+	return resp
 }
 
 // verify asks for the head of each segment, a few at a time, each object once.

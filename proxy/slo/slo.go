@@ -101,6 +101,8 @@ func (f *feature) Serve(ctx context.Context, r *chain.Request) *chain.Response {
 		return f.deleteQuietly(ctx, r)
 	case r.Method == http.MethodDelete && form == "delete":
 		return f.delete(ctx, r)
+	case r.Method == http.MethodPut && r.Header[chain.Replayed] != nil && chain.Truth(r.Header.Get(hdrStatic)):
+		return f.replay(ctx, r)
 	case r.Header[hdrStatic] != nil:
 		return chain.Fail(ctx, errs.Refuse(errs.Invalid,
 			"X-Static-Large-Object is set by this server: a static large object is made with multipart-manifest=put."))

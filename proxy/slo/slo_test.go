@@ -618,3 +618,54 @@ func TestListings(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// A manifest of another cluster's is kept as it is there, and what is said of it is worked out anew; its
+// segments need not be here.
+func TestAManifestOfAnotherCluster(t *testing.T) {
+	for what, tt := range map[string]struct {
+		body     string
+		header   []string
+		replayed bool
+		want     int
+	}{
+		"good":           {"", nil, true, 201},
+		"another ETag":   {"", []string{"Etag", "x"}, true, 422},
+		"a client's":     {"", nil, false, 400},
+		"no manifest":    {"{", nil, true, 400},
+		"no segments":    {"x", nil, true, 400},
+		"a bad range":    {`[{"name":"/c/a","bytes":4,"hash":"x","range":"9-"}]`, nil, true, 400},
+		"not of objects": {`[{"name":"a","bytes":4,"hash":"x"}]`, nil, true, 400},
+	} {
+		here, there := newWorld(), newWorld()
+		for _, o := range []string{"a", "b"} {
+			there.set(o, "data of "+o)
+		}
+		makeLarge(t, at(there, nil), "large", "a", "b")
+		kept := there.objects[path("c", "large")]
+		body := kept.data
+		if tt.body != "" {
+			body = tt.body
+		}
+		header := append([]string{hdrStatic, "True"}, tt.header...)
+		if tt.replayed {
+			header = append(header, chain.Replayed, "true")
+		}
+		resp, _ := ask(t, at(here, nil), "PUT", "large", "", body, header...)
+		got := here.objects[path("c", "large")]
+		if resp.Status != tt.want || (got != nil) != (tt.want == 201) {
+			t.Errorf("%s: got %d, kept %v, want %d", what, resp.Status, got, tt.want)
+			continue
+		}
+		if got == nil {
+			continue
+		}
+		for _, n := range []string{hdrStatic, hdrETag, hdrSize, hdrListed, "Etag", chain.ListedBytes} {
+			if got.header.Get(n) != kept.header.Get(n) || got.header.Get(n) == "" {
+				t.Errorf("%s: %s is %q, there %q", what, n, got.header.Get(n), kept.header.Get(n))
+			}
+		}
+		if got.data != kept.data {
+			t.Errorf("%s: kept %q, there %q", what, got.data, kept.data)
+		}
+	}
+}

@@ -39,6 +39,12 @@ func (f *feature) put(ctx context.Context, r *chain.Request) *chain.Response {
 	switch {
 	case strings.ContainsAny(etag, `;"\`):
 		return refuse(http.StatusBadRequest, "Bad "+hdrETag+" format", "")
+	case etag != "" && r.Header[chain.Replayed] != nil: // its target may still be on its way
+		size, err := strconv.ParseUint(r.Header.Get(hdrBytes), 10, 63)
+		if err != nil {
+			return refuse(http.StatusBadRequest, "Bad "+hdrBytes+" format", "")
+		}
+		r.Header[keptETag], r.Header[keptBytes] = []string{etag}, []string{strconv.FormatUint(size, 10)}
 	case etag != "":
 		head := f.look(ctx, r, to, etag)
 		if head.Status != http.StatusOK {

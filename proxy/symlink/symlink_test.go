@@ -314,3 +314,19 @@ func FuzzTarget(f *testing.F) {
 		}
 	})
 }
+
+// What another cluster says of the target of a static link is so, be it here or not.
+func TestALinkOfAnotherCluster(t *testing.T) {
+	for bytes, want := range map[string]int{"7": 201, "": 400, "x": 400, "-1": 400, "7; x": 400} {
+		w := newWorld()
+		resp := ask(t, w, "PUT", "l", "", hdrTarget, "c/none", hdrETag, "e", hdrBytes, bytes, chain.Replayed, "true", "Content-Type", "a/b")
+		if resp.Status != want {
+			t.Errorf("%q: got %d, want %d", bytes, resp.Status, want)
+			continue
+		}
+		kept := w.objects[name.Path{Account: "a", Container: "c", Object: "l"}]
+		if want == 201 && (len(w.asked) != 1 || kept.Get(listed) != nothing+targetMark+"c/none"+etagMark+"e"+bytesMark+"7") {
+			t.Errorf("asked %v, listed as %q", w.asked, kept.Get(listed))
+		}
+	}
+}

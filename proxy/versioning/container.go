@@ -8,6 +8,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
+	"martlet/internal/listing"
 	"martlet/internal/name"
 	"martlet/proxy/chain"
 )
@@ -28,14 +29,16 @@ func (f *feature) container(ctx context.Context, r *chain.Request) *chain.Respon
 		resp := f.next.Serve(ctx, r)
 		if resp.OK() {
 			f.show(ctx, r, resp)
+			if resp.Rows != nil && resp.Get(Container) != "" {
+				showLinks(r, resp.Rows.Objects)
+			}
 		}
 		return resp
 	}
 	return f.next.Serve(ctx, r)
 }
 
-// show says to a client what the header of a container says of versions. In rows of
-// objects that say which version is current it puts what clients read.
+// show says to a client what the header of a container says of versions.
 func (f *feature) show(ctx context.Context, r *chain.Request, resp *chain.Response) {
 	h := resp.Header
 	if on := resp.Get(enabled); on != "" {
@@ -56,11 +59,13 @@ func (f *feature) show(ctx context.Context, r *chain.Request, resp *chain.Respon
 		more, _ := strconv.ParseInt(versions.Get(bytesUsed), 10, 64)
 		h[bytesUsed] = []string{strconv.FormatInt(used+more, 10)}
 	}
-	if resp.Rows == nil {
-		return
-	}
-	for i := range resp.Rows.Objects {
-		row := &resp.Rows.Objects[i]
+}
+
+// showLinks puts into the rows of objects that say which version is current what clients
+// read of that.
+func showLinks(r *chain.Request, rows []listing.Object) {
+	for i := range rows {
+		row := &rows[i]
 		if rest, id, ok := backend.CutListed(row.Hash); ok {
 			row.Hash, row.VersionLink = rest, true
 			row.LinkPath = pathOf(name.Path{Account: r.Path.Account, Container: r.Path.Container, Object: row.Name}, id.Normal())

@@ -128,17 +128,18 @@ func (m *merging) merge(objects, versions []listing.Object) []listing.Object {
 	known := map[string]bool{}                             // names that have versions on the page
 	subdirs := map[string]bool{}
 	for _, o := range objects {
-		switch {
-		case o.Subdir:
+		if o.Subdir {
 			subdirs[o.Name] = true
-		case o.VersionLink:
-			links[o.Name] = o
-			m.latest[o.Name] = true
-		default:
-			o.VersionID, o.Latest = Null, true
-			m.latest[o.Name] = true
-			out = append(out, o)
+			continue
 		}
+		m.latest[o.Name], o.Latest = true, true
+		if rest, id, ok := backend.CutListed(o.Hash); ok {
+			o.Hash, o.VersionID = rest, id.Normal()
+			links[o.Name] = o
+			continue
+		}
+		o.VersionID = Null
+		out = append(out, o)
 	}
 	first := len(out)
 	for _, v := range versions {
@@ -152,7 +153,7 @@ func (m *merging) merge(objects, versions []listing.Object) []listing.Object {
 		}
 		v.Name, v.VersionID = of, id.Normal()
 		known[of] = true
-		if link, ok := links[of]; ok && strings.HasSuffix(link.LinkPath, "="+v.VersionID) {
+		if link, ok := links[of]; ok && link.VersionID == v.VersionID {
 			v.Latest = true
 			delete(links, of)
 		}
@@ -164,7 +165,7 @@ func (m *merging) merge(objects, versions []listing.Object) []listing.Object {
 	}
 	for _, o := range links { // of a version that is on another page, or not told of yet
 		if !known[o.Name] {
-			out = append(out, m.untold(o))
+			out = append(out, o)
 		}
 	}
 	inOrder := func(a, b listing.Object) int {
@@ -177,13 +178,6 @@ func (m *merging) merge(objects, versions []listing.Object) []listing.Object {
 		slices.SortStableFunc(out, inOrder)
 	}
 	return out[:min(len(out), m.limit)]
-}
-
-// untold is the entry for a version of which only the object itself is listed.
-func (m *merging) untold(o listing.Object) listing.Object {
-	_, o.VersionID, _ = strings.Cut(o.LinkPath, "?version-id=")
-	o.Latest, o.VersionLink, o.LinkPath = true, false, ""
-	return o
 }
 
 // markDeleted marks the newest version of each name that says that the object was

@@ -142,7 +142,7 @@ func FuzzMerge(f *testing.F) {
 			switch b >> 5 & 3 {
 			case 0:
 				if !seen[of] {
-					objects = append(objects, listing.Object{Name: of, VersionLink: true, LinkPath: "/v1/a/c/" + of + "?version-id=" + id})
+					objects = append(objects, listing.Object{Name: of, Hash: "h; version_id=" + id})
 				}
 				seen[of] = true
 			case 1:

@@ -20,7 +20,8 @@ import (
 )
 
 // files are those of the suite that are run, in this order.
-var files = []string{"test_account", "test_container", "test_object", "test_dlo", "test_slo", "test_tempurl", "test_symlink", "test_staticweb", "test_protocol", "test_domain_remap", "test_access_control", "tests"}
+var files = []string{"test_account", "test_container", "test_object", "test_dlo", "test_slo", "test_tempurl", "test_symlink", "test_staticweb",
+	"test_object_versioning", "test_versioned_writes", "test_protocol", "test_domain_remap", "test_access_control", "tests"}
 
 type options struct {
 	suite, binary, python, excluded string

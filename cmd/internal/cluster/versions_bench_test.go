@@ -6,12 +6,21 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/name"
+	"martlet/internal/rowbatch"
+	"martlet/internal/timestamp"
+	"martlet/ring"
 )
 
 // cpu is what this process has used of processors.
@@ -86,6 +95,92 @@ func BenchmarkVersionedPut(b *testing.B) {
 			b.ReportMetric(float64(versioned.Microseconds())/float64(n), "versioned-µs")
 			b.ReportMetric(float64(versioned)/float64(plain), "ratio")
 			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// fill tells the servers of a container of objects, as object servers do.
+func (p *probe) fill(b *testing.B, container name.Path, n int, row func(i int) (object, etag, contentType string)) {
+	b.Helper()
+	r, err := ring.Load(filepath.Join(p.configs[0].Rings.Folder, "container.ring.gz"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	part := r.Partition(p.hasher.Hash(container))
+	to := rowbatch.NewSender(rowbatch.Config{}, p.direct)
+	defer to.Close()
+	stamp := timestamp.Now().String()
+	for _, d := range r.AppendPrimaries(nil, part) {
+		var next atomic.Int64
+		var all sync.WaitGroup
+		for range 512 {
+			all.Go(func() {
+				for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+					path := container
+					var etag, contentType string
+					path.Object, etag, contentType = row(int(i))
+					resp, err := to.Do(b.Context(), d.Addr(), &backend.Request{
+						Method: "PUT", Path: backend.Target{Device: d.Name, Partition: uint32(part), Path: path}.Quoted(),
+						Header: backend.Header{
+							{Name: backend.Timestamp, Value: stamp}, {Name: backend.PolicyIndex, Value: "0"},
+							{Name: "X-Size", Value: "1"}, {Name: "X-Etag", Value: etag}, {Name: "X-Content-Type", Value: contentType},
+						},
+					})
+					if err != nil || resp.Status != 201 {
+						b.Errorf("%v, %v", resp, err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+// BenchmarkListVersions lists pages of a container with as many versions as
+// MARTLET_OBJECTS says (1,000,000), of a thousand for each object and of one for each,
+// beside one with as many objects that have none.
+func BenchmarkListVersions(b *testing.B) {
+	n := 1_000_000
+	if text := os.Getenv("MARTLET_OBJECTS"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			b.Fatal(err)
+		}
+	}
+	p := startProbe(b, func(o *Options) { o.Nodes, o.Replicas = 1, 1 })
+	const etag = "d41d8cd98f00b204e9800998ecf8427e"
+	id := timestamp.Now()
+	of := func(container string) name.Path { return name.Path{Account: "AUTH_test", Container: container} }
+	p.want("PUT", p.url+"/plain", nil, "", 201)
+	p.fill(b, of("plain"), n, func(i int) (string, string, string) { return fmt.Sprintf("object-%08d", i), etag, "a/b" })
+	for container, each := range map[string]int{"deep": 1000, "flat": 1} {
+		p.want("PUT", p.url+"/"+container, map[string]string{"X-Versions-Enabled": "true"}, "", 201)
+		object := func(i int) name.Path { return name.Path{Container: container, Object: fmt.Sprintf("object-%08d", i)} }
+		stamp := func(k int) timestamp.T { return timestamp.FromTicks(id.Ticks() - int64(k)) }
+		p.fill(b, of(container), n/each, func(i int) (string, string, string) {
+			return object(i).Object, backend.Link{ID: stamp(0), ETag: etag}.Listed(), backend.WithListedBytes("a/b", 1)
+		})
+		p.fill(b, of(container).Versions(), n, func(i int) (string, string, string) {
+			return object(i / each).Version(stamp(i % each)).Object, etag, "a/b"
+		})
+	}
+	for what, query := range map[string]string{
+		"plain": "/plain?format=json&marker=object-%08d", "flat": "/flat?versions&marker=object-%08d", "deep": "/deep?versions&marker=object-%08d",
+	} {
+		of := n
+		if what == "deep" {
+			of = n / 1000
+		}
+		b.Run(what, func(b *testing.B) {
+			began := cpu(b)
+			for i := range b.N {
+				resp := p.want("GET", p.url+fmt.Sprintf(query, i*of/2/b.N), nil, "", 200)
+				if resp.Header.Get("X-Container-Object-Count") == "" {
+					b.Fatal("no count")
+				}
+			}
+			b.ReportMetric(float64((cpu(b)-began).Milliseconds())/float64(b.N), "cpu-ms/op")
 		})
 	}
 }

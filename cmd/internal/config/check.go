@@ -17,6 +17,7 @@ import (
 	"martlet/object/engine/blob"
 	"martlet/proxy/auth"
 	"martlet/replicator"
+	"martlet/replicator/containersync"
 )
 
 // Check says what is wrong with the file: the first thing, in one line.
@@ -39,6 +40,7 @@ func (c *Proxy) Check() error {
 	k.page("proxy.limits.account_listing_limit", c.Server.Limits.AccountListingLimit)
 	c.largeObjects(k)
 	k.wrap("proxy.symlink", c.Server.Symlink.Validate())
+	k.wrap("proxy.container_sync", c.Server.ContainerSync.Validate())
 	k.wrap("proxy.tempurl", c.Server.TempURL.Validate())
 	k.wrap("proxy.crossdomain", c.Server.CrossDomain.Validate())
 	k.wrap("proxy.name_check", c.Server.NameCheck.Validate())
@@ -133,11 +135,26 @@ func (c *Storage) Check() error {
 	if c.Reaper.DelayReaping < 0 {
 		k.fail("account_reaper.delay_reaping", c.Reaper.DelayReaping.D(), "must not be less than 0")
 	}
+	c.Sync.check(k)
 	k.positive("stats.interval", c.Stats.Interval)
 	c.Admin.check(k)
 	c.Log.check(k)
 	k.distinct(append(places, place{"admin.listen", c.Admin.Listen}))
 	return k.err
+}
+
+func (c *ContainerSync) check(k *checker) {
+	k.positive("container_sync.interval", c.Interval)
+	k.positive("container_sync.container_time", c.ContainerTime)
+	k.least("container_sync.concurrency", c.Concurrency, 1)
+	k.least("container_sync.row_concurrency", c.RowConcurrency, 1)
+	k.positive("container_sync.conn_timeout", c.ConnTimeout)
+	k.positive("container_sync.timeout", c.Timeout)
+	k.least("container_sync.bytes_per_second", int(c.BytesPerSecond), 0)
+	k.wrap("container_sync", c.Config.Validate())
+	for _, p := range c.Proxies {
+		k.wrap("container_sync.sync_proxy", containersync.CheckProxy(p))
+	}
 }
 
 // services checks the servers that are switched on, and returns where they are to

@@ -12,11 +12,13 @@ import (
 
 	"martlet/internal/conf"
 	"martlet/internal/metadb"
+	"martlet/internal/realms"
 	"martlet/object/engine"
 	"martlet/proxy"
 	"martlet/proxy/auth"
 	"martlet/proxy/limits"
 	"martlet/replicator"
+	"martlet/replicator/containersync"
 	"martlet/replicator/expiry"
 	"martlet/replicator/reaper"
 )
@@ -117,6 +119,7 @@ type Storage struct {
 	Updater     Loop          `toml:"updater"`
 	Expirer     Expirer       `toml:"expirer"`
 	Reaper      Reaper        `toml:"account_reaper"`
+	Sync        ContainerSync `toml:"container_sync"`
 	Stats       Loop          `toml:"stats"`
 	Admin       Admin         `toml:"admin"`
 	Log         Log           `toml:"log"`
@@ -239,6 +242,25 @@ type Reaper struct {
 	ObjectsPerSecond int64         `toml:"objects_per_second"` // that are deleted for each device; 0 is no limit
 }
 
+// ContainerSync brings what containers hold to other clusters.
+type ContainerSync struct {
+	Loop
+	realms.Config
+
+	ContainerTime  conf.Duration `toml:"container_time"`   // that one container may take in a pass
+	Concurrency    int           `toml:"concurrency"`      // containers at one time
+	RowConcurrency int           `toml:"row_concurrency"`  // objects of one of them at one time
+	ConnTimeout    conf.Duration `toml:"conn_timeout"`     // for a connection to the other cluster
+	Timeout        conf.Duration `toml:"timeout"`          // for which it may be silent
+	BytesPerSecond conf.Size     `toml:"bytes_per_second"` // that the node sends; 0 is no limit
+	Proxies        []string      `toml:"sync_proxy"`       // HTTP proxies, of which one is taken by chance
+}
+
+// Possible reports whether there is anywhere to sync to.
+func (c *ContainerSync) Possible() bool {
+	return c.Enabled && (c.File != "" || len(c.Realms) > 0 || len(c.AllowedHosts) > 0)
+}
+
 func seconds(n float64) conf.Duration { return conf.Duration(n * float64(time.Second)) }
 
 // DefaultProxy is a proxy's file with nothing in it.
@@ -282,6 +304,11 @@ func DefaultStorage() *Storage {
 		Reaper: Reaper{
 			Loop: Loop{Enabled: true, Interval: seconds(3600)}, ReapWarnAfter: conf.Duration(reaper.Defaults().WarnAfter),
 			Concurrency: reaper.Defaults().Concurrency, ObjectsPerSecond: reaper.Defaults().PerSecond,
+		},
+		Sync: ContainerSync{
+			Loop: Loop{Enabled: true, Interval: seconds(300)}, ContainerTime: conf.Duration(containersync.Defaults().ContainerTime),
+			Concurrency: containersync.Defaults().Containers, RowConcurrency: containersync.Defaults().Rows,
+			ConnTimeout: seconds(5), Timeout: conf.Duration(containersync.Defaults().Timeout),
 		},
 		Stats: Loop{Enabled: true, Interval: seconds(30)},
 		Admin: Admin{Listen: "127.0.0.1:6209"},

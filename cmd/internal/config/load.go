@@ -77,6 +77,7 @@ func (c *Proxy) resolve() {
 	within(dir, &c.Cluster.KeyFile)
 	within(dir, &c.Rings.Folder)
 	within(dir, &c.Log.File)
+	within(dir, &c.Server.ContainerSync.File)
 }
 
 func (c *Storage) resolve() {
@@ -85,6 +86,7 @@ func (c *Storage) resolve() {
 	within(dir, &c.Rings.Folder)
 	within(dir, &c.Log.File)
 	within(dir, &c.Server.Root)
+	within(dir, &c.Sync.File)
 }
 
 func within(dir string, path *string) {

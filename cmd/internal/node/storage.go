@@ -12,6 +12,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/httpapi"
 	"martlet/replicator"
+	"martlet/replicator/containersync"
 	"martlet/replicator/expiry"
 	"martlet/replicator/reaper"
 	"martlet/replicator/steps"
@@ -25,6 +26,7 @@ type Storage struct {
 	steps      *steps.Books              // likewise
 	expirers   map[string]*expiry.Reaper // by device
 	reapers    map[string]*reaper.Reaper // likewise; none where the account server is switched off
+	syncer     *containersync.Syncer     // nil where there is nowhere to sync to
 }
 
 // OpenStorage opens everything that a storage node needs, its listeners included.
