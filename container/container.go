@@ -21,6 +21,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -161,11 +162,15 @@ func deleted(tx *metadb.Tx) (bool, error) {
 	return s.Rows == 0, err
 }
 
-// read answers HEAD and GET.
+// read answers HEAD and GET. A GET lists the rows of the container's policy, or of the one that it asks for.
 func (s *Server) read(ctx context.Context, call *dbserver.Call) (*backend.Response, error) {
 	list := call.Method == http.MethodGet
 	q, err := s.core.Query(call)
 	if err != nil && list {
+		return nil, err
+	}
+	asked, isAsked, err := s.core.Policy(call.Request, backend.PolicyIndex)
+	if err != nil {
 		return nil, err
 	}
 	var h backend.Header
@@ -176,9 +181,13 @@ func (s *Server) read(ctx context.Context, call *dbserver.Call) (*backend.Respon
 		if isGone, err = deleted(tx); err != nil {
 			return err
 		}
-		q.Space = tx.Info().Policy
+		if q.Space = tx.Info().Policy; isAsked {
+			q.Space = asked
+		}
 		if h, err = head(tx, isGone); err == nil && list && !isGone {
-			body, err = dbserver.List(tx, q, entry)
+			if err = addElsewhere(&h, tx); err == nil {
+				body, err = dbserver.List(tx, q, entry)
+			}
 		}
 		return err
 	})
@@ -191,6 +200,22 @@ func (s *Server) read(ctx context.Context, call *dbserver.Call) (*backend.Respon
 		return dbserver.JSON(h, body), nil
 	}
 	return dbserver.Respond(http.StatusNoContent, h), nil
+}
+
+// addElsewhere says of which other policies than its own a container has rows: of a proxy that went by what the
+// container was before, or of another replica, in whose policy it was made.
+func addElsewhere(h *backend.Header, tx *metadb.Tx) error {
+	stats, err := tx.Stats()
+	var others []string
+	for _, s := range stats {
+		if s.Policy != tx.Info().Policy && s.Rows > 0 {
+			others = append(others, s.Policy.String())
+		}
+	}
+	if others != nil {
+		h.Add(backend.Elsewhere, strings.Join(others, ","))
+	}
+	return err
 }
 
 // head returns the headers of a container. Of a deleted one they are only what

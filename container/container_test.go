@@ -157,6 +157,33 @@ func TestRowNewerThanTheDelete(t *testing.T) {
 	}
 }
 
+// Rows of another policy than the container's stand in the way of its DELETE, and are listed for who asks for them.
+func TestRowsOfOtherPolicies(t *testing.T) {
+	const policy = "X-Backend-Storage-Policy-Index"
+	s, _ := start(t, t.TempDir())
+	want(t, s, 201, "PUT /sda/0/a/c", at(10))
+	want(t, s, 201, "PUT /sda/0/a/c/own", object(11, 1)...)
+	if a := want(t, s, 200, "GET /sda/0/a/c"); a.header.Has(backend.Elsewhere) {
+		t.Errorf("without such rows: %v", a.header)
+	}
+	want(t, s, 201, "PUT /sda/0/a/c/other", append(object(12, 1), policy+": 3")...)
+	want(t, s, 204, "DELETE /sda/0/a/c/own", at(13))
+	for _, tt := range []struct{ asked, listed string }{{"", ""}, {"0", ""}, {"3", "other"}} {
+		a := want(t, s, 200, "GET /sda/0/a/c", policy+": "+tt.asked)
+		list, err := listing.DecodeObjects([]byte(a.body))
+		if err != nil || len(list) > 0 != (tt.listed != "") || len(list) > 0 && list[0].Name != tt.listed || a.header.Get(backend.Elsewhere) != "3" {
+			t.Errorf("policy %q: listed is %v, %v, elsewhere are rows of %q", tt.asked, list, err, a.header.Get(backend.Elsewhere))
+		}
+	}
+	want(t, s, 400, "GET /sda/0/a/c", policy+": 7")
+	want(t, s, 409, "DELETE /sda/0/a/c", at(14))
+	want(t, s, 204, "DELETE /sda/0/a/c/other", at(15), policy+": 3")
+	if a := want(t, s, 200, "GET /sda/0/a/c"); a.header.Has(backend.Elsewhere) {
+		t.Errorf("when they are gone: %v", a.header)
+	}
+	want(t, s, 204, "DELETE /sda/0/a/c", at(16))
+}
+
 func TestAutoCreate(t *testing.T) {
 	s, _ := start(t, t.TempDir())
 	want(t, s, 201, "PUT /sda/0/.expiring/c/o", append(object(11, 1), at(11)+"+5")[1:]...)

@@ -112,6 +112,11 @@ func symlinksAndLarge(t *testing.T, c *cluster, me *api) {
 		t.Errorf("a static link to a large object is listed as %v", rows)
 	}
 
+	// What is deleted with its segments is the large object, not a link to it.
+	has(t, me.want(t, 200, "DELETE", "/symbig/link?multipart-manifest=delete", "", "Accept", "application/json"), "Content-Type", "application/json")
+	me.want(t, 404, "GET", "/symbig/link", "")
+	text(t, me.want(t, 200, "GET", "/symbig/slo", ""), "one.two.")
+
 	// From another account the segments are still those of the manifest's.
 	other := signIn(t, c.url(), "test2:tester2", "testing2")
 	other.want(t, 201, "PUT", "/symbig", "")

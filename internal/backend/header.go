@@ -28,8 +28,9 @@ const (
 	BackendDelete   = "X-Backend-Delete-Timestamp" // likewise
 	ObjectCount     = "X-Object-Count"
 	BytesUsed       = "X-Bytes-Used"
-	AllowReserved   = "X-Backend-Allow-Reserved-Names" // has listings show what clients never see
-	OverrideGone    = "X-Account-Override-Deleted"     // has an account that was deleted take word of its containers
+	AllowReserved   = "X-Backend-Allow-Reserved-Names"   // has listings show what clients never see
+	Elsewhere       = "X-Backend-Rows-Of-Other-Policies" // of a container's listing: policies, with commas between, besides its own, of which it has rows
+	OverrideGone    = "X-Account-Override-Deleted"       // has an account that was deleted take word of its containers
 
 	// RetryAfter on a 503 says that the server has no room for more requests just
 	// now: nothing is wrong with the device.

@@ -88,6 +88,7 @@ type form struct {
 	fields map[string]string // by their names in lower case: those in known
 	files  int               // that have come
 	good   string            // the text whose signature was found good; "": none yet
+	to     string            // the redirect in it
 }
 
 // known are the fields that mean something.
@@ -197,7 +198,7 @@ func (f *form) check(ctx context.Context) *chain.Response {
 	case grant == nil:
 		return f.unauthorized("Invalid Signature")
 	}
-	f.good = signed
+	f.good, f.to = signed, f.fields["redirect"]
 	return nil
 }
 
@@ -255,9 +256,10 @@ func (f *form) unauthorized(why string) *chain.Response {
 }
 
 // done is the answer to a form whose signature is good: what came of it, or a redirect that says so. last, if
-// there is one, is what the last file was answered with.
+// there is one, is what the last file was answered with. A redirect that came behind the files is none: nobody
+// has signed it.
 func (f *form) done(status int, message string, last *chain.Response) *chain.Response {
-	redirect := f.fields["redirect"]
+	redirect := f.to
 	if redirect == "" && status >= http.StatusBadRequest && last != nil {
 		return last
 	}

@@ -192,6 +192,8 @@ func TestForms(t *testing.T) {
 		"no file, one of anybody's":      {"", field("redirect", to) + end, 400, "FormPost: " + noFiles, nil, 0},
 		"one of anybody's":               {"", field("redirect", to) + one + end, 401, "FormPost: Form Expired", nil, 0},
 		"one that is not the signed one": {"", usual(to) + field("redirect", "http://x") + one + end, 401, "FormPost: Invalid Signature", nil, 0},
+		"one behind the file":            {"", usual("") + one + field("redirect", "http://x") + end, 201, "201 Created", map[string]string{"dir-a": "1"}, 0},
+		"another behind the file":        {"", usual(to) + one + field("redirect", "http://x") + end, 303, to + "?status=201&message=", map[string]string{"dir-a": "1"}, 0},
 		"a refusal":                      {"", usual("") + one + two + end, 413, "why not", nil, 413},
 		"a refusal, a redirect":          {"", usual(to) + one + two + end, 303, to + "?status=413&message=", nil, 413},
 

@@ -9,7 +9,8 @@
 // What counts is what passed this proxy, in its memory: each proxy of a cluster allows
 // as much as is configured, and a restart begins afresh. What is remembered is bounded,
 // and what is not known holds nobody back: neither a name that was forgotten, nor a
-// container or account that can't be looked up.
+// container or account that can't be looked up. Who sends no token takes no turns of those who do:
+// their listings are counted apart, and what they would write is refused further in.
 package ratelimit
 
 import (
@@ -139,7 +140,11 @@ func (l *Limiter) limits(ctx context.Context, r *chain.Request, said string) []l
 		add(ofContainer, container, l.rate(ctx, l.containers, container))
 	case p.Object != "" || p.Container == "":
 	case r.Method == http.MethodGet:
-		add(ofListing, container, l.rate(ctx, l.listings, container))
+		k := ofListing
+		if r.Identity == nil && r.Grant == nil {
+			k = ofOpenListing
+		}
+		add(k, container, l.rate(ctx, l.listings, container))
 	case r.Method == http.MethodPut || r.Method == http.MethodDelete:
 		add(ofAccount, account, l.cfg.Account)
 	}

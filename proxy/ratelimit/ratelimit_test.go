@@ -126,6 +126,21 @@ func TestWhatIsLimited(t *testing.T) {
 	}
 }
 
+// Who sends no token takes no turns of those who do.
+func TestListingsByNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := limited(on(func(c *Config) { c.Listings, c.MaxSleepTime = map[string]float64{"0": 0.1}, 0 }), heads{container: has("10")})
+		for n, tt := range []struct {
+			id   *auth.Identity
+			want int
+		}{{nil, 418}, {nil, StatusRateLimited}, {somebody, 418}, {somebody, StatusRateLimited}} {
+			if status, _ := ask(t.Context(), h, "GET", container, tt.id); status != tt.want {
+				t.Errorf("%d: got %d, want %d", n, status, tt.want)
+			}
+		}
+	})
+}
+
 // So many a second go on, and one that would wait too long is refused and takes no turn.
 func TestRates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -16,10 +16,11 @@ const maxKeys = 100_000
 type kind uint8
 
 const (
-	ofAccount   kind = iota // containers of an account that come and go
-	ofContainer             // writes of objects of a container
-	ofListing               // its listings
-	ofWrites                // all writes of an account
+	ofAccount     kind = iota // containers of an account that come and go
+	ofContainer               // writes of objects of a container
+	ofListing                 // its listings
+	ofOpenListing             // those by nobody in particular, which may well be refused
+	ofWrites                  // all writes of an account
 )
 
 // key is what requests are counted under.

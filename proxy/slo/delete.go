@@ -104,11 +104,15 @@ var (
 	errUnreadable   = errors.New("Unable to load SLO manifest or segment.")  //nolint:staticcheck // for the client
 )
 
+// linkTo is on an answer about a symbolic link.
+const linkTo = "X-Symlink-Target"
+
 // segmentsOf reads which segments a manifest names. Where there is none the error
-// is of kind errs.NotFound; of others the text is for the client.
+// is of kind errs.NotFound; of others the text is for the client. A symbolic link has
+// none: a delete is of the link itself, and what it leads to may be wanted yet.
 func (f *feature) segmentsOf(ctx context.Context, r *chain.Request, p name.Path, version string) ([]doomed, error) {
 	sub := r.Sub(http.MethodGet, p)
-	if sub.Query = "multipart-manifest=get"; version != "" {
+	if sub.Query = "multipart-manifest=get&symlink=get"; version != "" {
 		sub.Query += "&" + version
 	}
 	sub.Header[chain.IgnoreRangeIf] = ignoreRangeIf
@@ -118,6 +122,8 @@ func (f *feature) segmentsOf(ctx context.Context, r *chain.Request, p name.Path,
 	switch {
 	case resp.Status == http.StatusNotFound:
 		return nil, errs.E(errs.NotFound)
+	case resp.Header[linkTo] != nil:
+		return nil, nil
 	case resp.Status == http.StatusUnauthorized:
 		return nil, errUnauthorized
 	case resp.Status == http.StatusForbidden:

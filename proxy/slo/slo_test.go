@@ -16,6 +16,7 @@ import (
 
 	"martlet/internal/listing"
 	"martlet/proxy/chain"
+	"martlet/proxy/symlink"
 )
 
 // three is a world with three segments and a large object of them.
@@ -411,6 +412,35 @@ func TestDelete(t *testing.T) {
 	_, body = ask(t, h, "DELETE", "large", "multipart-manifest=delete", "")
 	if want := "Number Deleted: 2\nNumber Not Found: 1\nResponse Body: \nResponse Status: 400 Bad Request\nErrors:\n/c/s1, 403 Forbidden\n"; body != want {
 		t.Errorf("with one that can't be: got %q, want %q", body, want)
+	}
+}
+
+// A symbolic link to a large object is deleted, and nothing of what it leads to; so is one that is a segment.
+func TestDeleteOfALink(t *testing.T) {
+	for what, tt := range map[string]struct {
+		object, query string
+		want          string
+		gone          []string
+	}{
+		"a link":    {"link", "multipart-manifest=delete", "Number Deleted: 1\n", []string{"link"}},
+		"quietly":   {"link", "multipart-manifest=delete&async=yes", "", []string{"link"}},
+		"a segment": {"above", "multipart-manifest=delete", "Number Deleted: 3\n", []string{"above", "link", "other"}},
+	} {
+		w, _, _ := three(t)
+		w.set("other", "x")
+		w.put(path("c", "link"), "", http.Header{"X-Object-Sysmeta-Symlink-Target": {"c/large"}})
+		h := at(symlink.Link(symlink.Defaults())(w), nil)
+		makeLarge(t, h, "above", "link", "other")
+		before := len(w.objects)
+		_, body := ask(t, h, "DELETE", tt.object, tt.query, "")
+		if !strings.HasPrefix(body, tt.want) || len(w.objects) != before-len(tt.gone) {
+			t.Errorf("%s: got %q, want %q; %d objects of %d are left", what, body, tt.want, len(w.objects), before)
+		}
+		for _, o := range tt.gone {
+			if w.objects[path("c", o)] != nil {
+				t.Errorf("%s: %s is there", what, o)
+			}
+		}
 	}
 }
 

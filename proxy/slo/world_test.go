@@ -144,7 +144,7 @@ func (o *thing) get(r *chain.Request) *chain.Response {
 }
 
 // at is the feature in front of a world.
-func at(w *world, change func(*Config)) chain.Handler {
+func at(w chain.Handler, change func(*Config)) chain.Handler {
 	cfg := Defaults()
 	cfg.RatePerSecond = 0
 	if change != nil {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -156,6 +157,12 @@ func (a *reaping) container(ctx context.Context, container string) error {
 	if err := failed.join(); err != nil {
 		return err
 	}
+	nowhere := absent == len(place.Primaries)
+	if nowhere {
+		if err := a.onNoHandoff(ctx, place); err != nil {
+			return err
+		}
+	}
 	if err := a.pace.Wait(ctx, 0); err != nil {
 		return err
 	}
@@ -163,7 +170,7 @@ func (a *reaping) container(ctx context.Context, container string) error {
 	if err != nil {
 		return err
 	}
-	if absent == len(place.Primaries) {
+	if nowhere {
 		err = a.forget(ctx, place.Path, stamp)
 	} else {
 		err = a.remove(ctx, place, stamp)
@@ -174,52 +181,110 @@ func (a *reaping) container(ctx context.Context, container string) error {
 	return err
 }
 
-// empty deletes the objects that one replica of a container lists, and reports whether there is
-// one on the device.
+// onNoHandoff makes sure that a container which no primary has is on none of the devices that stand in for them either:
+// replication is to bring it to a primary then, or the ring is an old one.
+func (a *reaping) onNoHandoff(ctx context.Context, place quorum.Place) error {
+	const op errs.Op = "reaper.handoffs"
+	reply, err := a.Cluster.Read(ctx, place, func(int, *ring.Device) *backend.Request { return &backend.Request{Method: http.MethodHead} })
+	if err != nil {
+		return errs.E(op, errs.Subject(place.Path.String()), err)
+	}
+	if reply.Body != nil {
+		_ = reply.Body.Close() // a HEAD has none
+	}
+	if reply.Status != http.StatusNotFound {
+		return errs.E(op, errs.Subject(place.Path.String()+" on "+reply.Device.Addr()+"/"+reply.Device.Name), errs.Unavailable,
+			fmt.Errorf("no primary has it, and a handoff answers %d", reply.Status))
+	}
+	return nil
+}
+
+// empty deletes the objects that one replica of a container lists, those of other policies than its own too, and
+// reports whether there is one on the device.
 func (a *reaping) empty(ctx context.Context, place quorum.Place, d *ring.Device) (is bool, err error) {
 	var failed failures
-	marker := ""
-	for ctx.Err() == nil {
-		of, names, err := a.list(ctx, place, d, marker)
-		if errs.Is(err, errs.NotFound) {
-			return is, failed.join()
+	from := listed{place: place, device: d}
+	others, err := a.emptyPolicy(ctx, from, &failed)
+	if errs.Is(err, errs.NotFound) {
+		return false, nil
+	}
+	failed.add(err)
+	for _, of := range others {
+		if from.policy = of; a.ended() != nil {
+			break
 		}
-		is = true
-		if err != nil {
+		if _, err := a.emptyPolicy(ctx, from, &failed); !errs.Is(err, errs.NotFound) { // else it went meanwhile
 			failed.add(err)
-			break
-		}
-		if len(names) == 0 {
-			break
-		}
-		marker = names[len(names)-1]
-		a.delete(ctx, place, of, names, &failed)
-		if a.ended() != nil {
-			break
 		}
 	}
 	if ctx.Err() != nil {
 		failed.add(context.Cause(ctx))
 	}
-	return is, failed.join()
+	return true, failed.join()
 }
 
-// list returns a page of what a replica lists, and the policy of that. The error is of kind errs.NotFound where it
-// has no such container.
-func (a *reaping) list(ctx context.Context, place quorum.Place, d *ring.Device, marker string) (policy.Index, []string, error) {
-	const op errs.Op = "reaper.list"
-	fail := func(kind errs.Kind, err error) (policy.Index, []string, error) {
-		return 0, nil, errs.E(op, errs.Subject(place.Path.String()+" on "+d.Addr()+"/"+d.Name), kind, err)
+// listed is what a replica of a container lists.
+type listed struct {
+	place  quorum.Place
+	device *ring.Device
+	policy string // of the objects; "" is that of the container
+}
+
+// emptyPolicy deletes the objects that are listed, and returns of which other policies there are more. The error is that of list.
+func (a *reaping) emptyPolicy(ctx context.Context, from listed, failed *failures) (others []string, err error) {
+	for marker := ""; ctx.Err() == nil && a.ended() == nil; {
+		p, err := a.list(ctx, from, marker)
+		if err != nil && marker != "" && errs.Is(err, errs.NotFound) {
+			err = nil // it went meanwhile
+		}
+		if err != nil || len(p.names) == 0 {
+			return p.others, err
+		}
+		others, marker = p.others, p.names[len(p.names)-1]
+		a.delete(ctx, from.place, p.of, p.names, failed)
 	}
-	query := url.Values{"limit": {strconv.Itoa(a.page)}, "marker": {marker}}
-	resp, err := a.Cluster.From(ctx, place, d, &backend.Request{
-		Method: http.MethodGet, Query: query.Encode(), Header: backend.Header{{Name: backend.AllowReserved, Value: "true"}},
-	})
+	return others, nil
+}
+
+// page is a part of a listing.
+type page struct {
+	of     policy.Index // of the objects
+	names  []string
+	others []string // policies of which there are rows besides that of the container
+}
+
+// list returns a page of what is listed; a smaller one where rows are so long that a page of them is more than is read
+// at a time. The error is of kind errs.NotFound where the replica has no such container.
+func (a *reaping) list(ctx context.Context, from listed, marker string) (p page, err error) {
+	for limit := a.page; limit > 0; limit /= 4 {
+		p, err = a.listSome(ctx, from, marker, limit)
+		if !errs.Is(err, errs.TooLarge) {
+			break
+		}
+	}
+	return p, err
+}
+
+// listSome is list for as many names. The error is of kind errs.TooLarge where those are too many.
+func (a *reaping) listSome(ctx context.Context, from listed, marker string, limit int) (page, error) {
+	const op errs.Op = "reaper.list"
+	d := from.device
+	fail := func(kind errs.Kind, err error) (page, error) {
+		return page{}, errs.E(op, errs.Subject(from.place.Path.String()+" on "+d.Addr()+"/"+d.Name), kind, err)
+	}
+	query := url.Values{"limit": {strconv.Itoa(limit)}, "marker": {marker}}
+	header := backend.Header{{Name: backend.AllowReserved, Value: "true"}}
+	if from.policy != "" {
+		header.Add(backend.PolicyIndex, from.policy)
+	}
+	resp, err := a.Cluster.From(ctx, from.place, d, &backend.Request{Method: http.MethodGet, Query: query.Encode(), Header: header})
 	if err != nil {
 		return fail(errs.Unavailable, err)
 	}
-	body, err := readAll(resp)
+	body, err := readAll(resp, a.mostPage)
 	switch {
+	case errs.Is(err, errs.TooLarge):
+		return fail(errs.TooLarge, err)
 	case err != nil:
 		return fail(errs.Unavailable, err)
 	case resp.Status == http.StatusNotFound:
@@ -227,32 +292,37 @@ func (a *reaping) list(ctx context.Context, place quorum.Place, d *ring.Device, 
 	case resp.Status != http.StatusOK:
 		return fail(errs.Unavailable, fmt.Errorf("it answers %d", resp.Status))
 	}
-	of, err := policy.ParseIndex(resp.Header.Get(backend.PolicyIndex))
-	if err != nil {
+	of := from.policy
+	if of == "" {
+		of = resp.Header.Get(backend.PolicyIndex)
+	}
+	p := page{}
+	if p.of, err = policy.ParseIndex(of); err != nil {
 		return fail(errs.Unavailable, err)
 	}
 	list, err := listing.DecodeObjects(body)
 	if err != nil {
 		return fail(errs.Unavailable, err)
 	}
-	names := make([]string, len(list))
+	p.names = make([]string, len(list))
 	for i := range list {
-		names[i] = list[i].Name
+		p.names[i] = list[i].Name
 	}
-	return of, names, nil
+	if text := resp.Header.Get(backend.Elsewhere); text != "" {
+		p.others = strings.Split(text, ",")
+	}
+	return p, nil
 }
 
-// mostPage bounds a page in bytes: as many names as it has at their longest, with what else a row says.
-const mostPage = 16 << 20
-
-// readAll reads the body of a response and closes it.
-func readAll(resp *backend.Response) ([]byte, error) {
+// readAll reads the body of a response and closes it. The error is of kind errs.TooLarge where it has more than most
+// bytes.
+func readAll(resp *backend.Response, most int64) ([]byte, error) {
 	if resp.Body == nil {
 		return nil, nil
 	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, mostPage+1))
-	if len(b) > mostPage {
-		err = fmt.Errorf("a page of more than %d bytes", mostPage)
+	b, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if int64(len(b)) > most {
+		err = errs.E(errs.TooLarge, fmt.Errorf("a page of more than %d bytes", most))
 	}
 	return b, errors.Join(err, resp.Body.Close())
 }

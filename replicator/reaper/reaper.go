@@ -24,8 +24,9 @@
 // A container is deleted once each of its primaries has been asked and lists nothing more. One
 // that can't be asked may list what the others have missed, and rows that are older than the
 // container's DELETE are hidden: nobody would find those objects again. Their space is given back
-// meanwhile, and the container waits. What object servers have queued for a listing, and a handoff of
-// the container may have, is not seen: such an object stays on its devices, as in Swift.
+// meanwhile, and the container waits. What object servers have queued for a listing, and a handoff may
+// have beside primaries, is not seen: such an object stays on its devices, as in Swift. A container that no
+// primary has, and no handoff either, is only taken off the account.
 //
 // Deletes go out as a client's do, by way of package quorum on the storage network: to a majority,
 // with handoffs for those that are away.
@@ -96,7 +97,8 @@ type Reaper struct {
 	pace *replicator.Pace
 	Deps
 
-	page     int           // names that are read at a time
+	page     int           // names that are read at a time, at most
+	mostPage int64         // bytes of a page of a container's listing
 	trustFor time.Duration // how long it is believed that an account is deleted before that is asked again
 
 	passes                      sync.Mutex // one at a time
@@ -106,6 +108,7 @@ type Reaper struct {
 
 const (
 	pageNames = 1000
+	mostPage  = 16 << 20 // many times what the longest row has
 	trustFor  = 5 * time.Second
 	maxErrors = 10 // of a pass that are told
 )
@@ -125,7 +128,7 @@ func New(cfg Config, deps Deps) (*Reaper, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Reaper{cfg: cfg, pace: replicator.NewPace(0, cfg.PerSecond), Deps: deps, page: pageNames, trustFor: trustFor}, nil
+	return &Reaper{cfg: cfg, pace: replicator.NewPace(0, cfg.PerSecond), Deps: deps, page: pageNames, mostPage: mostPage, trustFor: trustFor}, nil
 }
 
 // side is how many containers are reaped at one time, and how many objects of each: together they are

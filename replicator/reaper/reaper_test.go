@@ -38,6 +38,7 @@ type world struct {
 	mu         sync.Mutex
 	heads      map[string]func() *backend.Response // of the account, by device; mu
 	lists      map[string]map[string][]string      // what each device lists of each container; mu
+	others     map[string][]string                 // what all list of each container in policy 5, in which it is not; mu
 	broken     map[string]bool                     // containers that d5 does not answer about; mu
 	objects    map[string][]string                 // stamps of deletes by object, one for each device; mu
 	containers map[string]int                      // deletes that were taken, by container; mu
@@ -50,7 +51,7 @@ func newWorld(t *testing.T) *world {
 	account := name.Path{Account: "a"}
 	w := &world{
 		fleet: nodetest.New(t, account), deleted: timestamp.FromTime(time.Now().Add(-time.Hour)), heads: map[string]func() *backend.Response{},
-		lists: map[string]map[string][]string{}, broken: map[string]bool{}, objects: map[string][]string{}, containers: map[string]int{}, forgotten: map[string]int{},
+		lists: map[string]map[string][]string{}, others: map[string][]string{}, broken: map[string]bool{}, objects: map[string][]string{}, containers: map[string]int{}, forgotten: map[string]int{},
 	}
 	for i := range 3 {
 		w.heads[fmt.Sprint("d", i)] = w.says(404, timestamp.T{}, w.deleted)
@@ -60,7 +61,7 @@ func newWorld(t *testing.T) *world {
 	}
 	client := direct.New(direct.Config{})
 	w.cluster = quorum.New(quorum.Config{}, quorum.Rings{
-		Account: w.fleet.Ring, Container: w.fleet.Ring, Objects: map[policy.Index]*ring.Source{3: w.fleet.Ring},
+		Account: w.fleet.Ring, Container: w.fleet.Ring, Objects: map[policy.Index]*ring.Source{3: w.fleet.Ring, 5: w.fleet.Ring},
 	}, w.fleet.Hasher, client)
 	t.Cleanup(func() { w.cluster.Wait(); client.Close() })
 	return w
@@ -111,11 +112,15 @@ func (w *world) serve(_ context.Context, r *backend.Request) (*backend.Response,
 		return nodetest.Status(500, ""), nil
 	case p.Object != "":
 		w.objects[p.Container+"/"+p.Object] = append(w.objects[p.Container+"/"+p.Object], stamp)
+		if r.Header.Get(backend.PolicyIndex) == "5" {
+			w.others[p.Container] = slices.DeleteFunc(w.others[p.Container], func(n string) bool { return n == p.Object })
+			return nodetest.Status(204, stamp), nil
+		}
 		for d, names := range w.lists[p.Container] {
 			w.lists[p.Container][d] = slices.DeleteFunc(names, func(n string) bool { return n == p.Object })
 		}
 		return nodetest.Status(204, stamp), nil
-	case r.Method == "DELETE" && len(w.lists[p.Container][to.Device]) > 0:
+	case r.Method == "DELETE" && len(w.lists[p.Container][to.Device])+len(w.others[p.Container]) > 0:
 		return nodetest.Status(409, ""), nil
 	case r.Method == "DELETE":
 		w.containers[p.Container]++
@@ -126,8 +131,18 @@ func (w *world) serve(_ context.Context, r *backend.Request) (*backend.Response,
 
 func (w *world) list(to backend.Target, r *backend.Request) (*backend.Response, error) {
 	names, ok := w.lists[to.Path.Container][to.Device]
-	if !ok {
+	switch {
+	case !ok:
 		return nodetest.Status(404, ""), nil
+	case r.Method == "HEAD":
+		return nodetest.Status(204, w.deleted.String()), nil
+	}
+	header := backend.Header{{Name: backend.PolicyIndex, Value: "3"}}
+	if others := w.others[to.Path.Container]; len(others) > 0 {
+		header.Add(backend.Elsewhere, "5")
+	}
+	if r.Header.Get(backend.PolicyIndex) == "5" {
+		names = slices.Clone(w.others[to.Path.Container])
 	}
 	q, err := url.ParseQuery(r.Query)
 	if err != nil {
@@ -148,7 +163,7 @@ func (w *world) list(to backend.Target, r *backend.Request) (*backend.Response, 
 	}
 	body = append(body, ']')
 	return &backend.Response{
-		Status: 200, Header: backend.Header{{Name: backend.PolicyIndex, Value: "3"}}, Length: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
+		Status: 200, Header: header, Length: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
 	}, nil
 }
 
@@ -392,6 +407,54 @@ func TestMillionContainers(t *testing.T) {
 	t.Logf("%d names, and the heap grows by %d bytes from the first 100,000 on", m.names, grown)
 	if m.names != 1_000_000 || grown > 4<<20 {
 		t.Errorf("%d names, and the heap grows by %d bytes", m.names, grown)
+	}
+}
+
+// A page whose rows are longer than is read at once is read in smaller ones.
+func TestLongRows(t *testing.T) {
+	w := newWorld(t)
+	w.fill("c", 250)
+	for _, r := range w.reapers(t) {
+		r.mostPage = 1000 // of rows of more than 100 bytes
+		if err := w.pass(t.Context(), r); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(w.objects) != 250 || w.containers["c"] != 3 {
+		t.Errorf("%d objects were deleted, the container has %d deletes", len(w.objects), w.containers["c"])
+	}
+}
+
+// A container that only a handoff has is not forgotten: it comes to a primary.
+func TestOnAHandoff(t *testing.T) {
+	w := newWorld(t)
+	w.lists["c"] = map[string][]string{"d0": {"o"}}
+	r := w.reaper(t, "d1", nil) // whose share it is
+	if err := w.pass(t.Context(), r); err == nil || len(w.forgotten)+len(w.containers)+len(w.objects) > 0 || r.Counts().Waiting != 1 {
+		t.Errorf("%v, it was forgotten: %v, deleted: %v", err, w.forgotten, w.containers)
+	}
+	w.lists["c"]["d4"] = []string{"o"}
+	delete(w.lists["c"], "d0")
+	if err := w.pass(t.Context(), r); err != nil || w.containers["c"] != 3 || len(w.objects["c/o"]) != 3 {
+		t.Errorf("%v, deleted: %v, %v", err, w.containers, w.objects)
+	}
+}
+
+// Objects that are listed under another policy than the container's are deleted there.
+func TestObjectsOfOtherPolicies(t *testing.T) {
+	w := newWorld(t)
+	w.fill("c", 3)
+	w.fill("e", 0)
+	w.others["c"] = []string{"o00001", "x"} // one is in both
+	w.others["e"] = []string{"y"}
+	for _, r := range w.reapers(t) {
+		r.page = 2
+		if err := w.pass(t.Context(), r); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(w.others["c"])+len(w.others["e"]) > 0 || w.containers["c"] != 3 || w.containers["e"] != 3 || len(w.objects) != 5 {
+		t.Errorf("left are %q, the containers have %v deletes, objects %v", w.others, w.containers, w.objects)
 	}
 }
 
