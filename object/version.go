@@ -163,8 +163,8 @@ func (s *Server) commitVersion(ctx context.Context, c *call, w *engine.Writer, v
 	if !b.Tombstone {
 		resp.Header.Add(backend.ETag, hex.EncodeToString(v.MD5[:]))
 	}
-	if t := before.Newest(); !t.IsZero() {
-		resp.Header.Add(backend.Superseded, t.String())
+	if !before.Time.IsZero() { // of data or a tombstone: metadata alone replaces nothing
+		resp.Header.Add(backend.Superseded, before.Time.String())
 	}
 	return resp, nil
 }

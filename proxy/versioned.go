@@ -74,17 +74,23 @@ func (v *versioned) look() error {
 
 // repeat does what the answers to a write ask for, and writes again where that helps.
 // What a majority has taken stands; but data that one of the others would lose by it is
-// kept as a version first, unless one has had something newer in its place.
+// kept as a version first, unless a majority has had something newer in its place. That a
+// few have is not enough: it may be of a write that was given up because of this very data.
 func (v *versioned) repeat(answers []quorum.Answer, again func() []quorum.Answer) ([]quorum.Answer, error) {
-	var plain, newer timestamp.T
+	var plain timestamp.T
 	for i := range answers {
 		plain = timestamp.Max(plain, stampIn(&answers[i], backend.Unversioned))
-		newer = timestamp.Max(newer, stampIn(&answers[i], backend.Superseded))
 	}
 	if plain.IsZero() {
 		return answers, nil
 	}
-	if !plain.Before(newer) {
+	newer := 0
+	for i := range answers {
+		if plain.Before(stampIn(&answers[i], backend.Superseded)) {
+			newer++
+		}
+	}
+	if newer < quorum.Majority(len(v.place.Primaries)) {
 		if err := v.preserve(plain); err != nil {
 			return nil, err
 		}
