@@ -214,25 +214,19 @@ func (s *Server) upload(place quorum.Place, header func(slot int, stamp timestam
 // Where something newer was there it is sent once more above that; v is nil where it makes
 // no version.
 func (s *Server) conclude(ctx context.Context, up *upload, sent stored, v *versioned) (timestamp.T, quorum.Answer, error) {
-	settle := func(stamp timestamp.T, answers []quorum.Answer) ([]quorum.Answer, quorum.Answer, error) {
-		if v != nil {
-			var again func(timestamp.T) []quorum.Answer
-			if sent.again != nil {
-				again = func(stamp timestamp.T) []quorum.Answer { return sent.again(ctx, stamp) }
-			}
-			return v.settle(stamp, again, answers, nil)
+	if v != nil {
+		var again func(timestamp.T) []quorum.Answer
+		if sent.again != nil {
+			again = func(stamp timestamp.T) []quorum.Answer { return sent.again(ctx, stamp) }
 		}
-		best, err := quorum.Best(answers, len(up.place.Primaries), nil)
-		return answers, best, err
+		done, err := v.conclude(up.stamp, sent.answers, again, http.StatusCreated, nil)
+		return done.stamp, done.best, err
 	}
-	answers, best, err := settle(up.stamp, sent.answers)
+	best, err := quorum.Best(sent.answers, len(up.place.Primaries), nil)
 	if err != nil || best.Status != http.StatusConflict || sent.again == nil {
 		return up.stamp, best, err
 	}
-	stamp := s.stamps.After(quorum.Newest(answers))
-	_, best, err = settle(stamp, sent.again(ctx, stamp))
-	if v != nil && err == nil && best.Status/100 == 2 {
-		v.forgetVersion(answers, up.stamp)
-	}
+	stamp := s.stamps.After(quorum.Newest(sent.answers))
+	best, err = quorum.Best(sent.again(ctx, stamp), len(up.place.Primaries), nil)
 	return stamp, best, err
 }

@@ -1,7 +1,12 @@
 package cluster
 
 import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"martlet/internal/backend"
@@ -55,5 +60,34 @@ func TestUnversionedIsKeptAfterAWriteThatFailed(t *testing.T) {
 	}
 	if strings.Join(all, " ") != "b a" {
 		t.Errorf("versions %q, want b and a", all)
+	}
+}
+
+// Of writers that come at the same time upon what is no version yet, none fails, and
+// what each of them wrote is a version.
+func TestFirstVersionsAtTheSameTime(t *testing.T) {
+	p := startProbe(t)
+	const writers = 4
+	for round := range 20 {
+		object := fmt.Sprint("o", round)
+		p.enableVersions(false)
+		p.object("PUT", object, nil, "plain", 201)
+		p.enableVersions(true)
+		failed := make([]error, writers)
+		var all sync.WaitGroup
+		for i := range writers {
+			all.Go(func() { _, failed[i] = p.answer("PUT", p.url+"/c/"+object, fmt.Sprint(i), http.StatusCreated) })
+		}
+		all.Wait()
+		if err := errors.Join(failed...); err != nil {
+			t.Errorf("%s: %v", object, err)
+		}
+		var got []string
+		for _, r := range p.versions(object) {
+			got = append(got, p.body(object, "?version-id="+r.ID))
+		}
+		if slices.Sort(got); !slices.Equal(got, []string{"0", "1", "2", "3", "plain"}) {
+			t.Errorf("%s: versions %q", object, got)
+		}
 	}
 }
