@@ -168,7 +168,9 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	}
 	var v *versioned
 	if asksForVersion(b.header) {
-		v = &versioned{s: s, rq: rq, place: place, in: c}
+		if v, err = s.newVersioned(rq, place, c); err != nil {
+			return storedObject{}, err
+		}
 		if b.length < 0 || b.length >= chunkSize {
 			if err := v.look(); err != nil {
 				return storedObject{}, err

@@ -14,6 +14,7 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/quorum"
 	"martlet/internal/timestamp"
+	"martlet/proxy/chain"
 	"martlet/proxy/versioning"
 	"martlet/ring"
 )
@@ -52,6 +53,19 @@ func (v *versioned) header(h backend.Header) backend.Header {
 		h = append(h, backend.Field{Name: backend.Preserved, Value: v.preserved.String()})
 	}
 	return h
+}
+
+// newVersioned begins a write that makes a version. Without the hidden container nobody
+// would find it in a listing, and it is refused.
+func (s *Server) newVersioned(rq *request, place quorum.Place, in facts) (*versioned, error) {
+	hidden, err := s.infos.get(rq.ctx, place.Path.Versions())
+	if err != nil {
+		return nil, err
+	}
+	if !hidden.exists {
+		return nil, &chain.StatusError{Status: http.StatusInternalServerError, Text: "The versions container does not exist. You may want to re-enable object versioning."}
+	}
+	return &versioned{s: s, rq: rq, place: place, in: in}, nil
 }
 
 // look keeps what has no version, before a body is sent that can't be sent twice.
@@ -139,7 +153,7 @@ func (v *versioned) preserve(at timestamp.T) error {
 		return err
 	}
 	if reply.Status != http.StatusOK {
-		if v.there(place) {
+		if v.there(ctx, place) {
 			return nil // somebody else has kept it, and put his own in its place
 		}
 		return errs.E(op, errs.Unavailable, fmt.Errorf("status %d of what is to be kept", reply.Status))
@@ -205,8 +219,10 @@ func (v *versioned) forgetVersion(answers []quorum.Answer, stamp timestamp.T) {
 }
 
 // there reports whether a version is there, or was and is deleted.
-func (v *versioned) there(version quorum.Place) bool {
-	reply, err := v.s.readObject(v.rq, http.MethodHead, version, v.in.policy, nil)
+func (v *versioned) there(ctx context.Context, version quorum.Place) bool {
+	reply, err := v.s.cluster.Read(ctx, version, func(int, *ring.Device) *backend.Request {
+		return &backend.Request{Method: http.MethodHead, Header: append(v.rq.header(1), backend.Field{Name: backend.PolicyIndex, Value: v.in.policy.String()})}
+	})
 	if err != nil {
 		return false
 	}
@@ -275,7 +291,10 @@ func (v *versioned) conclude(stamp timestamp.T, first []quorum.Answer, send func
 // deleteVersioned leaves a version that says that the object was deleted, and a tombstone.
 // When it returns nil a majority has both on stable storage.
 func (s *Server) deleteVersioned(rq *request, c facts, place quorum.Place) error {
-	v := &versioned{s: s, rq: rq, place: place, in: c}
+	v, err := s.newVersioned(rq, place, c)
+	if err != nil {
+		return err
+	}
 	tell := quorum.Updates(len(place.Primaries), s.cluster.Container(place.Path.Account, place.Path.Container))
 	send := func(stamp timestamp.T) []quorum.Answer {
 		return s.cluster.Write(rq.ctx, place, func(slot int, _ *ring.Device) *backend.Request {

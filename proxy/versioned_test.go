@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/name"
@@ -66,6 +67,29 @@ func TestLostVersionIsForgotten(t *testing.T) {
 		b.cluster.Wait()
 		if resp.Status != 201 || resp.Get(backend.VersionID) == first || deletes != tt.deletes {
 			t.Errorf("%s: got %d, %v, %d deletes, want %d", what, resp.Status, resp.Err, deletes, tt.deletes)
+		}
+	}
+}
+
+// Without the hidden container there is no listing of versions, and none is made.
+func TestNoHiddenContainer(t *testing.T) {
+	for _, method := range []string{http.MethodPut, http.MethodDelete} {
+		b := newBench(t)
+		s := b.server()
+		s.infos = newInfoCache(time.Minute, func(_ context.Context, p name.Path) (facts, error) {
+			_, hidden := name.VersionedContainer(p.Container)
+			return facts{exists: !hidden, at: time.Now()}, nil
+		})
+		rq := newTestRequest(t, method, http.Header{"Content-Type": {"a/b"}, backend.NewVersion: {"true"}})
+		rq.Grant = func(string, name.Path) bool { return true }
+		if method == http.MethodPut {
+			rq.Length, rq.Body = 1, strings.NewReader("x")
+		}
+		resp := s.Serve(t.Context(), rq.Request)
+		resp.Close()
+		b.cluster.Wait()
+		if asked := b.fleet.Asked(); resp.Status != http.StatusInternalServerError || len(asked) > 0 {
+			t.Errorf("%s: got %d, %v, and asked %v, want 500", method, resp.Status, resp.Err, asked)
 		}
 	}
 }
