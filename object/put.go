@@ -100,7 +100,7 @@ func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State)
 	if err != nil {
 		return nil, err
 	}
-	if !c.replication && !s.Time.Before(ts) {
+	if !c.replication && !c.newVersion && !s.Time.Before(ts) { // a version is kept all the same
 		return nil, c.refuse(errs.Stale, s)
 	}
 	return check, check(s)

@@ -17,7 +17,9 @@ import (
 // in the same place. The object itself becomes a link: no data, and a field that says
 // which version is current; of a DELETE a tombstone is left there, as of any. Both are
 // written together, the version first (engine.Writer.CommitBeside), and the rows of both
-// are told together.
+// are told together. Where something newer is in the object's place the version is kept
+// all the same, as one of those that came before, and whoever writes is told of both: by a
+// 409 with its ID.
 //
 // Whoever reads the object gets the version that its link names, from the same device.
 // Where that is not there yet, which may be for a moment after the link came from another
@@ -96,7 +98,7 @@ func (c *call) keepable(s *engine.State) error {
 
 // putVersion stores data as a version, and a link to it. When it returns 201 both are on
 // stable storage, in one sync, and the listings of both have been told or the telling is
-// durably queued. A crash before that leaves nothing, or the version alone, which nobody
+// durably queued. With a 409 that has the version's ID that is so of the version alone. A crash before that leaves nothing, or the version alone, which nobody
 // was told of, or both.
 func (s *Server) putVersion(ctx context.Context, c *call, w *engine.Writer, v engine.Version, check func(engine.State) error) (*backend.Response, error) {
 	link := engine.Version{Time: v.Time, Name: c.target.Path, MD5: md5.Sum(nil)}
@@ -120,7 +122,7 @@ func (s *Server) putVersion(ctx context.Context, c *call, w *engine.Writer, v en
 }
 
 // deleteVersion stores the version that says that the object was deleted, and a tombstone
-// in the object's place. What is durable when it returns 204 or 404 is as in putVersion.
+// in the object's place. What is durable when it returns 204, 404 or 409 is as in putVersion.
 func (s *Server) deleteVersion(ctx context.Context, c *call, ts timestamp.T) (*backend.Response, error) {
 	if err := c.parseNew(); err != nil {
 		return nil, err
@@ -139,6 +141,7 @@ func (s *Server) deleteVersion(ctx context.Context, c *call, ts timestamp.T) (*b
 }
 
 func (s *Server) commitVersion(ctx context.Context, c *call, w *engine.Writer, v engine.Version, b engine.Beside, status int) (*backend.Response, error) {
+	b.Yields = true
 	o, object, err := w.CommitBeside(v, engine.Terms{}, b)
 	if err != nil {
 		return nil, err
@@ -148,23 +151,26 @@ func (s *Server) commitVersion(ctx context.Context, c *call, w *engine.Writer, v
 	if b.Tombstone {
 		method = "DELETE"
 	}
-	version := news{"PUT", v.Name, c.versionAt(v.Time).Hash, &o.After}
-	if err := s.tellContainer(ctx, c, version, c.own(method, &object.After)); err != nil {
+	tell := []news{{"PUT", v.Name, c.versionAt(v.Time).Hash, &o.After}, c.own(method, &object.After)}
+	before, stamp := &object.Before, v.Time
+	if object.After.Time.IsZero() {
+		tell, status, stamp = tell[:1], 409, before.Newest()
+	}
+	if err := s.tellContainer(ctx, c, tell...); err != nil {
 		return nil, err
 	}
-	before := &object.Before
-	if b.Tombstone && (before.Kind == engine.Absent || before.Kind == engine.Deleted || c.gone(before)) {
+	if status != 409 && b.Tombstone && (before.Kind == engine.Absent || before.Kind == engine.Deleted || c.gone(before)) {
 		status = 404
 	}
 	resp := &backend.Response{Status: status, Header: backend.Header{
-		{Name: backend.BackendStamp, Value: v.Time.String()},
+		{Name: backend.BackendStamp, Value: stamp.String()},
 		{Name: backend.VersionID, Value: v.Time.Normal()},
 	}}
 	if !b.Tombstone {
 		resp.Header.Add(backend.ETag, hex.EncodeToString(v.MD5[:]))
 	}
-	if t := before.Newest(); !t.IsZero() {
-		resp.Header.Add(backend.Superseded, t.String())
+	if !before.Time.IsZero() { // of data or a tombstone: metadata alone replaces nothing
+		resp.Header.Add(backend.Superseded, before.Time.String())
 	}
 	return resp, nil
 }

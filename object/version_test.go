@@ -308,3 +308,36 @@ func TestVersionsInAnyOrder(t *testing.T) {
 	}
 	orders(nil, []int{0, 1, 2, 3, 4})
 }
+
+// A version that comes late is kept all the same, and told of; what is current stays.
+func TestLateVersionIsKept(t *testing.T) {
+	for _, size := range []int{4, 300 << 10} {
+		r := newRig(t)
+		r.status["1.1.1.1:1"] = 201
+		r.want("current", r.putNew(stamp(20), "current"), 201)
+		late := strings.Repeat("l", size)
+		a := r.putNew(stamp(10), late, tells...)
+		r.want("late", a, 409)
+		if a.header.Get(backend.VersionID) != stamp(10) || a.header.Get(backend.BackendStamp) != stamp(20) {
+			t.Errorf("late: answered %v", a.header)
+		}
+		if got := r.told(); len(got) != 1 || !strings.Contains(got[0], "%00versions%00c") {
+			t.Errorf("late: containers were told %q", got)
+		}
+		if got := r.version(stamp(10), "GET"); got.body != late {
+			t.Errorf("late: got %d, %d bytes", got.status, len(got.body))
+		}
+		a = r.putNew(stamp(10), late)
+		if r.want("late again", a, 409); a.header.Has(backend.VersionID) || a.header.Get(backend.BackendStamp) != stamp(10) {
+			t.Errorf("late again: answered %v", a.header)
+		}
+		a = r.call("DELETE", "X-Timestamp", stamp(15), backend.NewVersion, "true")
+		if r.want("late delete", a, 409); a.header.Get(backend.VersionID) != stamp(15) {
+			t.Errorf("late delete: answered %v", a.header)
+		}
+		if got := r.call("GET"); got.body != "current" {
+			t.Errorf("got %d, %q", got.status, got.body)
+		}
+		r.noLeftovers()
+	}
+}

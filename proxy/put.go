@@ -177,7 +177,10 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	}
 	var v *versioned
 	if asksForVersion(b.header) {
-		v = &versioned{s: s, rq: rq, place: place, in: c}
+		if v, err = s.newVersioned(rq, place, c); err != nil {
+			return storedObject{}, err
+		}
+		v.fixed = fixed
 		if b.length < 0 || b.length >= chunkSize {
 			if err := v.look(rq.ctx); err != nil {
 				return storedObject{}, err
@@ -226,25 +229,19 @@ func (s *Server) upload(place quorum.Place, header func(slot int, stamp timestam
 // Where something newer was there it is sent once more above that; v is nil where it makes
 // no version.
 func (s *Server) conclude(ctx context.Context, up *upload, sent stored, v *versioned) (timestamp.T, quorum.Answer, error) {
-	settle := func(stamp timestamp.T, answers []quorum.Answer) ([]quorum.Answer, quorum.Answer, error) {
-		if v != nil {
-			var again func(timestamp.T) []quorum.Answer
-			if sent.again != nil {
-				again = func(stamp timestamp.T) []quorum.Answer { return sent.again(ctx, stamp) }
-			}
-			return v.settle(ctx, stamp, again, answers, nil)
+	if v != nil {
+		var again func(timestamp.T) []quorum.Answer
+		if sent.again != nil {
+			again = func(stamp timestamp.T) []quorum.Answer { return sent.again(ctx, stamp) }
 		}
-		best, err := quorum.Best(answers, len(up.place.Primaries), nil)
-		return answers, best, err
+		done, err := v.conclude(ctx, up.stamp, sent.answers, again, http.StatusCreated, nil)
+		return done.stamp, done.best, err
 	}
-	answers, best, err := settle(up.stamp, sent.answers)
+	best, err := quorum.Best(sent.answers, len(up.place.Primaries), nil)
 	if err != nil || best.Status != http.StatusConflict || sent.again == nil || up.fixed {
 		return up.stamp, best, err
 	}
-	stamp := s.stamps.After(quorum.Newest(answers))
-	_, best, err = settle(stamp, sent.again(ctx, stamp))
-	if v != nil && err == nil && best.Status/100 == 2 {
-		v.forgetVersion(ctx, answers, up.stamp)
-	}
+	stamp := s.stamps.After(quorum.Newest(sent.answers))
+	best, err = quorum.Best(sent.again(ctx, stamp), len(up.place.Primaries), nil)
 	return stamp, best, err
 }

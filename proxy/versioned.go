@@ -15,6 +15,7 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/quorum"
 	"martlet/internal/timestamp"
+	"martlet/proxy/chain"
 	"martlet/proxy/versioning"
 	"martlet/ring"
 )
@@ -43,6 +44,7 @@ type versioned struct {
 	rq    *request
 	place quorum.Place // of the object
 	in    facts        // its container
+	fixed bool         // it has its time from another cluster: there is no later one
 
 	// preserved is up to when what has no version is kept as one; nil: not known of any.
 	// Requests that are late may still ask for it.
@@ -56,6 +58,19 @@ func (v *versioned) header(h backend.Header) backend.Header {
 		h = append(h, backend.Field{Name: backend.Preserved, Value: at.String()})
 	}
 	return h
+}
+
+// newVersioned begins a write that makes a version. Without the hidden container nobody
+// would find it in a listing, and it is refused.
+func (s *Server) newVersioned(rq *request, place quorum.Place, in facts) (*versioned, error) {
+	hidden, err := s.infos.get(rq.ctx, place.Path.Versions())
+	if err != nil {
+		return nil, err
+	}
+	if !hidden.exists {
+		return nil, &chain.StatusError{Status: http.StatusInternalServerError, Text: "The versions container does not exist. You may want to re-enable object versioning."}
+	}
+	return &versioned{s: s, rq: rq, place: place, in: in}, nil
 }
 
 // look keeps what has no version, before a body is sent that can't be sent twice.
@@ -81,17 +96,23 @@ func (v *versioned) look(ctx context.Context) error {
 
 // repeat does what the answers to a write ask for, and writes again where that helps.
 // What a majority has taken stands; but data that one of the others would lose by it is
-// kept as a version first, unless one has had something newer in its place.
+// kept as a version first, unless a majority has had something newer in its place. That a
+// few have is not enough: it may be of a write that was given up because of this very data.
 func (v *versioned) repeat(ctx context.Context, answers []quorum.Answer, again func() []quorum.Answer) ([]quorum.Answer, error) {
-	var plain, newer timestamp.T
+	var plain timestamp.T
 	for i := range answers {
 		plain = timestamp.Max(plain, stampIn(&answers[i], backend.Unversioned))
-		newer = timestamp.Max(newer, stampIn(&answers[i], backend.Superseded))
 	}
 	if plain.IsZero() {
 		return answers, nil
 	}
-	if !plain.Before(newer) {
+	newer := 0
+	for i := range answers {
+		if plain.Before(stampIn(&answers[i], backend.Superseded)) {
+			newer++
+		}
+	}
+	if newer < quorum.Majority(len(v.place.Primaries)) {
 		if err := v.preserve(ctx, plain); err != nil {
 			return nil, err
 		}
@@ -138,13 +159,16 @@ func (v *versioned) preserve(ctx context.Context, at timestamp.T) error {
 		return err
 	}
 	defer letGo(reply)
-	if reply.Status != http.StatusOK {
-		return errs.E(op, errs.Unavailable, fmt.Errorf("status %d of what is to be kept", reply.Status))
-	}
 	path := v.place.Path.Version(at)
 	place, err := v.s.cluster.Object(v.in.policy, path)
 	if err != nil {
 		return err
+	}
+	if reply.Status != http.StatusOK {
+		if v.there(ctx, place) {
+			return nil // somebody else has kept it, and put his own in its place
+		}
+		return errs.E(op, errs.Unavailable, fmt.Errorf("status %d of what is to be kept", reply.Status))
 	}
 	header := http.Header{}
 	for _, f := range reply.Header {
@@ -180,12 +204,15 @@ func (v *versioned) preserve(ctx context.Context, at timestamp.T) error {
 	return nil
 }
 
-// forgetVersion deletes a version that only some replicas took, before the same was
-// written anew with a later stamp: it was of no use to anybody. Where that fails there is
-// one version more. The tombstone's time is before the later one, so that it can't hide
-// what that has written.
+// forgetVersion deletes a version that replicas have of a write which lost, and was made
+// anew with a later stamp or is said to have failed. Where that fails there is one version
+// more. The tombstone's time is before any later one, so that it can't hide what that has
+// written. Where somebody else has written at the very same time it may be his: it stays.
 func (v *versioned) forgetVersion(ctx context.Context, answers []quorum.Answer, stamp timestamp.T) {
-	if !slices.ContainsFunc(answers, func(a quorum.Answer) bool { return a.Header.Has(backend.VersionID) }) {
+	another := func(a quorum.Answer) bool {
+		return a.Status == http.StatusConflict && !a.Header.Has(backend.VersionID) && a.Stamp() == stamp
+	}
+	if !slices.ContainsFunc(answers, hasVersion) || slices.ContainsFunc(answers, another) {
 		return
 	}
 	path := v.place.Path.Version(stamp)
@@ -203,10 +230,83 @@ func (v *versioned) forgetVersion(ctx context.Context, answers []quorum.Answer, 
 	})
 }
 
+// there reports whether a version is there, or was and is deleted.
+func (v *versioned) there(ctx context.Context, version quorum.Place) bool {
+	reply, err := v.s.cluster.Read(ctx, version, func(int, *ring.Device) *backend.Request {
+		return &backend.Request{Method: http.MethodHead, Header: append(v.rq.header(1), backend.Field{Name: backend.PolicyIndex, Value: v.in.policy.String()})}
+	})
+	if err != nil {
+		return false
+	}
+	defer letGo(reply)
+	return reply.Status == http.StatusOK || reply.Status == http.StatusNotFound && reply.Header.Has(backend.BackendStamp)
+}
+
+// hasVersion reports whether a replica has the version that it was sent, be it that
+// something newer is in the object's place.
+func hasVersion(a quorum.Answer) bool { return a.Header.Has(backend.VersionID) }
+
+// kept reports whether a majority has the version that it was sent.
+func (v *versioned) kept(answers []quorum.Answer) bool {
+	n := 0
+	for _, a := range answers {
+		if hasVersion(a) {
+			n++
+		}
+	}
+	return n >= quorum.Majority(len(v.place.Primaries))
+}
+
+// attempt is one go of a write that makes a version: its time, what was answered, and what
+// that amounts to.
+type attempt struct {
+	stamp   timestamp.T
+	answers []quorum.Answer
+	best    quorum.Answer
+}
+
+// conclude returns what a write comes to of which first are the answers; send, unless it is
+// nil, sends the same once more under another stamp. Where something newer was there it is
+// sent above that. What is newer then was written meanwhile, so that the version is one
+// that came before it, as if this write had been the faster of the two: it is done when a
+// majority has the version on stable storage.
+func (v *versioned) conclude(ctx context.Context, stamp timestamp.T, first []quorum.Answer, send func(timestamp.T) []quorum.Answer, done int, treat map[int]int) (attempt, error) {
+	settle := func(stamp timestamp.T, answers []quorum.Answer) (a attempt, err error) {
+		a.stamp = stamp
+		a.answers, a.best, err = v.settle(ctx, stamp, send, answers, treat)
+		return a, err
+	}
+	a, err := settle(stamp, first)
+	if err != nil || a.best.Status != http.StatusConflict {
+		return a, err
+	}
+	if send == nil || v.fixed {
+		v.forgetVersion(ctx, a.answers, a.stamp)
+		return a, nil
+	}
+	later := v.s.stamps.After(quorum.Newest(a.answers))
+	again, err := settle(later, send(later))
+	if err != nil {
+		return again, err
+	}
+	v.forgetVersion(ctx, a.answers, a.stamp)
+	switch {
+	case again.best.Status != http.StatusConflict:
+	case v.kept(again.answers):
+		again.best = quorum.Answer{Status: done}
+	default:
+		v.forgetVersion(ctx, again.answers, again.stamp)
+	}
+	return again, nil
+}
+
 // deleteVersioned leaves a version that says that the object was deleted, and a tombstone.
 // When it returns nil a majority has both on stable storage.
 func (s *Server) deleteVersioned(rq *request, c facts, place quorum.Place) error {
-	v := &versioned{s: s, rq: rq, place: place, in: c}
+	v, err := s.newVersioned(rq, place, c)
+	if err != nil {
+		return err
+	}
 	tell := quorum.Updates(len(place.Primaries), s.cluster.Container(place.Path.Account, place.Path.Container))
 	send := func(stamp timestamp.T) []quorum.Answer {
 		return s.cluster.Write(rq.ctx, place, func(slot int, _ *ring.Device) *backend.Request {
@@ -218,23 +318,16 @@ func (s *Server) deleteVersioned(rq *request, c facts, place quorum.Place) error
 	}
 	done := map[int]int{http.StatusNotFound: http.StatusNoContent}
 	stamp := s.stamps.Next()
-	answers, best, err := v.settle(rq.ctx, stamp, send, send(stamp), done)
-	if err == nil && best.Status == http.StatusConflict {
-		first := stamp
-		stamp = s.stamps.After(quorum.Newest(answers))
-		if _, best, err = v.settle(rq.ctx, stamp, send, send(stamp), done); err == nil && best.Status != http.StatusConflict {
-			v.forgetVersion(rq.ctx, answers, first)
-		}
-	}
+	deleted, err := v.conclude(rq.ctx, stamp, send(stamp), send, http.StatusNoContent, done)
 	switch {
 	case err != nil:
 		return err
-	case best.Status == http.StatusConflict:
+	case deleted.best.Status == http.StatusConflict:
 		return errLost
 	}
-	rq.out.Header[backend.VersionID] = []string{stamp.Normal()}
-	best.Body = nil
-	return rq.done(best)
+	rq.out.Header[backend.VersionID] = []string{deleted.stamp.Normal()}
+	deleted.best.Body = nil
+	return rq.done(deleted.best)
 }
 
 // settle returns what the answers to a write amount to, after repeat.
@@ -248,6 +341,11 @@ func (v *versioned) settle(ctx context.Context, stamp timestamp.T, send func(tim
 		return answers, quorum.Answer{}, err
 	}
 	best, err := quorum.Best(answers, len(v.place.Primaries), treat)
+	if err != nil && v.kept(answers) { // some have something newer in the object's place, and some have not
+		if at := slices.IndexFunc(answers, func(a quorum.Answer) bool { return a.Status == http.StatusConflict }); at >= 0 {
+			return answers, answers[at], nil
+		}
+	}
 	return answers, best, err
 }
 

@@ -46,7 +46,8 @@ const (
 	// Unversioned in the answer to a write with NewVersion is the time of data that has
 	// to be kept as a version first. In a read it asks for exactly that data.
 	Unversioned = "X-Backend-Unversioned"
-	// Superseded in the answer to a write with NewVersion is the time of what was there.
+	// Superseded in the answer to a write with NewVersion is the time of the data or the
+	// tombstone that was there.
 	Superseded = "X-Backend-Superseded"
 	// VersionLink is the field of an object that says which version of it is current.
 	VersionLink = "X-Object-Sysmeta-Version-Link"

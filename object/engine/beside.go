@@ -16,11 +16,13 @@ type Beside struct {
 	Version   Version // MD5 is that of nothing; of a tombstone only Time and Name count
 	Tombstone bool
 	Check     func(State) error // as in Terms
+	Yields    bool              // the data is written alone where what is there is not older
 }
 
 // CommitBeside is Commit, and another write with it. Both names are locked from when the
 // checks are asked to when both are written: neither is written unless both are newer
-// than what they replace. Outcomes are those of the data and of the write beside it.
+// than what they replace, or the one beside the data yields. Outcomes are those of the data
+// and of the write beside it; where that has yielded, the time of its After is zero.
 //
 // When it returns nil both are as durable as Commit says of one. With an error, but one
 // of kind errs.BadDevice, neither is there. A crash before it returns leaves neither, or
@@ -45,6 +47,9 @@ func (w *Writer) CommitBeside(v Version, terms Terms, b Beside) (data, beside Ou
 	second, err := d.begin(op, b.At, Terms{Check: b.Check})
 	if err == nil {
 		err = first.replace(&h, terms, func() error {
+			if b.Yields && !second.o.Before.Time.Before(other.Time) {
+				return w.put(&h, func(r *record.Head, body []byte) error { return first.put(r, body, b.Tombstone) })
+			}
 			return second.replace(&other, Terms{}, func() error {
 				return w.put(&h, func(r *record.Head, body []byte) error {
 					return putBoth(&first, r, body, &second, &record.Head{Kind: kind, Object: other}, b.Tombstone)

@@ -157,7 +157,8 @@ func (f *feature) enable(ctx context.Context, r *chain.Request, known *Facts) *c
 	r.Header[Container] = []string{name.Quote(r.Path.Versions().Container)}
 	r.Header[enabled] = []string{"True"}
 	resp := f.next.Serve(ctx, r)
-	if !resp.OK() && made.Status == http.StatusCreated {
+	// After a 5xx the container may say in the end that it makes versions.
+	if resp.Status/100 == 4 && made.Status == http.StatusCreated {
 		f.next.Serve(ctx, granted(r, http.MethodDelete, r.Path.Versions())).Close()
 	}
 	return resp
@@ -195,5 +196,11 @@ func (f *feature) deleteContainer(ctx context.Context, r *chain.Request) *chain.
 			return chain.Fail(ctx, errs.E(errs.Op("versioning.delete"), errs.Unavailable, gone.Err))
 		}
 	}
-	return f.next.Serve(ctx, r)
+	resp := f.next.Serve(ctx, r)
+	if ok && resp.Status == http.StatusConflict { // it got an object meanwhile, and goes on making versions
+		again := granted(r, http.MethodPut, r.Path.Versions())
+		again.Header["X-Storage-Policy"] = []string{known.Policy}
+		f.next.Serve(ctx, again).Close()
+	}
+	return resp
 }

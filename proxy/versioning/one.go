@@ -130,6 +130,12 @@ func (f *feature) deleteVersion(ctx context.Context, r *chain.Request, id timest
 		return chain.Fail(ctx, err)
 	}
 	if now == id.Normal() {
+		ask := of(r, id) // who may not delete the version is not to hide it
+		ask.Header = r.Header.Clone()
+		ask.Header[chain.OnlyAsk] = []string{"true"}
+		if resp := f.next.Serve(ctx, ask); !resp.OK() {
+			return resp
+		}
 		sub := *r
 		sub.Query, sub.Header = "", r.Header.Clone()
 		resp := f.next.Serve(ctx, &sub)

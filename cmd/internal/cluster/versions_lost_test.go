@@ -1,0 +1,93 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"martlet/internal/backend"
+)
+
+// startSuspended starts a cluster with an object of the text "a", which is no version, and
+// which one of its primaries has missed. That one is up again, and its place is returned.
+func startSuspended(t *testing.T, before ...string) (p *probe, missed string) {
+	p = startProbe(t)
+	p.enableVersions(true)
+	for _, text := range before {
+		p.object("PUT", "o", nil, text, 201)
+	}
+	p.enableVersions(false)
+	primaries, _ := p.places("o")
+	missed = primaries[0]
+	p.stop(nodeAt(missed))
+	p.object("PUT", "o", nil, "a", 201)
+	p.start(nodeAt(missed))
+	return p, missed
+}
+
+// Metadata that is later than data does not mean that the data was overwritten.
+func TestUnversionedWithLaterMetadataIsKept(t *testing.T) {
+	p, _ := startSuspended(t, "old")
+	p.object("POST", "o", map[string]string{"X-Object-Meta-A": "1"}, "", 202)
+	p.enableVersions(true)
+	p.object("PUT", "o", nil, "b", 201)
+	for range 3 {
+		p.pass(false)
+	}
+	p.wantVersions("o", "b", "a", "old")
+}
+
+// A version that one replica took of a write that came to nothing, since others first had
+// to keep what they had, is no reason not to keep that.
+func TestUnversionedIsKeptAfterAWriteThatFailed(t *testing.T) {
+	p, missed := startSuspended(t)
+	p.at(missed, "PUT", "o", p.source.Next(), backend.Header{{Name: backend.NewVersion, Value: "true"}}, "x", 201)
+	p.enableVersions(true)
+	p.object("PUT", "o", nil, "b", 201)
+	for range 3 {
+		p.pass(false)
+	}
+	if got := len(p.versions("o")); got != 2 { // of the write that failed no listing was told
+		t.Errorf("%d versions are listed, want 2", got)
+	}
+	var all []string
+	for _, r := range p.versions("o") {
+		all = append(all, p.body("o", "?version-id="+r.ID))
+	}
+	if strings.Join(all, " ") != "b a" {
+		t.Errorf("versions %q, want b and a", all)
+	}
+}
+
+// Of writers that come at the same time upon what is no version yet, none fails, and
+// what each of them wrote is a version.
+func TestFirstVersionsAtTheSameTime(t *testing.T) {
+	p := startProbe(t)
+	const writers = 4
+	for round := range 20 {
+		object := fmt.Sprint("o", round)
+		p.enableVersions(false)
+		p.object("PUT", object, nil, "plain", 201)
+		p.enableVersions(true)
+		failed := make([]error, writers)
+		var all sync.WaitGroup
+		for i := range writers {
+			all.Go(func() { _, failed[i] = p.answer("PUT", p.url+"/c/"+object, fmt.Sprint(i), http.StatusCreated) })
+		}
+		all.Wait()
+		if err := errors.Join(failed...); err != nil {
+			t.Errorf("%s: %v", object, err)
+		}
+		var got []string
+		for _, r := range p.versions(object) {
+			got = append(got, p.body(object, "?version-id="+r.ID))
+		}
+		if slices.Sort(got); !slices.Equal(got, []string{"0", "1", "2", "3", "plain"}) {
+			t.Errorf("%s: versions %q", object, got)
+		}
+	}
+}
