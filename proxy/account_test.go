@@ -50,7 +50,10 @@ func TestContainersOfDeletedAccounts(t *testing.T) {
 			})
 		}
 		s := b.server()
-		s.cfg.RecoverableNodeTimeout = conf.Duration(50 * time.Millisecond)
+		s.cfg.RecoverableNodeTimeout = conf.Duration(time.Minute)
+		if what == "its servers say nothing" {
+			s.cfg.RecoverableNodeTimeout = conf.Duration(50 * time.Millisecond)
+		}
 		s.infos = newInfoCache(time.Minute, s.lookUp)
 		got, err := s.infos.get(t.Context(), tt.path)
 		if what == "its servers say nothing" {
