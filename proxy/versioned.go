@@ -353,7 +353,9 @@ func (v *versioned) settle(ctx context.Context, stamp timestamp.T, send func(tim
 func (s *Server) containerFacts(ctx context.Context, container name.Path, fresh bool) (versioning.Facts, error) {
 	known, err := s.infos.look(fresh)(ctx, container)
 	f := versioning.Facts{Exists: known.exists, Header: known.header}
-	if p, ok := s.policies.ByIndex(known.policy); ok {
+	if !known.exists {
+		f.Policy = s.policies.Default().Name
+	} else if p, ok := s.policies.ByIndex(known.policy); ok {
 		f.Policy, f.Deprecated = p.Name, p.Deprecated
 	}
 	return f, err

@@ -1,6 +1,7 @@
 package versioning
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -34,6 +35,7 @@ type world struct {
 	mu      sync.Mutex
 	seen    []string          // guarded by mu
 	facts   map[string]string // of the container; nil: there is none
+	left    string            // the policy of the hidden container; "": there is none
 }
 
 func key(r *chain.Request) string {
@@ -65,9 +67,12 @@ func (w *world) Serve(_ context.Context, r *chain.Request) *chain.Response {
 	return chain.Empty(map[string]int{"GET": 404, "HEAD": 404, "PUT": 201, "POST": 202, "DELETE": 204}[strings.Fields(what)[0]] + map[bool]int{true: 204}[strings.HasPrefix(what, "ASK")])
 }
 
-func (w *world) find(context.Context, name.Path, bool) (Facts, error) {
+func (w *world) find(_ context.Context, p name.Path, _ bool) (Facts, error) {
+	if p.Container == hidden {
+		return Facts{Exists: w.left != "", Policy: cmp.Or(w.left, "gold")}, nil
+	}
 	if w.facts == nil {
-		return Facts{}, nil
+		return Facts{Policy: "gold"}, nil
 	}
 	h := http.Header{}
 	for n, v := range w.facts {
@@ -268,6 +273,50 @@ func TestContainers(t *testing.T) {
 		w.saw(t, what, tt.seen...)
 		if resp.Status != tt.status {
 			t.Errorf("%s: got %d, want %d", what, resp.Status, tt.status)
+		}
+	}
+}
+
+// A hidden container that is there already is used where its policy is that of the visible
+// one, or the one that this is to have.
+func TestEnabledWithWhatIsLeft(t *testing.T) {
+	for what, tt := range map[string]struct {
+		facts        map[string]string
+		wanted, left string
+		policy       string // of the hidden container that is asked for
+		status       int
+	}{
+		"the same":                 {never, "", "gold", "gold", 202},
+		"another":                  {never, "", "tin", "gold", 409},
+		"new, the default":         {nil, "", "gold", "gold", 201},
+		"new, not the default":     {nil, "", "tin", "gold", 409},
+		"new, as wanted":           {nil, "tin", "tin", "tin", 201},
+		"new, not as wanted":       {nil, "tin", "gold", "tin", 409},
+		"there, and wanted not so": {never, "tin", "gold", "gold", 202},
+		"gone meanwhile":           {never, "", "", "gold", 503},
+	} {
+		w := &world{facts: tt.facts, left: tt.left}
+		asked, visible := "", ""
+		w.answers = map[string]func(*chain.Request) *chain.Response{
+			"PUT " + hidden: func(r *chain.Request) *chain.Response {
+				asked = r.Header.Get("X-Storage-Policy")
+				return chain.Empty(409)
+			},
+			"PUT c": func(r *chain.Request) *chain.Response {
+				visible = r.Header.Get("X-Storage-Policy")
+				return chain.Empty(201)
+			},
+		}
+		method, pairs := http.MethodPost, []string{hdrEnabled, "true"}
+		if tt.facts == nil {
+			method = http.MethodPut
+		}
+		if tt.wanted != "" {
+			pairs = append(pairs, "X-Storage-Policy", tt.wanted)
+		}
+		resp := serve(t, w, method, object.Parent(), "", pairs...)
+		if resp.Status != tt.status || asked != tt.policy || visible != "" && visible != tt.policy || resp.Status == 201 && visible == "" {
+			t.Errorf("%s: got %d, %v, asked for %q and then %q", what, resp.Status, resp.Err, asked, visible)
 		}
 	}
 }

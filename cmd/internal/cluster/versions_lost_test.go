@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"martlet/internal/backend"
+	"martlet/internal/name"
 )
 
 // startSuspended starts a cluster with an object of the text "a", which is no version, and
@@ -90,4 +91,28 @@ func TestFirstVersionsAtTheSameTime(t *testing.T) {
 			t.Errorf("%s: versions %q", object, got)
 		}
 	}
+}
+
+// Versions are not stored by one policy and looked for by another: a hidden container that
+// is left of an earlier container serves one of the same policy, and no other.
+func TestHiddenContainerOfAnotherPolicy(t *testing.T) {
+	p := startReaping(t)
+	hidden := name.Path{Account: "AUTH_test", Container: "c"}.Versions()
+	p.want("DELETE", p.url+"/c", nil, "", 204)
+	p.each("container", hidden, func() *backend.Request {
+		return &backend.Request{Method: "PUT", Header: backend.Header{
+			{Name: backend.Timestamp, Value: p.source.Next().String()}, {Name: backend.PolicyIndex, Value: "1"},
+		}}
+	}, 201)
+	on := map[string]string{"X-Versions-Enabled": "true"}
+	p.want("PUT", p.url+"/c", on, "", 409)
+	p.want("HEAD", p.url+"/c", nil, "", 404)
+	p.want("PUT", p.url+"/c", nil, "", 201)
+	p.want("POST", p.url+"/c", on, "", 409)
+	p.want("PUT", p.url+"/c/o", nil, "no version", 201)
+	p.want("DELETE", p.url+"/c/o", nil, "", 204)
+	p.want("DELETE", p.url+"/c", nil, "", 204)
+	p.want("PUT", p.url+"/c", map[string]string{"X-Versions-Enabled": "true", "X-Storage-Policy": "tin"}, "", 201)
+	p.want("PUT", p.url+"/c/o", nil, "a", 201)
+	p.wantVersions("o", "a")
 }
