@@ -179,7 +179,15 @@ func (s *Server) commitVersion(ctx context.Context, c *call, w *engine.Writer, v
 // what is asked for. Where the answer is known already it returns that.
 func (c *call) follow(s *engine.State) (l backend.Link, isLink bool, known *backend.Response) {
 	l, isLink = linkOf(s)
-	if only := c.Header.Get(backend.Unversioned); only != "" && (isLink || s.Time.String() != only) {
+	only := c.Header.Get(backend.Unversioned)
+	if only == backend.AnyData && c.Method == "HEAD" {
+		resp := &backend.Response{Status: 200, Header: describe(s, s.Newest())}
+		if isLink {
+			resp.Header.Add(backend.VersionID, l.ID.Normal())
+		}
+		return l, false, resp
+	}
+	if only != "" && (isLink || s.Time.String() != only) {
 		return l, false, &backend.Response{Status: 404} // without stamps: it says nothing of whether that data is elsewhere
 	}
 	return l, isLink && !c.replication, nil

@@ -210,9 +210,15 @@ func TestLinkWithoutItsVersion(t *testing.T) {
 			t.Errorf("%s: answered %v", method, a.header)
 		}
 	}
+	if a := r.call("HEAD", backend.Unversioned, backend.AnyData); a.status != 200 || a.header.Get(backend.VersionID) != stamp(10) || a.header.Get(backend.DataStamp) != stamp(10) {
+		t.Errorf("head of what is there: got %d, %v", a.status, a.header)
+	}
 	// What is no link is data.
 	r.want("not a link", r.put(stamp(40), "", backend.VersionLink, "nonsense"), 201)
 	r.want("get", r.call("GET"), 200)
+	if a := r.call("HEAD", backend.Unversioned, backend.AnyData); a.status != 200 || a.header.Has(backend.VersionID) || a.header.Get(backend.DataStamp) != stamp(40) {
+		t.Errorf("head of what is there: got %d, %v", a.status, a.header)
+	}
 }
 
 func mustStamp(t testing.TB, text string) timestamp.T {

@@ -44,8 +44,10 @@ const (
 	// VersionID in an answer says which version was read or written.
 	VersionID = "X-Backend-Version-Id"
 	// Unversioned in the answer to a write with NewVersion is the time of data that has
-	// to be kept as a version first. In a read it asks for exactly that data.
+	// to be kept as a version first. In a read it asks for exactly that data, and in a
+	// HEAD AnyData for what is there, be it a link, wherever its version is.
 	Unversioned = "X-Backend-Unversioned"
+	AnyData     = "any"
 	// Superseded in the answer to a write with NewVersion is the time of the data or the
 	// tombstone that was there.
 	Superseded = "X-Backend-Superseded"

@@ -20,9 +20,10 @@ func (f *feature) oneVersion(ctx context.Context, r *chain.Request, text string)
 	if text == Null {
 		return f.null(ctx, r)
 	}
+	var known Facts
 	for _, fresh := range []bool{false, true} {
-		known, err := f.find(ctx, r.Path.Parent(), fresh)
-		if err != nil {
+		var err error
+		if known, err = f.find(ctx, r.Path.Parent(), fresh); err != nil {
 			return chain.Fail(ctx, err)
 		}
 		if known.has() {
@@ -40,7 +41,7 @@ func (f *feature) oneVersion(ctx context.Context, r *chain.Request, text string)
 	case http.MethodGet, http.MethodHead:
 		return f.readVersion(ctx, r, id)
 	case http.MethodPut:
-		return f.makeCurrent(ctx, r, id)
+		return f.makeCurrent(ctx, r, id, known.makes())
 	case http.MethodDelete:
 		return f.deleteVersion(ctx, r, id)
 	}
@@ -153,8 +154,9 @@ func (f *feature) deleteVersion(ctx context.Context, r *chain.Request, id timest
 	return resp
 }
 
-// makeCurrent has an object say that another version is current. Nothing is copied.
-func (f *feature) makeCurrent(ctx context.Context, r *chain.Request, id timestamp.T) *chain.Response {
+// makeCurrent has an object say that another version is current. Nothing is copied, but
+// data that is no version: with keeps it becomes one.
+func (f *feature) makeCurrent(ctx context.Context, r *chain.Request, id timestamp.T, keeps bool) *chain.Response {
 	if r.Length < 0 && r.Body == nil {
 		return chain.Fail(ctx, &chain.StatusError{Status: http.StatusLengthRequired})
 	}
@@ -187,6 +189,9 @@ func (f *feature) makeCurrent(ctx context.Context, r *chain.Request, id timestam
 	put := granted(r, http.MethodPut, r.Path)
 	put.Length = 0
 	put.Header[backend.VersionLink] = []string{l.String()}
+	if keeps {
+		put.Header[backend.NewVersion] = []string{"true"}
+	}
 	put.Header["Content-Type"] = version.Header["Content-Type"]
 	for _, n := range []string{"X-Delete-At", "X-Delete-After"} {
 		if v := r.Header[n]; v != nil {
