@@ -40,6 +40,9 @@ func (rq *request) showVersion(c facts, from backend.Header) {
 		id = versioning.Null
 	}
 	rq.out.Header[backend.VersionID] = []string{id}
+	if rq.Method == http.MethodHead && id != versioning.Null {
+		rq.out.Header[backend.DataStamp] = []string{from.Get(backend.DataStamp)} // of the link
+	}
 }
 
 // A versioned is a write that makes a version, on its way.

@@ -2,6 +2,7 @@ package versioning
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 
@@ -107,44 +108,58 @@ func (f *feature) readVersion(ctx context.Context, r *chain.Request, id timestam
 	return resp
 }
 
-// current finds which version of an object is current, "" where none is.
-func (f *feature) current(ctx context.Context, r *chain.Request) (string, error) {
+// current finds which version of an object is current, "" where none is, and the time
+// of a DELETE that ends what says so, and no later write of the object, in whatever order
+// the two come: that of the link, with an offset (timestamp.Expiry). It is not forgotten
+// before its time although the link may be old.
+func (f *feature) current(ctx context.Context, r *chain.Request) (id, end string, err error) {
+	const op errs.Op = "versioning.current"
 	sub := granted(r, http.MethodHead, r.Path)
 	sub.Header["X-Newest"] = []string{"true"}
 	resp := f.next.Serve(ctx, sub)
 	resp.Close()
 	switch {
-	case resp.OK():
-		return resp.Get(backend.VersionID), nil
 	case resp.Status == http.StatusNotFound:
-		return "", nil
+		return "", "", nil
+	case !resp.OK():
+		return "", "", errs.E(op, errs.Unavailable, resp.Err)
 	}
-	return "", errs.E(errs.Op("versioning.current"), errs.Unavailable, resp.Err)
+	if id = resp.Get(backend.VersionID); id == "" || id == Null {
+		return id, "", nil
+	}
+	link, err := timestamp.Parse(resp.Get(backend.DataStamp))
+	newest, errNewest := timestamp.Parse(resp.Get(backend.BackendStamp))
+	if err := errors.Join(err, errNewest); err != nil {
+		return "", "", errs.E(op, errs.Unavailable, err)
+	}
+	now := timestamp.Now()
+	return id, timestamp.Expiry(link, timestamp.Max(now, newest), now.Seconds()).String(), nil
 }
+
+// looks is how often it is looked which version of an object is current, where others write
+// at the same time.
+const looks = 4
 
 // deleteVersion deletes a version for good, and where it is the current one the object
 // as well: no other becomes current. The object goes first, so that it never says that a
-// version is current which is gone.
+// version is current which is gone. What others write meanwhile stays.
 func (f *feature) deleteVersion(ctx context.Context, r *chain.Request, id timestamp.T) *chain.Response {
-	now, err := f.current(ctx, r)
-	if err != nil {
-		return chain.Fail(ctx, err)
-	}
-	if now == id.Normal() {
-		ask := of(r, id) // who may not delete the version is not to hide it
-		ask.Header = r.Header.Clone()
-		ask.Header[chain.OnlyAsk] = []string{"true"}
-		if resp := f.next.Serve(ctx, ask); !resp.OK() {
-			return resp
+	now, end, err := f.current(ctx, r)
+	for tries := 1; err == nil && now == id.Normal(); tries++ {
+		resp := f.endLink(ctx, r, id, end)
+		if resp.OK() {
+			resp.Close()
+			now = ""
+			break
 		}
-		sub := *r
-		sub.Query, sub.Header = "", r.Header.Clone()
-		resp := f.next.Serve(ctx, &sub)
-		if !resp.OK() {
+		if resp.Status != http.StatusConflict || tries == looks {
 			return resp
 		}
 		resp.Close()
-		now = ""
+		now, end, err = f.current(ctx, r)
+	}
+	if err != nil {
+		return chain.Fail(ctx, err)
 	}
 	if now == "" {
 		now = Null
@@ -152,6 +167,21 @@ func (f *feature) deleteVersion(ctx context.Context, r *chain.Request, id timest
 	resp := f.next.Serve(ctx, of(r, id))
 	resp.Header[hdrID], resp.Header[hdrCurrent] = []string{id.Normal()}, []string{now}
 	return resp
+}
+
+// endLink deletes an object that says which version is current, as of a time. With a 409
+// it says something else by now.
+func (f *feature) endLink(ctx context.Context, r *chain.Request, id timestamp.T, end string) *chain.Response {
+	ask := of(r, id) // who may not delete the version is not to hide it
+	ask.Header = r.Header.Clone()
+	ask.Header[chain.OnlyAsk] = []string{"true"}
+	if resp := f.next.Serve(ctx, ask); !resp.OK() {
+		return resp
+	}
+	sub := *r
+	sub.Query, sub.Header = "", r.Header.Clone()
+	sub.Header[chain.Stamp] = []string{end}
+	return f.next.Serve(ctx, &sub)
 }
 
 // makeCurrent has an object say that another version is current. Nothing is copied, but

@@ -14,6 +14,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/listing"
 	"martlet/internal/name"
+	"martlet/internal/timestamp"
 	"martlet/proxy/chain"
 )
 
@@ -167,13 +168,13 @@ func TestObjects(t *testing.T) {
 		"null, never":       {never, "GET", "version-id=null", map[string]func(*chain.Request) *chain.Response{"GET c/o": reply(200)}, nil, []string{"GET c/o"}, 200, Null, ""},
 		"delete of null":    {versioned, "DELETE", "version-id=null", nil, nil, []string{"DELETE c/o"}, 204, "", ""},
 		"put of null":       {versioned, "PUT", "version-id=null", nil, nil, nil, 400, "", ""},
-		"delete of the current": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": reply(200, backend.VersionID, id1)}, nil,
+		"delete of the current": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": linkAt("1700000000.00009", id1)}, nil,
 			[]string{"HEAD c/o", "ASK DELETE " + hidden + "/" + inv1, "DELETE c/o", "DELETE " + hidden + "/" + inv1}, 204, id1, ""},
-		"delete of the current, not the version's owner": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": reply(200, backend.VersionID, id1), "ASK DELETE " + hidden + "/" + inv1: reply(403)}, nil,
+		"delete of the current, not the version's owner": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": linkAt("1700000000.00009", id1), "ASK DELETE " + hidden + "/" + inv1: reply(403)}, nil,
 			[]string{"HEAD c/o", "ASK DELETE " + hidden + "/" + inv1}, 403, "", ""},
-		"delete of the current, refused": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": reply(200, backend.VersionID, id1), "DELETE c/o": reply(403)}, nil,
+		"delete of the current, refused": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": linkAt("1700000000.00009", id1), "DELETE c/o": reply(403)}, nil,
 			[]string{"HEAD c/o", "ASK DELETE " + hidden + "/" + inv1, "DELETE c/o"}, 403, "", ""},
-		"delete of another": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": reply(200, backend.VersionID, id2)}, nil,
+		"delete of another": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": linkAt("1700000000.00009", id2)}, nil,
 			[]string{"HEAD c/o", "DELETE " + hidden + "/" + inv1}, 204, id1, ""},
 		"delete, nothing current": {versioned, "DELETE", "version-id=" + id1, nil, nil, []string{"HEAD c/o", "DELETE " + hidden + "/" + inv1}, 204, id1, ""},
 		"delete, not known":       {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": unavailable}, nil, []string{"HEAD c/o"}, 503, "", ""},
@@ -194,6 +195,57 @@ func TestObjects(t *testing.T) {
 		w.saw(t, what, tt.seen...)
 		if resp.Status != tt.status || resp.Get(hdrID) != tt.id || resp.Get("Content-Location") != tt.location {
 			t.Errorf("%s: got %d, %v, want %d, %q, %q", what, resp.Status, resp.Header, tt.status, tt.id, tt.location)
+		}
+	}
+}
+
+// linkAt is the head of an object that says since a time which version is current.
+func linkAt(at, id string) func(*chain.Request) *chain.Response {
+	return reply(200, backend.VersionID, id, backend.DataStamp, at, backend.BackendStamp, at)
+}
+
+// With the current version the object is deleted as it was when it named that one: what
+// somebody else writes at the same time is later, and stays.
+func TestDeleteOfTheCurrentVersion(t *testing.T) {
+	gone := reply(404)
+	for what, tt := range map[string]struct {
+		heads   []func(*chain.Request) *chain.Response // of the object, one after the other
+		deletes []int                                  // what its deletes are answered with
+		ends    []string                               // the links that these are to end
+		status  int
+		current string
+	}{
+		"alone":                 {[]func(*chain.Request) *chain.Response{linkAt(id2, id1)}, []int{204}, []string{id2}, 204, Null},
+		"overwritten meanwhile": {[]func(*chain.Request) *chain.Response{linkAt(id2, id1), linkAt("1700000000.00007", "1700000000.00007")}, []int{409}, []string{id2}, 204, "1700000000.00007"},
+		"deleted meanwhile":     {[]func(*chain.Request) *chain.Response{linkAt(id2, id1), gone}, []int{409}, []string{id2}, 204, Null},
+		"current again":         {[]func(*chain.Request) *chain.Response{linkAt(id2, id1), linkAt("1700000000.00008", id1)}, []int{409, 204}, []string{id2, "1700000000.00008"}, 204, Null},
+		"again and again":       {[]func(*chain.Request) *chain.Response{linkAt(id2, id1), linkAt(id2, id1), linkAt(id2, id1), linkAt(id2, id1)}, []int{409, 409, 409, 409}, []string{id2, id2, id2, id2}, 409, ""},
+		"not known meanwhile":   {[]func(*chain.Request) *chain.Response{linkAt(id2, id1), unavailable}, []int{409}, []string{id2}, 503, ""},
+		"no time":               {[]func(*chain.Request) *chain.Response{reply(200, backend.VersionID, id1)}, nil, nil, 503, ""},
+	} {
+		var ends []string
+		heads, began := 0, timestamp.Now()
+		w := &world{facts: versioned, answers: map[string]func(*chain.Request) *chain.Response{
+			"HEAD c/o": func(r *chain.Request) *chain.Response { heads++; return tt.heads[heads-1](r) },
+			"DELETE c/o": func(r *chain.Request) *chain.Response {
+				end, err := timestamp.Parse(r.Header.Get(chain.Stamp))
+				if err != nil || end.Until().Before(began) || end.Happened().Before(began) || r.Header[backend.NewVersion] != nil {
+					t.Errorf("%s: deleted as of %v, which is forgotten at %v, %v", what, end, end.Happened(), err)
+				}
+				link := timestamp.FromTicks(end.Ticks())
+				if !link.Before(end) || !end.Before(link.Next()) {
+					t.Errorf("%s: %v does not end %v, or what comes after it", what, end, link)
+				}
+				ends = append(ends, link.String())
+				return chain.Empty(tt.deletes[len(ends)-1])
+			},
+		}}
+		resp := serve(t, w, "DELETE", object, "version-id="+id1)
+		if resp.Status != tt.status || resp.Get(hdrCurrent) != tt.current || !slices.Equal(ends, tt.ends) {
+			t.Errorf("%s: got %d, %v, %v, and ended %q", what, resp.Status, resp.Err, resp.Header, ends)
+		}
+		if deleted := slices.Contains(w.seen, "DELETE "+hidden+"/"+inv1); deleted != (tt.status == 204) {
+			t.Errorf("%s: the version is deleted: %v", what, deleted)
 		}
 	}
 }

@@ -93,6 +93,31 @@ func TestFirstVersionsAtTheSameTime(t *testing.T) {
 	}
 }
 
+// Who deletes the current version hides no write of somebody else's that was done at the
+// same time.
+func TestCurrentVersionIsDeletedWhileOthersWrite(t *testing.T) {
+	p := startProbe(t)
+	p.enableVersions(true)
+	for round := range 60 {
+		object := fmt.Sprint("o", round)
+		p.object("PUT", object, nil, "old", 201)
+		first := p.versions(object)[0].ID
+		var put, deleted error
+		var both sync.WaitGroup
+		both.Go(func() { _, put = p.answer("PUT", p.url+"/c/"+object, "new", http.StatusCreated) })
+		both.Go(func() {
+			_, deleted = p.answer("DELETE", p.url+"/c/"+object+"?version-id="+first, "", http.StatusNoContent)
+		})
+		both.Wait()
+		if err := errors.Join(put, deleted); err != nil {
+			t.Error(err)
+		}
+		p.wantVersions(object, "new")
+	}
+	p.pass(true)
+	p.still()
+}
+
 // Versions are not stored by one policy and looked for by another: a hidden container that
 // is left of an earlier container serves one of the same policy, and no other.
 func TestHiddenContainerOfAnotherPolicy(t *testing.T) {
