@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -189,10 +190,18 @@ func TestLinkWithoutItsVersion(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD", "POST"} {
 		a := r.call(method, "X-Timestamp", stamp(20))
 		r.want(method, a, 503)
-		if !a.header.Has(backend.RetryAfter) || a.header.Has(backend.BackendStamp) {
+		if !a.header.Has(backend.RetryAfter) || a.header.Has(backend.BackendStamp) || a.header.Has(backend.NoVersion) {
 			t.Errorf("%s: answered %v", method, a.header)
 		}
 	}
+	r.now = r.now.Add(25 * time.Hour)
+	for _, method := range []string{"GET", "HEAD"} {
+		a := r.call(method)
+		if r.want(method+" after a day", a, 503); !a.header.Has(backend.NoVersion) {
+			t.Errorf("%s after a day: answered %v", method, a.header)
+		}
+	}
+	r.now = r.now.Add(-25 * time.Hour)
 	if a := r.call("GET", "X-Backend-Replication", "true"); a.status != 200 || a.header.Get(backend.VersionLink) != link.String() {
 		t.Errorf("for another replica: got %d, %v", a.status, a.header)
 	}

@@ -53,6 +53,9 @@ const (
 	Superseded = "X-Backend-Superseded"
 	// VersionLink is the field of an object that says which version of it is current.
 	VersionLink = "X-Object-Sysmeta-Version-Link"
+	// NoVersion on a 503 says that the object has been a link for longer than a version can
+	// be on its way, and that this is not here.
+	NoVersion = "X-Backend-No-Version"
 	// Limited on a StatusLimited says what the limit is of: a device, a method on it, or an account
 	// (LimitedAccount).
 	Limited        = "X-Backend-Limited"

@@ -8,9 +8,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/name"
+	"martlet/internal/timestamp"
 )
 
 // startSuspended starts a cluster with an object of the text "a", which is no version, and
@@ -116,6 +118,42 @@ func TestCurrentVersionIsDeletedWhileOthersWrite(t *testing.T) {
 	}
 	p.pass(true)
 	p.still()
+}
+
+// A link whose version was deleted so long ago that this is forgotten reads as what was
+// deleted, and not as what can't be had just now, and something else can be put in its place.
+func TestLinkToAForgottenVersion(t *testing.T) {
+	p := startProbe(t)
+	p.enableVersions(true)
+	p.object("PUT", "o", nil, "kept", 201)
+	kept := p.versions("o")[0].ID
+	large := strings.Repeat("l", 700<<10)
+	for i, again := range []func(object string){
+		func(object string) { p.object("PUT", object, nil, "small", 201) },
+		func(object string) { p.object("PUT", object, nil, large, 201) },
+		func(object string) { p.object("DELETE", object, nil, "", 204) },
+	} {
+		object := fmt.Sprint("gone", i)
+		old := timestamp.FromTime(time.Now().Add(-48 * time.Hour))
+		link := backend.Link{ID: old, Bytes: 1, ETag: "e"}
+		primaries, _ := p.places(object)
+		for _, place := range primaries {
+			p.at(place, "PUT", object, old, backend.Header{{Name: backend.VersionLink, Value: link.String()}}, "", 201)
+		}
+		p.object("GET", object, nil, "", 404)
+		p.object("HEAD", object, nil, "", 404)
+		p.stop(nodeAt(primaries[0]))
+		p.object("GET", object, nil, "", 503)
+		p.start(nodeAt(primaries[0]))
+		if i > 0 {
+			p.want("DELETE", p.url+"/c/"+object+"?version-id="+old.Normal(), nil, "", 404)
+		}
+		again(object)
+	}
+	p.want("PUT", p.url+"/c/o?version-id="+kept, nil, "", 201)
+	if p.body("gone0", "") != "small" || p.body("gone1", "") != large || p.body("o", "") != "kept" {
+		t.Error("what was put in the place of the links reads as something else")
+	}
 }
 
 // Versions are not stored by one policy and looked for by another: a hidden container that
