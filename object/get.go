@@ -35,7 +35,7 @@ func (s *Server) head(ctx context.Context, c *call) (*backend.Response, error) {
 			return nil, err
 		}
 		if state.Kind == engine.Absent || state.Kind == engine.Deleted {
-			return elsewhere(&link, &state), nil
+			return c.elsewhere(&link, &state), nil
 		}
 		if err := c.visible(state); err != nil {
 			return nil, err
@@ -92,7 +92,7 @@ func (c *call) getLink(ctx context.Context, r *engine.Reader, l backend.Link) (*
 	if r, err = c.store.Open(ctx, c.versionAt(l.ID)); err != nil {
 		var stored *engine.StateError
 		if errs.Is(err, errs.NotFound) && errors.As(err, &stored) {
-			return elsewhere(&link, &stored.State), nil
+			return c.elsewhere(&link, &stored.State), nil
 		}
 		return nil, err
 	}

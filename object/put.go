@@ -235,6 +235,7 @@ func (s *Server) delete(ctx context.Context, c *call) (*backend.Response, error)
 	if c.replication && ts.IsExpiry() {
 		terms.Check = func(s engine.State) error { return c.due(s, ts) }
 	}
+	terms.Merge = terms.Merge || ts.IsExpiry() // metadata that it does not know of makes it void
 	o, err := c.store.Delete(ctx, c.at, c.target.Path, ts, terms)
 	if err != nil {
 		return nil, err

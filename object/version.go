@@ -5,6 +5,7 @@ import (
 	"crypto/md5" // the ETag of the API
 	"encoding/hex"
 	"strconv"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -179,19 +180,40 @@ func (s *Server) commitVersion(ctx context.Context, c *call, w *engine.Writer, v
 // what is asked for. Where the answer is known already it returns that.
 func (c *call) follow(s *engine.State) (l backend.Link, isLink bool, known *backend.Response) {
 	l, isLink = linkOf(s)
-	if only := c.Header.Get(backend.Unversioned); only != "" && (isLink || s.Time.String() != only) {
+	only := c.Header.Get(backend.Unversioned)
+	if only == backend.AnyData && c.Method == "HEAD" {
+		resp := &backend.Response{Status: 200, Header: describe(s, s.Newest())}
+		if isLink {
+			resp.Header.Add(backend.VersionID, l.ID.Normal())
+		}
+		return l, false, resp
+	}
+	if only != "" && (isLink || s.Time.String() != only) {
 		return l, false, &backend.Response{Status: 404} // without stamps: it says nothing of whether that data is elsewhere
 	}
 	return l, isLink && !c.replication, nil
 }
 
+// onItsWay is for how long a version may be on its way to where its link is already, by
+// replication, before it counts as one that a replica has not got. It may be less than a
+// replica takes to be filled: all have to say so.
+const onItsWay = 24 * time.Hour
+
 // elsewhere is the answer where the version that the object is a link to can't be had
 // here, of which state is what there is. One that was deleted is gone, and the link with
 // it, as of the link's own time: a later link on another replica counts more. For one
 // that is not here other replicas are to be asked, and that is no fault of the device.
-func elsewhere(link, state *engine.State) *backend.Response {
+//
+// A version that was deleted is in the end forgotten, as any tombstone is, and looks then as
+// if it had not come yet. So it is said of a link that is old: if no replica has the version
+// of it, it is gone.
+func (c *call) elsewhere(link, state *engine.State) *backend.Response {
 	if state.Kind != engine.Deleted {
-		return &backend.Response{Status: 503, Header: backend.Header{{Name: backend.RetryAfter, Value: "1"}}}
+		resp := &backend.Response{Status: 503, Header: backend.Header{{Name: backend.RetryAfter, Value: "1"}}}
+		if c.now.Sub(link.Time.Time()) > onItsWay {
+			resp.Header.Add(backend.NoVersion, "true")
+		}
+		return resp
 	}
 	return &backend.Response{Status: 404, Header: backend.Header{
 		{Name: backend.BackendStamp, Value: link.Newest().String()}, {Name: backend.DataStamp, Value: link.Time.String()},
@@ -229,7 +251,7 @@ func (s *Server) postVersion(ctx context.Context, c *call, to *linked, change en
 		return nil, err
 	}
 	if now.Kind != engine.Live {
-		return elsewhere(&to.state, &now), nil
+		return c.elsewhere(&to.state, &now), nil
 	}
 	of, err := c.store.Update(ctx, at, version, engine.Terms{})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -189,10 +190,18 @@ func TestLinkWithoutItsVersion(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD", "POST"} {
 		a := r.call(method, "X-Timestamp", stamp(20))
 		r.want(method, a, 503)
-		if !a.header.Has(backend.RetryAfter) || a.header.Has(backend.BackendStamp) {
+		if !a.header.Has(backend.RetryAfter) || a.header.Has(backend.BackendStamp) || a.header.Has(backend.NoVersion) {
 			t.Errorf("%s: answered %v", method, a.header)
 		}
 	}
+	r.now = r.now.Add(25 * time.Hour)
+	for _, method := range []string{"GET", "HEAD"} {
+		a := r.call(method)
+		if r.want(method+" after a day", a, 503); !a.header.Has(backend.NoVersion) {
+			t.Errorf("%s after a day: answered %v", method, a.header)
+		}
+	}
+	r.now = r.now.Add(-25 * time.Hour)
 	if a := r.call("GET", "X-Backend-Replication", "true"); a.status != 200 || a.header.Get(backend.VersionLink) != link.String() {
 		t.Errorf("for another replica: got %d, %v", a.status, a.header)
 	}
@@ -210,9 +219,15 @@ func TestLinkWithoutItsVersion(t *testing.T) {
 			t.Errorf("%s: answered %v", method, a.header)
 		}
 	}
+	if a := r.call("HEAD", backend.Unversioned, backend.AnyData); a.status != 200 || a.header.Get(backend.VersionID) != stamp(10) || a.header.Get(backend.DataStamp) != stamp(10) {
+		t.Errorf("head of what is there: got %d, %v", a.status, a.header)
+	}
 	// What is no link is data.
 	r.want("not a link", r.put(stamp(40), "", backend.VersionLink, "nonsense"), 201)
 	r.want("get", r.call("GET"), 200)
+	if a := r.call("HEAD", backend.Unversioned, backend.AnyData); a.status != 200 || a.header.Has(backend.VersionID) || a.header.Get(backend.DataStamp) != stamp(40) {
+		t.Errorf("head of what is there: got %d, %v", a.status, a.header)
+	}
 }
 
 func mustStamp(t testing.TB, text string) timestamp.T {
@@ -307,6 +322,45 @@ func TestVersionsInAnyOrder(t *testing.T) {
 		}
 	}
 	orders(nil, []int{0, 1, 2, 3, 4})
+}
+
+// What ends a link as of its own time ends that one, and nothing that was written later,
+// in whatever order they come: also where metadata came in between.
+func TestLinkIsEndedAsOfItsTime(t *testing.T) {
+	end := func(ts, said string) string {
+		return timestamp.Expiry(mustStamp(t, ts), mustStamp(t, said), 1_700_000_100).String()
+	}
+	steps := map[string]func(*rig) answer{
+		"first":  func(r *rig) answer { return r.putNew(stamp(10), "first") },
+		"end":    func(r *rig) answer { return r.call("DELETE", "X-Timestamp", end(stamp(10), stamp(30))) },
+		"second": func(r *rig) answer { return r.putNew(stamp(20), "second") },
+	}
+	for _, tt := range []struct {
+		order    string
+		statuses []int
+	}{
+		{"first end second", []int{201, 204, 201}}, {"first second end", []int{201, 201, 409}},
+		{"end first second", []int{404, 409, 201}}, {"end second first", []int{404, 201, 409}},
+		{"second first end", []int{201, 409, 409}}, {"second end first", []int{201, 409, 409}},
+	} {
+		r := newRig(t)
+		for i, step := range strings.Fields(tt.order) {
+			r.want(tt.order+": "+step, steps[step](r), tt.statuses[i])
+		}
+		if got := r.call("GET"); got.body != "second" {
+			t.Errorf("%s: got %d, %q", tt.order, got.status, got.body)
+		}
+		if got := r.version(stamp(10), "GET"); got.body != "first" {
+			t.Errorf("%s: the version: got %d, %q", tt.order, got.status, got.body)
+		}
+	}
+	r := newRig(t)
+	r.want("put", r.putNew(stamp(10), "first"), 201)
+	r.want("post", r.call("POST", "X-Timestamp", stamp(40), "X-Object-Meta-A", "1"), 202)
+	r.want("end that knows nothing of it", r.call("DELETE", "X-Timestamp", end(stamp(10), stamp(30))), 409)
+	r.want("get", r.call("GET"), 200)
+	r.want("end that does", r.call("DELETE", "X-Timestamp", end(stamp(10), stamp(40))), 204)
+	r.want("get of what was ended", r.call("GET"), 404)
 }
 
 // A version that comes late is kept all the same, and told of; what is current stays.

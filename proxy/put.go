@@ -176,15 +176,19 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 		kept.Add("If-None-Match", "*")
 	}
 	var v *versioned
-	if asksForVersion(b.header) {
+	if keepsData(b.header) {
 		if v, err = s.newVersioned(rq, place, c); err != nil {
 			return storedObject{}, err
 		}
 		v.fixed = fixed
-		if b.length < 0 || b.length >= chunkSize {
+		asks := asksForVersion(b.header)
+		if !asks || b.length < 0 || b.length >= chunkSize {
 			if err := v.look(rq.ctx); err != nil {
 				return storedObject{}, err
 			}
+		}
+		if !asks {
+			v = nil
 		}
 	}
 	up := s.upload(place, func(slot int, stamp timestamp.T) backend.Header {

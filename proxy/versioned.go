@@ -23,8 +23,12 @@ import (
 // Writes that make a version (backend.NewVersion, package versioning), as object servers
 // keep them: the version, and in the object's own place a link to it, in one request.
 
-// asksForVersion reports whether a write is to make a version.
-func asksForVersion(h http.Header) bool { return h[backend.NewVersion] != nil }
+// keepsData reports whether a write is to leave data that is no version as one.
+func keepsData(h http.Header) bool { return h[backend.NewVersion] != nil }
+
+// asksForVersion reports whether a write is to make a version: what says that another one is
+// current makes none.
+func asksForVersion(h http.Header) bool { return keepsData(h) && h[backend.VersionLink] == nil }
 
 // showVersion says which version of an object was read.
 func (rq *request) showVersion(c facts, from backend.Header) {
@@ -36,6 +40,9 @@ func (rq *request) showVersion(c facts, from backend.Header) {
 		id = versioning.Null
 	}
 	rq.out.Header[backend.VersionID] = []string{id}
+	if rq.Method == http.MethodHead && id != versioning.Null {
+		rq.out.Header[backend.DataStamp] = []string{from.Get(backend.DataStamp)} // of the link
+	}
 }
 
 // A versioned is a write that makes a version, on its way.
@@ -73,9 +80,14 @@ func (s *Server) newVersioned(rq *request, place quorum.Place, in facts) (*versi
 	return &versioned{s: s, rq: rq, place: place, in: in}, nil
 }
 
-// look keeps what has no version, before a body is sent that can't be sent twice.
+// look keeps what has no version, before a write that can't be sent twice, or that no
+// object server refuses because of it. A link is enough, wherever its version is.
 func (v *versioned) look(ctx context.Context) error {
-	reply, err := v.s.readObject(v.rq, http.MethodHead, v.place, v.in.policy, http.Header{"X-Newest": {"true"}})
+	build := func(int, *ring.Device) *backend.Request {
+		return &backend.Request{Method: http.MethodHead, Header: append(v.rq.header(2),
+			backend.Field{Name: backend.PolicyIndex, Value: v.in.policy.String()}, backend.Field{Name: backend.Unversioned, Value: backend.AnyData})}
+	}
+	reply, err := v.s.cluster.ReadNewest(ctx, v.place, build, build)
 	if err != nil {
 		return err
 	}
@@ -353,7 +365,9 @@ func (v *versioned) settle(ctx context.Context, stamp timestamp.T, send func(tim
 func (s *Server) containerFacts(ctx context.Context, container name.Path, fresh bool) (versioning.Facts, error) {
 	known, err := s.infos.look(fresh)(ctx, container)
 	f := versioning.Facts{Exists: known.exists, Header: known.header}
-	if p, ok := s.policies.ByIndex(known.policy); ok {
+	if !known.exists {
+		f.Policy = s.policies.Default().Name
+	} else if p, ok := s.policies.ByIndex(known.policy); ok {
 		f.Policy, f.Deprecated = p.Name, p.Deprecated
 	}
 	return f, err

@@ -44,13 +44,18 @@ const (
 	// VersionID in an answer says which version was read or written.
 	VersionID = "X-Backend-Version-Id"
 	// Unversioned in the answer to a write with NewVersion is the time of data that has
-	// to be kept as a version first. In a read it asks for exactly that data.
+	// to be kept as a version first. In a read it asks for exactly that data, and in a
+	// HEAD AnyData for what is there, be it a link, wherever its version is.
 	Unversioned = "X-Backend-Unversioned"
+	AnyData     = "any"
 	// Superseded in the answer to a write with NewVersion is the time of the data or the
 	// tombstone that was there.
 	Superseded = "X-Backend-Superseded"
 	// VersionLink is the field of an object that says which version of it is current.
 	VersionLink = "X-Object-Sysmeta-Version-Link"
+	// NoVersion on a 503 says that the object has been a link for longer than a version can
+	// be on its way, and that this is not here.
+	NoVersion = "X-Backend-No-Version"
 	// Limited on a StatusLimited says what the limit is of: a device, a method on it, or an account
 	// (LimitedAccount).
 	Limited        = "X-Backend-Limited"

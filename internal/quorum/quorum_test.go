@@ -265,6 +265,11 @@ func handoffsLack(f *fleet) {
 	}
 }
 
+// hollow answers as a replica does that has the link to a version, and not this.
+func hollow(context.Context, *backend.Request) (*backend.Response, error) {
+	return &backend.Response{Status: 503, Header: backend.Header{{Name: backend.RetryAfter, Value: "1"}, {Name: backend.NoVersion, Value: "true"}}}, nil
+}
+
 func TestRead(t *testing.T) {
 	const older, newer = "1000000000.00001", "1000000000.00002"
 	for name, tt := range map[string]struct {
@@ -282,6 +287,13 @@ func TestRead(t *testing.T) {
 		"only handoffs have it":          {map[string]backend.HandlerFunc{"d0": nodetest.Always(404, ""), "d1": nodetest.Always(404, ""), "d2": nodetest.Always(404, ""), "d3": nodetest.Always(503, ""), "d4": nodetest.Body(200, "", "h"), "d5": nodetest.Always(404, "")}, "200 h"},
 		"deleted, handoffs are behind":   {map[string]backend.HandlerFunc{"d0": nodetest.Always(404, newer), "d1": nodetest.Always(404, newer), "d2": nodetest.Always(404, newer), "d3": nodetest.Body(200, older, "h"), "d4": nodetest.Body(200, older, "h"), "d5": nodetest.Always(404, "")}, "404"},
 		"not modified":                   {map[string]backend.HandlerFunc{"d0": nodetest.Always(304, ""), "d1": nodetest.Always(304, ""), "d2": nodetest.Always(304, "")}, "304"},
+		"links to what none has":         {map[string]backend.HandlerFunc{"d0": hollow, "d1": hollow, "d2": hollow}, "404"},
+		"links, and one has it":          {map[string]backend.HandlerFunc{"d0": hollow, "d1": nodetest.Body(200, "", "x"), "d2": hollow}, "200 x"},
+		"links, and one has nothing":     {map[string]backend.HandlerFunc{"d0": hollow, "d1": nodetest.Always(404, ""), "d2": hollow}, "404"},
+		"links, and one can't say":       {map[string]backend.HandlerFunc{"d0": hollow, "d1": nodetest.Always(503, ""), "d2": hollow}, ""},
+		"links, and a handoff can't say": {map[string]backend.HandlerFunc{"d0": hollow, "d1": hollow, "d2": hollow, "d4": nodetest.Always(503, "")}, ""},
+		"a handoff's link":               {map[string]backend.HandlerFunc{"d0": hollow, "d1": hollow, "d2": nodetest.Always(503, ""), "d3": hollow}, ""},
+		"links, and a handoff has it":    {map[string]backend.HandlerFunc{"d0": hollow, "d1": hollow, "d2": hollow, "d5": nodetest.Body(200, "", "h")}, "200 h"},
 		"only stale copies and deletion": {map[string]backend.HandlerFunc{"d0": nodetest.Always(404, newer), "d1": nodetest.Always(404, newer), "d2": nodetest.Always(404, newer)}, "404"},
 	} {
 		for range 5 { // the order is by chance

@@ -36,7 +36,9 @@ type Reply struct {
 //
 // Where none has, the answer is the 404 (or other refusal) that the primaries
 // gave, the one that knows of the newest tombstone first; and an error of kind
-// errs.Unavailable where fewer than a majority of the primaries could say so. A
+// errs.Unavailable where fewer than a majority of the primaries could say so. Where they
+// have nothing but the link to a version (backend.NoVersion) it is a 404 if every primary
+// has said so, and nobody that was asked has failed. A
 // handoff's 404 counts for nothing unless it knows of a tombstone. A copy that is
 // older than a tombstone seen on the way is not returned.
 func (c *Cluster) Read(ctx context.Context, p Place, build Build) (Reply, error) {
@@ -134,6 +136,8 @@ type reading struct {
 	newest bool // those behind the alike ones may have an older version, which is not wanted
 
 	over     int              // how many said that there are too many requests of the account
+	hollow   int              // how many primaries said that they have the link to a version which they have not
+	failed   int              // how many others could not say anything
 	refusals int              // how many primaries (or handoffs with a tombstone) said no
 	no       Reply            // the best refusal
 	noTimes  timestamp.Packed // of the newest tombstone seen
@@ -213,6 +217,7 @@ func (r *reading) settle(ctx context.Context, at candidate, began time.Time, res
 		if ctx.Err() == nil {
 			r.c.errors.failed(d, 1)
 		}
+		r.failed++
 		r.said = append(r.said, fmt.Sprintf("%s/%s: %v", d.Addr(), d.Name, err))
 		return Reply{}, false
 	}
@@ -234,6 +239,11 @@ func (r *reading) settle(ctx context.Context, at candidate, began time.Time, res
 	if resp.Status >= 500 {
 		if overAccount(resp.Status, resp.Header) {
 			r.over++
+		}
+		if resp.Header.Has(backend.NoVersion) && !at.handoff {
+			r.hollow++
+		} else {
+			r.failed++
 		}
 		r.drop(resp)
 		return Reply{}, false
@@ -293,6 +303,9 @@ func (r *reading) verdict(ctx context.Context) (Reply, error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return Reply{}, errs.E(op, errs.Aborted, err)
+	}
+	if r.hollow > 0 && r.failed == 0 && r.hollow+r.refusals >= len(r.p.Primaries) {
+		return Reply{&backend.Response{Status: http.StatusNotFound}, r.order[0]}, nil
 	}
 	return Reply{}, errs.E(op, errs.Unavailable, errors.New(strings.Join(r.said, "; ")))
 }

@@ -54,7 +54,8 @@ const (
 	// an object, there is a container for it. Nothing is read or stored.
 	OnlyAsk = "X-Backend-Only-Ask"
 	// Stamp is the time that a write of an object has, where it is one that another
-	// cluster has had already. It loses against what is newer.
+	// cluster has had already, or a DELETE is to end what the object was at a time and
+	// nothing later (timestamp.Expiry). It loses against what is newer.
 	Stamp = "X-Backend-Stamp"
 	// Replayed says of such a write that what it refers to need not be here yet, and
 	// that what is said of that is so.

@@ -132,20 +132,26 @@ func (f *feature) enable(ctx context.Context, r *chain.Request, known *Facts) *c
 	if known.Deprecated {
 		return chain.Fail(ctx, errs.Refuse(errs.Invalid, "Cannot enable object versioning on a container that uses a deprecated storage policy."))
 	}
-	hidden := granted(r, http.MethodPut, r.Path.Versions())
-	switch wanted := r.Header["X-Storage-Policy"]; {
-	case known.Exists:
-		hidden.Header["X-Storage-Policy"] = []string{known.Policy}
-	case wanted != nil:
-		hidden.Header["X-Storage-Policy"] = wanted
+	policy := known.Policy
+	if wanted := r.Header.Get("X-Storage-Policy"); wanted != "" && !known.Exists {
+		policy = wanted
 	}
+	hidden := granted(r, http.MethodPut, r.Path.Versions())
+	hidden.Header["X-Storage-Policy"] = []string{policy}
 	made := f.next.Serve(ctx, hidden)
 	made.Close()
 	switch {
 	case made.Status == http.StatusBadRequest:
 		return f.next.Serve(ctx, r) // which says what is wrong with the policy
-	case !made.OK() && made.Status != http.StatusConflict:
+	case made.Status == http.StatusConflict:
+		if err := f.samePolicy(ctx, hidden.Path, policy); err != nil {
+			return chain.Fail(ctx, err)
+		}
+	case !made.OK():
 		return chain.Fail(ctx, errs.E(errs.Op("versioning.enable"), errs.Unavailable, made.Err))
+	}
+	if !known.Exists { // nor is it to be another where somebody else makes it meanwhile
+		r.Header["X-Storage-Policy"] = []string{policy}
 	}
 	mark := granted(r, http.MethodPost, name.Path{Account: r.Path.Account})
 	mark.Header[account] = []string{"true"}
@@ -162,6 +168,23 @@ func (f *feature) enable(ctx context.Context, r *chain.Request, known *Facts) *c
 		f.next.Serve(ctx, granted(r, http.MethodDelete, r.Path.Versions())).Close()
 	}
 	return resp
+}
+
+// samePolicy returns why a hidden container that is left of an earlier one can't be used
+// again. Versions are stored by the policy of the visible container, and read by that of the
+// hidden one: where the two are not the same none is found.
+func (f *feature) samePolicy(ctx context.Context, hidden name.Path, policy string) error {
+	left, err := f.find(ctx, hidden, true)
+	switch {
+	case err != nil:
+		return err
+	case !left.Exists:
+		return errs.E(errs.Op("versioning.enable"), errs.Unavailable, "the hidden container is gone meanwhile")
+	case left.Policy != policy:
+		return errs.Refuse(errs.Conflict, "Cannot enable object versioning: the hidden container of an earlier container of this name has the storage policy %q. "+
+			"Use that policy, or delete the earlier versions: enable versioning on a container of that policy and name, and delete it.", left.Policy)
+	}
+	return nil
 }
 
 // deleteContainer deletes a container, once it has no versions any more, and the hidden

@@ -33,22 +33,74 @@ func versionsQuery(r *chain.Request) (q url.Values, err error) {
 	}
 	marker, marked := r.Param("marker")
 	version, asked := r.Param("version_marker")
-	switch {
-	case !marked && asked:
+	if asked && !marked {
 		return nil, errs.Refuse(errs.Invalid, "version_marker param requires marker")
-	case !marked:
+	}
+	b := bounding{prefix: strings.TrimPrefix(q.Get("prefix"), name.Reserved), delimiter: q.Get("delimiter"), reverse: r.HasFlag("reverse")}
+	from, err := b.from(marker, version, asked)
+	if err != nil {
+		return nil, err
+	}
+	if from != "" {
+		q.Set("marker", from)
+	}
+	if end, _ := r.Param("end_marker"); end != "" {
+		q.Set("end_marker", b.edge(end, b.reverse))
+	}
+	return q, nil
+}
+
+// A bounding turns the markers of a client into those for the rows of versions.
+type bounding struct {
+	prefix, delimiter string // the client's
+	reverse           bool
+}
+
+// from returns behind what the rows of a page are, in the order of the listing.
+func (b *bounding) from(marker, version string, asked bool) (string, error) {
+	switch {
 	case !asked:
-		q.Set("marker", name.VersionPrefix(marker)+":") // past all versions
-	case version == Null:
-		q.Set("marker", name.VersionPrefix(marker)) // before all of them
+	case version == Null: // which in either order stands in front of all versions
+		if marker != "" {
+			return b.edge(marker, b.reverse), nil
+		}
 	default:
 		id, err := parseID(version)
 		if err != nil {
-			return nil, errs.Refuse(errs.Invalid, "invalid version_marker param")
+			return "", errs.Refuse(errs.Invalid, "invalid version_marker param")
 		}
-		q.Set("marker", name.Path{Object: marker}.Version(id).Object)
+		if marker != "" && !b.isSubdir(marker) {
+			return name.Path{Object: marker}.Version(id).Object, nil
+		}
 	}
-	return q, nil
+	if marker == "" {
+		return "", nil
+	}
+	return b.edge(marker, !b.reverse), nil
+}
+
+// edge returns a marker that is before all versions of a name, or past them, in the order
+// of names. That of a subdir is its own name in either way: what is asked for begins past
+// all of it, or ends before it.
+func (b *bounding) edge(of string, past bool) string {
+	switch {
+	case b.isSubdir(of):
+		return name.Reserved + of
+	case past:
+		return name.VersionPrefix(of) + ":" // which is behind all digits
+	}
+	return name.VersionPrefix(of)
+}
+
+// isSubdir reports whether the listing has a subdir for all that begins with of. No
+// version is listed by that name then.
+func (b *bounding) isSubdir(of string) bool {
+	tail, ok := strings.CutPrefix(of, b.prefix)
+	if !ok || b.delimiter == "" {
+		return false
+	}
+	at := strings.Index(tail, b.delimiter)
+	return at >= 0 && at+len(b.delimiter) == len(tail)
 }
 
 // listVersions lists the versions of the objects of a container: the rows of the hidden

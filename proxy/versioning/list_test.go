@@ -1,10 +1,14 @@
 package versioning
 
 import (
+	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -16,8 +20,15 @@ import (
 
 func TestVersionsQuery(t *testing.T) {
 	for query, want := range map[string]string{
-		"versions": "", "versions&limit=3&reverse=on&prefix=o&delimiter=/&end_marker=x": "delimiter=%2F&limit=3&prefix=%00o&reverse=on",
-		"versions&marker=o": "marker=%00o%00%3A", "versions&marker=o&version_marker=null": "marker=%00o%00",
+		"versions": "", "versions&limit=3&prefix=o&delimiter=/&end_marker=x": "delimiter=%2F&end_marker=%00x%00&limit=3&prefix=%00o",
+		"versions&reverse=on&marker=o&end_marker=x":          "end_marker=%00x%00%3A&marker=%00o%00&reverse=on",
+		"versions&reverse=on&marker=o&version_marker=null":   "marker=%00o%00%3A&reverse=on",
+		"versions&marker=&end_marker=&reverse=on":            "reverse=on",
+		"versions&marker=a/&delimiter=/":                     "delimiter=%2F&marker=%00a%2F",
+		"versions&marker=a/&delimiter=/&version_marker=null": "delimiter=%2F&marker=%00a%2F", // no version of that name is listed
+		"versions&marker=a/&delimiter=/&prefix=a/":           "delimiter=%2F&marker=%00a%2F%00%3A&prefix=%00a%2F",
+		"versions&marker=a/b/&delimiter=/":                   "delimiter=%2F&marker=%00a%2Fb%2F%00%3A",
+		"versions&marker=o":                                  "marker=%00o%00%3A", "versions&marker=o&version_marker=null": "marker=%00o%00",
 		"versions&marker=o&version_marker=" + id1: "marker=" + url.QueryEscape(inv1), "versions&prefix=": "prefix=%00",
 		"versions&version_marker=" + id1: "bad", "versions&marker=o&version_marker=x": "bad", "versions&delimiter=7": "bad", "versions&delimiter=%00": "bad",
 	} {
@@ -128,6 +139,133 @@ func TestListVersions(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", what, resp.Status, tt.status)
 		}
 	}
+}
+
+// stored answers as a container server does that has these rows, in the order of names.
+func stored(t testing.TB, rows []listing.Object) func(*chain.Request) *chain.Response {
+	return func(r *chain.Request) *chain.Response {
+		p, err := listing.Parse(r.Query, 10_000)
+		if err != nil {
+			t.Error(err)
+		}
+		rows, after, before := slices.Clone(rows), p.Marker, p.EndMarker
+		if p.Reverse {
+			slices.Reverse(rows)
+			after, before = before, after
+		}
+		resp := chain.Empty(200)
+		resp.Header[Container], resp.Rows = []string{"x"}, &chain.Rows{}
+		for _, o := range rows {
+			tail, ok := strings.CutPrefix(o.Name, p.Prefix)
+			if !ok || o.Name <= after || before != "" && o.Name >= before {
+				continue
+			}
+			if head, _, found := strings.Cut(tail, p.Delimiter); found && p.Delimiter != "" {
+				o = listing.Object{Name: p.Prefix + head + p.Delimiter, Subdir: true}
+			}
+			out := &resp.Rows.Objects
+			if n := len(*out); n < p.Limit && (!o.Subdir || o.Name != after && (n == 0 || o != (*out)[n-1])) {
+				*out = append(*out, o)
+			}
+		}
+		return resp
+	}
+}
+
+// Whoever goes through the pages of a listing sees every version once, in the order of
+// the listing in one piece, and that has what there is.
+func TestVersionsPages(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		part := rapid.SampledFrom([]string{"a", "b", "/", "/", "//", "-", "\x01", "é"})
+		names := rapid.SliceOfNDistinct(rapid.Map(rapid.SliceOfN(part, 1, 4), func(s []string) string { return strings.Join(s, "") }), 0, 8, rapid.ID).Draw(r, "names")
+		slices.Sort(names)
+		var objects, versions []listing.Object
+		all := map[string][]string{} // the IDs of each name, the newest first
+		for _, n := range names {
+			count := rapid.IntRange(0, 3).Draw(r, "versions")
+			for i := count; i > 0; i-- {
+				v := version(n, "1700000000.0000"+string(rune('0'+i)), rapid.Bool().Draw(r, "deleted"))
+				versions, all[n] = append(versions, v), append(all[n], "1700000000.0000"+string(rune('0'+i)))
+			}
+			switch kind := rapid.IntRange(0, 2).Draw(r, "current"); {
+			case kind == 0:
+				objects, all[n] = append(objects, listing.Object{Name: n, Hash: "h"}), append([]string{Null}, all[n]...)
+			case kind == 1 && count > 0:
+				objects = append(objects, listing.Object{Name: n, Hash: "h; version_id=" + all[n][rapid.IntRange(0, count-1).Draw(r, "link")]})
+			}
+		}
+		q := url.Values{"versions": {""}}
+		if d := rapid.SampledFrom([]string{"", "/", "//", "b/"}).Draw(r, "delimiter"); d != "" {
+			q.Set("delimiter", d)
+		}
+		if p := rapid.SampledFrom([]string{"", "", "a", "a/", "/"}).Draw(r, "prefix"); p != "" {
+			q.Set("prefix", p)
+		}
+		reverse := rapid.Bool().Draw(r, "reverse")
+		if reverse {
+			q.Set("reverse", "true")
+			slices.Reverse(names)
+		}
+		w := &world{answers: map[string]func(*chain.Request) *chain.Response{"GET c": stored(t, objects), "GET " + hidden: stored(t, versions)}}
+		list := func(more ...string) (got []listing.Object) {
+			ask := maps.Clone(q)
+			for i := 0; i < len(more); i += 2 {
+				ask.Set(more[i], more[i+1])
+			}
+			for _, o := range serve(t, w, "GET", object.Parent(), ask.Encode()).Rows.Objects {
+				got = append(got, listing.Object{Name: o.Name, VersionID: o.VersionID, Subdir: o.Subdir})
+			}
+			return got
+		}
+		var want []listing.Object
+		for _, n := range names {
+			ids := all[n]
+			if tail, ok := strings.CutPrefix(n, q.Get("prefix")); !ok || len(ids) == 0 {
+				continue
+			} else if head, _, found := strings.Cut(tail, q.Get("delimiter")); found && q.Has("delimiter") {
+				dir := listing.Object{Name: q.Get("prefix") + head + q.Get("delimiter"), Subdir: true}
+				if len(want) == 0 || want[len(want)-1] != dir {
+					want = append(want, dir)
+				}
+				continue
+			}
+			if first := slices.Index(ids, Null) + 1; reverse {
+				slices.Reverse(ids[first:])
+			}
+			for _, id := range ids {
+				want = append(want, listing.Object{Name: n, VersionID: id})
+			}
+		}
+		if got := list(); !slices.Equal(got, want) {
+			r.Fatalf("%v: in one piece\n%+v, want\n%+v", q, got, want)
+		}
+		limit := rapid.IntRange(1, 4).Draw(r, "limit")
+		var pages []listing.Object
+		for next := []string{"limit", strconv.Itoa(limit)}; len(pages) <= len(want); {
+			page := list(next...)
+			pages = append(pages, page...)
+			if len(page) < limit {
+				break
+			}
+			last := page[len(page)-1]
+			if next = append(next[:2], "marker", last.Name); !last.Subdir {
+				next = append(next, "version_marker", last.VersionID)
+			}
+		}
+		if !slices.Equal(pages, want) {
+			r.Fatalf("%v: pages of %d\n%+v, want\n%+v", q, limit, pages, want)
+		}
+		if len(want) == 0 {
+			return
+		}
+		// Between two names nothing is of either of them.
+		from, to := rapid.SampledFrom(want).Draw(r, "from"), rapid.SampledFrom(want).Draw(r, "to")
+		before := func(a, b string) bool { return a < b != reverse && a != b }
+		between := slices.DeleteFunc(slices.Clone(want), func(o listing.Object) bool { return !before(from.Name, o.Name) || !before(o.Name, to.Name) })
+		if got := list("marker", from.Name, "end_marker", to.Name); !slices.Equal(got, between) {
+			r.Fatalf("%v: between %q and %q\n%+v, want\n%+v", q, from.Name, to.Name, got, between)
+		}
+	})
 }
 
 // Whatever rows there are, each version is listed once, in order, and of each name one at

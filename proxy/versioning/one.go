@@ -2,6 +2,7 @@ package versioning
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 
@@ -20,9 +21,10 @@ func (f *feature) oneVersion(ctx context.Context, r *chain.Request, text string)
 	if text == Null {
 		return f.null(ctx, r)
 	}
+	var known Facts
 	for _, fresh := range []bool{false, true} {
-		known, err := f.find(ctx, r.Path.Parent(), fresh)
-		if err != nil {
+		var err error
+		if known, err = f.find(ctx, r.Path.Parent(), fresh); err != nil {
 			return chain.Fail(ctx, err)
 		}
 		if known.has() {
@@ -40,7 +42,7 @@ func (f *feature) oneVersion(ctx context.Context, r *chain.Request, text string)
 	case http.MethodGet, http.MethodHead:
 		return f.readVersion(ctx, r, id)
 	case http.MethodPut:
-		return f.makeCurrent(ctx, r, id)
+		return f.makeCurrent(ctx, r, id, known.makes())
 	case http.MethodDelete:
 		return f.deleteVersion(ctx, r, id)
 	}
@@ -106,44 +108,58 @@ func (f *feature) readVersion(ctx context.Context, r *chain.Request, id timestam
 	return resp
 }
 
-// current finds which version of an object is current, "" where none is.
-func (f *feature) current(ctx context.Context, r *chain.Request) (string, error) {
+// current finds which version of an object is current, "" where none is, and the time
+// of a DELETE that ends what says so, and no later write of the object, in whatever order
+// the two come: that of the link, with an offset (timestamp.Expiry). It is not forgotten
+// before its time although the link may be old.
+func (f *feature) current(ctx context.Context, r *chain.Request) (id, end string, err error) {
+	const op errs.Op = "versioning.current"
 	sub := granted(r, http.MethodHead, r.Path)
 	sub.Header["X-Newest"] = []string{"true"}
 	resp := f.next.Serve(ctx, sub)
 	resp.Close()
 	switch {
-	case resp.OK():
-		return resp.Get(backend.VersionID), nil
 	case resp.Status == http.StatusNotFound:
-		return "", nil
+		return "", "", nil
+	case !resp.OK():
+		return "", "", errs.E(op, errs.Unavailable, resp.Err)
 	}
-	return "", errs.E(errs.Op("versioning.current"), errs.Unavailable, resp.Err)
+	if id = resp.Get(backend.VersionID); id == "" || id == Null {
+		return id, "", nil
+	}
+	link, err := timestamp.Parse(resp.Get(backend.DataStamp))
+	newest, errNewest := timestamp.Parse(resp.Get(backend.BackendStamp))
+	if err := errors.Join(err, errNewest); err != nil {
+		return "", "", errs.E(op, errs.Unavailable, err)
+	}
+	now := timestamp.Now()
+	return id, timestamp.Expiry(link, timestamp.Max(now, newest), now.Seconds()).String(), nil
 }
+
+// looks is how often it is looked which version of an object is current, where others write
+// at the same time.
+const looks = 4
 
 // deleteVersion deletes a version for good, and where it is the current one the object
 // as well: no other becomes current. The object goes first, so that it never says that a
-// version is current which is gone.
+// version is current which is gone. What others write meanwhile stays.
 func (f *feature) deleteVersion(ctx context.Context, r *chain.Request, id timestamp.T) *chain.Response {
-	now, err := f.current(ctx, r)
-	if err != nil {
-		return chain.Fail(ctx, err)
-	}
-	if now == id.Normal() {
-		ask := of(r, id) // who may not delete the version is not to hide it
-		ask.Header = r.Header.Clone()
-		ask.Header[chain.OnlyAsk] = []string{"true"}
-		if resp := f.next.Serve(ctx, ask); !resp.OK() {
-			return resp
+	now, end, err := f.current(ctx, r)
+	for tries := 1; err == nil && now == id.Normal(); tries++ {
+		resp := f.endLink(ctx, r, id, end)
+		if resp.OK() {
+			resp.Close()
+			now = ""
+			break
 		}
-		sub := *r
-		sub.Query, sub.Header = "", r.Header.Clone()
-		resp := f.next.Serve(ctx, &sub)
-		if !resp.OK() {
+		if resp.Status != http.StatusConflict || tries == looks {
 			return resp
 		}
 		resp.Close()
-		now = ""
+		now, end, err = f.current(ctx, r)
+	}
+	if err != nil {
+		return chain.Fail(ctx, err)
 	}
 	if now == "" {
 		now = Null
@@ -153,8 +169,24 @@ func (f *feature) deleteVersion(ctx context.Context, r *chain.Request, id timest
 	return resp
 }
 
-// makeCurrent has an object say that another version is current. Nothing is copied.
-func (f *feature) makeCurrent(ctx context.Context, r *chain.Request, id timestamp.T) *chain.Response {
+// endLink deletes an object that says which version is current, as of a time. With a 409
+// it says something else by now.
+func (f *feature) endLink(ctx context.Context, r *chain.Request, id timestamp.T, end string) *chain.Response {
+	ask := of(r, id) // who may not delete the version is not to hide it
+	ask.Header = r.Header.Clone()
+	ask.Header[chain.OnlyAsk] = []string{"true"}
+	if resp := f.next.Serve(ctx, ask); !resp.OK() {
+		return resp
+	}
+	sub := *r
+	sub.Query, sub.Header = "", r.Header.Clone()
+	sub.Header[chain.Stamp] = []string{end}
+	return f.next.Serve(ctx, &sub)
+}
+
+// makeCurrent has an object say that another version is current. Nothing is copied, but
+// data that is no version: with keeps it becomes one.
+func (f *feature) makeCurrent(ctx context.Context, r *chain.Request, id timestamp.T, keeps bool) *chain.Response {
 	if r.Length < 0 && r.Body == nil {
 		return chain.Fail(ctx, &chain.StatusError{Status: http.StatusLengthRequired})
 	}
@@ -187,6 +219,9 @@ func (f *feature) makeCurrent(ctx context.Context, r *chain.Request, id timestam
 	put := granted(r, http.MethodPut, r.Path)
 	put.Length = 0
 	put.Header[backend.VersionLink] = []string{l.String()}
+	if keeps {
+		put.Header[backend.NewVersion] = []string{"true"}
+	}
 	put.Header["Content-Type"] = version.Header["Content-Type"]
 	for _, n := range []string{"X-Delete-At", "X-Delete-After"} {
 		if v := r.Header[n]; v != nil {

@@ -65,7 +65,7 @@ const Null = "null"
 type Facts struct {
 	Exists     bool
 	Header     interface{ Get(name string) string } // of its HEAD
-	Policy     string                               // the name of its policy
+	Policy     string                               // the name of its policy; of one that does not exist the default
 	Deprecated bool                                 // no container is made with that policy any more
 }
 

@@ -1,6 +1,7 @@
 package versioning
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/listing"
 	"martlet/internal/name"
+	"martlet/internal/timestamp"
 	"martlet/proxy/chain"
 )
 
@@ -34,6 +36,7 @@ type world struct {
 	mu      sync.Mutex
 	seen    []string          // guarded by mu
 	facts   map[string]string // of the container; nil: there is none
+	left    string            // the policy of the hidden container; "": there is none
 }
 
 func key(r *chain.Request) string {
@@ -65,9 +68,12 @@ func (w *world) Serve(_ context.Context, r *chain.Request) *chain.Response {
 	return chain.Empty(map[string]int{"GET": 404, "HEAD": 404, "PUT": 201, "POST": 202, "DELETE": 204}[strings.Fields(what)[0]] + map[bool]int{true: 204}[strings.HasPrefix(what, "ASK")])
 }
 
-func (w *world) find(context.Context, name.Path, bool) (Facts, error) {
+func (w *world) find(_ context.Context, p name.Path, _ bool) (Facts, error) {
+	if p.Container == hidden {
+		return Facts{Exists: w.left != "", Policy: cmp.Or(w.left, "gold")}, nil
+	}
 	if w.facts == nil {
-		return Facts{}, nil
+		return Facts{Policy: "gold"}, nil
 	}
 	h := http.Header{}
 	for n, v := range w.facts {
@@ -162,18 +168,20 @@ func TestObjects(t *testing.T) {
 		"null, never":       {never, "GET", "version-id=null", map[string]func(*chain.Request) *chain.Response{"GET c/o": reply(200)}, nil, []string{"GET c/o"}, 200, Null, ""},
 		"delete of null":    {versioned, "DELETE", "version-id=null", nil, nil, []string{"DELETE c/o"}, 204, "", ""},
 		"put of null":       {versioned, "PUT", "version-id=null", nil, nil, nil, 400, "", ""},
-		"delete of the current": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": reply(200, backend.VersionID, id1)}, nil,
+		"delete of the current": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": linkAt("1700000000.00009", id1)}, nil,
 			[]string{"HEAD c/o", "ASK DELETE " + hidden + "/" + inv1, "DELETE c/o", "DELETE " + hidden + "/" + inv1}, 204, id1, ""},
-		"delete of the current, not the version's owner": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": reply(200, backend.VersionID, id1), "ASK DELETE " + hidden + "/" + inv1: reply(403)}, nil,
+		"delete of the current, not the version's owner": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": linkAt("1700000000.00009", id1), "ASK DELETE " + hidden + "/" + inv1: reply(403)}, nil,
 			[]string{"HEAD c/o", "ASK DELETE " + hidden + "/" + inv1}, 403, "", ""},
-		"delete of the current, refused": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": reply(200, backend.VersionID, id1), "DELETE c/o": reply(403)}, nil,
+		"delete of the current, refused": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": linkAt("1700000000.00009", id1), "DELETE c/o": reply(403)}, nil,
 			[]string{"HEAD c/o", "ASK DELETE " + hidden + "/" + inv1, "DELETE c/o"}, 403, "", ""},
-		"delete of another": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": reply(200, backend.VersionID, id2)}, nil,
+		"delete of another": {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": linkAt("1700000000.00009", id2)}, nil,
 			[]string{"HEAD c/o", "DELETE " + hidden + "/" + inv1}, 204, id1, ""},
 		"delete, nothing current": {versioned, "DELETE", "version-id=" + id1, nil, nil, []string{"HEAD c/o", "DELETE " + hidden + "/" + inv1}, 204, id1, ""},
 		"delete, not known":       {versioned, "DELETE", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD c/o": unavailable}, nil, []string{"HEAD c/o"}, 503, "", ""},
 		"made current": {versioned, "PUT", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD " + hidden + "/" + inv1: reply(200, "Etag", "e", sloSize, "9", listedETag, "e; slo_etag=f")}, nil,
-			[]string{"ASK PUT c/o", "HEAD " + hidden + "/" + inv1, "PUT c/o X-Object-Sysmeta-Version-Link=" + id1 + "/9/e; slo_etag=f"}, 201, id1, ""},
+			[]string{"ASK PUT c/o", "HEAD " + hidden + "/" + inv1, "PUT c/o New-Version=true X-Object-Sysmeta-Version-Link=" + id1 + "/9/e; slo_etag=f"}, 201, id1, ""},
+		"made current, suspended": {suspended, "PUT", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"HEAD " + hidden + "/" + inv1: reply(200, "Etag", "e")}, nil,
+			[]string{"ASK PUT c/o", "HEAD " + hidden + "/" + inv1, "PUT c/o X-Object-Sysmeta-Version-Link=" + id1 + "/0/e"}, 201, id1, ""},
 		"made current, but is not there": {versioned, "PUT", "version-id=" + id1, nil, nil, []string{"ASK PUT c/o", "HEAD " + hidden + "/" + inv1}, 404, "", ""},
 		"made current, refused":          {versioned, "PUT", "version-id=" + id1, map[string]func(*chain.Request) *chain.Response{"ASK PUT c/o": reply(403)}, nil, []string{"ASK PUT c/o"}, 403, "", ""},
 		"made current with a body":       {versioned, "PUT", "version-id=" + id1, nil, []string{"Body", "x"}, nil, 400, "", ""},
@@ -187,6 +195,57 @@ func TestObjects(t *testing.T) {
 		w.saw(t, what, tt.seen...)
 		if resp.Status != tt.status || resp.Get(hdrID) != tt.id || resp.Get("Content-Location") != tt.location {
 			t.Errorf("%s: got %d, %v, want %d, %q, %q", what, resp.Status, resp.Header, tt.status, tt.id, tt.location)
+		}
+	}
+}
+
+// linkAt is the head of an object that says since a time which version is current.
+func linkAt(at, id string) func(*chain.Request) *chain.Response {
+	return reply(200, backend.VersionID, id, backend.DataStamp, at, backend.BackendStamp, at)
+}
+
+// With the current version the object is deleted as it was when it named that one: what
+// somebody else writes at the same time is later, and stays.
+func TestDeleteOfTheCurrentVersion(t *testing.T) {
+	gone := reply(404)
+	for what, tt := range map[string]struct {
+		heads   []func(*chain.Request) *chain.Response // of the object, one after the other
+		deletes []int                                  // what its deletes are answered with
+		ends    []string                               // the links that these are to end
+		status  int
+		current string
+	}{
+		"alone":                 {[]func(*chain.Request) *chain.Response{linkAt(id2, id1)}, []int{204}, []string{id2}, 204, Null},
+		"overwritten meanwhile": {[]func(*chain.Request) *chain.Response{linkAt(id2, id1), linkAt("1700000000.00007", "1700000000.00007")}, []int{409}, []string{id2}, 204, "1700000000.00007"},
+		"deleted meanwhile":     {[]func(*chain.Request) *chain.Response{linkAt(id2, id1), gone}, []int{409}, []string{id2}, 204, Null},
+		"current again":         {[]func(*chain.Request) *chain.Response{linkAt(id2, id1), linkAt("1700000000.00008", id1)}, []int{409, 204}, []string{id2, "1700000000.00008"}, 204, Null},
+		"again and again":       {[]func(*chain.Request) *chain.Response{linkAt(id2, id1), linkAt(id2, id1), linkAt(id2, id1), linkAt(id2, id1)}, []int{409, 409, 409, 409}, []string{id2, id2, id2, id2}, 409, ""},
+		"not known meanwhile":   {[]func(*chain.Request) *chain.Response{linkAt(id2, id1), unavailable}, []int{409}, []string{id2}, 503, ""},
+		"no time":               {[]func(*chain.Request) *chain.Response{reply(200, backend.VersionID, id1)}, nil, nil, 503, ""},
+	} {
+		var ends []string
+		heads, began := 0, timestamp.Now()
+		w := &world{facts: versioned, answers: map[string]func(*chain.Request) *chain.Response{
+			"HEAD c/o": func(r *chain.Request) *chain.Response { heads++; return tt.heads[heads-1](r) },
+			"DELETE c/o": func(r *chain.Request) *chain.Response {
+				end, err := timestamp.Parse(r.Header.Get(chain.Stamp))
+				if err != nil || end.Until().Before(began) || end.Happened().Before(began) || r.Header[backend.NewVersion] != nil {
+					t.Errorf("%s: deleted as of %v, which is forgotten at %v, %v", what, end, end.Happened(), err)
+				}
+				link := timestamp.FromTicks(end.Ticks())
+				if !link.Before(end) || !end.Before(link.Next()) {
+					t.Errorf("%s: %v does not end %v, or what comes after it", what, end, link)
+				}
+				ends = append(ends, link.String())
+				return chain.Empty(tt.deletes[len(ends)-1])
+			},
+		}}
+		resp := serve(t, w, "DELETE", object, "version-id="+id1)
+		if resp.Status != tt.status || resp.Get(hdrCurrent) != tt.current || !slices.Equal(ends, tt.ends) {
+			t.Errorf("%s: got %d, %v, %v, and ended %q", what, resp.Status, resp.Err, resp.Header, ends)
+		}
+		if deleted := slices.Contains(w.seen, "DELETE "+hidden+"/"+inv1); deleted != (tt.status == 204) {
+			t.Errorf("%s: the version is deleted: %v", what, deleted)
 		}
 	}
 }
@@ -268,6 +327,50 @@ func TestContainers(t *testing.T) {
 		w.saw(t, what, tt.seen...)
 		if resp.Status != tt.status {
 			t.Errorf("%s: got %d, want %d", what, resp.Status, tt.status)
+		}
+	}
+}
+
+// A hidden container that is there already is used where its policy is that of the visible
+// one, or the one that this is to have.
+func TestEnabledWithWhatIsLeft(t *testing.T) {
+	for what, tt := range map[string]struct {
+		facts        map[string]string
+		wanted, left string
+		policy       string // of the hidden container that is asked for
+		status       int
+	}{
+		"the same":                 {never, "", "gold", "gold", 202},
+		"another":                  {never, "", "tin", "gold", 409},
+		"new, the default":         {nil, "", "gold", "gold", 201},
+		"new, not the default":     {nil, "", "tin", "gold", 409},
+		"new, as wanted":           {nil, "tin", "tin", "tin", 201},
+		"new, not as wanted":       {nil, "tin", "gold", "tin", 409},
+		"there, and wanted not so": {never, "tin", "gold", "gold", 202},
+		"gone meanwhile":           {never, "", "", "gold", 503},
+	} {
+		w := &world{facts: tt.facts, left: tt.left}
+		asked, visible := "", ""
+		w.answers = map[string]func(*chain.Request) *chain.Response{
+			"PUT " + hidden: func(r *chain.Request) *chain.Response {
+				asked = r.Header.Get("X-Storage-Policy")
+				return chain.Empty(409)
+			},
+			"PUT c": func(r *chain.Request) *chain.Response {
+				visible = r.Header.Get("X-Storage-Policy")
+				return chain.Empty(201)
+			},
+		}
+		method, pairs := http.MethodPost, []string{hdrEnabled, "true"}
+		if tt.facts == nil {
+			method = http.MethodPut
+		}
+		if tt.wanted != "" {
+			pairs = append(pairs, "X-Storage-Policy", tt.wanted)
+		}
+		resp := serve(t, w, method, object.Parent(), "", pairs...)
+		if resp.Status != tt.status || asked != tt.policy || visible != "" && visible != tt.policy || resp.Status == 201 && visible == "" {
+			t.Errorf("%s: got %d, %v, asked for %q and then %q", what, resp.Status, resp.Err, asked, visible)
 		}
 	}
 }

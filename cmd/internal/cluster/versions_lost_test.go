@@ -8,8 +8,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/name"
+	"martlet/internal/timestamp"
 )
 
 // startSuspended starts a cluster with an object of the text "a", which is no version, and
@@ -90,4 +93,89 @@ func TestFirstVersionsAtTheSameTime(t *testing.T) {
 			t.Errorf("%s: versions %q", object, got)
 		}
 	}
+}
+
+// Who deletes the current version hides no write of somebody else's that was done at the
+// same time.
+func TestCurrentVersionIsDeletedWhileOthersWrite(t *testing.T) {
+	p := startProbe(t)
+	p.enableVersions(true)
+	for round := range 60 {
+		object := fmt.Sprint("o", round)
+		p.object("PUT", object, nil, "old", 201)
+		first := p.versions(object)[0].ID
+		var put, deleted error
+		var both sync.WaitGroup
+		both.Go(func() { _, put = p.answer("PUT", p.url+"/c/"+object, "new", http.StatusCreated) })
+		both.Go(func() {
+			_, deleted = p.answer("DELETE", p.url+"/c/"+object+"?version-id="+first, "", http.StatusNoContent)
+		})
+		both.Wait()
+		if err := errors.Join(put, deleted); err != nil {
+			t.Error(err)
+		}
+		p.wantVersions(object, "new")
+	}
+	p.pass(true)
+	p.still()
+}
+
+// A link whose version was deleted so long ago that this is forgotten reads as what was
+// deleted, and not as what can't be had just now, and something else can be put in its place.
+func TestLinkToAForgottenVersion(t *testing.T) {
+	p := startProbe(t)
+	p.enableVersions(true)
+	p.object("PUT", "o", nil, "kept", 201)
+	kept := p.versions("o")[0].ID
+	large := strings.Repeat("l", 700<<10)
+	for i, again := range []func(object string){
+		func(object string) { p.object("PUT", object, nil, "small", 201) },
+		func(object string) { p.object("PUT", object, nil, large, 201) },
+		func(object string) { p.object("DELETE", object, nil, "", 204) },
+	} {
+		object := fmt.Sprint("gone", i)
+		old := timestamp.FromTime(time.Now().Add(-48 * time.Hour))
+		link := backend.Link{ID: old, Bytes: 1, ETag: "e"}
+		primaries, _ := p.places(object)
+		for _, place := range primaries {
+			p.at(place, "PUT", object, old, backend.Header{{Name: backend.VersionLink, Value: link.String()}}, "", 201)
+		}
+		p.object("GET", object, nil, "", 404)
+		p.object("HEAD", object, nil, "", 404)
+		p.stop(nodeAt(primaries[0]))
+		p.object("GET", object, nil, "", 503)
+		p.start(nodeAt(primaries[0]))
+		if i > 0 {
+			p.want("DELETE", p.url+"/c/"+object+"?version-id="+old.Normal(), nil, "", 404)
+		}
+		again(object)
+	}
+	p.want("PUT", p.url+"/c/o?version-id="+kept, nil, "", 201)
+	if p.body("gone0", "") != "small" || p.body("gone1", "") != large || p.body("o", "") != "kept" {
+		t.Error("what was put in the place of the links reads as something else")
+	}
+}
+
+// Versions are not stored by one policy and looked for by another: a hidden container that
+// is left of an earlier container serves one of the same policy, and no other.
+func TestHiddenContainerOfAnotherPolicy(t *testing.T) {
+	p := startReaping(t)
+	hidden := name.Path{Account: "AUTH_test", Container: "c"}.Versions()
+	p.want("DELETE", p.url+"/c", nil, "", 204)
+	p.each("container", hidden, func() *backend.Request {
+		return &backend.Request{Method: "PUT", Header: backend.Header{
+			{Name: backend.Timestamp, Value: p.source.Next().String()}, {Name: backend.PolicyIndex, Value: "1"},
+		}}
+	}, 201)
+	on := map[string]string{"X-Versions-Enabled": "true"}
+	p.want("PUT", p.url+"/c", on, "", 409)
+	p.want("HEAD", p.url+"/c", nil, "", 404)
+	p.want("PUT", p.url+"/c", nil, "", 201)
+	p.want("POST", p.url+"/c", on, "", 409)
+	p.want("PUT", p.url+"/c/o", nil, "no version", 201)
+	p.want("DELETE", p.url+"/c/o", nil, "", 204)
+	p.want("DELETE", p.url+"/c", nil, "", 204)
+	p.want("PUT", p.url+"/c", map[string]string{"X-Versions-Enabled": "true", "X-Storage-Policy": "tin"}, "", 201)
+	p.want("PUT", p.url+"/c/o", nil, "a", 201)
+	p.wantVersions("o", "a")
 }

@@ -127,6 +127,38 @@ func TestVersionsOfADegradedCluster(t *testing.T) {
 	p.still()
 }
 
+// Data that is no version becomes one where another version is made current in its place,
+// but not while versions are suspended: then it is overwritten, as by any write.
+func TestVersionMadeCurrentOverData(t *testing.T) {
+	p := startProbe(t)
+	large := strings.Repeat("l", 700<<10)
+	for object, tt := range map[string]struct {
+		text string
+		on   bool
+		want []string
+	}{"small": {"plain", true, []string{"plain", "first"}}, "large": {large, true, []string{large, "first"}}, "suspended": {"plain", false, []string{"first"}}} {
+		p.enableVersions(true)
+		p.object("PUT", object, nil, "first", 201)
+		first := p.versions(object)[0].ID
+		p.enableVersions(false)
+		p.object("PUT", object, nil, tt.text, 201)
+		p.enableVersions(tt.on)
+		p.want("PUT", p.url+"/c/"+object+"?version-id="+first, nil, "", 201)
+		if got := p.body(object, ""); got != "first" {
+			t.Errorf("%s: reads %d bytes", object, len(got))
+		}
+		rows := p.versions(object)
+		if len(rows) != len(tt.want) {
+			t.Fatalf("%s: versions %+v", object, rows)
+		}
+		for i, r := range rows {
+			if got := p.body(object, "?version-id="+r.ID); got != tt.want[i] || r.Latest != (r.ID == first) {
+				t.Errorf("%s: version %d is %+v with %d bytes", object, i, r, len(got))
+			}
+		}
+	}
+}
+
 // A DELETE leaves a version that says so, and all versions can be had; they are deleted
 // one by one, and the container when there are none.
 func TestVersionsComeAndGo(t *testing.T) {
