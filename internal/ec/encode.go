@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/minio/crc64nvme"
-
 	"martlet/internal/errs"
 )
 
@@ -24,6 +22,7 @@ type Encoder struct {
 	most   int   // bytes that the segment is to have
 	fill   int   // bytes that it has
 	number int64 // of the segment
+	next   [1]byte
 	err    error
 }
 
@@ -117,40 +116,28 @@ func (e *Encoder) ReadFrom(r io.Reader) (n int64, err error) {
 		return 0, e.err
 	}
 	for {
-		var c int
-		if e.fill < e.most {
-			room, err := e.room()
-			if err != nil {
+		// Whether a full segment is the last one only the byte behind it tells, unless the size does.
+		room := e.next[:]
+		peek := e.fill == e.most && (e.head.Write.Size < 0 || e.number == e.code.Segments(e.head.Write.Size)-1)
+		if !peek {
+			if room, err = e.room(); err != nil {
 				return n, err
 			}
-			c, err = r.Read(room)
+		}
+		c, err := r.Read(room)
+		n += int64(c)
+		if !peek {
 			e.fill += c
-			n += int64(c)
-			if done, err := e.ended(err); done {
-				return n, err
-			}
-			continue
+		} else if _, failed := e.Write(room[:c]); failed != nil {
+			return n - int64(c), failed
 		}
-		// Whether a full segment is the last one, the next byte tells.
-		var next [1]byte
-		c, err = r.Read(next[:])
-		if c > 0 {
-			if _, err := e.Write(next[:]); err != nil {
-				return n, err
-			}
-			n++
+		if err == io.EOF {
+			return n, nil
 		}
-		if done, err := e.ended(err); done {
-			return n, err
+		if err != nil {
+			return n, e.fail(err)
 		}
 	}
-}
-
-func (e *Encoder) ended(err error) (bool, error) {
-	if err == nil || err == io.EOF {
-		return err == io.EOF, nil
-	}
-	return true, e.fail(err)
 }
 
 // Close hands on the last segment: the archives are whole then, if it returns nil. Fewer bytes
@@ -185,19 +172,12 @@ func (e *Encoder) seal(last bool) error {
 	for i, pos := range b.slots[:k] {
 		clear(pos[fragmentAt+min(each, max(0, e.fill-i*each)) : fragmentAt+each])
 	}
-	for i, slot := range b.slots {
-		b.sums[i] = frame{length: e.fill, last: last, number: e.number}.put(slot[frameAt:], e.seeds[i])
-	}
-	for from := 0; from < each; from += stripe {
-		to := min(from+stripe, each)
+	if each > 0 {
 		for i, slot := range b.slots {
-			b.shards[i] = slot[fragmentAt+from : fragmentAt+to]
+			b.shards[i] = slot[fragmentAt : fragmentAt+each]
 		}
 		if err := e.code.rs.Encode(b.shards); err != nil {
 			return e.fail(err)
-		}
-		for i, shard := range b.shards {
-			b.sums[i] = crc64nvme.Update(b.sums[i], shard)
 		}
 	}
 	start := frameAt
@@ -205,7 +185,7 @@ func (e *Encoder) seal(last bool) error {
 		start = headerAt
 	}
 	for i, slot := range b.slots {
-		binary.LittleEndian.PutUint64(slot[frameAt+8:], b.sums[i])
+		frame{length: e.fill, last: last, number: e.number}.put(slot[frameAt:], e.seeds[i], slot[fragmentAt:fragmentAt+each])
 		b.out[i] = slot[start : fragmentAt+each]
 	}
 	if err := e.emit(b.out); err != nil {

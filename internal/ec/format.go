@@ -142,9 +142,8 @@ type frame struct {
 	sum    uint64
 }
 
-// put writes all but the checksum, and returns the checksum as far as the fragment; seed
-// is the header's.
-func (f frame) put(b []byte, seed uint64) uint64 {
+// put writes the head of the frame of a fragment, checksum and all; seed is the header's.
+func (f frame) put(b []byte, seed uint64, fragment []byte) {
 	word := uint32(f.length)
 	if f.last {
 		word |= lastFrame
@@ -152,7 +151,7 @@ func (f frame) put(b []byte, seed uint64) uint64 {
 	le := binary.LittleEndian
 	le.PutUint32(b, word)
 	le.PutUint32(b[4:], uint32(f.number))
-	return crc64nvme.Update(seed, b[:8])
+	le.PutUint64(b[8:], crc64nvme.Update(crc64nvme.Update(seed, b[:8]), fragment))
 }
 
 func parseFrame(b []byte) frame {
@@ -166,7 +165,7 @@ func parseFrame(b []byte) frame {
 
 // check says what is wrong with the head of frame number of an archive, nil if nothing is.
 func (f frame) check(l Layout, size, number int64) error {
-	why := ""
+	var why string
 	switch {
 	case f.number != number:
 		why = fmt.Sprintf("it is number %d", f.number)

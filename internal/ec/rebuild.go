@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/minio/crc64nvme"
-
 	"martlet/internal/errs"
 )
 
@@ -37,8 +35,7 @@ func (c *Code) Rebuild(w io.Writer, write Write, index int, source Source) (size
 		slot, end := g.buf.slots[index], fragmentAt+c.fragment(g.length)
 		h.Append(slot[headerAt:headerAt])
 		seed := binary.LittleEndian.Uint64(slot[headerAt+sumAt:])
-		sum := frame{length: g.length, last: g.last, number: g.number}.put(slot[frameAt:], seed)
-		binary.LittleEndian.PutUint64(slot[frameAt+8:], crc64nvme.Update(sum, slot[fragmentAt:end]))
+		frame{length: g.length, last: g.last, number: g.number}.put(slot[frameAt:], seed, slot[fragmentAt:end])
 		if _, err := w.Write(slot[start:end]); err != nil {
 			return 0, g.faults, errs.E(op, fmt.Errorf("segment %d: %w", g.number, err))
 		}

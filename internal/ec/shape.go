@@ -103,8 +103,7 @@ type buffer struct {
 	slots  [][]byte // for each index, all there is: room for the heads, and the fragment
 	shards [][]byte // for each index, what the library is given
 	out    [][]byte // for each index, what is handed on
-	sums   []uint64
-	most   int // bytes of a segment that it is for
+	most   int      // bytes of a segment that it is for
 }
 
 const (
@@ -118,10 +117,6 @@ const (
 	// that many small ones at a time do not take those of whole segments.
 	smallSegment = 64 << 10
 
-	// stripe is how many bytes of each fragment are encoded and summed at a time, so that
-	// they are summed while they are in the processor's cache.
-	stripe = 32 << 10
-
 	align = 64
 )
 
@@ -131,7 +126,7 @@ func newBuffer(s Shape, segment int) *buffer {
 	mem := make([]byte, n*each)
 	b := &buffer{
 		slots: make([][]byte, n), shards: make([][]byte, n), out: make([][]byte, n),
-		sums: make([]uint64, n), most: segment,
+		most: segment,
 	}
 	for i := range b.slots {
 		b.slots[i] = mem[i*each : (i+1)*each : (i+1)*each]
