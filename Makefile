@@ -41,7 +41,7 @@ unit:
 ## race: the tests under the race detector
 race: clients
 	CGO_ENABLED=1 go test -race -timeout 10m $(PACKAGES)
-	go test -timeout 5m ./object/engine ./proxy # what is left out above: it takes minutes there, or counts allocations
+	go test -timeout 5m ./internal/ec ./object/engine ./proxy # what is left out above: it takes minutes there, or counts allocations
 
 ## lint: go vet, the edges between packages, and the linters of .golangci.yml at the version that tools.mod pins
 lint: vet edges

@@ -133,6 +133,7 @@ var confined = []struct {
 		"a database belongs to the package that knows its layout",
 	},
 	{"github.com/klauspost/reedsolomon", within("internal/ec"), "erasure coding is one idea"},
+	{"github.com/minio/crc64nvme", within("internal/ec"), "what blocks on a disk have is CRC32C"},
 	{"github.com/spf13/cobra", within("cmd/martlet"), "only the command line knows flags"},
 	{"github.com/gorilla/mux", within("proxy/..."), "only the proxy has routes"},
 	{"github.com/pelletier/go-toml/v2", within("internal/conf"), "configuration is read, and its mistakes are told, in one way"},
