@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/timestamp"
 )
 
 // Each replica brings its share, each object comes once, and then all replicas know that it is there.
@@ -226,6 +227,34 @@ func TestNothingToBring(t *testing.T) {
 		if last := w.rows[len(w.rows)-1].Number; !w.pass(s) || w.points["d0"] != (Points{last, last}) || w.there.count("PUT") != 0 {
 			t.Errorf("%s: the points are %v after %d PUTs", what, w.points["d0"], w.there.count("PUT"))
 		}
+	}
+}
+
+// An object that came to its end is gone there too, and what takes its place on the same day is not.
+func TestAnEndIsNoLaterThanWhatComesNext(t *testing.T) {
+	w := newWorld(t)
+	s := w.syncer(0, 1)
+	w.write("o", 1, "old")
+	if !w.pass(s) {
+		t.Fatal("a pass fails")
+	}
+	w.write("o", 1, "")
+	w.rows[len(w.rows)-1].Data = timestamp.Expiry(stamp(1), stamp(1), stamp(3).Seconds())
+	if !w.pass(s) || w.has("o") != "" || w.there.count("DELETE") != 1 {
+		t.Errorf("at its end it has %q after %v", w.has("o"), w.there.asked)
+	}
+	w.write("o", 4, "new")
+	if !w.pass(s) || w.has("o") != "new" {
+		t.Errorf("written anew, it has %q", w.has("o"))
+	}
+	w.write("p", 10, "of a longer life")
+	if !w.pass(s) {
+		t.Fatal("a pass fails")
+	}
+	w.write("p", 10, "")
+	w.rows[len(w.rows)-1].Data = timestamp.Expiry(stamp(5), stamp(9), stamp(3).Seconds()) // not known of that life
+	if !w.pass(s) || w.has("p") != "of a longer life" {
+		t.Errorf("an end that is void leaves %q", w.has("p"))
 	}
 }
 

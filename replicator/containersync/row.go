@@ -88,8 +88,8 @@ func (r *run) taken(method string, status int, also ...int) error {
 
 func (r *run) delete(ctx context.Context, row Row) error {
 	at := row.Data
-	if at.IsExpiry() {
-		at = at.Happened()
+	if at.IsExpiry() { // behind what it ended, and before whatever was written since, be that on the same day
+		at = timestamp.FromTicks(at.Until().Ticks()).Next()
 	}
 	resp, err := r.send(ctx, request{method: http.MethodDelete, row: row, stamp: at.WithOffset(0).String()})
 	if err != nil {
