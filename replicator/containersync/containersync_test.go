@@ -3,6 +3,7 @@ package containersync
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -92,6 +93,17 @@ func TestOneThatFails(t *testing.T) {
 			w.there.refuse["HEAD /v1/AUTH_b/c/o2"] = 401
 			return func() { delete(w.there.refuse, "HEAD /v1/AUTH_b/c/o2") }
 		},
+		"the other cluster breaks off": func(w *world) func() {
+			w.there.refuse["PUT /v1/AUTH_b/c/o2"] = breakOff
+			return func() { delete(w.there.refuse, "PUT /v1/AUTH_b/c/o2") }
+		},
+		"it can't be sent": func(w *world) func() {
+			o := w.objects["o2"]
+			bad := o
+			bad.Header = append(slices.Clone(o.Header), backend.Field{Name: "X-Object-Meta-\xe2", Value: "y"})
+			w.objects["o2"] = bad
+			return func() { w.objects["o2"] = o }
+		},
 		"it is not found": func(w *world) func() {
 			o := w.objects["o2"]
 			w.objects["o2"] = Object{Status: 404}
@@ -123,6 +135,44 @@ func TestOneThatFails(t *testing.T) {
 		if !w.pass(s) || w.points["d0"] != (Points{6, 6}) || w.has("o2") != "x" {
 			t.Errorf("%s: mended, the points are %v, and it has %q", what, w.points["d0"], w.has("o2"))
 		}
+	}
+}
+
+// Time ends a pass whatever is left, and what fails each time keeps no others from their turn.
+func TestThereIsNoTimeForAll(t *testing.T) {
+	w := newWorld(t)
+	const rows = 200
+	for i := range rows {
+		w.write(fmt.Sprintf("o%03d", i), i+1, "x")
+	}
+	for _, i := range []int{0, 1, 100} {
+		w.there.refuse[fmt.Sprintf("PUT /v1/AUTH_b/c/o%03d", i)] = 413
+	}
+	s := w.syncer(1, 3)                                                                               // the others are never there
+	s.Now = func() time.Time { return w.now.Add(time.Duration(w.there.served.Load()) * time.Second) } // each request takes one
+	s.cfg.ContainerTime = 40 * time.Second
+	at := int64(0)
+	for range 40 {
+		w.pass(s)
+		if took := w.there.served.Load() - at; took > 40+2*int64(s.cfg.Rows) {
+			t.Fatalf("a pass took %d s", took)
+		}
+		at = w.there.served.Load()
+	}
+	for i := range rows {
+		if got := w.has(fmt.Sprintf("o%03d", i)); (got == "x") == (i < 2 || i == 100) {
+			t.Errorf("o%03d is %q", i, got)
+		}
+	}
+	if p := w.points["d1"]; p != (Points{0, rows}) {
+		t.Errorf("it is at %v", p)
+	}
+	clear(w.there.refuse)
+	for range 40 {
+		w.pass(s)
+	}
+	if p := w.points["d1"]; p != (Points{rows, rows}) || w.has("o000") != "x" || len(s.rest.at) != 0 {
+		t.Errorf("mended, it is at %v, goes on at %v, and has %q", p, s.rest.at, w.has("o000"))
 	}
 }
 

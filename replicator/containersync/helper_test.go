@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,7 +46,11 @@ type other struct {
 	refuse map[string]int // status by "METHOD path"
 	asked  []string       // "METHOD path"
 	hang   chan struct{}  // closed: it answers
+	served atomic.Int64   // requests
 }
+
+// breakOff as a status is no answer at all.
+const breakOff = -1
 
 func newOther(t *testing.T) *other {
 	o := &other{t: t, stamps: map[string]string{}, kept: map[string]http.Header{}, data: map[string]string{}, refuse: map[string]int{}}
@@ -63,6 +68,7 @@ func (o *other) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	body, err := io.ReadAll(r.Body)
+	o.served.Add(1)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	path, stamp := r.URL.EscapedPath(), r.Header.Get("X-Timestamp")
@@ -71,7 +77,9 @@ func (o *other) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(parts) != 3 || parts[0] != "US" || parts[2] != realms.Sign(r.Method, path, stamp, parts[1], "realm key", "user key") {
 		o.t.Errorf("%s %s is signed with %q", r.Method, path, parts)
 	}
-	if code := o.refuse[r.Method+" "+path]; code != 0 {
+	if code := o.refuse[r.Method+" "+path]; code == breakOff {
+		panic(http.ErrAbortHandler)
+	} else if code != 0 {
 		w.WriteHeader(code)
 		return
 	}
