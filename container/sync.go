@@ -108,6 +108,9 @@ type Sync struct {
 	To, Key   string // empty where it is not
 	Policy    policy.Index
 	Versioned bool
+
+	// Incarnation is of the replica: numbers of changes are of this one alone.
+	Incarnation [16]byte
 }
 
 // A ChangedRow is a row of a listing, and the number of its latest change.
@@ -136,7 +139,7 @@ func (s *Server) SyncOf(ctx context.Context, dev string, p name.Path) (is Sync, 
 
 func syncOf(tx *metadb.Tx) (Sync, error) {
 	i := tx.Info()
-	is := Sync{Path: i.Path, Policy: i.Policy}
+	is := Sync{Path: i.Path, Policy: i.Policy, Incarnation: i.Incarnation}
 	fields, err := tx.Fields()
 	for _, f := range fields {
 		switch f.Name {

@@ -101,7 +101,10 @@ func TestSyncPoints(t *testing.T) {
 		t.Errorf("the points of another target are %d and %d, %v", all, next, err)
 	}
 	is, err := s.SyncOf(t.Context(), "sda", synced0)
-	if err != nil || is != (Sync{Path: synced0, To: "//us/b/x/y", Key: "k", Policy: 3}) {
+	if is.Incarnation == [16]byte{} {
+		t.Error("it has no incarnation")
+	}
+	if err != nil || is != (Sync{Path: synced0, To: "//us/b/x/y", Key: "k", Policy: 3, Incarnation: is.Incarnation}) {
 		t.Errorf("it says %+v, %v", is, err)
 	}
 	rows, err := s.SyncChanges(t.Context(), "sda", synced0, 0, 10)

@@ -25,6 +25,7 @@ package containersync
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,6 +56,18 @@ type State struct {
 	To, Key   string // empty where it is not synced
 	Policy    policy.Index
 	Versioned bool
+
+	// Incarnation is of the replica. One that comes anew has another, and numbers of its own.
+	Incarnation [16]byte
+}
+
+// points is what the points of a target are kept by: they mean nothing to another incarnation,
+// which may come between the look at rows and the note that they are there.
+func (s State) points(to realms.Target) (id [16]byte) {
+	target := to.ID()
+	sum := sha256.Sum256(append(target[:], s.Incarnation[:]...))
+	copy(id[:], sum[:])
+	return id
 }
 
 // A Row is one row of a listing, with the number of its latest change in a replica.
@@ -252,7 +265,7 @@ func (s *Syncer) sync(ctx context.Context, c Container) error {
 		return nil
 	}
 	r := &run{Syncer: s, c: c, is: is, to: to}
-	if r.points, err = s.Source.Points(ctx, c, to.ID()); err != nil {
+	if r.points, err = s.Source.Points(ctx, c, is.points(to)); err != nil {
 		return err
 	}
 	began := s.Now()
@@ -301,7 +314,7 @@ func (r *run) again(ctx context.Context) error {
 	return failed
 }
 
-func (r *run) resting() restingAt { return restingAt{r.c.Device, r.c.Path, r.to.ID()} }
+func (r *run) resting() restingAt { return restingAt{r.c.Device, r.c.Path, r.is.points(r.to)} }
 
 // sweep brings the rows behind one change up to another, and returns how far it came. Where
 // it begins at the first point it moves that on.
@@ -378,7 +391,7 @@ func (r *run) move(ctx context.Context, to Points) error {
 		return nil
 	}
 	// What was brought is there, whoever ends this process.
-	if err := r.Source.SetPoints(context.WithoutCancel(ctx), r.c, r.to.ID(), to); err != nil {
+	if err := r.Source.SetPoints(context.WithoutCancel(ctx), r.c, r.is.points(r.to), to); err != nil {
 		return err
 	}
 	r.points = to

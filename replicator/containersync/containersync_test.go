@@ -138,6 +138,32 @@ func TestOneThatFails(t *testing.T) {
 	}
 }
 
+// The points of a replica say nothing of one that takes its place, be that while rows are brought.
+func TestAReplicaComesAnew(t *testing.T) {
+	w := newWorld(t)
+	for i := range 5 {
+		w.write(fmt.Sprint("o", i), i+1, "x")
+	}
+	w.read = func() {
+		w.read = nil
+		for i := range w.rows { // it has lost them, and is told of them in another order
+			w.rows[i].Number = uint64(len(w.rows) - i)
+		}
+		slices.Reverse(w.rows)
+		w.write("new", 9, "y")
+		w.rows[0], w.rows[5] = w.rows[5], w.rows[0]
+		w.rows[0].Number, w.rows[5].Number = 1, 6
+		w.state.Incarnation = [16]byte{1}
+	}
+	s := w.syncer(0, 1)
+	for range 3 {
+		w.pass(s)
+	}
+	if w.has("new") != "y" || w.has("o4") != "x" || w.points["d0"] != (Points{6, 6}) {
+		t.Errorf("it is at %v, and the other has %q", w.points["d0"], w.there.data)
+	}
+}
+
 // Time ends a pass whatever is left, and what fails each time keeps no others from their turn.
 func TestThereIsNoTimeForAll(t *testing.T) {
 	w := newWorld(t)

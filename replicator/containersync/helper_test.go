@@ -32,7 +32,9 @@ type world struct {
 	objects map[string]Object // by name; body by bodies
 	bodies  map[string]string
 	forgot  int
-	points  map[string]Points // by device
+	points  map[string]Points   // by device
+	targets map[string][16]byte // that points are of, by device
+	read    func()              // after rows were read, if it is not nil
 }
 
 // other is the other cluster: it keeps what comes last by its time.
@@ -131,7 +133,7 @@ func (o *other) count(method string) (n int) {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
-		t: t, there: newOther(t), now: time.Unix(1500000000, 0), objects: map[string]Object{}, bodies: map[string]string{}, points: map[string]Points{},
+		t: t, there: newOther(t), now: time.Unix(1500000000, 0), objects: map[string]Object{}, bodies: map[string]string{}, points: map[string]Points{}, targets: map[string][16]byte{},
 		state: State{To: "//us/there/AUTH_b/c", Key: "user key"},
 	}
 	var err error
@@ -196,14 +198,23 @@ func (n node) Changes(_ context.Context, _ Container, since uint64, limit int) (
 			list = append(list, r)
 		}
 	}
+	if n.read != nil {
+		n.read()
+	}
 	return list, nil
 }
 
-func (n node) Points(_ context.Context, c Container, _ [16]byte) (Points, error) {
+func (n node) Points(_ context.Context, c Container, target [16]byte) (Points, error) {
+	if n.targets[c.Device] != target {
+		return Points{}, nil
+	}
 	return n.points[c.Device], nil
 }
 
-func (n node) SetPoints(_ context.Context, c Container, _ [16]byte, p Points) error {
+func (n node) SetPoints(_ context.Context, c Container, target [16]byte, p Points) error {
+	if n.targets[c.Device] != target {
+		n.targets[c.Device], n.points[c.Device] = target, Points{}
+	}
 	if old := n.points[c.Device]; p.All < old.All || p.Next < old.Next || p.All > p.Next {
 		n.t.Errorf("points go from %v to %v", old, p)
 	}
