@@ -122,7 +122,8 @@ type ChangedRow struct {
 }
 
 // SyncOf returns what a replica says. The error is of kind errs.NotFound where there is
-// none, or the container is deleted.
+// none, or the container is deleted. A container that is synced as one says is not forgotten for what
+// another replica of the node says.
 func (s *Server) SyncOf(ctx context.Context, dev string, p name.Path) (is Sync, err error) {
 	err = s.viewReplica(ctx, dev, p, func(tx *metadb.Tx) error {
 		isGone, err := deleted(tx)
@@ -134,6 +135,9 @@ func (s *Server) SyncOf(ctx context.Context, dev string, p name.Path) (is Sync, 
 		}
 		return err
 	})
+	if err == nil && is.To != "" && is.Key != "" {
+		s.synced.add(p)
+	}
 	return is, err
 }
 

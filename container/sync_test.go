@@ -49,6 +49,17 @@ func TestSyncedContainersAreFound(t *testing.T) {
 		}
 	}
 	s.NotSynced(synced0) // it is not known
+	// What one replica says outweighs that another of the node is not there.
+	for range 3 {
+		now = now.Add(doubt)
+		s.NotSynced(synced0)
+		if _, err := s.SyncOf(t.Context(), "sda", synced0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := sorted(s.Synced()); !slices.Contains(got, "/a/c") {
+		t.Errorf("one that another replica says nothing of is forgotten: %v", got)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
