@@ -108,6 +108,9 @@ type Sync struct {
 	To, Key   string // empty where it is not
 	Policy    policy.Index
 	Versioned bool
+
+	// Incarnation is of the replica: numbers of changes are of this one alone.
+	Incarnation [16]byte
 }
 
 // A ChangedRow is a row of a listing, and the number of its latest change.
@@ -119,7 +122,8 @@ type ChangedRow struct {
 }
 
 // SyncOf returns what a replica says. The error is of kind errs.NotFound where there is
-// none, or the container is deleted.
+// none, or the container is deleted. A container that is synced as one says is not forgotten for what
+// another replica of the node says.
 func (s *Server) SyncOf(ctx context.Context, dev string, p name.Path) (is Sync, err error) {
 	err = s.viewReplica(ctx, dev, p, func(tx *metadb.Tx) error {
 		isGone, err := deleted(tx)
@@ -131,12 +135,15 @@ func (s *Server) SyncOf(ctx context.Context, dev string, p name.Path) (is Sync, 
 		}
 		return err
 	})
+	if err == nil && is.To != "" && is.Key != "" {
+		s.synced.add(p)
+	}
 	return is, err
 }
 
 func syncOf(tx *metadb.Tx) (Sync, error) {
 	i := tx.Info()
-	is := Sync{Path: i.Path, Policy: i.Policy}
+	is := Sync{Path: i.Path, Policy: i.Policy, Incarnation: i.Incarnation}
 	fields, err := tx.Fields()
 	for _, f := range fields {
 		switch f.Name {

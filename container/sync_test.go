@@ -49,6 +49,17 @@ func TestSyncedContainersAreFound(t *testing.T) {
 		}
 	}
 	s.NotSynced(synced0) // it is not known
+	// What one replica says outweighs that another of the node is not there.
+	for range 3 {
+		now = now.Add(doubt)
+		s.NotSynced(synced0)
+		if _, err := s.SyncOf(t.Context(), "sda", synced0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := sorted(s.Synced()); !slices.Contains(got, "/a/c") {
+		t.Errorf("one that another replica says nothing of is forgotten: %v", got)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +112,10 @@ func TestSyncPoints(t *testing.T) {
 		t.Errorf("the points of another target are %d and %d, %v", all, next, err)
 	}
 	is, err := s.SyncOf(t.Context(), "sda", synced0)
-	if err != nil || is != (Sync{Path: synced0, To: "//us/b/x/y", Key: "k", Policy: 3}) {
+	if is.Incarnation == [16]byte{} {
+		t.Error("it has no incarnation")
+	}
+	if err != nil || is != (Sync{Path: synced0, To: "//us/b/x/y", Key: "k", Policy: 3, Incarnation: is.Incarnation}) {
 		t.Errorf("it says %+v, %v", is, err)
 	}
 	rows, err := s.SyncChanges(t.Context(), "sda", synced0, 0, 10)

@@ -102,8 +102,13 @@ func (s *Server) refuseObject(rq *request, reply quorum.Reply) error {
 	if reply.Status == http.StatusNotFound && strings.Contains(rq.Header.Get("If-Match"), "*") {
 		return errs.E(errs.Precondition) // anything was wanted, and nothing is there
 	}
-	if reply.Status == http.StatusPreconditionFailed {
+	switch reply.Status {
+	case http.StatusPreconditionFailed:
 		showObject(rq.out.Header, reply.Header)
+	case http.StatusNotFound: // for features: since when it is gone
+		if at := reply.Header.Get(backend.BackendStamp); at != "" {
+			rq.out.Header[backend.BackendStamp] = []string{at}
+		}
 	}
 	a := s.cluster.Answered(0, reply.Device, reply.Response, nil)
 	a.Body = nil // the words for it are the API's

@@ -249,3 +249,23 @@ func TestAnOverloadedCluster(t *testing.T) {
 		}
 	}
 }
+
+// Features are told since when an object is gone.
+func TestWhatIsGoneSaysSinceWhen(t *testing.T) {
+	for _, stamp := range []string{"1500000000.00000", ""} {
+		b := newBench(t)
+		for i := range nodetest.Nodes {
+			b.fleet.Script(fmt.Sprint("d", i), func(context.Context, *backend.Request) (*backend.Response, error) {
+				return nodetest.Status(404, stamp), nil
+			})
+		}
+		rq := newTestRequest(t, http.MethodHead, http.Header{"X-Newest": {"true"}})
+		rq.Grant = func(string, name.Path) bool { return true }
+		resp := b.server().Serve(t.Context(), rq.Request)
+		resp.Close()
+		b.cluster.Wait()
+		if resp.Status != 404 || resp.Get(backend.BackendStamp) != stamp {
+			t.Errorf("got %d, gone since %q, want %q", resp.Status, resp.Get(backend.BackendStamp), stamp)
+		}
+	}
+}

@@ -315,10 +315,15 @@ func (v *versioned) conclude(ctx context.Context, stamp timestamp.T, first []quo
 // deleteVersioned leaves a version that says that the object was deleted, and a tombstone.
 // When it returns nil a majority has both on stable storage.
 func (s *Server) deleteVersioned(rq *request, c facts, place quorum.Place) error {
+	stamp, fixed, err := s.stamp(rq.Request)
+	if err != nil {
+		return err
+	}
 	v, err := s.newVersioned(rq, place, c)
 	if err != nil {
 		return err
 	}
+	v.fixed = fixed
 	tell := quorum.Updates(len(place.Primaries), s.cluster.Container(place.Path.Account, place.Path.Container))
 	send := func(stamp timestamp.T) []quorum.Answer {
 		return s.cluster.Write(rq.ctx, place, func(slot int, _ *ring.Device) *backend.Request {
@@ -329,7 +334,6 @@ func (s *Server) deleteVersioned(rq *request, c facts, place quorum.Place) error
 		})
 	}
 	done := map[int]int{http.StatusNotFound: http.StatusNoContent}
-	stamp := s.stamps.Next()
 	deleted, err := v.conclude(rq.ctx, stamp, send(stamp), send, http.StatusNoContent, done)
 	switch {
 	case err != nil:

@@ -14,6 +14,7 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/quorum/nodetest"
 	"martlet/internal/timestamp"
+	"martlet/proxy/chain"
 )
 
 // A version of a write that lost is deleted when the write is made anew, but not where
@@ -90,6 +91,47 @@ func TestNoHiddenContainer(t *testing.T) {
 		b.cluster.Wait()
 		if asked := b.fleet.Asked(); resp.Status != http.StatusInternalServerError || len(asked) > 0 {
 			t.Errorf("%s: got %d, %v, and asked %v, want 500", method, resp.Status, resp.Err, asked)
+		}
+	}
+}
+
+// A delete that another cluster has had already has its time from there, and does not hide what is
+// newer.
+func TestDeleteOfAnotherTime(t *testing.T) {
+	for what, tt := range map[string]struct {
+		stamp  string
+		answer int // of the replicas
+		want   int
+		asked  int
+	}{
+		"in time":       {"1400000000.00000", 204, 204, 1},
+		"something new": {"1400000000.00000", 409, 409, 1},
+		"no time":       {"x", 204, 400, 0},
+		"far ahead":     {"9999999999.99999", 204, 400, 0},
+	} {
+		for _, versions := range []bool{false, true} {
+			b := newBench(t)
+			var mu sync.Mutex
+			sent := map[string]int{}
+			for i := range nodetest.Nodes {
+				b.fleet.Script(fmt.Sprint("d", i), func(_ context.Context, r *backend.Request) (*backend.Response, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					sent[r.Header.Get(backend.Timestamp)]++
+					return nodetest.Status(tt.answer, "1500000000.00000"), nil
+				})
+			}
+			rq := newTestRequest(t, http.MethodDelete, http.Header{chain.Stamp: {tt.stamp}})
+			if versions {
+				rq.Header[backend.NewVersion] = []string{"true"}
+			}
+			rq.Grant = func(string, name.Path) bool { return true }
+			resp := b.server().Serve(t.Context(), rq.Request)
+			resp.Close()
+			b.cluster.Wait()
+			if resp.Status != tt.want || len(sent) != tt.asked || tt.asked > 0 && sent[tt.stamp] == 0 {
+				t.Errorf("%s, with versions %v: got %d, %v, and sent %v, want %d", what, versions, resp.Status, resp.Err, sent, tt.want)
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"martlet/internal/errs"
 	"martlet/internal/name"
@@ -36,6 +37,10 @@ func (s *Server) write(rq *request, place quorum.Place, build func(stamp string)
 	return quorum.Best(answers, n, treat)
 }
 
+// farthest is how far ahead of this proxy's clock the time of another cluster's write
+// may be. One at the end of all time could never be written over.
+const farthest = 24 * time.Hour
+
 // stamp returns the time of a write: one of this proxy's, or that which it had in
 // another cluster, which is fixed.
 func (s *Server) stamp(r *chain.Request) (t timestamp.T, fixed bool, err error) {
@@ -44,7 +49,7 @@ func (s *Server) stamp(r *chain.Request) (t timestamp.T, fixed bool, err error) 
 		return s.stamps.Next(), false, nil
 	}
 	t, err = timestamp.Parse(given[0])
-	if err == nil && t.IsZero() {
+	if err == nil && (t.IsZero() || t.After(s.stamps.Now().Add(farthest))) {
 		err = timestamp.ErrFormat
 	}
 	if err != nil {

@@ -215,13 +215,19 @@ func AccountOf(path string) string {
 // bucket is one rate.
 type bucket struct{ next atomic.Int64 } // when a request is on time, in nanoseconds since 1970
 
+// slack is how far a clock may go back until what it said before counts for nothing.
+const slack = time.Second
+
 // take takes one request of so many a second, and reports whether it may be.
 func (b *bucket) take(now int64, rate float64, buffer time.Duration) bool {
 	each := int64(math.Ceil(float64(time.Second) / rate))
 	for {
 		next := b.next.Load()
 		from := max(next, now-int64(buffer))
-		if from > now {
+		switch {
+		case from > now+each+int64(slack):
+			from = now // it is of a lower rate than now, or of a clock that was ahead
+		case from > now:
 			return false
 		}
 		if b.next.CompareAndSwap(next, from+each) {

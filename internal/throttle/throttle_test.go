@@ -94,6 +94,33 @@ func TestRates(t *testing.T) {
 	}
 }
 
+// A rate that is raised counts at once, however low it was, and a clock that goes back holds nobody up.
+func TestWhatWasCountsNoLongerThanItMay(t *testing.T) {
+	for what, change := range map[string]func(b *bench) error{
+		"a rate is raised":   func(b *bench) error { return b.settings.Set(url.Values{"requests_per_device_per_second": {"10"}}) },
+		"the clock was back": func(b *bench) error { b.time = b.time.Add(-3 * time.Hour); return nil },
+	} {
+		b := newBench(t, Objects, func(r *Rates) { r.Requests = .01 })
+		if got := b.send(10, "GET", "/d1/0/a/c/o"); got != 1 {
+			t.Errorf("%s: %d were served before", what, got)
+		}
+		if err := change(b); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.send(10, "GET", "/d1/0/a/c/o"); got != 1 {
+			t.Errorf("%s: %d were served, want 1", what, got)
+		}
+	}
+	b := newBench(t, Objects, func(r *Rates) { r.Requests = 10 })
+	b.send(100, "GET", "/d1/0/a/c/o")
+	for range 10 { // requests that looked at the clock at nearly one time come in any order
+		b.time = b.time.Add(-10 * time.Millisecond)
+		if got := b.send(10, "GET", "/d1/0/a/c/o"); got != 0 {
+			t.Errorf("a little earlier %d were served", got)
+		}
+	}
+}
+
 // What is limited, and what counts for the limit of something else.
 func TestWhatCounts(t *testing.T) {
 	for what, tt := range map[string]struct {

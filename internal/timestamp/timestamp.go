@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -204,8 +205,8 @@ func clip(s string) string {
 }
 
 // A Source hands out the stamps of one process: each later than the one
-// before, also when the clock stands still or goes back. Safe for concurrent
-// use.
+// before, also when the clock stands still or goes back, but for those of After
+// that are far ahead of it. Safe for concurrent use.
 type Source struct {
 	now func() time.Time
 
@@ -224,11 +225,23 @@ func NewSource(now func() time.Time) *Source {
 // Next returns a stamp later than every one before it.
 func (s *Source) Next() T { return s.After(T{}) }
 
+// Now returns the time of the clock.
+func (s *Source) Now() T { return FromTime(s.now()) }
+
+// lead is how far ahead of the clock a stamp may be that all later ones come after.
+const lead = 5 * time.Minute
+
 // After returns a stamp later than every one before it and later than t: for a
-// write that lost against t and is tried again.
+// write that lost against t and is tried again. Where t is more than five minutes
+// ahead of the clock the stamp is up to 82 ms after t, by chance, and no other comes
+// after it: what one name has of a wrong clock is not to be handed on to all.
 func (s *Source) After(t T) T {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last = Max(FromTime(s.now()), Max(s.last.Next(), t.Next()))
+	now := s.Now()
+	if t.After(now.Add(lead)) {
+		return FromTicks(t.ticks + 1 + rand.Int64N(1<<13))
+	}
+	s.last = Max(now, Max(s.last.Next(), t.Next()))
 	return s.last
 }

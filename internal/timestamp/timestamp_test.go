@@ -144,6 +144,27 @@ func TestSourceOnlyGoesForward(t *testing.T) {
 	}
 }
 
+// One name that has a time far ahead does not make that of all later writes.
+func TestSourceIsNotLedAstray(t *testing.T) {
+	now := time.Unix(100, 0)
+	s := NewSource(func() time.Time { return now })
+	far := FromTicks(100000 * perSecond)
+	seen := map[T]bool{}
+	for range 5 {
+		if got := s.After(far); !got.After(far) || got.After(far.Add(time.Second)) {
+			t.Errorf("After gave %v for %v", got, far)
+		} else {
+			seen[got] = true
+		}
+		if got := s.Next(); got.After(FromTime(now).Add(time.Second)) {
+			t.Errorf("the next is %v, the clock says %v", got, now.Unix())
+		}
+	}
+	if len(seen) == 1 {
+		t.Errorf("all that is after %v is the same", far)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"1402464677.04188", "1402464677.04188_1", "1+0+a", "x"} {
 		f.Add(s)

@@ -4,7 +4,7 @@
 // A request with X-Container-Sync-Auth: realm nonce signature is another cluster's,
 // where the signature is made with the realm's key and the container's own
 // (X-Container-Sync-Key). It may read and write objects of that container, and
-// nothing else; it need have no token. Its X-Timestamp is that of the object where it
+// nothing else; it need have no token. The query is not signed, and counts in reads alone. Its X-Timestamp is that of the object where it
 // comes from, which counts here as it does there, so that each write of an object is
 // the same one in both clusters, whichever way and however often it comes. What it
 // brings need not be whole yet: the segments of a large object and the target of a
@@ -170,6 +170,9 @@ func (f *feature) serve(ctx context.Context, r *chain.Request) *chain.Response {
 		r.Header[chain.Stamp] = stamp
 	}
 	r.Header[chain.Replayed] = replayed
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		r.Query = "" // it is not signed, and might have more deleted than the object
+	}
 	return f.next.Serve(ctx, r)
 }
 

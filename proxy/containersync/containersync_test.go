@@ -66,6 +66,7 @@ func TestSigned(t *testing.T) {
 		"in lower case":          {"PUT", target, strings.Replace(sign("PUT", target, at, "new", "user"), "US", "us", 1), at, 200},
 		"without a stamp":        {"HEAD", target, sign("HEAD", target, "0", "new", "user"), "", 200},
 		"with a query":           {"HEAD", target + "?symlink=get", sign("HEAD", target, at, "new", "user"), at, 200},
+		"with one that deletes":  {"DELETE", target + "?multipart-manifest=delete", sign("DELETE", target, at, "new", "user"), at, 200},
 		"encoded otherwise":      {"PUT", "/v1/a/c%20d/%c3%a4%2Fo", sign("PUT", target, at, "new", "user"), at, 200},
 		"another method":         {"PUT", target, sign("DELETE", target, at, "new", "user"), at, 401},
 		"another path":           {"PUT", target, sign("PUT", target+"x", at, "new", "user"), at, 401},
@@ -94,6 +95,9 @@ func TestSigned(t *testing.T) {
 			continue
 		}
 		got := (*behind)[0]
+		if _, query, _ := strings.Cut(tt.target, "?"); (got.Query == "") != (query == "" || tt.method == "DELETE") {
+			t.Errorf("%s: goes on with the query %q", what, got.Query)
+		}
 		if got.Header.Get(chain.Stamp) != tt.stamp || got.Header[chain.Replayed] == nil || got.Identity != nil {
 			t.Errorf("%s: goes on with %v as %v", what, got.Header, got.Identity)
 		}

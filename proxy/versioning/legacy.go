@@ -82,6 +82,14 @@ func (f *feature) archive(ctx context.Context, r *chain.Request, known *Facts) *
 		return chain.Fail(ctx, err)
 	}
 	a := &archiving{next: f.next, r: r, in: name.Path{Account: r.Path.Account, Container: container}}
+	if r.Header[chain.Stamp] != nil {
+		switch late, err := a.late(ctx); {
+		case err != nil:
+			return chain.Fail(ctx, err)
+		case late:
+			return f.next.Serve(ctx, r)
+		}
+	}
 	if r.Method == http.MethodDelete && known.get(mode) != history {
 		return a.pop(ctx)
 	}
@@ -278,16 +286,38 @@ func (a *archiving) ask(ctx context.Context) *chain.Response {
 
 // exists reports whether the object is there.
 func (a *archiving) exists(ctx context.Context) (bool, error) {
+	resp, err := a.head(ctx)
+	return err == nil && resp.OK(), err
+}
+
+// late reports whether a write that has its time from another cluster comes after one that is not
+// older, so that it will change nothing: it is sent as often as there are replicas, and
+// is not to move versions about each time.
+func (a *archiving) late(ctx context.Context) (bool, error) {
+	at, err := timestamp.Parse(a.r.Header[chain.Stamp][0])
+	if err != nil {
+		return true, nil // the core says what is wrong
+	}
+	resp, err := a.head(ctx)
+	if err != nil {
+		return false, err
+	}
+	text := resp.Get(backend.BackendStamp)
+	if text == "" {
+		text = resp.Get("X-Timestamp")
+	}
+	there, err := timestamp.Parse(text)
+	return err == nil && !there.Before(at), nil // of what was never there nothing is said
+}
+
+// head asks for what the object is now, which may be that there is none.
+func (a *archiving) head(ctx context.Context) (*chain.Response, error) {
 	sub := granted(a.r, http.MethodHead, a.r.Path)
 	sub.Header["X-Newest"] = []string{"true"}
 	resp := a.next.Serve(ctx, sub)
-	switch {
-	case resp.Status == http.StatusNotFound:
-		resp.Close()
-		return false, nil
-	case !resp.OK():
-		return false, failed(resp)
+	if !resp.OK() && resp.Status != http.StatusNotFound {
+		return nil, failed(resp)
 	}
 	resp.Close()
-	return true, nil
+	return resp, nil
 }

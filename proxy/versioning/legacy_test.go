@@ -90,6 +90,35 @@ func TestOlderModes(t *testing.T) {
 	}
 }
 
+// A write of another cluster that comes once more, or too late, moves no versions about.
+func TestOlderModesReplayed(t *testing.T) {
+	const older = "1600000000.00000"
+	for _, facts := range []map[string]string{stacked, historic} {
+		for _, method := range []string{"PUT", "DELETE"} {
+			for what, answer := range map[string]func(*chain.Request) *chain.Response{
+				"it is there":        reply(200, "X-Timestamp", id1),
+				"it was deleted":     reply(404, backend.BackendStamp, id1),
+				"something newer is": reply(200, "X-Timestamp", id1, backend.BackendStamp, id2),
+			} {
+				w := &world{facts: facts, answers: map[string]func(*chain.Request) *chain.Response{"HEAD c/o": answer, method + " c/o": reply(409)}}
+				if resp := serve(t, w, method, object, "", chain.Stamp, id1); resp.Status != 409 {
+					t.Errorf("%s: got %d", what, resp.Status)
+				}
+				w.saw(t, method+", "+what, "HEAD c/o", method+" c/o")
+			}
+			w := &world{facts: facts, answers: map[string]func(*chain.Request) *chain.Response{"HEAD c/o": reply(200, "X-Timestamp", older)}}
+			serve(t, w, method, object, "", chain.Stamp, id1)
+			if len(w.seen) < 4 {
+				t.Errorf("%s over what is older: behind it came %q", method, w.seen)
+			}
+			w = &world{facts: facts, answers: map[string]func(*chain.Request) *chain.Response{"HEAD c/o": unavailable}}
+			if resp := serve(t, w, method, object, "", chain.Stamp, id1); resp.Status != 503 || len(w.seen) != 1 {
+				t.Errorf("%s of what can't be read: got %d after %q", method, resp.Status, w.seen)
+			}
+		}
+	}
+}
+
 // What is kept has all that is said of the object, as it is stored, and none of what the
 // request for it brings along.
 func TestOldVersionsAreWhole(t *testing.T) {

@@ -18,17 +18,19 @@
 // there as they do here. A POST is a PUT of all of it. The manifest of a large object
 // is brought as it is kept, and a symbolic link as a link.
 //
-// Passes are finite, and bounded in time for each container. Who does not answer is left
-// alone for longer and longer, up to ten minutes.
+// Passes are finite, and bounded in time for each container: no row begins after that, and
+// the next pass goes on where one had no time for more. Who can't be reached, or breaks off again
+// and again, is left alone for longer and longer, up to ten minutes.
 package containersync
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +56,18 @@ type State struct {
 	To, Key   string // empty where it is not synced
 	Policy    policy.Index
 	Versioned bool
+
+	// Incarnation is of the replica. One that comes anew has another, and numbers of its own.
+	Incarnation [16]byte
+}
+
+// points is what the points of a target are kept by: they mean nothing to another incarnation,
+// which may come between the look at rows and the note that they are there.
+func (s State) points(to realms.Target) (id [16]byte) {
+	target := to.ID()
+	sum := sha256.Sum256(append(target[:], s.Incarnation[:]...))
+	copy(id[:], sum[:])
+	return id
 }
 
 // A Row is one row of a listing, with the number of its latest change in a replica.
@@ -132,6 +146,7 @@ type Syncer struct {
 	Deps
 	passes sync.Mutex // one at a time
 	hosts  hosts
+	rest   resting
 
 	synced, skipped, failedContainers, puts, deletes, had, failed, bytes atomic.Int64
 }
@@ -153,7 +168,10 @@ func New(cfg Config, deps Deps) (*Syncer, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Syncer{cfg: cfg, Deps: deps, hosts: hosts{now: deps.Now, silent: map[string]*silence{}}}, nil
+	return &Syncer{
+		cfg: cfg, Deps: deps, hosts: hosts{now: deps.Now, most: cfg.Rows, silent: map[string]*silence{}, broken: map[string]int{}},
+		rest: resting{at: map[restingAt]uint64{}},
+	}, nil
 }
 
 // Counts says what has happened since the start.
@@ -230,6 +248,7 @@ func (s *Syncer) sync(ctx context.Context, c Container) error {
 	switch {
 	case errs.Is(err, errs.NotFound), err == nil && (is.To == "" || is.Key == ""):
 		s.Source.Forget(c)
+		s.rest.forget(c)
 		return nil
 	case err != nil:
 		return err
@@ -246,7 +265,7 @@ func (s *Syncer) sync(ctx context.Context, c Container) error {
 		return nil
 	}
 	r := &run{Syncer: s, c: c, is: is, to: to}
-	if r.points, err = s.Source.Points(ctx, c, to.ID()); err != nil {
+	if r.points, err = s.Source.Points(ctx, c, is.points(to)); err != nil {
 		return err
 	}
 	began := s.Now()
@@ -271,39 +290,72 @@ const page = 256
 var errStop = errors.New("the other cluster does not answer")
 
 // again goes through all rows that were handed out, of which some may not be there yet. The
-// first point gets as far as none failed.
+// first point gets as far as none failed. Where the time is not enough for all of them it goes on
+// with the next pass where it was, so that what fails each time keeps no others from their turn.
 func (r *run) again(ctx context.Context) error {
+	from := r.rest.of(r.resting())
+	if from <= r.points.All || from >= r.points.Next {
+		from = r.points.All
+	}
+	at, failed := r.sweep(ctx, from, r.points.Next)
+	if from > r.points.All && at == r.points.Next && ctx.Err() == nil {
+		var err error
+		if at, err = r.sweep(ctx, r.points.All, from); failed == nil {
+			failed = err
+		}
+		if at == from {
+			at = r.points.Next
+		}
+	}
+	if at == r.points.Next {
+		at = 0 // all had their turn
+	}
+	r.rest.set(r.resting(), at)
+	return failed
+}
+
+func (r *run) resting() restingAt { return restingAt{r.c.Device, r.c.Path, r.is.points(r.to)} }
+
+// sweep brings the rows behind one change up to another, and returns how far it came. Where
+// it begins at the first point it moves that on.
+func (r *run) sweep(ctx context.Context, from, to uint64) (at uint64, err error) {
 	var failed error
-	for at := r.points.All; at < r.points.Next && r.Now().Before(r.until); {
+	at = from
+	good := at == r.points.All
+	for at < to && r.Now().Before(r.until) {
 		rows, err := r.Source.Changes(ctx, r.c, at, page)
 		if err != nil {
-			return err
+			return at, err
 		}
 		for i := range rows {
-			if rows[i].Number > r.points.Next { // what changed since comes with what is new
+			if rows[i].Number > to { // what changed since comes with what is new
 				rows = rows[:i]
 				break
 			}
 		}
-		at = r.points.Next
+		got := brought{upTo: to}
 		if len(rows) > 0 {
-			at = rows[len(rows)-1].Number
+			got = r.bring(ctx, rows, nil)
 		}
-		first, err := r.bring(ctx, rows)
+		at = max(at, got.upTo)
 		if failed == nil {
-			good := at
-			if err != nil {
-				good, failed = first-1, err
+			failed = got.err
+		}
+		if good {
+			all := at
+			if got.err != nil {
+				good = false
+				all = got.failed - 1
 			}
-			if err := r.move(ctx, Points{good, r.points.Next}); err != nil {
-				return err
+			if err := r.move(ctx, Points{all, r.points.Next}); err != nil {
+				return at, err
 			}
 		}
-		if errors.Is(err, errStop) || ctx.Err() != nil {
-			return err
+		if errors.Is(got.err, errStop) || ctx.Err() != nil {
+			return at, got.err
 		}
 	}
-	return failed
+	return at, failed
 }
 
 // fresh goes through what is new, and brings this replica's share. What fails comes again with the
@@ -315,20 +367,19 @@ func (r *run) fresh(ctx context.Context) error {
 		if err != nil || len(rows) == 0 {
 			return errors.Join(failed, err)
 		}
-		to := Points{r.points.All, rows[len(rows)-1].Number}
-		rows = slices.DeleteFunc(rows, func(row Row) bool { return !r.Remote.share(row.Name, r.c) })
-		_, err = r.bring(ctx, rows)
-		if err == nil && r.c.Of == 1 && r.points.All == r.points.Next {
+		got := r.bring(ctx, rows, func(row Row) bool { return r.Remote.share(row.Name, r.c) })
+		to := Points{r.points.All, max(r.points.Next, got.upTo)}
+		if got.err == nil && r.c.Of == 1 && r.points.All == r.points.Next {
 			to.All = to.Next // there is nobody else
 		}
 		if err := r.move(ctx, to); err != nil {
 			return err
 		}
-		if errors.Is(err, errStop) || ctx.Err() != nil {
-			return err
+		if errors.Is(got.err, errStop) || ctx.Err() != nil {
+			return got.err
 		}
 		if failed == nil {
-			failed = err
+			failed = got.err
 		}
 	}
 	return failed
@@ -340,15 +391,23 @@ func (r *run) move(ctx context.Context, to Points) error {
 		return nil
 	}
 	// What was brought is there, whoever ends this process.
-	if err := r.Source.SetPoints(context.WithoutCancel(ctx), r.c, r.to.ID(), to); err != nil {
+	if err := r.Source.SetPoints(context.WithoutCancel(ctx), r.c, r.is.points(r.to), to); err != nil {
 		return err
 	}
 	r.points = to
 	return nil
 }
 
-// bring brings rows, some at one time, and returns the number of the first that failed.
-func (r *run) bring(ctx context.Context, rows []Row) (first uint64, err error) {
+// brought is what came of bringing rows.
+type brought struct {
+	upTo   uint64 // the last row that had its turn; 0 is none
+	failed uint64 // the first that failed
+	err    error  // nil where none did
+}
+
+// bring brings rows of this replica's share, nil being all, some at one time, for as long as
+// there is time.
+func (r *run) bring(ctx context.Context, rows []Row, share func(Row) bool) (got brought) {
 	var (
 		mu      sync.Mutex
 		workers sync.WaitGroup
@@ -356,14 +415,13 @@ func (r *run) bring(ctx context.Context, rows []Row) (first uint64, err error) {
 	)
 	handed, stop := make(chan Row), make(chan struct{})
 	fail := func(row Row, why error) {
-		r.failed.Add(1)
 		mu.Lock()
 		defer mu.Unlock()
-		if err == nil || row.Number < first {
-			first = row.Number
+		if got.err == nil || row.Number < got.failed {
+			got.failed = row.Number
 		}
-		if stops := errors.Is(why, errStop); err == nil || stops {
-			err = why
+		if stops := errors.Is(why, errStop); got.err == nil || stops {
+			got.err = why
 			if stops {
 				over.Do(func() { close(stop) })
 			}
@@ -375,17 +433,26 @@ func (r *run) bring(ctx context.Context, rows []Row) (first uint64, err error) {
 				if why := r.row(ctx, row); why != nil {
 					r.Log.LogAttrs(ctx, slog.LevelInfo, "an object was not synced", slog.String("object", r.c.Path.String()+"/"+row.Name),
 						slog.String("to", r.to.Container.Redacted()), slog.Any("err", why))
+					r.failed.Add(1)
 					fail(row, why)
 				}
 			}
 		})
 	}
+	upTo := uint64(0)
 feed:
 	for _, row := range rows {
+		if share != nil && !share(row) {
+			upTo = row.Number
+			continue
+		}
+		if !r.Now().Before(r.until) {
+			break
+		}
 		select {
 		case handed <- row:
-		case <-stop:
-			fail(row, errStop) // and all behind it
+			upTo = row.Number
+		case <-stop: // of one that was handed out
 			break feed
 		case <-ctx.Done():
 			fail(row, context.Cause(ctx))
@@ -394,5 +461,43 @@ feed:
 	}
 	close(handed)
 	workers.Wait()
-	return first, err
+	got.upTo = upTo
+	return got
+}
+
+// resting is where passes that had no time for all rows go on. It is kept in memory only:
+// after a start they begin at the first point.
+type resting struct {
+	mu sync.Mutex
+	at map[restingAt]uint64 // guarded by mu
+}
+
+type restingAt struct {
+	device string
+	path   name.Path
+	target [16]byte
+}
+
+func (r *resting) of(k restingAt) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at[k]
+}
+
+// set says where to go on; 0 is at the begin.
+func (r *resting) set(k restingAt, at uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at == 0 {
+		delete(r.at, k)
+		return
+	}
+	r.at[k] = at
+}
+
+// forget forgets a container that is not synced.
+func (r *resting) forget(c Container) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.at, func(k restingAt, _ uint64) bool { return k.device == c.Device && k.path == c.Path })
 }

@@ -3,12 +3,14 @@ package containersync
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/timestamp"
 )
 
 // Each replica brings its share, each object comes once, and then all replicas know that it is there.
@@ -91,6 +93,17 @@ func TestOneThatFails(t *testing.T) {
 			w.there.refuse["HEAD /v1/AUTH_b/c/o2"] = 401
 			return func() { delete(w.there.refuse, "HEAD /v1/AUTH_b/c/o2") }
 		},
+		"the other cluster breaks off": func(w *world) func() {
+			w.there.refuse["PUT /v1/AUTH_b/c/o2"] = breakOff
+			return func() { delete(w.there.refuse, "PUT /v1/AUTH_b/c/o2") }
+		},
+		"it can't be sent": func(w *world) func() {
+			o := w.objects["o2"]
+			bad := o
+			bad.Header = append(slices.Clone(o.Header), backend.Field{Name: "X-Object-Meta-\xe2", Value: "y"})
+			w.objects["o2"] = bad
+			return func() { w.objects["o2"] = o }
+		},
 		"it is not found": func(w *world) func() {
 			o := w.objects["o2"]
 			w.objects["o2"] = Object{Status: 404}
@@ -122,6 +135,70 @@ func TestOneThatFails(t *testing.T) {
 		if !w.pass(s) || w.points["d0"] != (Points{6, 6}) || w.has("o2") != "x" {
 			t.Errorf("%s: mended, the points are %v, and it has %q", what, w.points["d0"], w.has("o2"))
 		}
+	}
+}
+
+// The points of a replica say nothing of one that takes its place, be that while rows are brought.
+func TestAReplicaComesAnew(t *testing.T) {
+	w := newWorld(t)
+	for i := range 5 {
+		w.write(fmt.Sprint("o", i), i+1, "x")
+	}
+	w.read = func() {
+		w.read = nil
+		for i := range w.rows { // it has lost them, and is told of them in another order
+			w.rows[i].Number = uint64(len(w.rows) - i)
+		}
+		slices.Reverse(w.rows)
+		w.write("new", 9, "y")
+		w.rows[0], w.rows[5] = w.rows[5], w.rows[0]
+		w.rows[0].Number, w.rows[5].Number = 1, 6
+		w.state.Incarnation = [16]byte{1}
+	}
+	s := w.syncer(0, 1)
+	for range 3 {
+		w.pass(s)
+	}
+	if w.has("new") != "y" || w.has("o4") != "x" || w.points["d0"] != (Points{6, 6}) {
+		t.Errorf("it is at %v, and the other has %q", w.points["d0"], w.there.data)
+	}
+}
+
+// Time ends a pass whatever is left, and what fails each time keeps no others from their turn.
+func TestThereIsNoTimeForAll(t *testing.T) {
+	w := newWorld(t)
+	const rows = 200
+	for i := range rows {
+		w.write(fmt.Sprintf("o%03d", i), i+1, "x")
+	}
+	for _, i := range []int{0, 1, 100} {
+		w.there.refuse[fmt.Sprintf("PUT /v1/AUTH_b/c/o%03d", i)] = 413
+	}
+	s := w.syncer(1, 3)                                                                               // the others are never there
+	s.Now = func() time.Time { return w.now.Add(time.Duration(w.there.served.Load()) * time.Second) } // each request takes one
+	s.cfg.ContainerTime = 40 * time.Second
+	at := int64(0)
+	for range 40 {
+		w.pass(s)
+		if took := w.there.served.Load() - at; took > 40+2*int64(s.cfg.Rows) {
+			t.Fatalf("a pass took %d s", took)
+		}
+		at = w.there.served.Load()
+	}
+	for i := range rows {
+		if got := w.has(fmt.Sprintf("o%03d", i)); (got == "x") == (i < 2 || i == 100) {
+			t.Errorf("o%03d is %q", i, got)
+		}
+	}
+	if p := w.points["d1"]; p != (Points{0, rows}) {
+		t.Errorf("it is at %v", p)
+	}
+	clear(w.there.refuse)
+	for range 40 {
+		w.pass(s)
+	}
+	if p := w.points["d1"]; p != (Points{rows, rows}) || w.has("o000") != "x" || len(s.rest.at) != 0 {
+		t.Errorf("mended, it is at %v, goes on at %v, and has %q", p, s.rest.at, w.has("o000"))
 	}
 }
 
@@ -226,6 +303,34 @@ func TestNothingToBring(t *testing.T) {
 		if last := w.rows[len(w.rows)-1].Number; !w.pass(s) || w.points["d0"] != (Points{last, last}) || w.there.count("PUT") != 0 {
 			t.Errorf("%s: the points are %v after %d PUTs", what, w.points["d0"], w.there.count("PUT"))
 		}
+	}
+}
+
+// An object that came to its end is gone there too, and what takes its place on the same day is not.
+func TestAnEndIsNoLaterThanWhatComesNext(t *testing.T) {
+	w := newWorld(t)
+	s := w.syncer(0, 1)
+	w.write("o", 1, "old")
+	if !w.pass(s) {
+		t.Fatal("a pass fails")
+	}
+	w.write("o", 1, "")
+	w.rows[len(w.rows)-1].Data = timestamp.Expiry(stamp(1), stamp(1), stamp(3).Seconds())
+	if !w.pass(s) || w.has("o") != "" || w.there.count("DELETE") != 1 {
+		t.Errorf("at its end it has %q after %v", w.has("o"), w.there.asked)
+	}
+	w.write("o", 4, "new")
+	if !w.pass(s) || w.has("o") != "new" {
+		t.Errorf("written anew, it has %q", w.has("o"))
+	}
+	w.write("p", 10, "of a longer life")
+	if !w.pass(s) {
+		t.Fatal("a pass fails")
+	}
+	w.write("p", 10, "")
+	w.rows[len(w.rows)-1].Data = timestamp.Expiry(stamp(5), stamp(9), stamp(3).Seconds()) // not known of that life
+	if !w.pass(s) || w.has("p") != "of a longer life" {
+		t.Errorf("an end that is void leaves %q", w.has("p"))
 	}
 }
 

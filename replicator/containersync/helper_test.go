@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +32,9 @@ type world struct {
 	objects map[string]Object // by name; body by bodies
 	bodies  map[string]string
 	forgot  int
-	points  map[string]Points // by device
+	points  map[string]Points   // by device
+	targets map[string][16]byte // that points are of, by device
+	read    func()              // after rows were read, if it is not nil
 }
 
 // other is the other cluster: it keeps what comes last by its time.
@@ -45,7 +48,11 @@ type other struct {
 	refuse map[string]int // status by "METHOD path"
 	asked  []string       // "METHOD path"
 	hang   chan struct{}  // closed: it answers
+	served atomic.Int64   // requests
 }
+
+// breakOff as a status is no answer at all.
+const breakOff = -1
 
 func newOther(t *testing.T) *other {
 	o := &other{t: t, stamps: map[string]string{}, kept: map[string]http.Header{}, data: map[string]string{}, refuse: map[string]int{}}
@@ -63,6 +70,7 @@ func (o *other) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	body, err := io.ReadAll(r.Body)
+	o.served.Add(1)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	path, stamp := r.URL.EscapedPath(), r.Header.Get("X-Timestamp")
@@ -71,7 +79,9 @@ func (o *other) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(parts) != 3 || parts[0] != "US" || parts[2] != realms.Sign(r.Method, path, stamp, parts[1], "realm key", "user key") {
 		o.t.Errorf("%s %s is signed with %q", r.Method, path, parts)
 	}
-	if code := o.refuse[r.Method+" "+path]; code != 0 {
+	if code := o.refuse[r.Method+" "+path]; code == breakOff {
+		panic(http.ErrAbortHandler)
+	} else if code != 0 {
 		w.WriteHeader(code)
 		return
 	}
@@ -123,7 +133,7 @@ func (o *other) count(method string) (n int) {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
-		t: t, there: newOther(t), now: time.Unix(1500000000, 0), objects: map[string]Object{}, bodies: map[string]string{}, points: map[string]Points{},
+		t: t, there: newOther(t), now: time.Unix(1500000000, 0), objects: map[string]Object{}, bodies: map[string]string{}, points: map[string]Points{}, targets: map[string][16]byte{},
 		state: State{To: "//us/there/AUTH_b/c", Key: "user key"},
 	}
 	var err error
@@ -188,14 +198,23 @@ func (n node) Changes(_ context.Context, _ Container, since uint64, limit int) (
 			list = append(list, r)
 		}
 	}
+	if n.read != nil {
+		n.read()
+	}
 	return list, nil
 }
 
-func (n node) Points(_ context.Context, c Container, _ [16]byte) (Points, error) {
+func (n node) Points(_ context.Context, c Container, target [16]byte) (Points, error) {
+	if n.targets[c.Device] != target {
+		return Points{}, nil
+	}
 	return n.points[c.Device], nil
 }
 
-func (n node) SetPoints(_ context.Context, c Container, _ [16]byte, p Points) error {
+func (n node) SetPoints(_ context.Context, c Container, target [16]byte, p Points) error {
+	if n.targets[c.Device] != target {
+		n.targets[c.Device], n.points[c.Device] = target, Points{}
+	}
 	if old := n.points[c.Device]; p.All < old.All || p.Next < old.Next || p.All > p.Next {
 		n.t.Errorf("points go from %v to %v", old, p)
 	}

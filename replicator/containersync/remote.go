@@ -9,9 +9,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"martlet/internal/errs"
@@ -93,7 +95,8 @@ type answer struct {
 	stamp  string // X-Timestamp
 }
 
-// send sends a request. What can't be reached, or falls silent, is errStop.
+// send sends a request. A cluster that can't be reached is errStop, and so is one that fell
+// silent or broke off again and again: that it does so once may be of what was sent.
 func (r *run) send(ctx context.Context, q request) (answer, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -107,7 +110,10 @@ func (r *run) send(ctx context.Context, q request) (answer, error) {
 	if q.body != nil && q.length > 0 {
 		body = source
 	}
-	out, err := http.NewRequestWithContext(ctx, q.method, u.String(), body)
+	var wanted, got atomic.Bool // a connection
+	out, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { wanted.Store(true) }, GotConn: func(httptrace.GotConnInfo) { got.Store(true) },
+	}), q.method, u.String(), body)
 	if err != nil {
 		return answer{}, errs.E(errs.Invalid, err)
 	}
@@ -135,6 +141,10 @@ func (r *run) send(ctx context.Context, q request) (answer, error) {
 		return answer{}, errs.E(errs.Unavailable, broken)
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSilent):
 		return answer{}, context.Cause(ctx)
+	case !wanted.Load(): // it can't be sent at all
+		return answer{}, errs.E(errs.Invalid, err)
+	case got.Load() && !r.hosts.broke(u.Host):
+		return answer{}, errs.E(errs.Unavailable, err)
 	}
 	r.hosts.missed(u.Host)
 	return answer{}, errs.E(errs.Unavailable, fmt.Errorf("%w: %w", errStop, err))
@@ -182,8 +192,10 @@ var errEnded = errors.New("the request has ended")
 // hosts remembers who did not answer, and when to ask again.
 type hosts struct {
 	now    func() time.Time
+	most   int // how many requests in a row may break off
 	mu     sync.Mutex
 	silent map[string]*silence // guarded by mu
+	broken map[string]int      // how many requests in a row did; guarded by mu
 }
 
 type silence struct {
@@ -211,6 +223,16 @@ func (h *hosts) heard(host string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.silent, host)
+	delete(h.broken, host)
+}
+
+// broke notes that a request broke off, and reports whether so many in a row have that it is
+// the host's fault.
+func (h *hosts) broke(host string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.broken[host]++
+	return h.broken[host] >= h.most
 }
 
 // missed notes that a host does not answer. What was asked before it was known counts

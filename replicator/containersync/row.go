@@ -88,8 +88,8 @@ func (r *run) taken(method string, status int, also ...int) error {
 
 func (r *run) delete(ctx context.Context, row Row) error {
 	at := row.Data
-	if at.IsExpiry() {
-		at = at.Happened()
+	if at.IsExpiry() { // behind what it ended, and before whatever was written since, be that on the same day
+		at = timestamp.FromTicks(at.Until().Ticks()).Next()
 	}
 	resp, err := r.send(ctx, request{method: http.MethodDelete, row: row, stamp: at.WithOffset(0).String()})
 	if err != nil {
@@ -118,8 +118,8 @@ func (r *run) has(ctx context.Context, row Row) (bool, error) {
 	return err == nil && !there.Before(row.Newest.WithOffset(0)), nil
 }
 
-// brought are the fields of an object, besides its metadata, that are brought along.
-var brought = []string{
+// along are the fields of an object, besides its metadata, that are brought along.
+var along = []string{
 	"Content-Disposition", "Content-Encoding", "X-Delete-At", "X-Object-Manifest", "X-Static-Large-Object",
 	"Cache-Control", "Content-Language", "Expires", "X-Robots-Tag",
 }
@@ -143,7 +143,7 @@ func (r *run) put(ctx context.Context, row Row, o Object, at timestamp.T) error 
 		if strings.HasPrefix(n, "X-Object-Meta-") {
 			h[n] = []string{f.Value}
 		}
-		for _, b := range brought {
+		for _, b := range along {
 			if n == b {
 				h[n] = []string{f.Value}
 			}

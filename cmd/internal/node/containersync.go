@@ -106,7 +106,7 @@ func (s syncSource) Containers(context.Context) []containersync.Container {
 // State returns what a replica says.
 func (s syncSource) State(ctx context.Context, c containersync.Container) (containersync.State, error) {
 	is, err := s.server.SyncOf(ctx, c.Device, c.Path)
-	return containersync.State{To: is.To, Key: is.Key, Policy: is.Policy, Versioned: is.Versioned}, err
+	return containersync.State{To: is.To, Key: is.Key, Policy: is.Policy, Versioned: is.Versioned, Incarnation: is.Incarnation}, err
 }
 
 // Forget takes a container off the list.
