@@ -130,7 +130,7 @@ func TestFeatures(t *testing.T) {
 			for _, n := range nodes {
 				adds(t, n, f.storage)
 			}
-			c.start(t)
+			startDev(t, "--dir", c.dir)
 			owner, admin := signIn(t, c.url(), "test:tester", "testing"), signIn(t, c.url(), "admin:admin", "admin")
 			shell(t, t.TempDir(), fmt.Sprintf("HOST=%s URL=%s TOKEN=%s ADMIN=%s\n%s", c.url(), owner.url, owner.token, admin.token, script), time.Minute)
 		})
