@@ -13,6 +13,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/name"
 	"martlet/internal/timestamp"
+	"martlet/object/engine"
 )
 
 // startSuspended starts a cluster with an object of the text "a", which is no version, and
@@ -118,6 +119,30 @@ func TestCurrentVersionIsDeletedWhileOthersWrite(t *testing.T) {
 	}
 	p.pass(true)
 	p.still()
+}
+
+// The current version is deleted for good, however old it is: a replica that was away does
+// not bring back what says that it is current, and the tombstone is not so old as that.
+func TestOldCurrentVersionStaysDeleted(t *testing.T) {
+	p := startProbe(t)
+	p.enableVersions(true)
+	began := timestamp.Now()
+	old := began.Add(-100 * 24 * time.Hour) // long before the reclaim age
+	primaries, _ := p.places("o")
+	for _, place := range primaries {
+		p.at(place, "PUT", "o", old, backend.Header{{Name: backend.NewVersion, Value: "true"}}, "old", 201)
+	}
+	p.stop(nodeAt(primaries[0]))
+	p.want("DELETE", p.url+"/c/o?version-id="+old.Normal(), nil, "", 204)
+	for range 2 {
+		p.pass(false)
+	}
+	p.start(nodeAt(primaries[0]))
+	for range 3 {
+		p.pass(false)
+	}
+	p.object("GET", "o", nil, "", 404)
+	p.exactly("o", primaries, func(s engine.State) bool { return deleted(s) && !s.Packed().Happened().Before(began) })
 }
 
 // A link whose version was deleted so long ago that this is forgotten reads as what was
