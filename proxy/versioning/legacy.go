@@ -294,10 +294,7 @@ func (a *archiving) exists(ctx context.Context) (bool, error) {
 // older, so that it will change nothing: it is sent as often as there are replicas, and
 // is not to move versions about each time.
 func (a *archiving) late(ctx context.Context) (bool, error) {
-	at, err := timestamp.Parse(a.r.Header[chain.Stamp][0])
-	if err != nil {
-		return true, nil // the core says what is wrong
-	}
+	at := stampOf(a.r.Header[chain.Stamp][0])
 	resp, err := a.head(ctx)
 	if err != nil {
 		return false, err
@@ -306,8 +303,16 @@ func (a *archiving) late(ctx context.Context) (bool, error) {
 	if text == "" {
 		text = resp.Get("X-Timestamp")
 	}
-	there, err := timestamp.Parse(text)
-	return err == nil && !there.Before(at), nil // of what was never there nothing is said
+	return !stampOf(text).Before(at), nil // where it is no time the core says so
+}
+
+// stampOf reads a time; zero where there is none.
+func stampOf(text string) timestamp.T {
+	t, err := timestamp.Parse(text)
+	if err != nil {
+		return timestamp.T{}
+	}
+	return t
 }
 
 // head asks for what the object is now, which may be that there is none.

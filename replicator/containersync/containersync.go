@@ -135,7 +135,7 @@ type Deps struct {
 	Objects Objects
 	Book    *realms.Book
 	Remote  *Remote
-	Wait    func(ctx context.Context, bytes int64) error // before so many bytes are brought; nil is no limit
+	Wait    func(ctx context.Context, bytes int64) error // before so many bytes are brought, 0 being until what was is paid for; nil is no limit
 	Now     func() time.Time                             // nil for the machine's clock
 	Log     *slog.Logger                                 // nil for none
 }
@@ -145,6 +145,7 @@ type Syncer struct {
 	cfg Config
 	Deps
 	passes sync.Mutex // one at a time
+	turn   sync.Mutex // held by the row that waits for bandwidth
 	hosts  hosts
 	rest   resting
 
@@ -161,9 +162,6 @@ func New(cfg Config, deps Deps) (*Syncer, error) {
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now
-	}
-	if deps.Wait == nil {
-		deps.Wait = func(context.Context, int64) error { return nil }
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)

@@ -1,6 +1,8 @@
 package containersync
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -161,6 +163,38 @@ func TestAReplicaComesAnew(t *testing.T) {
 	}
 	if w.has("new") != "y" || w.has("o4") != "x" || w.points["d0"] != (Points{6, 6}) {
 		t.Errorf("it is at %v, and the other has %q", w.points["d0"], w.there.data)
+	}
+}
+
+// Where bandwidth is waited for no object is open meanwhile: storage nodes give up who does not read.
+func TestWaitingHoldsNothingOpen(t *testing.T) {
+	w := newWorld(t)
+	const objects = 40
+	for i := range objects {
+		w.write(fmt.Sprint("o", i), i+1, "data")
+	}
+	var events []string // Wait and Open are called by one row at a time
+	w.opened = func() { events = append(events, "open") }
+	s := w.syncer(0, 1)
+	s.Wait = func(_ context.Context, bytes int64) error {
+		events = append(events, fmt.Sprint("wait for ", bytes))
+		return nil
+	}
+	if !w.pass(s) || w.there.count("PUT") != objects {
+		t.Errorf("%d objects came", w.there.count("PUT"))
+	}
+	if len(events) != 3*objects {
+		t.Fatalf("there were %d events: %q", len(events), events)
+	}
+	for i := range objects {
+		if got := events[3*i : 3*i+3]; !slices.Equal(got, []string{"wait for 0", "open", "wait for 4"}) {
+			t.Errorf("for object %d it was %q", i, got)
+		}
+	}
+	s.Wait = func(context.Context, int64) error { return errors.New("the end") }
+	w.write("o", objects+1, "x")
+	if w.pass(s) || w.has("o") != "" {
+		t.Errorf("with no bandwidth %q came", w.has("o"))
 	}
 }
 

@@ -34,6 +34,7 @@ type world struct {
 	forgot  int
 	points  map[string]Points   // by device
 	targets map[string][16]byte // that points are of, by device
+	opened  func()              // before an object is opened, if it is not nil
 	read    func()              // after rows were read, if it is not nil
 }
 
@@ -223,6 +224,9 @@ func (n node) SetPoints(_ context.Context, c Container, target [16]byte, p Point
 }
 
 func (w *world) Open(_ context.Context, _ policy.Index, p name.Path) (Object, error) {
+	if w.opened != nil {
+		w.opened()
+	}
 	o, ok := w.objects[p.Object]
 	if !ok {
 		return Object{}, errs.E(errs.Unavailable)

@@ -10,6 +10,8 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/policy"
 	"martlet/internal/timestamp"
 )
 
@@ -32,7 +34,7 @@ func (r *run) row(ctx context.Context, row Row) error {
 	}
 	path := r.c.Path
 	path.Object = row.Name
-	o, err := r.Objects.Open(ctx, row.Policy, path)
+	o, err := r.open(ctx, row.Policy, path)
 	if err != nil {
 		return err
 	}
@@ -55,6 +57,26 @@ func (r *run) row(ctx context.Context, row Row) error {
 		}
 	}
 	return r.put(ctx, row, o, at)
+}
+
+// open opens an object when there is bandwidth for it. It waits before that, one row at a
+// time: who is to send it is not kept waiting, and would give up.
+func (r *run) open(ctx context.Context, p policy.Index, path name.Path) (Object, error) {
+	if r.Wait == nil {
+		return r.Objects.Open(ctx, p, path)
+	}
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	if err := r.Wait(ctx, 0); err != nil {
+		return Object{}, err
+	}
+	o, err := r.Objects.Open(ctx, p, path)
+	if err == nil && o.Status == http.StatusOK {
+		if err = r.Wait(ctx, o.Length); err != nil && o.Body != nil { // nobody else has taken any since
+			_ = o.Body.Close() // it was not read from
+		}
+	}
+	return o, err
 }
 
 // newest is when an object was last changed.
@@ -131,9 +153,6 @@ var links = map[string]string{
 }
 
 func (r *run) put(ctx context.Context, row Row, o Object, at timestamp.T) error {
-	if err := r.Wait(ctx, o.Length); err != nil {
-		return err
-	}
 	h := http.Header{"Etag": {o.Header.Get(backend.ETag)}, "Content-Type": {withoutSize(o.Header.Get(backend.ContentType))}}
 	for _, f := range o.Header {
 		n := http.CanonicalHeaderKey(f.Name)

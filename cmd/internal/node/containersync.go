@@ -47,10 +47,14 @@ func (s *Storage) openContainerSync(p parts, server *container.Server) error {
 	s.atEnd(func() error { remote.Close(); return nil })
 	cluster := quorum.New(quorum.Config{}, quorum.Rings{Account: p.rings.account, Container: p.rings.container, Objects: p.rings.objects}, p.hasher, p.client)
 	source := syncSource{p, p.self(p.c.Server.Address, p.c.Container.Port), server}
+	var wait func(context.Context, int64) error
+	if c.BytesPerSecond > 0 {
+		wait = replicator.NewPace(int64(c.BytesPerSecond), 0).Wait
+	}
 	syncer, err := containersync.New(containersync.Config{
 		Containers: c.Concurrency, Rows: c.RowConcurrency, ContainerTime: c.ContainerTime.D(), Timeout: c.Timeout.D(),
 	}, containersync.Deps{
-		Source: source, Objects: syncObjects{cluster}, Book: book, Remote: remote, Wait: replicator.NewPace(int64(c.BytesPerSecond), 0).Wait, Log: p.o.Log,
+		Source: source, Objects: syncObjects{cluster}, Book: book, Remote: remote, Wait: wait, Log: p.o.Log,
 	})
 	if err != nil {
 		return err
