@@ -3,6 +3,7 @@ package ec
 import (
 	"bytes"
 	"io"
+	"syscall"
 	"testing"
 
 	"github.com/klauspost/reedsolomon"
@@ -43,6 +44,7 @@ func (r *inPlace) Read(p []byte) (int, error) {
 func benchEncode(b *testing.B, c *Code, size int, body func() io.Reader) {
 	b.ReportAllocs()
 	b.SetBytes(int64(size))
+	defer processorTime(b)()
 	for b.Loop() {
 		e, err := c.Encode(write(1, size), func([][]byte) error { return nil })
 		if err != nil {
@@ -74,6 +76,7 @@ func BenchmarkDecode(b *testing.B) {
 		b.Run(s+"/read-only", func(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			room := make([]byte, c.Data*int(c.frame(Segment)))
+			defer processorTime(b)()
 			for b.Loop() {
 				readers := make([]*bytes.Reader, c.Data)
 				for i := range readers {
@@ -96,6 +99,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.Run(s+"/decode-"+name, func(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(len(body)))
+				defer processorTime(b)()
 				for b.Loop() {
 					d, err := c.Decode(w, 0, -1, from(there...).source)
 					if err != nil {
@@ -113,12 +117,29 @@ func BenchmarkDecode(b *testing.B) {
 		b.Run(s+"/rebuild", func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(body)))
+			defer processorTime(b)()
 			for b.Loop() {
 				if _, _, err := c.Rebuild(io.Discard, w, 0, from(all[1:1+c.Data]...).source); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
+	}
+}
+
+// processorTime reports, once what it returns is called, the processor time of the whole process,
+// in µs: what the goroutines of the library cost is in it.
+func processorTime(b *testing.B) func() {
+	var before, after syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
+		b.Fatal(err)
+	}
+	return func() {
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
+			b.Fatal(err)
+		}
+		took := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+		b.ReportMetric(float64(took)/1e3/float64(b.N), "cpu-µs/op")
 	}
 }
 
@@ -134,6 +155,7 @@ func benchLibrary(b *testing.B, c *Code, goroutines int, decode bool) {
 	}
 	b.ReportAllocs()
 	b.SetBytes(Segment)
+	defer processorTime(b)()
 	for b.Loop() {
 		if decode {
 			for i := range min(c.Parity, c.Data) {
@@ -159,6 +181,7 @@ func BenchmarkSmall(b *testing.B) {
 	w := write(1, len(body))
 	b.Run("encode", func(b *testing.B) {
 		b.ReportAllocs()
+		defer processorTime(b)()
 		for b.Loop() {
 			e, err := c.Encode(w, func([][]byte) error { return nil })
 			if err != nil {
@@ -175,6 +198,7 @@ func BenchmarkSmall(b *testing.B) {
 	all := archives(b, c, w, body, len(body))
 	b.Run("decode", func(b *testing.B) {
 		b.ReportAllocs()
+		defer processorTime(b)()
 		for b.Loop() {
 			d, err := c.Decode(w, 0, -1, from(all...).source)
 			if err != nil {

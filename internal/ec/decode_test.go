@@ -2,6 +2,7 @@ package ec
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"slices"
@@ -186,7 +187,7 @@ func TestRangesBeyond(t *testing.T) {
 				continue // nothing is read
 			}
 			got, _, err := decoded(c, w, tt.off, tt.n, all...)
-			if !errs.Is(err, errs.Range) || len(got) > 20 {
+			if !errs.Is(err, errs.Range) || len(got) > 20 || known && got != nil {
 				t.Errorf("%d bytes from %d on, size known: %v: %d bytes, %v", tt.n, tt.off, known, len(got), err)
 			}
 		}
@@ -235,6 +236,63 @@ func TestForeign(t *testing.T) {
 				t.Errorf("with another: %d bytes, %v, faults %v", len(got), err, faults)
 			}
 		})
+	}
+}
+
+// Fragments with good checksums that say different things of the segment, which no writer of
+// ours makes, are not read together: neither lengths that the header contradicts, nor those that
+// contradict each other.
+func TestFragmentsThatDisagree(t *testing.T) {
+	c := code(t, "2+1", 16)
+	body := bytesOf(37, 8)
+	for _, w := range []Write{write(1, len(body)), {Size: UnknownSize}} {
+		all := archives(t, c, w, body, 100)
+		for name, change := range map[string]func(a []byte){
+			"longer by a byte, in as many of a fragment": func(a []byte) { a[c.FrameAt(2)]++ },
+			"ends before it does":                        func(a []byte) { a[c.FrameAt(1)+3] |= 0x80 },
+			"does not end where it does":                 func(a []byte) { a[c.FrameAt(2)+3] &^= 0x80 },
+		} {
+			a := bytes.Clone(all[0])
+			change(a)
+			a = forge(Header{c.Layout, w, 0}, a)
+			for _, there := range [][][]byte{{a, all[1]}, {all[1], a}} {
+				if got, _, err := decoded(c, w, 0, -1, there...); !errors.Is(err, ErrTooFew) || !errors.Is(err, ErrFrame) || len(got) > 32 {
+					t.Errorf("size %d, %s: %d bytes, %v", w.Size, name, len(got), err)
+				}
+				if got, _, err := decoded(c, w, 0, -1, append(there, all[2])...); w.Size >= 0 && (err != nil || !bytes.Equal(got, body)) {
+					t.Errorf("size %d, %s, with another: %d bytes, %v", w.Size, name, len(got), err)
+				}
+			}
+		}
+	}
+}
+
+// Frames that no object has, in all archives of one.
+func TestFramesOfNoObject(t *testing.T) {
+	c := code(t, "2+1", 16)
+	w := Write{Size: UnknownSize}
+	for name, lengths := range map[string][]uint32{
+		"a short one in the middle": {16, 6, 5 | lastFrame},
+		"an empty one at the end":   {16, 0 | lastFrame},
+		"one that is too long":      {17 | lastFrame},
+	} {
+		var all [][]byte
+		for i := range c.Fragments() {
+			h := Header{c.Layout, w, i}
+			a := h.Append(nil)
+			for number, length := range lengths {
+				a = binary.LittleEndian.AppendUint32(a, length)
+				a = binary.LittleEndian.AppendUint32(a, uint32(number))
+				a = append(a, make([]byte, 8+c.fragment(int(length&^lastFrame)))...)
+			}
+			all = append(all, forge(h, a))
+		}
+		if got, faults, err := decoded(c, w, 0, -1, all...); err == nil || len(got) > 16 || len(faults) != 3 || !errors.Is(err, ErrFrame) && !errors.Is(err, ErrShort) {
+			t.Errorf("%s: %d bytes, %v, %v", name, len(got), err, faults)
+		}
+		if _, _, err := Verify(bytes.NewReader(all[0])); !errors.Is(err, ErrFrame) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

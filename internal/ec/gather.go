@@ -41,7 +41,6 @@ type gather struct {
 	buf    *buffer
 	parts  []part // by index; reader is nil where there is none
 	faults []Fault
-	err    error
 
 	number int64
 	length int
@@ -58,12 +57,9 @@ func (c *Code) gather(w Write, first int64, source Source) *gather {
 	return &gather{code: c, write: w, source: source, number: first - 1}
 }
 
-// next reads the next segment. Fragments are in buf.shards where they are there, and
+// next reads the next segment; after an error it must not be called again. Fragments are in buf.shards where they are there, and
 // have no length where they are not.
 func (g *gather) next() error {
-	if g.err != nil {
-		return g.err
-	}
 	if g.buf == nil {
 		most := int64(g.code.Segment)
 		if g.write.Size >= 0 {
@@ -83,9 +79,8 @@ func (g *gather) next() error {
 	for have < g.code.Data {
 		p, err := g.source(g.number)
 		if err == io.EOF {
-			g.err = g.tooFew(have)
 			g.close()
-			return g.err
+			return g.tooFew(have)
 		}
 		if err != nil {
 			g.faults = append(g.faults, Fault{Index: -1, Segment: g.number, Err: err})
@@ -138,7 +133,6 @@ func (g *gather) read(i int) bool {
 	if err == nil {
 		return true
 	}
-	g.buf.shards[i] = g.buf.slots[i][fragmentAt:fragmentAt]
 	closeReader(g.parts[i].reader)
 	g.parts[i].reader = nil
 	g.faults = append(g.faults, Fault{i, g.number, err})

@@ -24,8 +24,9 @@ func TestDamage(t *testing.T) {
 			if got, _, err := decoded(c, w, 0, -1, whole[:n], all[0]); err == nil || len(got) >= len(body) {
 				t.Errorf("torn at %d: read %d bytes, %v", n, len(got), err)
 			}
-			if got, _, err := decoded(c, w, 0, -1, whole[:n], all[0], all[2]); err != nil || !bytes.Equal(got, body) {
-				t.Errorf("torn at %d, with another: read %d bytes, %v", n, len(got), err)
+			got, faults, err := decoded(c, w, 0, -1, whole[:n], all[0], all[2])
+			if err != nil || !bytes.Equal(got, body) || len(faults) != 1 || !errors.Is(faults[0].Err, ErrShort) {
+				t.Errorf("torn at %d, with another: read %d bytes, %v, %v", n, len(got), err, faults)
 			}
 		}
 		for bit := range 8 * len(whole) {
@@ -42,6 +43,11 @@ func TestDamage(t *testing.T) {
 		}
 		if _, _, err := Verify(bytes.NewReader(append(bytes.Clone(whole), 0))); !errors.Is(err, ErrFrame) || !errs.Is(err, errs.Corrupt) {
 			t.Errorf("with a byte behind it: %v", err)
+		}
+		// Who reads it doesn't look behind the end, unless that is still to be found.
+		got, faults, err := decoded(c, w, 0, -1, append(bytes.Clone(all[0]), 0), all[1], all[2])
+		if found := len(faults) == 1 && errors.Is(faults[0].Err, ErrFrame); err != nil || !bytes.Equal(got, body) || found != (w.Size < 0) {
+			t.Errorf("with a byte behind it: read %d bytes, %v, %v", len(got), err, faults)
 		}
 		if _, _, err := Verify(io.MultiReader(bytes.NewReader(whole), failing{})); !errors.Is(err, errBroken) {
 			t.Errorf("that breaks at its end: %v", err)
