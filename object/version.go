@@ -170,7 +170,9 @@ func (s *Server) commitVersion(ctx context.Context, c *call, w *engine.Writer, v
 	if !b.Tombstone {
 		resp.Header.Add(backend.ETag, hex.EncodeToString(v.MD5[:]))
 	}
-	if !before.Time.IsZero() { // of data or a tombstone: metadata alone replaces nothing
+	// Metadata alone replaces nothing, and a link says nothing of data from before: it may be of a
+	// write that was done before anybody had told of that.
+	if _, isLink := linkOf(before); !isLink && !before.Time.IsZero() {
 		resp.Header.Add(backend.Superseded, before.Time.String())
 	}
 	return resp, nil

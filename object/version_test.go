@@ -70,7 +70,7 @@ func TestVersions(t *testing.T) {
 		}
 		a = r.putNew(stamp(20), second)
 		r.want("second", a, 201)
-		if a.header.Get(backend.Superseded) != stamp(10) {
+		if a.header.Has(backend.Superseded) { // a link
 			t.Errorf("second: answered %v", a.header)
 		}
 		get, head := r.call("GET"), r.call("HEAD")

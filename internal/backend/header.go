@@ -49,7 +49,7 @@ const (
 	Unversioned = "X-Backend-Unversioned"
 	AnyData     = "any"
 	// Superseded in the answer to a write with NewVersion is the time of the data or the
-	// tombstone that was there.
+	// tombstone that was there; of a link it is not told.
 	Superseded = "X-Backend-Superseded"
 	// VersionLink is the field of an object that says which version of it is current.
 	VersionLink = "X-Object-Sysmeta-Version-Link"
