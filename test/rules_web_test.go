@@ -33,10 +33,11 @@ func ruleSite(t *testing.T, c *cluster, me *api) {
 		}
 		return got
 	}
-	for _, path := range []string{"/site", "/site/a"} { // the client follows
-		if got := page(200, path, map[string]string{"/site": "top", "/site/a": "inside"}[path]); got.Request.URL.String() != me.url+path+"/" {
-			t.Errorf("%s led to %s", path, got.Request.URL)
+	for path, has := range map[string]string{"/site": "top", "/site/a": "inside"} {
+		if to := page(301, path, "").Header.Get("Location"); to != me.url+path+"/" {
+			t.Errorf("%s leads to %s", path, to)
 		}
+		page(200, path+"/", has)
 	}
 	has(t, page(206, "/site/a/", "sid", "Range", "bytes=2-4"), "Content-Range", "bytes 2-4/6", "Content-Type", "text/html")
 	has(t, anybody.want(t, 200, "HEAD", "/site/a/", ""), "Content-Length", "6")
