@@ -87,7 +87,7 @@ func affinity(t *testing.T, text string) Affinity {
 
 // Device dN is in zone N+1.
 func TestReadAsksTheNearest(t *testing.T) {
-	f := newFleet(t, Config{Near: affinity(t, "r1z2=1, r1z3=2")})
+	f := newFleet(t, Config{Near: affinity(t, "r1z2=1, r1z3=2"), HedgePercent: -1})
 	for i := range nodetest.Nodes {
 		f.Script("d"+strconv.Itoa(i), nodetest.Body(200, "", "it"))
 	}
@@ -115,7 +115,7 @@ func TestReadAsksTheNearest(t *testing.T) {
 
 func TestNodesBoundsARead(t *testing.T) {
 	for n, want := range map[int]int{1: 3, 4: 4, 6: 6, 100: 6} {
-		f := newFleet(t, Config{Nodes: NodeCount{N: n}})
+		f := newFleet(t, Config{Nodes: NodeCount{N: n}, HedgePercent: -1})
 		for i := range nodetest.Nodes {
 			f.Script("d"+strconv.Itoa(i), nodetest.Always(503, ""))
 		}
