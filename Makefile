@@ -70,8 +70,8 @@ e2e: build clients
 ## functional: Swift's functional tests, from its source in SUITE, against a cluster of one's own
 functional: build
 	@bash test/functional.sh
-	go test -count 1 ./test/functional
-	go run ./test/functional -suite '$(SUITE)'
+	go test -count 1 ./cmd/functional
+	go run ./cmd/functional -suite '$(SUITE)'
 
 ## clients-long: restic and duplicity keep backups on the cluster, and restore them (about two minutes)
 clients-long: clients

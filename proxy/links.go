@@ -111,44 +111,29 @@ func (s *Server) features() map[string]info.Section {
 		"symlink":        s.cfg.Symlink.Section(),
 		"bulk_delete":    s.cfg.Bulk.DeleteSection(), "bulk_upload": s.cfg.Bulk.UploadSection(),
 	}
-	if s.cfg.Versioning.Allow {
-		all["object_versioning"] = info.Section{}
-	}
-	if s.cfg.Versioning.AllowLegacy {
-		all["versioned_writes"] = info.Section{"allowed_flags": []string{"x-versions-location", "x-history-location"}}
-	}
-	if s.cfg.Quotas.Containers {
-		all["container_quotas"] = info.Section{}
-	}
-	if s.cfg.Quotas.Accounts {
-		all["account_quotas"] = info.Section{}
-	}
-	if s.cfg.CrossDomain.Enabled {
-		all["crossdomain"] = s.cfg.CrossDomain.Section()
-	}
-	if s.cfg.NameCheck.Enabled {
-		all["name_check"] = s.cfg.NameCheck.Section()
-	}
-	if s.cfg.ReadOnly.Enabled {
-		all["read_only"] = info.Section{}
-	}
-	if s.cfg.EtagQuoter.Enabled {
-		all["etag_quoter"] = s.cfg.EtagQuoter.Section()
-	}
-	if s.cfg.FormPost.Enabled {
-		all["formpost"] = s.cfg.FormPost.Section()
-	}
-	if s.cfg.RateLimit.Enabled {
-		all["ratelimit"] = s.cfg.RateLimit.Section()
-	}
-	if s.cfg.StaticWeb.Enabled {
-		all["staticweb"] = info.Section{}
-	}
-	if len(s.cfg.CNAMELookup.Domains) > 0 {
-		all["cname_lookup"] = s.cfg.CNAMELookup.Section()
-	}
-	if len(s.cfg.DomainRemap.Domains) > 0 {
-		all["domain_remap"] = s.cfg.DomainRemap.Section()
+	c := &s.cfg
+	for _, f := range []struct {
+		on      bool
+		name    string
+		section info.Section
+	}{
+		{c.Versioning.Allow, "object_versioning", info.Section{}},
+		{c.Versioning.AllowLegacy, "versioned_writes", info.Section{"allowed_flags": []string{"x-versions-location", "x-history-location"}}},
+		{c.Quotas.Containers, "container_quotas", info.Section{}},
+		{c.Quotas.Accounts, "account_quotas", info.Section{}},
+		{c.CrossDomain.Enabled, "crossdomain", c.CrossDomain.Section()},
+		{c.NameCheck.Enabled, "name_check", c.NameCheck.Section()},
+		{c.ReadOnly.Enabled, "read_only", info.Section{}},
+		{c.EtagQuoter.Enabled, "etag_quoter", c.EtagQuoter.Section()},
+		{c.FormPost.Enabled, "formpost", c.FormPost.Section()},
+		{c.RateLimit.Enabled, "ratelimit", c.RateLimit.Section()},
+		{c.StaticWeb.Enabled, "staticweb", info.Section{}},
+		{len(c.CNAMELookup.Domains) > 0, "cname_lookup", c.CNAMELookup.Section()},
+		{len(c.DomainRemap.Domains) > 0, "domain_remap", c.DomainRemap.Section()},
+	} {
+		if f.on {
+			all[f.name] = f.section
+		}
 	}
 	return all
 }
