@@ -239,11 +239,11 @@ func (s *Server) conclude(ctx context.Context, up *upload, sent stored, v *versi
 		done, err := v.conclude(ctx, up.stamp, sent.answers, again, http.StatusCreated, nil)
 		return done.stamp, done.best, err
 	}
-	best, err := quorum.Best(sent.answers, len(up.place.Primaries), nil)
+	best, err := up.place.Best(sent.answers, nil)
 	if err != nil || best.Status != http.StatusConflict || sent.again == nil || up.fixed {
 		return up.stamp, best, err
 	}
 	stamp := s.stamps.After(quorum.Newest(sent.answers))
-	best, err = quorum.Best(sent.again(ctx, stamp), len(up.place.Primaries), nil)
+	best, err = up.place.Best(sent.again(ctx, stamp), nil)
 	return stamp, best, err
 }

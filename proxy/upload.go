@@ -208,7 +208,7 @@ func (u *upload) stream(ctx context.Context, first *chunk, sums *digest, body io
 	for _, r := range fan.replicas {
 		close(r.queue) // the commit: fan.trailer is read behind it
 	}
-	answers := quorum.Gather(ctx, fan.results, n, u.grace)
+	answers := u.place.Gather(ctx, fan.results, u.grace)
 	u.cluster.Late(ctx, answers, fan.under)
 	return stored{etag: etag, size: sums.size, answers: answers}, nil
 }
@@ -231,7 +231,7 @@ func (f *fanout) feed(c *chunk, sums *digest, body io.Reader) error {
 	for {
 		left := f.hand(c)
 		c.release()
-		if left < quorum.Majority(len(f.replicas)) {
+		if left < f.up.place.Quorum() {
 			return f.lost()
 		}
 		if sums.size > int64(f.up.limits.MaxFileSize) {
@@ -264,7 +264,7 @@ func (f *fanout) hand(c *chunk) int {
 	left := len(takers)
 	for _, r := range takers {
 		wait := f.up.stall
-		if left <= quorum.Majority(len(f.replicas)) {
+		if left <= f.up.place.Quorum() {
 			wait = f.up.silence
 		}
 		if !r.hand(c, wait) {
@@ -285,7 +285,7 @@ func (f *fanout) lost() error {
 		default:
 		}
 	}
-	best, err := quorum.Best(answers, len(f.replicas), nil)
+	best, err := f.up.place.Best(answers, nil)
 	if err != nil {
 		return err
 	}

@@ -124,14 +124,14 @@ func (v *versioned) repeat(ctx context.Context, answers []quorum.Answer, again f
 			newer++
 		}
 	}
-	if newer < quorum.Majority(len(v.place.Primaries)) {
+	if newer < v.place.Quorum() {
 		if err := v.preserve(ctx, plain); err != nil {
 			return nil, err
 		}
 	}
 	v.preserved.Store(&plain)
 	if again == nil {
-		best, err := quorum.Best(answers, len(v.place.Primaries), nil)
+		best, err := v.place.Best(answers, nil)
 		if err == nil && best.Status/100 != 2 { // some may have it
 			err = errs.E(errs.Op("proxy.version"), errs.Unavailable, "data without a version came in between")
 		}
@@ -206,7 +206,7 @@ func (v *versioned) preserve(ctx context.Context, at timestamp.T) error {
 		return err
 	}
 	// Who has it, or has it no more since it was deleted as a version, says so by a conflict.
-	best, err := quorum.Best(sent.answers, len(place.Primaries), map[int]int{http.StatusConflict: http.StatusCreated})
+	best, err := place.Best(sent.answers, map[int]int{http.StatusConflict: http.StatusCreated})
 	if err != nil {
 		return err
 	}
@@ -266,7 +266,7 @@ func (v *versioned) kept(answers []quorum.Answer) bool {
 			n++
 		}
 	}
-	return n >= quorum.Majority(len(v.place.Primaries))
+	return n >= v.place.Quorum()
 }
 
 // attempt is one go of a write that makes a version: its time, what was answered, and what
@@ -356,7 +356,7 @@ func (v *versioned) settle(ctx context.Context, stamp timestamp.T, send func(tim
 	if err != nil {
 		return answers, quorum.Answer{}, err
 	}
-	best, err := quorum.Best(answers, len(v.place.Primaries), treat)
+	best, err := v.place.Best(answers, treat)
 	if err != nil && v.kept(answers) { // some have something newer in the object's place, and some have not
 		if at := slices.IndexFunc(answers, func(a quorum.Answer) bool { return a.Status == http.StatusConflict }); at >= 0 {
 			return answers, answers[at], nil

@@ -154,7 +154,7 @@ func TestWriteGoesToLocalDevices(t *testing.T) {
 			}
 		}
 		answers := f.Write(t.Context(), f.Container("a", "c").Locally(), request("PUT"))
-		if best, err := Best(answers, 3, nil); err != nil || best.Status != 201 || len(answers) != 3 {
+		if best, err := three.Best(answers, nil); err != nil || best.Status != 201 || len(answers) != 3 {
 			t.Errorf("%s: %v, %v", what, answers, err)
 		}
 		var got []string

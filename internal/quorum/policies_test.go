@@ -79,11 +79,11 @@ func TestPoliciesAreWrittenToPlacesOfTheirOwn(t *testing.T) {
 		Options:  Options{Local: affinity(t, "r1z4")},
 		Policies: map[policy.Index]Options{1: {Local: affinity(t, "r1z6")}, 2: {}},
 	})
-	f.rings.Objects[2] = f.Ring
+	f.rings.Objects[2], f.rings.Objects[policy.Index(1).Fragments()] = f.Ring, f.Ring
 	for i := range nodetest.Nodes {
 		f.Script("d"+strconv.Itoa(i), nodetest.Always(201, ""))
 	}
-	for p, want := range map[policy.Index]string{0: "d3", 1: "d5", 2: ""} {
+	for p, want := range map[policy.Index]string{0: "d3", 1: "d5", policy.Index(1).Fragments(): "d5", 2: ""} {
 		answers := f.Write(t.Context(), f.of(t, p).Locally(), request("PUT"))
 		var handoffs []string
 		for _, a := range answers {

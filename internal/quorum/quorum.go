@@ -29,6 +29,10 @@ func Majority(n int) int { return n/2 + 1 }
 type Rings struct {
 	Account, Container *ring.Source
 	Objects            map[policy.Index]*ring.Source
+
+	// Needs is how many replicas a write has to be on under a policy, where that is
+	// not a majority of them.
+	Needs map[policy.Index]int
 }
 
 // Config says how patient a Cluster is. Zero fields take their defaults.
@@ -181,6 +185,16 @@ type Place struct {
 	kind      string  // of ring, for errors
 	manner    *manner // nil is the usual one
 	local     bool    // see Locally
+	need      int     // see Quorum; 0 is a majority
+}
+
+// Quorum is how many replicas a write has to be on to stand: a majority, or what the
+// policy needs (policy.Policy).
+func (p Place) Quorum() int {
+	if p.need > 0 {
+		return p.need
+	}
+	return Majority(len(p.Primaries))
 }
 
 // manner returns how requests about a place go.
@@ -220,9 +234,10 @@ func (c *Cluster) Object(p policy.Index, path name.Path) (Place, error) {
 		return Place{}, errs.E(errs.Op("quorum.object"), errs.Unavailable, fmt.Errorf("no ring for policy %d", p))
 	}
 	place := c.place("object"+p.Suffix(), src.Ring(), path)
-	if m, ok := c.own[p]; ok {
+	if m, ok := c.own[p.Objects()]; ok {
 		place.manner = m
 	}
+	place.need = c.rings.Needs[p]
 	return place, nil
 }
 
@@ -328,7 +343,7 @@ func (h *Handoffs) instead(failing bool) *ring.Device {
 	defer h.mu.Unlock()
 	n := len(h.place.Primaries)
 	h.load()
-	if h.passed >= n-Majority(n) || len(h.list) == 0 || h.errors.limited(h.list[0]) {
+	if h.passed >= n-h.place.Quorum() || len(h.list) == 0 || h.errors.limited(h.list[0]) {
 		return nil
 	}
 	if !failing && (h.near == 0 || !h.manner.Local.near(h.list[0])) {

@@ -69,7 +69,6 @@ name = {{text .Name}}
 {{- if .Default}}
 default = true
 {{- end}}{{if .Shape}}
-type = "erasure_coding"
 ec = {{text .Shape}}
 {{- end}}
 {{end}}

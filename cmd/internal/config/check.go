@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -12,6 +14,7 @@ import (
 
 	"martlet/internal/clusterkey"
 	"martlet/internal/conf"
+	"martlet/internal/ec"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
@@ -296,9 +299,35 @@ func (c *Cluster) PolicySet() (policy.Set, error) {
 		if err != nil {
 			return policy.Set{}, err
 		}
-		list = append(list, policy.Policy{Index: i, Name: p.Name, Aliases: p.Aliases, Default: p.Default, Deprecated: p.Deprecated})
+		of := policy.Policy{Index: i, Name: p.Name, Aliases: p.Aliases, Default: p.Default, Deprecated: p.Deprecated}
+		if err := p.code(&of); err != nil {
+			return policy.Set{}, fmt.Errorf("policy %q: %w", p.Name, err)
+		}
+		list = append(list, of)
 	}
 	return policy.NewSet(list)
+}
+
+// code fills in what there is to say of erasure coding.
+func (p *Policy) code(of *policy.Policy) error {
+	if p.EC == "" {
+		if p.WholeUpTo != nil {
+			return errors.New("whole_up_to is for policies of erasure coding")
+		}
+		return nil
+	}
+	shape, err := ec.ParseShape(p.EC)
+	if err != nil {
+		return fmt.Errorf("ec: %w", err)
+	}
+	of.Data, of.Parity, of.WholeUpTo = shape.Data, shape.Parity, defaultWholeUpTo
+	if p.WholeUpTo != nil {
+		of.WholeUpTo = int64(*p.WholeUpTo)
+	}
+	if of.WholeUpTo > maxWholeUpTo {
+		return fmt.Errorf("whole_up_to is %d bytes, more than %d", of.WholeUpTo, maxWholeUpTo)
+	}
+	return nil
 }
 
 func (c *Rings) check(k *checker) {

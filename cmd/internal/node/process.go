@@ -25,6 +25,7 @@ import (
 	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
 	"martlet/internal/policy"
+	"martlet/internal/quorum"
 	"martlet/ring"
 )
 
@@ -154,11 +155,17 @@ func (p *process) close() error {
 type rings struct {
 	account, container *ring.Source
 	objects            map[policy.Index]*ring.Source
+	needs              map[policy.Index]int
+}
+
+// quorum is the rings as those who ask storage nodes have them.
+func (r rings) quorum() quorum.Rings {
+	return quorum.Rings{Account: r.account, Container: r.container, Objects: r.objects, Needs: r.needs}
 }
 
 // openRings opens the rings of the kinds that every process needs.
 func openRings(folder string, policies policy.Set) (rings, error) {
-	r := rings{objects: map[policy.Index]*ring.Source{}}
+	r := rings{objects: map[policy.Index]*ring.Source{}, needs: map[policy.Index]int{}}
 	open := func(name string) (*ring.Source, error) {
 		s, err := ring.Open(filepath.Join(folder, name+".ring.gz"))
 		if err != nil {
@@ -174,11 +181,30 @@ func openRings(folder string, policies policy.Set) (rings, error) {
 		return r, err
 	}
 	for _, p := range policies.All() {
-		if r.objects[p.Index], err = open("object" + p.Index.Suffix()); err != nil {
+		source, err := open("object" + p.Index.Suffix())
+		if err == nil {
+			err = r.add(p, source)
+		}
+		if err != nil {
 			return r, err
 		}
 	}
 	return r, nil
+}
+
+// add adds the ring of a policy. Where it codes, that is the ring of the fragments, and the first
+// replicas of it are that of the objects.
+func (r rings) add(p policy.Policy, source *ring.Source) error {
+	r.objects[p.Index] = source
+	if !p.Coded() {
+		return nil
+	}
+	if n := source.Ring().ReplicaCount(); n != p.Fragments() {
+		return fmt.Errorf("ring: object%s has %d replicas, and the policy %q of erasure coding needs %d+%d", p.Index.Suffix(), n, p.Name, p.Data, p.Parity)
+	}
+	r.objects[p.Index.Fragments()], r.needs[p.Index.Fragments()] = source, p.FragmentQuorum()
+	r.objects[p.Index], r.needs[p.Index] = source.First(p.Replicas()), p.Quorum()
+	return nil
 }
 
 // named yields each ring with the name of its file.
@@ -187,7 +213,10 @@ func (r rings) named(yield func(string, *ring.Source) bool) {
 		return
 	}
 	for i, s := range r.objects {
-		if !yield("object"+i.Suffix(), s) {
+		if _, parted := r.objects[i.Fragments()]; parted && !i.IsFragments() {
+			continue // of the same file
+		}
+		if !yield("object"+i.Objects().Suffix(), s) {
 			return
 		}
 	}

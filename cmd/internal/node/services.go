@@ -330,8 +330,11 @@ func (s *Storage) openObject(p parts) error {
 		}
 		return errors.Join(all...)
 	})
-	for i, source := range p.rings.objects {
-		s.compare("object"+i.Suffix(), source.Ring(), p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
+	for name, source := range p.rings.named {
+		if source == p.rings.account || source == p.rings.container {
+			continue
+		}
+		s.compare(name, source.Ring(), p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	}
 	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, stores, nil, 0, server}, throttle.Objects})
 }
