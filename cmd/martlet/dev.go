@@ -159,8 +159,11 @@ func policyLines(folder *cluster.Folder) []string {
 		if p.Coded() {
 			kind = "erasure coding " + p.Shape.String()
 		}
-		lines = append(lines, fmt.Sprintf("Policy %s (index %d): %s; readable while any %d nodes are down. Make a container with X-Storage-Policy: %s.",
-			p.Name, i+1, kind, folder.Options.Bears(p), p.Name))
+		bears := "readable only while all nodes are up"
+		if n := folder.Options.Bears(p); n > 0 {
+			bears = fmt.Sprintf("readable while any %s down", map[bool]string{true: "node is", false: fmt.Sprintf("%d nodes are", n)}[n == 1])
+		}
+		lines = append(lines, fmt.Sprintf("Policy %s (index %d): %s; %s. Make a container with X-Storage-Policy: %s.", p.Name, i+1, kind, bears, p.Name))
 	}
 	return lines
 }

@@ -149,8 +149,8 @@ part_power = {{.PartPower}}
 listen = {{text .Listen}}
 network = {{text .Network}}
 cluster_key = {{.ClusterKey}}
-policies = {{list .PolicyTexts}}
-{{end}}`))
+{{with .PolicyTexts}}policies = {{list .}}
+{{end}}{{end}}`))
 
 func render(name string, data any) ([]byte, error) {
 	var b bytes.Buffer

@@ -108,8 +108,8 @@ func (o Options) policyTables() []policyTable {
 }
 
 // Fit returns the options with enough nodes and devices for the erasure coded
-// policies, as far as neither was asked for: a node for each fragment, so that m nodes
-// may be down, or where the number of nodes was asked for enough devices on each. Notes
+// policies, as far as neither was asked for: a node for each fragment, so that as many nodes
+// may be down as fragments may be lost, or where the number of nodes was asked for enough devices on each. Notes
 // say what was changed, and why.
 func (o Options) Fit(asked func(flag string) bool) (fitted Options, notes []string) {
 	for _, p := range o.Policies {
@@ -118,7 +118,7 @@ func (o Options) Fit(asked func(flag string) bool) (fitted Options, notes []stri
 		case !p.Coded():
 		case !asked("nodes") && o.Nodes < n:
 			o.Nodes = n
-			notes = append(notes, fmt.Sprintf("%d nodes, so that objects of policy %s (%s) can be read while any %d of them are down.", n, p.Name, p.Shape, p.Shape.Parity))
+			notes = append(notes, fmt.Sprintf("%d nodes, one for each fragment of policy %s (%s).", n, p.Name, p.Shape))
 		case !asked("devices") && o.Nodes > 0 && o.Nodes*o.Devices < n:
 			o.Devices = (n + o.Nodes - 1) / o.Nodes
 			notes = append(notes, fmt.Sprintf("%d devices on each node, as policy %s (%s) has %d fragments.", o.Devices, p.Name, p.Shape, n))
@@ -128,21 +128,25 @@ func (o Options) Fit(asked func(flag string) bool) (fitted Options, notes []stri
 }
 
 // Bears is how many nodes may be down, whichever they are, while each object of the policy
-// can still be read: what the other nodes have of it in any case is enough.
+// can still be read: what the other nodes have of it, and of its container, is enough in
+// any case.
 func (o Options) Bears(p Policy) int {
-	n, need := o.replicas(p), 1
+	containers := o.bears(o.Replicas, 1)
 	if p.Coded() {
-		need = p.Shape.Data
+		return min(containers, o.bears(p.Shape.Fragments(), p.Shape.Data))
 	}
-	most := (n + o.Nodes - 1) / o.Nodes // on one node: replicas are spread as evenly as can be
-	full := n - (most-1)*o.Nodes        // nodes that have so many
-	down := 0
+	return containers
+}
+
+// bears is how many nodes may be down where n devices have something of which any few
+// have to be left. They are spread over the nodes as evenly as can be.
+func (o Options) bears(n, few int) (down int) {
+	least, more := n/o.Nodes, n%o.Nodes // each node has the least of them, and some nodes one more
 	for left := n; down < o.Nodes; down++ {
-		on := most
-		if down >= full {
-			on--
+		if left -= least; down < more {
+			left--
 		}
-		if left -= on; left < need {
+		if left < few {
 			break
 		}
 	}
