@@ -48,6 +48,7 @@ type Deps struct {
 type Server struct {
 	cfg      Config
 	policies policy.Set
+	codings  codings
 	cluster  *quorum.Cluster
 	client   *direct.Client
 	auth     *auth.Auth
@@ -77,8 +78,12 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy metrics: %w", err)
 	}
+	codings, err := newCodings(deps.Policies)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
-		cfg: cfg, gate: gate, policies: deps.Policies, auth: deps.Auth, who: auth.Chain{deps.Auth.Tokens},
+		cfg: cfg, gate: gate, policies: deps.Policies, codings: codings, auth: deps.Auth, who: auth.Chain{deps.Auth.Tokens},
 		stamps: timestamp.NewSource(nil), log: deps.Log,
 		client: direct.New(direct.Config{
 			ConnectTimeout: cfg.ConnTimeout.D(), NodeTimeout: cfg.NodeTimeout.D(), UserAgent: "martlet-proxy",
