@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"martlet/internal/direct"
+	"martlet/internal/ecread"
 	"martlet/internal/errs"
 	"martlet/internal/httpapi"
 	"martlet/internal/name"
@@ -49,6 +50,7 @@ type Server struct {
 	cfg      Config
 	policies policy.Set
 	codings  codings
+	coded    *ecread.Reader // of the data of objects that are erasure-coded
 	cluster  *quorum.Cluster
 	client   *direct.Client
 	auth     *auth.Auth
@@ -91,6 +93,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		Nodes: cfg.RequestNodeCount, Near: cfg.near(), Local: cfg.WriteAffinity, LocalNodes: cfg.WriteAffinityNodeCount,
 		Timing: cfg.SortingMethod == quorum.ByTiming, TimingExpiry: cfg.TimingExpiry.D(), HedgeAfter: cfg.ConcurrencyTimeout.D(), HedgePercent: cfg.hedged(),
 	}, deps.Rings, deps.Hasher, s.client)
+	s.coded = ecread.New(s.cluster, s.codings.codes())
 	if err := s.cluster.Register(deps.Registry); err != nil {
 		return nil, fmt.Errorf("proxy metrics: %w", err)
 	}
