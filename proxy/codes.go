@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"martlet/internal/ec"
+	"martlet/internal/ecread"
 	"martlet/internal/policy"
 )
 
@@ -32,4 +33,13 @@ func newCodings(set policy.Set) (codings, error) {
 		of[p.Index] = coding{p, code}
 	}
 	return of, nil
+}
+
+// codes is the codes for who reads.
+func (c codings) codes() *ecread.Codes {
+	all := make([]*ec.Code, 0, len(c))
+	for _, of := range c {
+		all = append(all, of.code)
+	}
+	return ecread.NewCodes(all...)
 }

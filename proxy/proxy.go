@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"martlet/internal/direct"
+	"martlet/internal/ecread"
 	"martlet/internal/errs"
 	"martlet/internal/httpapi"
 	"martlet/internal/name"
@@ -49,6 +50,7 @@ type Server struct {
 	cfg      Config
 	policies policy.Set
 	codings  codings
+	coded    *ecread.Reader // of the data of objects that are erasure-coded
 	cluster  *quorum.Cluster
 	client   *direct.Client
 	auth     *auth.Auth
@@ -90,6 +92,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		}),
 	}
 	s.cluster = quorum.New(cfg.quorum(deps.Policies), deps.Rings, deps.Hasher, s.client)
+	s.coded = ecread.New(s.cluster, s.codings.codes())
 	if err := s.cluster.Register(deps.Registry); err != nil {
 		return nil, fmt.Errorf("proxy metrics: %w", err)
 	}
