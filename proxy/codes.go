@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"martlet/internal/ec"
+	"martlet/internal/ecread"
 	"martlet/internal/policy"
 )
 
@@ -37,4 +38,13 @@ func newCodings(set policy.Set) (codings, error) {
 		}}}
 	}
 	return of, nil
+}
+
+// codes is the codes for who reads.
+func (c codings) codes() *ecread.Codes {
+	all := make([]*ec.Code, 0, len(c))
+	for _, of := range c {
+		all = append(all, of.code)
+	}
+	return ecread.NewCodes(all...)
 }
