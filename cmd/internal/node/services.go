@@ -213,7 +213,7 @@ func (s *Storage) openAccount(p parts) error {
 	if err := s.openReaper(p, server); err != nil {
 		return err
 	}
-	s.compare("account", p.rings.account.Ring(), p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
+	s.compare(map[string]*ring.Ring{"account": p.rings.account.Ring()}, p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Accounts, server}, throttle.Accounts})
 }
 
@@ -249,7 +249,7 @@ func (s *Storage) openContainer(p parts) error {
 	if err := s.openReconciler(p, server); err != nil {
 		return err
 	}
-	s.compare("container", p.rings.container.Ring(), p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
+	s.compare(map[string]*ring.Ring{"container": p.rings.container.Ring()}, p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server}, throttle.Containers})
 }
 
@@ -333,12 +333,13 @@ func (s *Storage) openObject(p parts) error {
 		}
 		return errors.Join(all...)
 	})
+	objects := map[string]*ring.Ring{}
 	for name, source := range p.rings.named {
-		if source == p.rings.account || source == p.rings.container {
-			continue
+		if source != p.rings.account && source != p.rings.container {
+			objects[name] = source.Ring()
 		}
-		s.compare(name, source.Ring(), p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	}
+	s.compare(objects, p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, stores, nil, 0, server}, throttle.Objects})
 }
 
