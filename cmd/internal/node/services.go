@@ -253,6 +253,9 @@ func (s *Storage) openContainer(p parts) error {
 	if err := s.openContainerSync(p, server); err != nil {
 		return err
 	}
+	if err := s.openReconciler(p, server); err != nil {
+		return err
+	}
 	s.compare("container", p.rings.container.Ring(), p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server}, throttle.Containers})
 }
