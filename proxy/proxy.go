@@ -69,6 +69,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := cfg.Limits.Validate(); err != nil {
 		return nil, fmt.Errorf("proxy limits: %w", err)
 	}
+	if err := cfg.CheckPolicies(deps.Policies); err != nil {
+		return nil, fmt.Errorf("proxy policies: %w", err)
+	}
 	metrics, err := httpapi.NewMetrics(deps.Registry, "proxy")
 	if err != nil {
 		return nil, fmt.Errorf("proxy metrics: %w", err)
@@ -88,11 +91,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 			ConnectTimeout: cfg.ConnTimeout.D(), NodeTimeout: cfg.NodeTimeout.D(), UserAgent: "martlet-proxy",
 		}),
 	}
-	s.cluster = quorum.New(quorum.Config{
-		PostQuorum: cfg.PostQuorumTimeout.D(), Patience: cfg.RecoverableNodeTimeout.D(), ErrorLimit: cfg.ErrorLimit, ErrorSpan: cfg.ErrorLimitSpan.D(),
-		Nodes: cfg.RequestNodeCount, Near: cfg.near(), Local: cfg.WriteAffinity, LocalNodes: cfg.WriteAffinityNodeCount,
-		Timing: cfg.SortingMethod == quorum.ByTiming, TimingExpiry: cfg.TimingExpiry.D(), HedgeAfter: cfg.ConcurrencyTimeout.D(), HedgePercent: cfg.hedged(),
-	}, deps.Rings, deps.Hasher, s.client)
+	s.cluster = quorum.New(cfg.quorum(deps.Policies), deps.Rings, deps.Hasher, s.client)
 	s.coded = ecread.New(s.cluster, s.codings.codes())
 	if err := s.cluster.Register(deps.Registry); err != nil {
 		return nil, fmt.Errorf("proxy metrics: %w", err)

@@ -160,12 +160,7 @@ func (s *Storage) openStores(p parts) object.Stores {
 		// Sums of partitions that are smaller than the buckets would have to be made anew each time.
 		cfg.Depth = max(cfg.Depth, min(source.Ring().PartPower(), maxDepth))
 	}
-	stores := object.OpenStores(p.devices, cfg, func(device string, at engine.Location) {
-		select {
-		case p.lost <- objects.Lost{Device: device, Policy: at.Policy, Hash: at.Hash}:
-		default: // a pass finds it
-		}
-	})
+	stores := object.OpenStores(p.devices, cfg, p.hasLost)
 	for d := range p.devices.All() {
 		e := stores[d.Name()].Engine
 		s.atEnd(e.Close)
@@ -173,6 +168,18 @@ func (s *Storage) openStores(p parts) object.Stores {
 		s.keepStore(p, d, e)
 	}
 	return stores
+}
+
+// hasLost is told what a device has lost to damage. A fragment is no replica that others could bring: it has to
+// be made again, by who goes through what fragments a device has and finds that it is missing.
+func (p parts) hasLost(device string, at engine.Location) {
+	if at.Policy.IsFragments() {
+		return
+	}
+	select {
+	case p.lost <- objects.Lost{Device: device, Policy: at.Policy, Hash: at.Hash}:
+	default: // a pass finds it
+	}
 }
 
 // databases is what the account and the container server have in common, but for whose
@@ -244,6 +251,9 @@ func (s *Storage) openContainer(p parts) error {
 		s.every("stats", p.c.Stats.Interval.D(), stats.New(server, p.accountPlace, p.rows, p.c.Server.NodeTimeout.D()).Pass)
 	}
 	if err := s.openContainerSync(p, server); err != nil {
+		return err
+	}
+	if err := s.openReconciler(p, server); err != nil {
 		return err
 	}
 	s.compare("container", p.rings.container.Ring(), p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
