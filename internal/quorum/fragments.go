@@ -40,6 +40,7 @@ type Fragments struct {
 	ctx  context.Context //nolint:containedctx // of the read
 	read FragmentRead
 
+	manner  *manner
 	holders []*holder
 	more    int   // which of the lists below are in holders already
 	busy    []int // the indexes that are being read
@@ -91,12 +92,12 @@ func (f *Fragment) Interrupt() { f.cancel() }
 func (f *Fragment) Broke(why error) { f.broke(why) }
 
 // Fragments begins a read of fragments. First come the primaries with data, among these and among the others the
-// nearest or the fastest first where Config says so, and those that have been failing after all others. When they are
+// nearest or the fastest first where Options say so, and those that have been failing after all others. When they are
 // used up it is handoffs, as many as one request may ask, which are asked for any fragment that isn't
 // there yet, and then primaries in the same way, where fragments may be after a change of rings.
 func (c *Cluster) Fragments(ctx context.Context, read FragmentRead) *Fragments {
-	f := &Fragments{c: c, ctx: ctx, read: read}
-	now := time.Now()
+	f := &Fragments{c: c, ctx: ctx, read: read, manner: c.manner(&read.Place)}
+	heard := time.Now().Add(-f.manner.TimingExpiry)
 	type rank struct {
 		*holder
 		behind, parity bool
@@ -105,9 +106,9 @@ func (c *Cluster) Fragments(ctx context.Context, read FragmentRead) *Fragments {
 	}
 	order := make([]rank, 0, len(read.Place.Primaries))
 	for i, d := range read.Place.Primaries {
-		r := rank{holder: &holder{device: d, index: i, round: -1}, behind: c.errors.behind(d), parity: i >= read.Data, nearness: c.cfg.Near.priority(d)}
-		if c.cfg.Timing {
-			r.speed = c.times.rank(d, now)
+		r := rank{holder: &holder{device: d, index: i, round: -1}, behind: c.errors.behind(d), parity: i >= read.Data, nearness: f.manner.Near.priority(d)}
+		if f.manner.Timing {
+			r.speed = c.times.rank(d, heard)
 		}
 		order = append(order, r)
 	}
@@ -156,7 +157,7 @@ func (f *Fragments) Next(need int, round int64) (Fragment, error) {
 				continue
 			}
 			if o.of.hedge {
-				f.c.hedges.won.Inc()
+				f.manner.hedges.won.Inc()
 			}
 			if need <= 1 {
 				f.end()
@@ -194,7 +195,7 @@ func (f *Fragments) step(now time.Time, round int64) time.Duration {
 		case a.covered || now.Sub(a.began) < until:
 		case hedge:
 			a.followed = true
-			a.covered = f.c.hedges.take() && f.send(round, true)
+			a.covered = f.manner.hedges.take() && f.send(round, true)
 		default:
 			a.covered = f.send(round, false)
 		}
@@ -212,8 +213,8 @@ func (f *Fragments) step(now time.Time, round int64) time.Duration {
 // the budget for those that are only slower than most.
 func (f *Fragments) patience(a *inquiry, round int64) (until time.Duration, hedge bool) {
 	until = f.c.cfg.Patience
-	if h := f.candidate(round); !a.followed && f.c.hedges.share > 0 && h != nil && h.index != AnyFragment && h.failed == 0 && !f.c.errors.behind(h.device) {
-		if delay := f.c.hedges.delay(f.c.times.of(h.device)); delay < until {
+	if h := f.candidate(round); !a.followed && f.manner.hedges.share > 0 && h != nil && h.index != AnyFragment && h.failed == 0 && !f.c.errors.behind(h.device) {
+		if delay := f.manner.hedges.delay(f.c.times.of(h.device)); delay < until {
 			return delay, true
 		}
 	}
@@ -269,7 +270,7 @@ func (f *Fragments) send(round int64, hedge bool) bool {
 		return false
 	}
 	if !hedge {
-		f.c.hedges.read()
+		f.manner.hedges.read()
 	}
 	h.round, h.busy = round, true
 	own, cancel := context.WithCancel(f.ctx)
