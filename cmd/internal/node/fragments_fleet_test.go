@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,7 +42,7 @@ import (
 // cell is a node with one device that keeps fragments and what goes with them.
 type cell struct {
 	number int
-	disk   *vfs.Mem
+	disk   vfs.FS
 	store  *engine.Engine
 	server *object.Server
 	repl   *replicator.Replicator
@@ -105,7 +104,7 @@ func newCells(t testing.TB, shape ec.Shape, nodes int) *cells {
 	}
 	f.rings.Store(f.ringsOf(primaries...))
 	for i := range nodes {
-		n := &cell{number: i, disk: vfs.NewMem()}
+		n := &cell{number: i, disk: f.blank()}
 		f.nodes = append(f.nodes, n)
 		f.open(n)
 	}
@@ -129,14 +128,20 @@ func (f *cells) ringsOf(primaries ...int) *cellRings {
 
 func (f *cells) addr(n *cell) string { return f.data.Devices[n.number].ReplicationAddr() }
 
+// blank returns an empty disk.
+func (f *cells) blank() *vfs.Mem {
+	f.t.Helper()
+	disk := vfs.NewMem()
+	err := errors.Join(disk.Mkdir("/mem"), disk.SyncDir("/"), disk.Mkdir("/mem/d"), disk.SyncDir("/mem"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return disk
+}
+
 // open starts a node on its disk.
 func (f *cells) open(n *cell) {
 	f.t.Helper()
-	for _, dir := range []string{"/mem", "/mem/d"} {
-		if err := n.disk.Mkdir(dir); err != nil && !os.IsExist(err) {
-			f.t.Fatal(err)
-		}
-	}
 	devices, err := device.NewSet(n.disk, "/mem", []string{"d"})
 	if err != nil {
 		f.t.Fatal(err)
@@ -220,8 +225,13 @@ func (c calls) Do(ctx context.Context, addr string, r *backend.Request) (*backen
 		if n.down.Load() {
 			return nil, errs.E(errs.Unavailable, "the node is down")
 		}
+		by := n
 		if fault != nil {
-			if err := fault(n, r); err != nil {
+			err := fault(n, r)
+			var other *elsewhere
+			if errors.As(err, &other) {
+				by = other.by
+			} else if err != nil {
 				return nil, err
 			}
 		}
@@ -231,7 +241,7 @@ func (c calls) Do(ctx context.Context, addr string, r *backend.Request) (*backen
 		if there.Body == nil {
 			there.Body = strings.NewReader("")
 		}
-		return httpapi.Part(ctx, n.repl, &there, slog.New(slog.DiscardHandler)), nil
+		return httpapi.Part(ctx, by.repl, &there, slog.New(slog.DiscardHandler)), nil
 	}
 	return nil, errs.E(errs.Unavailable, "there is no such node")
 }
@@ -348,7 +358,7 @@ func (f *cells) commit(o *wholeObject, at ...int) {
 func (f *cells) delete(object string, at timestamp.T, nodes ...int) {
 	f.t.Helper()
 	for _, i := range nodes {
-		h := backend.Header{{Name: backend.Timestamp, Value: at.String()}}
+		h := backend.Header{{Name: backend.Timestamp, Value: at.String()}, {Name: replwire.ReplicationHeader, Value: "true"}}
 		if resp := f.nodes[i].serve(f, &backend.Request{Method: "DELETE", Header: h}, f.policy.Index, thing(object)); resp.Status >= 500 {
 			f.t.Fatalf("delete of %s: %d", object, resp.Status)
 		}
@@ -490,8 +500,6 @@ func (f *cells) clean(at ...int) replicator.Counts {
 func (f *cells) wipe(i int) {
 	f.t.Helper()
 	n := f.nodes[i]
-	n.disk = vfs.NewMem()
+	n.disk = f.blank()
 	f.open(n)
 }
-
-var _ = replwire.Data
