@@ -308,8 +308,8 @@ func (r *Reconciler) container(ctx context.Context, c Container) (left bool, err
 	switch {
 	case ctx.Err() != nil:
 		return true, context.Cause(ctx)
-	case errs.Is(err, errs.NotFound):
-		return false, nil // the replica has gone
+	case errors.Is(err, errGone):
+		return false, nil
 	case errors.Is(err, errNotMine):
 		return true, nil
 	case errors.Is(err, errWait):
