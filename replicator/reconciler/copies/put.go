@@ -109,8 +109,9 @@ func (u *upload) whole(ctx context.Context, body []byte) ([]quorum.Answer, error
 	}), nil
 }
 
-// stream sends a body a chunk at a time, each to all replicas before the next. A device that fails while the first
-// chunk is sent is replaced by a handoff; one that fails later is left out.
+// stream sends a body a chunk at a time, each to all replicas before the next. A device that can't be reached is replaced by
+// a handoff, and so is one that has refused when the first chunk is sent; one that fails later is left out. Where that leaves too
+// few, the next pass finds those that fail behind others.
 func (u *upload) stream(ctx context.Context, chunk []byte) ([]quorum.Answer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
