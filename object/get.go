@@ -41,9 +41,10 @@ func (s *Server) head(ctx context.Context, c *call) (*backend.Response, error) {
 			return nil, err
 		}
 	}
-	resp, _ := c.answer(&state)
+	as, _ := whole(&state)
+	resp, _ := c.answer(as)
 	if resp.Status == 200 {
-		resp.Length = state.Length
+		resp.Length = as.Length
 	}
 	if isLink {
 		followed(&resp.Header, l, &link, &state)
@@ -52,7 +53,8 @@ func (s *Server) head(ctx context.Context, c *call) (*backend.Response, error) {
 }
 
 // get sends an object or ranges of it. What it sends has been checked; damage
-// that is found on the way ends the body with an error.
+// that is found on the way ends the body with an error. Of an object whose data is in
+// fragments it sends no body, whatever range is asked for, but what it says of them.
 func (s *Server) get(ctx context.Context, c *call) (*backend.Response, error) {
 	r, err := c.store.Open(ctx, c.at)
 	if err != nil {
@@ -109,8 +111,9 @@ func (c *call) respond(r *engine.Reader) (*backend.Response, error) {
 	if err := c.visible(*state); err != nil {
 		return nil, err
 	}
+	state, coded := whole(state)
 	resp, v := c.answer(state)
-	if resp.Status != 200 {
+	if resp.Status != 200 || coded { // what it sends of that the proxy reads from fragments
 		return resp, nil
 	}
 	cond := conditional.From(c.Header)
@@ -125,18 +128,18 @@ func (c *call) respond(r *engine.Reader) (*backend.Response, error) {
 		resp.Header.Set("Content-Range", fmt.Sprintf("bytes */%d", state.Length))
 		return resp, nil
 	case extent == conditional.Whole:
-		b.parts = []part{{span: conditional.Span{N: state.Length}}}
+		b.parts = []conditional.Part{{Span: conditional.Span{N: state.Length}}}
 	case len(spans) == 1:
 		resp.Status = 206
-		resp.Header.Set("Content-Range", contentRange(spans[0], state.Length))
-		b.parts = []part{{span: spans[0]}}
+		resp.Header.Set("Content-Range", conditional.ContentRange(spans[0], state.Length))
+		b.parts = []conditional.Part{{Span: spans[0]}}
 	default:
 		resp.Status = 206
 		boundary := c.boundary()
-		b.parts = byteRanges(spans, boundary, state)
-		resp.Header.Set(backend.ContentType, "multipart/byteranges;boundary="+boundary)
+		b.parts = conditional.Multipart(spans, boundary, state.ContentType, state.Length)
+		resp.Header.Set(backend.ContentType, conditional.MultipartType(boundary))
 	}
-	resp.Length, resp.Body = b.length(), b
+	resp.Length, resp.Body = conditional.Length(b.parts), b
 	return resp, b.prime()
 }
 
@@ -156,22 +159,6 @@ func (c *call) boundary() string {
 		return b
 	}
 	return strings.ToLower(rand.Text())
-}
-
-func contentRange(s conditional.Span, length int64) string {
-	return fmt.Sprintf("bytes %d-%d/%d", s.Off, s.Off+s.N-1, length)
-}
-
-// byteRanges lays out several ranges as multipart/byteranges.
-func byteRanges(spans []conditional.Span, boundary string, s *engine.State) []part {
-	parts := make([]part, 0, len(spans)+1)
-	lead := ""
-	for _, span := range spans {
-		text := fmt.Sprintf("%s--%s\r\nContent-Type: %s\r\nContent-Range: %s\r\n\r\n", lead, boundary, s.ContentType, contentRange(span, s.Length))
-		parts = append(parts, part{text: text, span: span})
-		lead = "\r\n"
-	}
-	return append(parts, part{text: "\r\n--" + boundary + "--"})
 }
 
 // answer evaluates the preconditions and returns an answer without a body: 200,

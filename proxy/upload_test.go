@@ -126,7 +126,7 @@ func verdict(sent stored, err error) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	best, err := quorum.Best(sent.answers, 3, nil)
+	best, err := quorum.Place{Primaries: make([]*ring.Device, 3)}.Best(sent.answers, nil)
 	return best.Status, err
 }
 

@@ -124,14 +124,14 @@ func (v *versioned) repeat(ctx context.Context, answers []quorum.Answer, again f
 			newer++
 		}
 	}
-	if newer < quorum.Majority(len(v.place.Primaries)) {
+	if newer < v.place.Quorum() {
 		if err := v.preserve(ctx, plain); err != nil {
 			return nil, err
 		}
 	}
 	v.preserved.Store(&plain)
 	if again == nil {
-		best, err := quorum.Best(answers, len(v.place.Primaries), nil)
+		best, err := v.place.Best(answers, nil)
 		if err == nil && best.Status/100 != 2 { // some may have it
 			err = errs.E(errs.Op("proxy.version"), errs.Unavailable, "data without a version came in between")
 		}
@@ -170,13 +170,14 @@ func (v *versioned) preserve(ctx context.Context, at timestamp.T) error {
 	if err != nil {
 		return err
 	}
-	defer letGo(reply)
 	path := v.place.Path.Version(at)
 	place, err := v.s.cluster.Object(v.in.policy, path)
 	if err != nil {
+		letGo(reply)
 		return err
 	}
 	if reply.Status != http.StatusOK {
+		letGo(reply)
 		if v.there(ctx, place) {
 			return nil // somebody else has kept it, and put his own in its place
 		}
@@ -196,17 +197,28 @@ func (v *versioned) preserve(ctx context.Context, at timestamp.T) error {
 		h.Add(backend.PolicyIndex, v.in.policy.String())
 		return append(append(h, kept...), tell[slot]...)
 	})
-	up.stamp, up.length, up.etag = at, reply.Length, reply.Header.Get(backend.ETag)
-	var content io.Reader = reply.Body
-	if reply.Body == nil {
+	up.stamp, up.etag, up.coded = at, reply.Header.Get(backend.ETag), v.s.codedUpload(v.rq, v.in.policy, func(timestamp.T) name.Path { return path })
+	if err := up.coded.as(reply.Header); err != nil {
+		letGo(reply)
+		return err
+	}
+	data, length, err := v.s.wholeBody(ctx, v.in.policy, v.place.Path, reply)
+	if err != nil {
+		return err
+	}
+	up.length = length
+	var content io.Reader = data
+	if data == nil {
 		up.length, content = 0, newBytes(nil)
+	} else {
+		defer data.Close() //nolint:errcheck // it was read to its end, or failed
 	}
 	sent, err := up.run(ctx, content)
 	if err != nil {
 		return err
 	}
 	// Who has it, or has it no more since it was deleted as a version, says so by a conflict.
-	best, err := quorum.Best(sent.answers, len(place.Primaries), map[int]int{http.StatusConflict: http.StatusCreated})
+	best, err := place.Best(sent.answers, map[int]int{http.StatusConflict: http.StatusCreated})
 	if err != nil {
 		return err
 	}
@@ -266,7 +278,7 @@ func (v *versioned) kept(answers []quorum.Answer) bool {
 			n++
 		}
 	}
-	return n >= quorum.Majority(len(v.place.Primaries))
+	return n >= v.place.Quorum()
 }
 
 // attempt is one go of a write that makes a version: its time, what was answered, and what
@@ -356,7 +368,7 @@ func (v *versioned) settle(ctx context.Context, stamp timestamp.T, send func(tim
 	if err != nil {
 		return answers, quorum.Answer{}, err
 	}
-	best, err := quorum.Best(answers, len(v.place.Primaries), treat)
+	best, err := v.place.Best(answers, treat)
 	if err != nil && v.kept(answers) { // some have something newer in the object's place, and some have not
 		if at := slices.IndexFunc(answers, func(a quorum.Answer) bool { return a.Status == http.StatusConflict }); at >= 0 {
 			return answers, answers[at], nil

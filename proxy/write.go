@@ -17,15 +17,14 @@ import (
 //
 // Where a majority says that something newer is there already, the write is sent
 // once more above the newest stamp that they know: the client's write comes last,
-// whatever another proxy's clock says. treat is as in quorum.Best.
+// whatever another proxy's clock says. treat is as in quorum.Place.Best.
 func (s *Server) write(rq *request, place quorum.Place, build func(stamp string) quorum.Build, treat map[int]int) (quorum.Answer, error) {
-	n := len(place.Primaries)
 	stamp, fixed, err := s.stamp(rq.Request)
 	if err != nil {
 		return quorum.Answer{}, err
 	}
 	answers := s.cluster.Write(rq.ctx, place, build(stamp.String()))
-	best, err := quorum.Best(answers, n, treat)
+	best, err := place.Best(answers, treat)
 	if err != nil || best.Status != http.StatusConflict || fixed {
 		return best, err
 	}
@@ -34,7 +33,7 @@ func (s *Server) write(rq *request, place quorum.Place, build func(stamp string)
 		return best, nil // a conflict of another sort: the container is not empty, say
 	}
 	answers = s.cluster.Write(rq.ctx, place, build(s.stamps.After(newest).String()))
-	return quorum.Best(answers, n, treat)
+	return place.Best(answers, treat)
 }
 
 // farthest is how far ahead of this proxy's clock the time of another cluster's write

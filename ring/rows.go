@@ -17,3 +17,19 @@ func (r *Ring) Rows() [][]uint32 {
 	}
 	return table
 }
+
+// First is the ring of the first n replicas alone, which shares the rest with r: all
+// partitions, and the devices of the other replicas as handoffs. It is r itself where
+// that has no more than n. n is 1 at least.
+func (r *Ring) First(n int) *Ring {
+	if n >= r.rows.count() {
+		return r
+	}
+	cut := *r
+	if r.rows.narrow != nil {
+		cut.rows.narrow = r.rows.narrow[:n]
+	} else {
+		cut.rows.wide = r.rows.wide[:n]
+	}
+	return &cut
+}

@@ -19,6 +19,10 @@ type Source struct {
 	path    string
 	current atomic.Pointer[Ring]
 
+	whole *Source // of which this has the first replicas; nil for a file's own
+	first int
+	cut   atomic.Pointer[cut]
+
 	mu     sync.Mutex  // one Check at a time; guards loaded
 	loaded fs.FileInfo // the file that is known to hold the current ring
 }
@@ -34,9 +38,30 @@ func Open(path string) (*Source, error) {
 	return s, nil
 }
 
+// A cut is the first replicas of a ring.
+type cut struct{ of, ring *Ring }
+
+// First is a source of the first n replicas of the ring that s has (Ring.First). It
+// goes along with s: Check of either looks at the file for both.
+func (s *Source) First(n int) *Source { return &Source{whole: s, first: n} }
+
 // Ring is the generation in use. A request takes it once and keeps it to its end,
-// so that all it looks up agrees.
-func (s *Source) Ring() *Ring { return s.current.Load() }
+// so that all it looks up agrees. It is the same pointer for as long as it is in use.
+func (s *Source) Ring() *Ring {
+	if s.whole == nil {
+		return s.current.Load()
+	}
+	for {
+		last := s.cut.Load() // first: it can't be of a later ring than r then
+		r := s.whole.Ring()
+		if last != nil && last.of == r {
+			return last.ring
+		}
+		if next := (&cut{r, r.First(s.first)}); s.cut.CompareAndSwap(last, next) {
+			return next.ring
+		}
+	}
+}
 
 // Check looks whether the file has changed and, if so, puts its ring in use. A file
 // of an older version ([ErrOlder]), a damaged one or none at all is refused with an
@@ -44,6 +69,9 @@ func (s *Source) Ring() *Ring { return s.current.Load() }
 // of the same version replaces the ring where the two differ: rings that carry no
 // version all have 0.
 func (s *Source) Check() (reloaded bool, err error) {
+	if s.whole != nil {
+		return s.whole.Check()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	info, err := os.Stat(s.path)

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -119,5 +120,47 @@ func TestOpenRefuses(t *testing.T) {
 		if s, err := Open(path); err == nil {
 			t.Errorf("%s: opened as %v", name, s.Ring())
 		}
+	}
+}
+
+// TestFirstReplicas: a source of the first replicas has the partitions, devices and order of
+// the whole ring, and goes along with the file.
+func TestFirstReplicas(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "object-1.ring.gz")
+	rows := scatter(4, 3, 6)
+	whole := mustNew(t, Data{Devices: devices(6), PartPower: 4, Version: 1, Rows: rows})
+	save(t, whole, path)
+	s, err := Open(path)
+	mustDo(t, err)
+	first := s.First(2)
+	check := func(r *Ring) {
+		t.Helper()
+		cut := first.Ring()
+		if cut.ReplicaCount() != 2 || cut.PartPower() != r.PartPower() || cut.Version() != r.Version() {
+			t.Fatalf("%d replicas, part power %d, version %d", cut.ReplicaCount(), cut.PartPower(), cut.Version())
+		}
+		for p := range Partition(r.Partitions()) {
+			all, some := r.AppendPrimaries(nil, p), cut.AppendPrimaries(nil, p)
+			if !slices.Equal(some, all[:len(some)]) || len(some) != 2 {
+				t.Errorf("partition %d: primaries %s of %s", p, ids(some), ids(all))
+			}
+			handoffs := slices.Collect(cut.Handoffs(p))
+			if len(handoffs) != 4 || slices.ContainsFunc(handoffs, func(d *Device) bool { return slices.Contains(some, d) }) {
+				t.Errorf("partition %d: handoffs %s beside %s", p, ids(handoffs), ids(some))
+			}
+		}
+	}
+	check(s.Ring())
+	if first.Ring() != first.Ring() {
+		t.Error("another ring at each look")
+	}
+	rows[0], rows[2] = rows[2], rows[0]
+	save(t, mustNew(t, Data{Devices: devices(6), PartPower: 4, Version: 2, Rows: rows}), path)
+	if reloaded, err := first.Check(); !reloaded || err != nil || s.Ring().Version() != 2 {
+		t.Fatalf("Check: %v, %v; the whole ring has version %d", reloaded, err, s.Ring().Version())
+	}
+	check(s.Ring())
+	if got := s.Ring().First(7); got != s.Ring() {
+		t.Error("a ring of three replicas has no first seven")
 	}
 }

@@ -62,6 +62,22 @@ const (
 	Limited        = "X-Backend-Limited"
 	LimitedAccount = "account"
 
+	// CodedWrite is the field of an object that says in which fragments its data is (Coded).
+	CodedWrite = "X-Object-Sysmeta-Coded-Write"
+	// FragmentIndex in a request under the index that a policy has for its fragments
+	// (policy.Index.Fragments) says which fragment is meant; a GET without it asks for any
+	// but those that FragmentsBut names, numbers with commas between. FragmentTime is the
+	// time of the data, and FragmentWrite, in hexadecimal, the write that it has to be of.
+	FragmentIndex = "X-Backend-Fragment-Index"
+	FragmentsBut  = "X-Backend-Fragments-But"
+	FragmentTime  = "X-Backend-Fragment-Timestamp"
+	FragmentWrite = "X-Backend-Fragment-Write"
+	// Fragment is the field of a fragment that says which it is: the header of its archive
+	// (package ec), in hexadecimal. FragmentsHeld in the answer to a HEAD lists those of a
+	// name that are here.
+	Fragment      = "X-Object-Sysmeta-Fragment"
+	FragmentsHeld = "X-Backend-Fragments"
+
 	// CommitETag and CommitCRC close a body: the MD5 in hexadecimal and the
 	// CRC32C as eight hexadecimal digits of the bytes that the sender sent. They
 	// stand in the header where the sender knows them in time, else in the

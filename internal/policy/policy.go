@@ -37,14 +37,54 @@ func (i Index) Suffix() string {
 	return "-" + i.String()
 }
 
-// Policy is one storage policy.
+// MaxIndex is the greatest index of a policy that an operator may choose.
+const MaxIndex Index = 1<<15 - 1
+
+// fragments marks the index under which the fragments of a policy are kept.
+const fragments = MaxIndex + 1
+
+// Fragments returns the index under which fragments of erasure-coded objects are kept,
+// apart from the objects themselves: what says of them all but their data.
+func (i Index) Fragments() Index { return i | fragments }
+
+// IsFragments reports whether an index is one that Fragments returns.
+func (i Index) IsFragments() bool { return i&fragments != 0 }
+
+// Objects returns the index of the policy itself, also of that of its fragments.
+func (i Index) Objects() Index { return i &^ fragments }
+
+// Policy is one storage policy. It replicates, or, if Data is not 0, it erasure-codes.
+//
+// What a coded object says of itself, its commit, and objects of up to WholeUpTo bytes
+// whole, are kept as replicas: on the first Parity+2 devices of a partition, by the ring
+// of the fragments, and a write has to be on Parity+1 of them, so that the loss of
+// Parity devices can't hide it. Fragments are on all Data+Parity, and one more than it
+// takes to read the object has to be durable before the commit is sent.
 type Policy struct {
 	Index      Index
 	Name       string
 	Aliases    []string
 	Default    bool
 	Deprecated bool // no new container may choose it
+
+	Data, Parity int   // fragments that hold data, and those that stand in for some; 0 replicates
+	WholeUpTo    int64 // bytes up to which objects are not cut into fragments
 }
+
+// Coded reports whether the policy erasure-codes.
+func (p Policy) Coded() bool { return p.Data > 0 }
+
+// Fragments is how many fragments an object has. A ring of the policy has as many replicas.
+func (p Policy) Fragments() int { return p.Data + p.Parity }
+
+// FragmentQuorum is how many fragments have to be durable before a write is committed.
+func (p Policy) FragmentQuorum() int { return p.Data + 1 }
+
+// Replicas is on how many devices a coded object's commit is.
+func (p Policy) Replicas() int { return min(p.Data+p.Parity, p.Parity+2) }
+
+// Quorum is on how many of them a write has to be.
+func (p Policy) Quorum() int { return p.Parity + 1 }
 
 // Set is the policies of a cluster, in the order of their indexes.
 type Set struct {
@@ -68,6 +108,12 @@ func NewSet(list []Policy) (Set, error) {
 	for i, p := range s.list {
 		if i > 0 && s.list[i-1].Index == p.Index {
 			return Set{}, fmt.Errorf("policy %q: index %d is taken by %q", p.Name, p.Index, s.list[i-1].Name)
+		}
+		if p.Index > MaxIndex {
+			return Set{}, fmt.Errorf("policy %q: index %d is more than %d", p.Name, p.Index, MaxIndex)
+		}
+		if (p.Data > 0) != (p.Parity > 0) || p.Data < 0 || p.Parity < 0 || p.WholeUpTo < 0 {
+			return Set{}, fmt.Errorf("policy %q: %d+%d fragments, objects of up to %d bytes whole", p.Name, p.Data, p.Parity, p.WholeUpTo)
 		}
 		for _, n := range append([]string{p.Name}, p.Aliases...) {
 			if err := checkName(n, p.Index); err != nil {

@@ -21,6 +21,9 @@ func TestNewSet(t *testing.T) {
 		"alias twice":        {[]Policy{{Name: "a", Default: true}, {Index: 1, Name: "b", Aliases: []string{"a"}}}, "", "is taken"},
 		"bad letter":         {[]Policy{{Name: "a b"}}, "", "letters, digits and dashes"},
 		"empty name":         {[]Policy{{}}, "", "empty name"},
+		"index too great":    {[]Policy{{Index: MaxIndex + 1, Name: "a"}}, "", "more than 32767"},
+		"no parity":          {[]Policy{{Name: "a", Data: 4}}, "", "4+0 fragments"},
+		"coded":              {[]Policy{{Name: "a", Data: 4, Parity: 2}}, "a", ""},
 		"deprecated default": {[]Policy{{Name: "a", Default: true, Deprecated: true}, {Index: 1, Name: "b"}}, "", "deprecated and the default"},
 	} {
 		s, err := NewSet(tt.list)
@@ -54,5 +57,34 @@ func TestLookups(t *testing.T) {
 	}
 	if p, ok := s.ByIndex(1); ok {
 		t.Errorf("ByIndex(1) = %+v", p)
+	}
+}
+
+func TestIndexOfFragments(t *testing.T) {
+	for _, i := range []Index{0, 1, MaxIndex} {
+		f := i.Fragments()
+		if i.IsFragments() || !f.IsFragments() || f.Objects() != i || i.Objects() != i || f == i {
+			t.Errorf("index %d, of its fragments %d", i, f)
+		}
+	}
+}
+
+// TestCounts: whatever Parity devices are lost, one that has a commit is left, and where a
+// write stands there are fragments enough with one lost.
+func TestCounts(t *testing.T) {
+	for k := 1; k <= 20; k++ {
+		for m := 1; m <= 8; m++ {
+			p := Policy{Data: k, Parity: m}
+			if p.Quorum() <= m || p.Quorum() > p.Replicas() || p.Replicas() > p.Fragments() {
+				t.Errorf("%d+%d: a quorum of %d of %d replicas", k, m, p.Quorum(), p.Replicas())
+			}
+			if p.FragmentQuorum() <= k || p.FragmentQuorum() > p.Fragments() {
+				t.Errorf("%d+%d: %d fragments of %d", k, m, p.FragmentQuorum(), p.Fragments())
+			}
+			// Two writes of one time can't both find a quorum.
+			if 2*p.Quorum() <= p.Replicas() {
+				t.Errorf("%d+%d: two quorums in %d replicas", k, m, p.Replicas())
+			}
+		}
 	}
 }

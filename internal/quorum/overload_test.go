@@ -33,7 +33,7 @@ func TestOverloadedIsNotBroken(t *testing.T) {
 		}
 		_ = reply.Body.Close()
 		answers := f.Write(t.Context(), p, request("PUT"))
-		if best, err := Best(answers, 3, nil); err != nil || len(answers) != 3 {
+		if best, err := three.Best(answers, nil); err != nil || len(answers) != 3 {
 			t.Fatalf("write: %d answers, %d, %v, want a handoff in its place", len(answers), best.Status, err)
 		}
 	}
@@ -64,7 +64,7 @@ func TestAllAreOverloaded(t *testing.T) {
 	if got, err := read(t, f); !errs.Is(err, errs.Unavailable) {
 		t.Errorf("read %q, %v, want unavailable", got, err)
 	}
-	if _, err := Best(f.Write(t.Context(), p, request("PUT")), 3, nil); !errs.Is(err, errs.Unavailable) {
+	if _, err := p.Best(f.Write(t.Context(), p, request("PUT")), nil); !errs.Is(err, errs.Unavailable) {
 		t.Errorf("write: %v, want unavailable", err)
 	}
 	for _, d := range p.Primaries {
@@ -96,7 +96,7 @@ func TestLimitedIsNotBroken(t *testing.T) {
 		}
 		_ = reply.Body.Close()
 		answers := f.Write(t.Context(), p, request("PUT"))
-		if best, err := Best(answers, 3, nil); err != nil || len(answers) != 3 || !slices.ContainsFunc(answers, func(a Answer) bool { return a.Device.Name > "d2" }) {
+		if best, err := three.Best(answers, nil); err != nil || len(answers) != 3 || !slices.ContainsFunc(answers, func(a Answer) bool { return a.Device.Name > "d2" }) {
 			t.Fatalf("write: %v, %d, %v, want a handoff in its place", answers, best.Status, err)
 		}
 	}
@@ -125,7 +125,7 @@ func TestAllAreLimited(t *testing.T) {
 			t.Errorf("%s: a read asked %d devices, want %d", what, n, asked)
 		}
 		answers := f.Write(t.Context(), p, request("PUT"))
-		if _, err := Best(answers, 3, nil); !errs.Is(err, errs.Unavailable) {
+		if _, err := three.Best(answers, nil); !errs.Is(err, errs.Unavailable) {
 			t.Errorf("%s: a write ends with %v", what, err)
 		}
 		if n := len(f.Asked()) - asked; n != asked {

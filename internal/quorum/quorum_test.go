@@ -34,7 +34,7 @@ func newFleet(t *testing.T, cfg Config) *fleet {
 	f := nodetest.New(t, name.Path{Account: "a", Container: "c"})
 	client := direct.New(direct.Config{NodeTimeout: 5 * time.Second})
 	t.Cleanup(client.Close)
-	c := New(cfg, Rings{Account: f.Ring, Container: f.Ring, Objects: map[policy.Index]*ring.Source{0: f.Ring}}, f.Hasher, client)
+	c := New(cfg, Rings{Account: f.Ring, Container: f.Ring, Objects: map[policy.Index]*ring.Source{0: f.Ring, 1: f.Ring}}, f.Hasher, client)
 	t.Cleanup(c.Wait)
 	return &fleet{c, f}
 }
@@ -42,6 +42,9 @@ func newFleet(t *testing.T, cfg Config) *fleet {
 func request(method string) Build {
 	return func(int, *ring.Device) *backend.Request { return &backend.Request{Method: method} }
 }
+
+// three is a place of three replicas.
+var three = Place{Primaries: make([]*ring.Device, 3)}
 
 func TestMajority(t *testing.T) {
 	for n, want := range map[int]int{1: 1, 2: 2, 3: 2, 4: 3, 5: 3} {
@@ -79,12 +82,42 @@ func TestBest(t *testing.T) {
 		for _, s := range tt.statuses {
 			answers = append(answers, Answer{Status: s, Err: errors.New("down")})
 		}
-		a, err := Best(answers, 3, tt.treat)
+		a, err := three.Best(answers, tt.treat)
 		if a.Status != tt.want || (err != nil) != (tt.want == 0) {
 			t.Errorf("%s: Best(%v) = %d, %v, want %d", name, tt.statuses, a.Status, err, tt.want)
 		}
 		if err != nil && !errs.Is(err, errs.Unavailable) {
 			t.Errorf("%s: error %v, want unavailable", name, err)
+		}
+	}
+}
+
+// A policy may need more than a majority of what a write leaves, or less; what refuses it
+// is settled by a majority as ever.
+func TestBestOfWhatAPolicyNeeds(t *testing.T) {
+	for name, tt := range map[string]struct {
+		n, need  int
+		statuses []int
+		want     int // 0 is no quorum
+	}{
+		"a majority is too few":     {5, 4, []int{201, 201, 201, 503, 503}, 0},
+		"as many as it needs":       {5, 4, []int{201, 201, 201, 201, 503}, 201},
+		"refused by a majority":     {5, 4, []int{409, 409, 409, 201, 201}, 409},
+		"fewer than a majority do":  {9, 3, []int{201, 201, 201, 503, 503, 503, 503, 503, 503}, 201},
+		"few, but not enough":       {9, 3, []int{201, 201, 503, 503, 503, 503, 503, 503, 503}, 0},
+		"a majority where it's nil": {5, 0, []int{201, 201, 201, 503, 503}, 201},
+	} {
+		p := Place{Primaries: make([]*ring.Device, tt.n), need: tt.need}
+		var answers []Answer
+		for _, s := range tt.statuses {
+			answers = append(answers, Answer{Status: s})
+		}
+		a, err := p.Best(answers, nil)
+		if a.Status != tt.want || (err != nil) != (tt.want == 0) {
+			t.Errorf("%s: Best(%v) = %d, %v, want %d", name, tt.statuses, a.Status, err, tt.want)
+		}
+		if settled := p.settled(answers); settled != (tt.want != 0) {
+			t.Errorf("%s: settled(%v) = %v", name, tt.statuses, settled)
 		}
 	}
 }
@@ -115,7 +148,7 @@ func TestWriteTakesHandoffs(t *testing.T) {
 		f := newFleet(t, Config{})
 		f.Script("d1", down)
 		answers := f.Write(t.Context(), f.Container("a", "c"), request("PUT"))
-		best, err := Best(answers, 3, nil)
+		best, err := three.Best(answers, nil)
 		if err != nil || best.Status != 201 || len(answers) != 3 {
 			t.Errorf("%s: %d, %v", name, best.Status, err)
 		}
@@ -155,7 +188,7 @@ func TestWriteToWhatAHandoffLacks(t *testing.T) {
 		for d, say := range tt.say {
 			f.Script(d, say)
 		}
-		best, err := Best(f.Write(t.Context(), f.Container("a", "c"), request("POST")), 3, nil)
+		best, err := three.Best(f.Write(t.Context(), f.Container("a", "c"), request("POST")), nil)
 		if best.Status != tt.want || (err != nil) != (tt.want == 0) {
 			t.Errorf("%s: %d, %v, want %d", name, best.Status, err, tt.want)
 		}
@@ -168,7 +201,7 @@ func TestWriteToWhatAHandoffLacks(t *testing.T) {
 			f.Script("d"+strconv.Itoa(i), nodetest.Always(204, ""))
 			f.Script("d"+strconv.Itoa(i+3), nodetest.Always(404, ""))
 		}
-		best, err := Best(f.Write(t.Context(), p, request("POST")), 3, nil)
+		best, err := p.Best(f.Write(t.Context(), p, request("POST")), nil)
 		if err != nil || best.Status != 204 {
 			t.Errorf("%d, %v, want 204", best.Status, err)
 		}
@@ -181,7 +214,7 @@ func TestWriteWithoutQuorum(t *testing.T) {
 		f.Script("d"+strconv.Itoa(i), nodetest.Always(507, ""))
 	}
 	answers := f.Write(t.Context(), f.Container("a", "c"), request("PUT"))
-	_, err := Best(answers, 3, nil)
+	_, err := three.Best(answers, nil)
 	if !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "507") {
 		t.Errorf("got %v, want unavailable and what each said", err)
 	}
@@ -197,7 +230,7 @@ func TestWriteDoesNotWaitForTheLast(t *testing.T) {
 		return nodetest.Status(201, ""), nil
 	})
 	answers := f.Write(t.Context(), f.Container("a", "c"), request("PUT"))
-	if best, err := Best(answers, 3, nil); err != nil || best.Status != 201 || len(answers) != 2 {
+	if best, err := three.Best(answers, nil); err != nil || best.Status != 201 || len(answers) != 2 {
 		t.Errorf("%d answers, %d, %v", len(answers), best.Status, err)
 	}
 	close(leave)
@@ -532,7 +565,7 @@ func TestWriteDoesNotWaitForADeviceThatHasBeenFailing(t *testing.T) {
 	}
 	f.Script("d1", nodetest.Always(201, ""))
 	f.Write(t.Context(), p, request("PUT"))
-	if best, err := Best(f.Write(t.Context(), p, request("PUT")), 3, nil); err != nil || best.Status != 201 || f.errors.limited(p.Primaries[1]) {
+	if best, err := p.Best(f.Write(t.Context(), p, request("PUT")), nil); err != nil || best.Status != 201 || f.errors.limited(p.Primaries[1]) {
 		t.Errorf("it is well again: %d, %v, limited %v", best.Status, err, f.errors.limited(p.Primaries[1]))
 	}
 }

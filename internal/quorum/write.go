@@ -98,7 +98,7 @@ func (c *Cluster) Write(ctx context.Context, p Place, build Build) []Answer {
 		route := spare.Route(d)
 		c.late.Go(func() { results <- c.writeSlot(work, p, slot, route, &under[slot], build) })
 	}
-	answers := Gather(ctx, results, n, c.cfg.PostQuorum)
+	answers := p.Gather(ctx, results, c.cfg.PostQuorum)
 	c.Late(ctx, answers, under)
 	return answers
 }
@@ -127,9 +127,10 @@ func (c *Cluster) Late(ctx context.Context, answers []Answer, under []Under) {
 	}
 }
 
-// Gather collects up to n answers. Once their outcome is settled it waits for
-// the rest no longer than the given time.
-func Gather(ctx context.Context, results <-chan Answer, n int, patience time.Duration) []Answer {
+// Gather collects up to an answer for each primary. Once their outcome is settled it
+// waits for the rest no longer than the given time.
+func (p Place) Gather(ctx context.Context, results <-chan Answer, patience time.Duration) []Answer {
+	n := len(p.Primaries)
 	answers := make([]Answer, 0, n)
 	var late <-chan time.Time
 	for len(answers) < n {
@@ -141,7 +142,7 @@ func Gather(ctx context.Context, results <-chan Answer, n int, patience time.Dur
 		case <-ctx.Done():
 			return answers
 		}
-		if late == nil && len(answers) < n && settled(answers, n) {
+		if late == nil && len(answers) < n && p.settled(answers) {
 			timer := time.NewTimer(patience)
 			defer timer.Stop()
 			late = timer.C
@@ -245,14 +246,23 @@ func class(status int, treat map[int]int) int {
 	return status / 100
 }
 
-// settled reports whether a majority of n replicas agree on a class of status
-// below 500: more answers can't change what the client is told.
-func settled(answers []Answer, n int) bool {
+// enough is how many answers of a class decide: of good ones a quorum, of others a
+// majority.
+func (p Place) enough(class int) int {
+	if class == 2 {
+		return p.Quorum()
+	}
+	return Majority(len(p.Primaries))
+}
+
+// settled reports whether enough replicas agree on a class of status below 500: more
+// answers can't change what the client is told.
+func (p Place) settled(answers []Answer) bool {
 	var count [5]int
 	for i := range answers {
 		if k := answers[i].Status / 100; k > 0 && k < 5 {
 			count[k]++
-			if count[k] >= Majority(n) {
+			if count[k] >= p.enough(k) {
 				return true
 			}
 		}
@@ -260,13 +270,13 @@ func settled(answers []Answer, n int) bool {
 	return false
 }
 
-// Best returns the answer that stands for a write to n replicas: of the class
-// that a majority agree on, the one with the highest status. Where there is no
-// majority, statuses are counted as treat says and looked at again (a DELETE
+// Best returns the answer that stands for a write to the place: of the class that
+// enough replicas agree on, a quorum on what is good and a majority on what is not, the
+// one with the highest status. Where there is none, statuses are counted as treat says and looked at again (a DELETE
 // takes a 404 for done). Without one then, the error is of kind
 // errs.Unavailable and lists what each replica said: the write may or may not
 // have happened.
-func Best(answers []Answer, n int, treat map[int]int) (Answer, error) {
+func (p Place) Best(answers []Answer, treat map[int]int) (Answer, error) {
 	for _, t := range []map[int]int{nil, treat} {
 		for k := 2; k < 5; k++ {
 			var of []Answer
@@ -275,12 +285,12 @@ func Best(answers []Answer, n int, treat map[int]int) (Answer, error) {
 					of = append(of, a)
 				}
 			}
-			if len(of) >= Majority(n) {
+			if len(of) >= p.enough(k) {
 				return slices.MaxFunc(of, func(a, b Answer) int { return rank(a, b, t) }), nil
 			}
 		}
 	}
-	return Answer{}, noQuorum(answers, n)
+	return Answer{}, p.noQuorum(answers)
 }
 
 // rank prefers the statuses that are of the class themselves to those that only
@@ -297,13 +307,13 @@ func rank(a, b Answer, treat map[int]int) int {
 	return cmp.Or(cmp.Compare(a.Status, b.Status), a.Stamp().Compare(b.Stamp()))
 }
 
-func noQuorum(answers []Answer, n int) error {
+func (p Place) noQuorum(answers []Answer) error {
 	said := make([]string, len(answers))
 	for i := range answers {
 		said[i] = answers[i].String()
 	}
 	return errs.E(errs.Op("quorum.write"), errs.Unavailable,
-		fmt.Errorf("no %d of %d replicas agree: %s", Majority(n), n, strings.Join(said, "; ")))
+		fmt.Errorf("no %d of %d replicas agree: %s", p.Quorum(), len(p.Primaries), strings.Join(said, "; ")))
 }
 
 // Newest returns the latest timestamp that any of the answers knows of.

@@ -401,7 +401,7 @@ func (a *reaping) write(ctx context.Context, place quorum.Place, stamp timestamp
 			answers[i].Status = http.StatusNoContent
 		}
 	}
-	best, err := quorum.Best(answers, len(place.Primaries), map[int]int{http.StatusNotFound: http.StatusNoContent})
+	best, err := place.Best(answers, map[int]int{http.StatusNotFound: http.StatusNoContent})
 	switch {
 	case err != nil:
 		return errs.E(op, errs.Subject(place.Path.String()), errs.Unavailable, err)

@@ -50,7 +50,20 @@ type Policy struct {
 	Aliases    []string `toml:"aliases"`
 	Default    bool     `toml:"default"`
 	Deprecated bool     `toml:"deprecated"`
+
+	// EC makes it one of erasure coding: how many fragments hold data, and how many of
+	// all may be lost, such as "4+2". Empty replicates. It may never change.
+	EC string `toml:"ec"`
+	// WholeUpTo is up to which size objects under it are kept whole, as replicas, since
+	// that costs less than fragments: 8 KiB, at most 64 KiB.
+	WholeUpTo *conf.Size `toml:"whole_up_to"`
 }
+
+// Of objects under erasure coding.
+const (
+	defaultWholeUpTo = 8 << 10
+	maxWholeUpTo     = 64 << 10
+)
 
 // Rings says where the ring files are: account.ring.gz, container.ring.gz,
 // object.ring.gz, and object-N.ring.gz for the policy of index N.

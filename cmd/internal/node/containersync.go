@@ -45,7 +45,7 @@ func (s *Storage) openContainerSync(p parts, server *container.Server) error {
 		return err
 	}
 	s.atEnd(func() error { remote.Close(); return nil })
-	cluster := quorum.New(quorum.Config{}, quorum.Rings{Account: p.rings.account, Container: p.rings.container, Objects: p.rings.objects}, p.hasher, p.client)
+	cluster := quorum.New(quorum.Config{}, p.rings.quorum(), p.hasher, p.client)
 	source := syncSource{p, p.self(p.c.Server.Address, p.c.Container.Port), server}
 	var wait func(context.Context, int64) error
 	if c.BytesPerSecond > 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"slices"
 
 	"martlet/internal/backend"
 	"martlet/internal/name"
@@ -22,8 +23,12 @@ type objectStore struct{ engine *engine.Engine }
 
 var _ objects.Store = objectStore{}
 
-// Policies returns the policies that have had an object here.
-func (s objectStore) Policies() ([]policy.Index, error) { return s.engine.Policies() }
+// Policies returns the policies that have had an object here. Fragments are no replicas of
+// each other: they are not this one's business.
+func (s objectStore) Policies() ([]policy.Index, error) {
+	all, err := s.engine.Policies()
+	return slices.DeleteFunc(all, policy.Index.IsFragments), err
+}
 
 // Partitions yields what each partition comes to.
 func (s objectStore) Partitions(ctx context.Context, p policy.Index, power int, before timestamp.T) iter.Seq2[replwire.Extent, error] {

@@ -12,10 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +27,7 @@ import (
 	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
 	"martlet/internal/policy"
+	"martlet/internal/quorum"
 	"martlet/ring"
 )
 
@@ -154,11 +157,17 @@ func (p *process) close() error {
 type rings struct {
 	account, container *ring.Source
 	objects            map[policy.Index]*ring.Source
+	needs              map[policy.Index]int
+}
+
+// quorum is the rings as those who ask storage nodes have them.
+func (r rings) quorum() quorum.Rings {
+	return quorum.Rings{Account: r.account, Container: r.container, Objects: r.objects, Needs: r.needs}
 }
 
 // openRings opens the rings of the kinds that every process needs.
 func openRings(folder string, policies policy.Set) (rings, error) {
-	r := rings{objects: map[policy.Index]*ring.Source{}}
+	r := rings{objects: map[policy.Index]*ring.Source{}, needs: map[policy.Index]int{}}
 	open := func(name string) (*ring.Source, error) {
 		s, err := ring.Open(filepath.Join(folder, name+".ring.gz"))
 		if err != nil {
@@ -174,11 +183,30 @@ func openRings(folder string, policies policy.Set) (rings, error) {
 		return r, err
 	}
 	for _, p := range policies.All() {
-		if r.objects[p.Index], err = open("object" + p.Index.Suffix()); err != nil {
+		source, err := open("object" + p.Index.Suffix())
+		if err == nil {
+			err = r.add(p, source)
+		}
+		if err != nil {
 			return r, err
 		}
 	}
 	return r, nil
+}
+
+// add adds the ring of a policy. Where it codes, that is the ring of the fragments, and the first
+// replicas of it are that of the objects.
+func (r rings) add(p policy.Policy, source *ring.Source) error {
+	r.objects[p.Index] = source
+	if !p.Coded() {
+		return nil
+	}
+	if n := source.Ring().ReplicaCount(); n != p.Fragments() {
+		return fmt.Errorf("ring: object%s has %d replicas, and the policy %q of erasure coding needs %d+%d", p.Index.Suffix(), n, p.Name, p.Data, p.Parity)
+	}
+	r.objects[p.Index.Fragments()], r.needs[p.Index.Fragments()] = source, p.FragmentQuorum()
+	r.objects[p.Index], r.needs[p.Index] = source.First(p.Replicas()), p.Quorum()
+	return nil
 }
 
 // named yields each ring with the name of its file.
@@ -187,7 +215,10 @@ func (r rings) named(yield func(string, *ring.Source) bool) {
 		return
 	}
 	for i, s := range r.objects {
-		if !yield("object"+i.Suffix(), s) {
+		if _, parted := r.objects[i.Fragments()]; parted && !i.IsFragments() {
+			continue // of the same file
+		}
+		if !yield("object"+i.Objects().Suffix(), s) {
 			return
 		}
 	}
@@ -224,26 +255,33 @@ func (r rings) hosts(yield func(string) bool) {
 	}
 }
 
-// compare logs where a ring and the devices of a node disagree: either is what an
-// operator may have forgotten, and neither keeps the node from serving the rest.
-func (p *process) compare(ringName string, r *ring.Ring, self hosts.Self, devices []string) {
-	placed := map[string]bool{}
-	for d := range r.Devices() {
-		if self.Is(d.IP, d.Port) {
-			placed[d.Name] = true
-		}
-	}
-	warn := func(text, device string) {
+// compare logs where the rings of one kind and the devices of a node disagree: either is
+// what an operator may have forgotten, and neither keeps the node from serving the rest. Of
+// several policies a device has to be in the ring of one.
+func (p *process) compare(of map[string]*ring.Ring, self hosts.Self, devices []string) {
+	names := slices.Sorted(maps.Keys(of))
+	warn := func(text, ringName, device string) {
 		p.log.LogAttrs(context.Background(), slog.LevelWarn, text,
 			slog.String("ring", ringName), slog.String("address", self.String()), slog.String("device", device))
 	}
-	for _, name := range devices {
-		if !placed[name] {
-			warn("a device of this node is not in the ring", name)
+	placed := map[string]bool{}
+	for _, name := range names {
+		unknown := map[string]bool{}
+		for d := range of[name].Devices() {
+			if self.Is(d.IP, d.Port) {
+				placed[d.Name] = true
+				unknown[d.Name] = !slices.Contains(devices, d.Name)
+			}
 		}
-		delete(placed, name)
+		for device, is := range unknown {
+			if is {
+				warn("the ring has a device of this node that its configuration doesn't name", name, device)
+			}
+		}
 	}
-	for name := range placed {
-		warn("the ring has a device of this node that its configuration doesn't name", name)
+	for _, device := range devices {
+		if !placed[device] {
+			warn("a device of this node is not in the ring", strings.Join(names, ", "), device)
+		}
 	}
 }

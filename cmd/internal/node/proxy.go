@@ -9,7 +9,6 @@ import (
 	"martlet/cmd/internal/config"
 	"martlet/internal/httpapi"
 	"martlet/internal/name"
-	"martlet/internal/quorum"
 	"martlet/proxy"
 	"martlet/proxy/auth"
 )
@@ -49,7 +48,7 @@ func (p *Proxy) open(c *config.Proxy, o Options) error {
 	}
 	p.reload(rings, c.Rings.CheckEvery.D())
 	server, err := proxy.New(c.Server.Config, proxy.Deps{
-		Rings: quorum.Rings{Account: rings.account, Container: rings.container, Objects: rings.objects}, Hasher: hasher,
+		Rings: rings.quorum(), Hasher: hasher,
 		Policies: policies, Auth: users, Log: o.Log, Registry: o.Registry, Version: o.Version,
 	})
 	if err != nil {

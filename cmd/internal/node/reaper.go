@@ -24,7 +24,7 @@ const looksPerSecond = 2000
 // openReaper has what is in deleted accounts taken away, for each device that has accounts.
 func (s *Storage) openReaper(p parts, server *account.Server) error {
 	cluster := quorum.New(quorum.Config{Patience: p.c.Server.NodeTimeout.D()}, // nobody waits for it
-		quorum.Rings{Account: p.rings.account, Container: p.rings.container, Objects: p.rings.objects}, p.hasher, p.client)
+		p.rings.quorum(), p.hasher, p.client)
 	s.atEnd(func() error { cluster.Wait(); return nil })
 	c := p.c.Reaper
 	cfg := reaper.Config{Delay: c.DelayReaping.D(), WarnAfter: c.ReapWarnAfter.D(), Concurrency: c.Concurrency, PerSecond: c.ObjectsPerSecond}
