@@ -25,7 +25,10 @@ import (
 	"martlet/ring"
 )
 
-const of policy.Index = 3
+const (
+	of    policy.Index = 3
+	codes policy.Index = 5 // of erasure coding
+)
 
 var (
 	object = name.Path{Account: "a", Container: "c", Object: "o"}
@@ -55,10 +58,15 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, fleet: nodetest.New(t, object), got: map[string][]took{}}
 	client := direct.New(direct.Config{})
 	cluster := quorum.New(quorum.Config{}, quorum.Rings{
-		Account: w.fleet.Ring, Container: w.fleet.Ring, Objects: map[policy.Index]*ring.Source{of: w.fleet.Ring},
+		Account: w.fleet.Ring, Container: w.fleet.Ring, Objects: map[policy.Index]*ring.Source{of: w.fleet.Ring, codes: w.fleet.Ring},
+		Needs: map[policy.Index]int{codes: 3},
 	}, w.fleet.Hasher, client)
+	policies, err := policy.NewSet([]policy.Policy{{Index: of, Name: "of", Default: true}, {Index: codes, Name: "codes", Data: 4, Parity: 2, WholeUpTo: 10}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { cluster.Wait(); client.Close() })
-	w.Copies = New(cluster)
+	w.Copies = New(cluster, policies)
 	for i := range nodetest.Nodes {
 		w.say(fmt.Sprint("d", i), 404)
 	}
@@ -423,6 +431,44 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := w.Open(t.Context(), of, object); !errs.Is(err, errs.Unavailable) {
 		t.Errorf("of who can't say: %v", err)
+	}
+}
+
+// Of a policy of erasure coding what is kept whole is moved, by its own quorum; what is in fragments, or would be, is left.
+func TestCoded(t *testing.T) {
+	w := newWorld(t)
+	for i := range 3 {
+		w.say(fmt.Sprint("d", i), 201)
+	}
+	put := func(n int) error {
+		body := strings.Repeat("x", n)
+		return w.Put(t.Context(), codes, object, reconciler.Object{State: reconciler.State{Header: fieldsOf(body)}, Length: int64(n), Body: io.NopCloser(strings.NewReader(body))}, late)
+	}
+	if err := put(10); err != nil {
+		t.Errorf("what is small: %v", err)
+	}
+	if err := put(11); !errs.Is(err, errs.Unavailable) || w.took() != 3 {
+		t.Errorf("what would be in fragments: %v, %d have taken it", err, w.took()-3)
+	}
+	for i := 2; i < nodetest.Nodes; i++ {
+		w.say(fmt.Sprint("d", i), 503)
+	}
+	for what, err := range map[string]error{"put": put(1), "delete": w.Delete(t.Context(), codes, object, late)} {
+		if !errs.Is(err, errs.Unavailable) {
+			t.Errorf("a %s on two of three that it needs: %v", what, err)
+		}
+	}
+	if err := w.Delete(t.Context(), of, object, late); err != nil {
+		t.Errorf("a delete on two of three that are replicas: %v", err)
+	}
+	for i := range 3 {
+		w.say(fmt.Sprint("d", i), 200, backend.DataStamp, late.String(), backend.BackendStamp, late.String(), backend.CodedWrite, "x")
+	}
+	if _, err := w.Open(t.Context(), codes, object); !errs.Is(err, errs.Unavailable) {
+		t.Errorf("what is in fragments: %v", err)
+	}
+	if s, err := w.Look(t.Context(), codes, object); err != nil || !s.Live || s.Kept != late {
+		t.Errorf("what is known of it: %+v, %v", s, err)
 	}
 }
 
