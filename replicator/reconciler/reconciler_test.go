@@ -355,6 +355,24 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// A link waits for its version, if that is still to be moved.
+func TestLinkWaitsForItsVersion(t *testing.T) {
+	w := newWorld(t)
+	link := backend.Link{ID: at(10), ETag: "e"}
+	w.put(wrong, "o", object{live: true, data: at(10), fields: backend.VersionLink + "=" + link.String(), typed: "t"})
+	version := key{wrong, name.Path{Account: "a", Container: "c", Object: "o"}.Version(at(10)).Object}
+	for _, step := range []struct {
+		version object
+		moved   bool
+	}{{written(10), false}, {gone(left(at(10))), true}} {
+		w.objects[version] = step.version
+		r := w.reconciler()
+		if err := r.Pass(t.Context()); err != nil || w.objects[key{right, "o"}].live != step.moved || r.Counts().Failed > 0 {
+			t.Errorf("with the version %v: %v, %v is there, counted are %+v", step.version, err, w.objects[key{right, "o"}], r.Counts())
+		}
+	}
+}
+
 func TestVersionsComeFirst(t *testing.T) {
 	list := []Container{{Path: container}, {Path: container.Versions()}, {Path: name.Path{Account: "a", Container: "b"}}}
 	slices.SortStableFunc(list, func(a, b Container) int { return rank(a) - rank(b) })
