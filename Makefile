@@ -15,8 +15,8 @@ KILLS    ?= 500
 CUTS     ?= 200
 SEED     ?=
 SUITE    ?=
-# Twice as many packages at once as there are cores: a test waits for the disk for much of its time, and a program
-# under the race detector for a second at its end, in which that looks for who comes late.
+# Twice as many packages, or clusters, at once as there are cores: a test waits for the disk for much of its time, and a
+# program under the race detector for a second at its end, in which that looks for who comes late.
 AT_ONCE  ?= $(shell echo $$((2 * $$(nproc))))
 # The tests that the race detector leaves out: they take minutes there, or count allocations.
 UNRACED   = $(shell grep -rl --include='*_test.go' '^//go:build .*!race' .)
@@ -70,7 +70,7 @@ fuzz:
 
 ## e2e: the built binary as separate processes, driven by curl, swift and rclone; rings compared with Swift's
 e2e: build clients
-	go test -count 1 -timeout 10m -run '$(RUN)' -skip '^TestCrash|^TestBench|^TestLong' ./test
+	go test -count 1 -parallel $(AT_ONCE) -timeout 10m -run '$(RUN)' -skip '^TestCrash|^TestBench|^TestLong' ./test
 
 ## functional: Swift's functional tests, from its source in SUITE, against a cluster of one's own
 functional: build
