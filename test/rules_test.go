@@ -49,6 +49,7 @@ var rules = map[string]func(*testing.T, *cluster, *api){
 
 // TestRules is them, on one cluster.
 func TestRules(t *testing.T) {
+	t.Parallel()
 	c, me := clusterWith(t, "allow_open_expired = true\nlimits = { container_listing_limit = 6 }")
 	for name, run := range rules {
 		t.Run(name, func(t *testing.T) { run(t, c, me) })
