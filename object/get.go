@@ -41,9 +41,10 @@ func (s *Server) head(ctx context.Context, c *call) (*backend.Response, error) {
 			return nil, err
 		}
 	}
-	resp, _ := c.answer(&state)
+	as, _ := whole(&state)
+	resp, _ := c.answer(as)
 	if resp.Status == 200 {
-		resp.Length = state.Length
+		resp.Length = as.Length
 	}
 	if isLink {
 		followed(&resp.Header, l, &link, &state)
@@ -52,7 +53,8 @@ func (s *Server) head(ctx context.Context, c *call) (*backend.Response, error) {
 }
 
 // get sends an object or ranges of it. What it sends has been checked; damage
-// that is found on the way ends the body with an error.
+// that is found on the way ends the body with an error. Of an object whose data is in
+// fragments it sends no body, whatever range is asked for, but what it says of them.
 func (s *Server) get(ctx context.Context, c *call) (*backend.Response, error) {
 	r, err := c.store.Open(ctx, c.at)
 	if err != nil {
@@ -109,8 +111,9 @@ func (c *call) respond(r *engine.Reader) (*backend.Response, error) {
 	if err := c.visible(*state); err != nil {
 		return nil, err
 	}
+	state, coded := whole(state)
 	resp, v := c.answer(state)
-	if resp.Status != 200 {
+	if resp.Status != 200 || coded { // what it sends of that the proxy reads from fragments
 		return resp, nil
 	}
 	cond := conditional.From(c.Header)
@@ -180,6 +183,9 @@ func (c *call) answer(s *engine.State) (*backend.Response, conditional.Validator
 	newest := s.Newest()
 	v := conditional.Validators{ETag: c.etag(s), Modified: newest.CeilSecond()}
 	resp := &backend.Response{Status: 200, Header: describe(s, newest)}
+	if c.replication && s.ContentTypeTime != s.Time {
+		resp.Header.Add(hdrTypeStamp, s.ContentTypeTime.String())
+	}
 	cond := conditional.From(c.Header)
 	switch cond.Check(v) {
 	case conditional.NotModified:

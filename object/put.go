@@ -21,7 +21,9 @@ import (
 
 // put stores an object. When it returns 201 data, metadata and name are on
 // stable storage (see engine.Writer.Commit), and the container's listing has been
-// told or the telling is durably queued.
+// told or the telling is durably queued. What was there before is to be read until then. So is
+// it of a commit (see coded.go), which attests that its fragments are on stable storage,
+// on other devices as well: whoever sent it has seen to that before.
 func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
 	ts, err := s.parseWrite(c)
 	if err != nil {
@@ -31,6 +33,9 @@ func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
 		return nil, errs.Refuse(errs.Invalid, "No content type")
 	}
 	if err := c.parseDeleteAt(); err != nil {
+		return nil, err
+	}
+	if err := c.parseCoded(); err != nil {
 		return nil, err
 	}
 	if err := c.parseNew(); err != nil {
@@ -56,6 +61,7 @@ func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	_, etag := c.written(w, &v)
 	if c.newVersion {
 		return s.putVersion(ctx, c, w, v, check)
 	}
@@ -68,7 +74,7 @@ func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
 		return nil, err
 	}
 	return &backend.Response{Status: 201, Header: backend.Header{
-		{Name: backend.ETag, Value: hex.EncodeToString(v.MD5[:])},
+		{Name: backend.ETag, Value: etag},
 		{Name: backend.BackendStamp, Value: ts.String()},
 	}}, nil
 }
@@ -133,22 +139,36 @@ func (c *call) receive(w *engine.Writer) error {
 // body, must be there and name the bytes that came.
 func (c *call) version(w *engine.Writer, ts timestamp.T, path name.Path) (engine.Version, error) {
 	v := engine.Version{Time: ts, Name: path, ContentType: c.Header.Get(backend.ContentType)}
-	etag, crc := c.commit(backend.CommitETag), c.commit(backend.CommitCRC)
-	if etag == "" || crc == "" {
-		return v, errs.Refuse(errs.Invalid, "the body has no commit")
+	etag := c.commit(backend.CommitETag)
+	if etag == "" {
+		return v, errNoCommit
 	}
 	if n, err := hex.Decode(v.MD5[:], []byte(etag[:min(len(etag), 32)])); err != nil || n != len(v.MD5) || len(etag) != 32 {
 		return v, errs.Refuse(errs.Invalid, "%s is not an MD5", backend.CommitETag)
 	}
-	sum, err := strconv.ParseUint(crc, 16, 32)
-	if err != nil || len(crc) != 8 {
-		return v, errs.Refuse(errs.Invalid, "%s is not a checksum", backend.CommitCRC)
-	}
-	if uint32(sum) != w.CRC() {
-		return v, errs.E(errs.Op("object.put"), errs.Mismatch, fmt.Errorf("received %d bytes with checksum %08x, sent was %08x", w.Length(), w.CRC(), sum))
+	if err := c.sum(w); err != nil {
+		return v, err
 	}
 	v.System, v.Meta = c.fields()
-	return v, nil
+	return v, c.asCommit(&v, w.Length())
+}
+
+var errNoCommit = errs.Refuse(errs.Invalid, "the body has no commit")
+
+// sum compares the checksum that the commit has with that of the bytes that came.
+func (c *call) sum(w *engine.Writer) error {
+	crc := c.commit(backend.CommitCRC)
+	if crc == "" {
+		return errNoCommit
+	}
+	sum, err := strconv.ParseUint(crc, 16, 32)
+	if err != nil || len(crc) != 8 {
+		return errs.Refuse(errs.Invalid, "%s is not a checksum", backend.CommitCRC)
+	}
+	if uint32(sum) != w.CRC() {
+		return errs.E(errs.Op("object.put"), errs.Mismatch, fmt.Errorf("received %d bytes with checksum %08x, sent was %08x", w.Length(), w.CRC(), sum))
+	}
+	return nil
 }
 
 func (c *call) commit(name string) string {

@@ -2,6 +2,7 @@ package object
 
 import (
 	"context"
+	"iter"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +23,8 @@ type store interface {
 	Create(ctx context.Context, at engine.Location, size int64) (*engine.Writer, error) // for Commit and CommitBeside
 	Update(ctx context.Context, at engine.Location, c engine.Change, terms engine.Terms) (engine.Outcome, error)
 	Delete(ctx context.Context, at engine.Location, path name.Path, ts timestamp.T, terms engine.Terms) (engine.Outcome, error)
+	Drop(ctx context.Context, at engine.Location, still func(*engine.State) bool) (bool, error)
+	Walk(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[engine.Entry, error]
 }
 
 // Headers that only this package speaks.
@@ -31,7 +34,7 @@ const (
 	hdrEtagIsAt    = "X-Backend-Etag-Is-At"
 	hdrNoRangeIf   = "X-Backend-Ignore-Range-If-Metadata-Present"
 	hdrBoundary    = "X-Backend-Boundary"
-	hdrTypeStamp   = "X-Backend-Content-Type-Timestamp"
+	hdrTypeStamp   = backend.TypeStamp
 	hdrDurable     = "X-Backend-Durable-Timestamp"
 	hdrDeleteAt    = engine.DeleteAtField
 	hdrIfDeleteAt  = "X-If-Delete-At"
@@ -49,8 +52,9 @@ type call struct {
 	now     time.Time
 	skew    time.Duration // by how much the clocks of a cluster may differ
 
-	newVersion bool        // what is written is to be a version
-	preserved  timestamp.T // data up to then is kept already
+	coded      *backend.Coded // what is written says of its fragments; nil where its data comes with it
+	newVersion bool           // what is written is to be a version
+	preserved  timestamp.T    // data up to then is kept already
 
 	replication bool // it comes from another replica, with what a client wrote once
 	expired     bool // objects past their time are still to be seen
@@ -93,16 +97,22 @@ func truth(s string) bool {
 	return false
 }
 
-// parseWrite reads what all writes have in common.
+// parseWrite reads what all writes of objects have in common.
 func (s *Server) parseWrite(c *call) (timestamp.T, error) {
-	ts, err := c.Stamp()
+	ts, err := s.parseStamp(c)
 	if err != nil {
 		return ts, err
 	}
-	if c.ahead(ts.Earliest().Time()) {
-		return ts, errs.Refuse(errs.Invalid, "X-Timestamp is more than %v ahead of this server's clock", s.cfg.ClockSkew)
-	}
 	return ts, c.parsePlaces()
+}
+
+// parseStamp reads the time of a write.
+func (s *Server) parseStamp(c *call) (timestamp.T, error) {
+	ts, err := c.Stamp()
+	if err == nil && c.ahead(ts.Earliest().Time()) {
+		err = errs.Refuse(errs.Invalid, "X-Timestamp is more than %v ahead of this server's clock", s.cfg.ClockSkew)
+	}
+	return ts, err
 }
 
 // ahead reports whether a time is further ahead of this server's clock than the clocks
@@ -220,7 +230,7 @@ func (c *call) visible(s engine.State) error {
 	case s.Kind != engine.Live, c.gone(&s):
 		return c.refuse(errs.NotFound, s)
 	}
-	return nil
+	return readable(&s)
 }
 
 func (c *call) refuse(kind errs.Kind, s engine.State) error {

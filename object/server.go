@@ -118,6 +118,11 @@ func (s *Server) Serve(ctx context.Context, r *backend.Request) (*backend.Respon
 	if err != nil {
 		return nil, err
 	}
+	if c.at.Policy.IsFragments() {
+		if serve = s.verbOfFragments(r.Method); serve == nil {
+			return nil, errs.Refuse(errs.Method, "fragments have no method %.20s", r.Method)
+		}
+	}
 	resp, err := serve(ctx, c)
 	if err != nil {
 		return refusal(err)

@@ -3,7 +3,6 @@ package object
 import (
 	"context"
 	"crypto/md5" // the ETag of the API
-	"encoding/hex"
 	"strconv"
 	"time"
 
@@ -103,7 +102,8 @@ func (c *call) keepable(s *engine.State) error {
 // was told of, or both.
 func (s *Server) putVersion(ctx context.Context, c *call, w *engine.Writer, v engine.Version, check func(engine.State) error) (*backend.Response, error) {
 	link := engine.Version{Time: v.Time, Name: c.target.Path, MD5: md5.Sum(nil)}
-	l := backend.Link{ID: v.Time, Bytes: w.Length(), ETag: hex.EncodeToString(v.MD5[:])}
+	size, etag := c.written(w, &v)
+	l := backend.Link{ID: v.Time, Bytes: size, ETag: etag}
 	var listed int64
 	if link.ContentType, listed = backend.CutListedBytes(v.ContentType); listed >= 0 {
 		l.Bytes = listed
@@ -168,7 +168,8 @@ func (s *Server) commitVersion(ctx context.Context, c *call, w *engine.Writer, v
 		{Name: backend.VersionID, Value: v.Time.Normal()},
 	}}
 	if !b.Tombstone {
-		resp.Header.Add(backend.ETag, hex.EncodeToString(v.MD5[:]))
+		_, etag := c.written(w, &v)
+		resp.Header.Add(backend.ETag, etag)
 	}
 	// Metadata alone replaces nothing, and a link says nothing of data from before: it may be of a
 	// write that was done before anybody had told of that.
@@ -184,7 +185,8 @@ func (c *call) follow(s *engine.State) (l backend.Link, isLink bool, known *back
 	l, isLink = linkOf(s)
 	only := c.Header.Get(backend.Unversioned)
 	if only == backend.AnyData && c.Method == "HEAD" {
-		resp := &backend.Response{Status: 200, Header: describe(s, s.Newest())}
+		as, _ := whole(s)
+		resp := &backend.Response{Status: 200, Header: describe(as, s.Newest())}
 		if isLink {
 			resp.Header.Add(backend.VersionID, l.ID.Normal())
 		}

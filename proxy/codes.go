@@ -2,17 +2,19 @@ package proxy
 
 import (
 	"fmt"
+	"sync"
 
 	"martlet/internal/ec"
 	"martlet/internal/ecread"
 	"martlet/internal/policy"
 )
 
-// A coding is a policy that erasure-codes, and its code, which keeps the buffers of all
+// A coding is a policy that erasure-codes, and its code. Both keep the buffers of all
 // transfers under it.
 type coding struct {
-	policy policy.Policy
-	code   *ec.Code
+	policy   policy.Policy
+	code     *ec.Code
+	segments *sync.Pool // of *chunk, each for the fragments of one segment
 }
 
 // codings is what there is for each policy that erasure-codes.
@@ -30,7 +32,10 @@ func newCodings(set policy.Set) (codings, error) {
 		if err != nil {
 			return nil, fmt.Errorf("policy %q: %w", p.Name, err)
 		}
-		of[p.Index] = coding{p, code}
+		n, each := code.Fragments(), int(code.ArchiveSize(int64(code.Segment)))
+		of[p.Index] = coding{p, code, &sync.Pool{New: func() any {
+			return &chunk{buf: make([]byte, n*each), parts: make([][]byte, n)}
+		}}}
 	}
 	return of, nil
 }

@@ -51,7 +51,7 @@ func showObject(to http.Header, from backend.Header) {
 // to a write, for those further out.
 func showSystem(to http.Header, from backend.Header) {
 	for _, f := range from {
-		if name := http.CanonicalHeaderKey(f.Name); strings.HasPrefix(name, "X-Object-Sysmeta-") {
+		if name := http.CanonicalHeaderKey(f.Name); strings.HasPrefix(name, "X-Object-Sysmeta-") && name != backend.CodedWrite {
 			to[name] = []string{f.Value}
 		}
 	}

@@ -239,7 +239,8 @@ func (s *Server) objectWrite(rq *request, place quorum.Place, p policy.Index, me
 
 // storedHeaders collects what of a request's header is kept with an object, its
 // content type apart. What only the cluster may set comes from features: nothing
-// of the kind gets past the gatekeeper.
+// of the kind gets past the gatekeeper. In which fragments the data is, not even
+// they may say.
 func storedHeaders(from http.Header) backend.Header {
 	var to backend.Header
 	for _, prefix := range metaPrefixes {
@@ -250,6 +251,7 @@ func storedHeaders(from http.Header) backend.Header {
 			to.Add(n, v)
 		}
 	}
+	to.Del(backend.CodedWrite)
 	return to
 }
 

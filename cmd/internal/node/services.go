@@ -246,6 +246,9 @@ func (s *Storage) openContainer(p parts) error {
 	if err := s.openContainerSync(p, server); err != nil {
 		return err
 	}
+	if err := s.openReconciler(p, server); err != nil {
+		return err
+	}
 	s.compare(map[string]*ring.Ring{"container": p.rings.container.Ring()}, p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server}, throttle.Containers})
 }
