@@ -49,6 +49,24 @@ func (s *Server) codedUpload(rq *request, p policy.Index, path func(timestamp.T)
 	return &codedUpload{coding: of, write: ec.NewWriteID(), sized: true, local: !s.cfg.WriteAffinity.Empty(), path: path, begin: rq.header}
 }
 
+// as has the upload make the very fragments that an object has, of which header is what a
+// replica says, if it is in some: whoever keeps the same again, at the same time or after
+// this proxy has died, sends nothing that others refuse.
+func (c *codedUpload) as(header backend.Header) error {
+	text := header.Get(backend.CodedWrite)
+	if c == nil || text == "" {
+		return nil
+	}
+	of, err := backend.ParseCoded(text)
+	if err != nil {
+		return err
+	}
+	if l := c.code.Layout; l == (ec.Layout{Shape: ec.Shape{Data: of.Data, Parity: of.Parity}, Segment: of.Segment}) {
+		c.write, c.sized = of.Write, of.Sized
+	}
+	return nil
+}
+
 // segmentQueue is queueLen for fragments, of which a chunk is those of a segment.
 const segmentQueue = 2
 
@@ -322,11 +340,11 @@ func (t *tally) Read(p []byte) (int, error) {
 	n, err := t.body.Read(p)
 	t.sums.md5.Write(p[:n])
 	t.sums.size += int64(n)
-	switch {
+	switch length := t.up.length; { // nobody is to look at the bytes first
 	case t.sums.size > int64(t.up.limits.MaxFileSize):
-		return n, t.up.limits.TooLarge()
-	case t.up.length >= 0 && t.sums.size > t.up.length, t.up.length >= 0 && err == io.EOF && t.sums.size < t.up.length:
-		return n, t.up.otherLength(t.sums)
+		return 0, t.up.limits.TooLarge()
+	case length >= 0 && (t.sums.size > length || err == io.EOF && t.sums.size < length):
+		return 0, t.up.otherLength(t.sums)
 	}
 	return n, err
 }
