@@ -181,3 +181,8 @@ func (s *Server) viewReplica(ctx context.Context, dev string, p name.Path, look 
 
 // Newest is when an object last was changed, in any of its parts.
 func (r *Row) Newest() timestamp.T { return timestamp.Max(r.Data, timestamp.Max(r.Type, r.Meta)) }
+
+// Times returns the times of the row's parts, as of one that has what a tombstone has left out.
+func (r *Row) Times() timestamp.Packed {
+	return timestamp.Packed{Data: r.Data, ContentType: timestamp.Max(r.Type, r.Data), Meta: timestamp.Max(r.Meta, r.Data)}
+}

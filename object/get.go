@@ -183,6 +183,9 @@ func (c *call) answer(s *engine.State) (*backend.Response, conditional.Validator
 	newest := s.Newest()
 	v := conditional.Validators{ETag: c.etag(s), Modified: newest.CeilSecond()}
 	resp := &backend.Response{Status: 200, Header: describe(s, newest)}
+	if c.replication && s.ContentTypeTime != s.Time {
+		resp.Header.Add(hdrTypeStamp, s.ContentTypeTime.String())
+	}
 	cond := conditional.From(c.Header)
 	switch cond.Check(v) {
 	case conditional.NotModified:

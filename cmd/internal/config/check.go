@@ -164,12 +164,23 @@ func (c *Storage) Check() error {
 		k.fail("account_reaper.delay_reaping", c.Reaper.DelayReaping.D(), "must not be less than 0")
 	}
 	c.Sync.check(k)
+	c.Reconciler.check(k)
 	k.positive("stats.interval", c.Stats.Interval)
 	k.wrap("backend_ratelimit", c.BackendRateLimit.Check())
 	c.Admin.check(k)
 	c.Log.check(k)
 	k.distinct(append(places, place{"admin.listen", c.Admin.Listen}))
 	return k.err
+}
+
+func (c *Reconciler) check(k *checker) {
+	k.positive("reconciler.interval", c.Interval)
+	if c.Delay < 0 {
+		k.fail("reconciler.delay", c.Delay.D(), "must not be less than 0")
+	}
+	k.within("reconciler.concurrency", c.Concurrency, 1, 1024)
+	k.least("reconciler.objects_per_second", int(c.ObjectsPerSecond), 0)
+	k.least("reconciler.bytes_per_second", int(c.BytesPerSecond), 0)
 }
 
 func (c *ContainerSync) check(k *checker) {
