@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/ec"
@@ -105,7 +106,9 @@ func TestFragments(t *testing.T) {
 		r.want("new", r.putFragment(stamp(20), 5, all[5]), 201)
 		chunked := fragmentRequest(stamp(20), 3, all[3])
 		chunked.Length = -1
+		chunked.Header = append(chunked.Header, header(append(tells, "X-Delete-At", "1700000001", "X-Object-Meta-A", "1")...)...) // none of it is theirs
 		r.want("in chunks", r.do(chunked), 201)
+		r.now = r.now.Add(time.Minute)
 		r.want("again", r.putFragment(stamp(20), 3, all[3]), 201)
 		r.want("of another write", r.putFragment(stamp(20), 3, old[3]), 409)
 
