@@ -135,7 +135,7 @@ type storedObject struct {
 // errs.Precondition where one does. Without it a replica that lacks the object
 // would take the write that the others refuse, and hand it on to them later.
 func (s *Server) needAbsent(rq *request, place quorum.Place, p policy.Index) error {
-	reply, err := s.readObject(rq, http.MethodHead, place, p, nil)
+	reply, err := s.readObject(rq, http.MethodHead, place, p, nil, false)
 	if err != nil {
 		return err
 	}

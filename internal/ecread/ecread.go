@@ -10,6 +10,7 @@ package ecread
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -39,6 +40,7 @@ type Object struct {
 
 	reader *Reader
 	code   *ec.Code
+	policy policy.Index
 	place  quorum.Place // of the fragments
 	time   timestamp.T  // of the data
 }
@@ -51,7 +53,7 @@ func (r *Reader) Object(p policy.Index, path name.Path, state backend.Header) (*
 	if text == "" {
 		return nil, nil
 	}
-	o := &Object{reader: r}
+	o := &Object{reader: r, policy: p}
 	var err error
 	if o.Coded, err = backend.ParseCoded(text); err != nil {
 		return nil, errs.E(op, err)
@@ -83,12 +85,37 @@ func source(path name.Path, state backend.Header) (name.Path, timestamp.T, error
 	return path, t, err
 }
 
-// Open returns n bytes of the object from off on, which must be there. The first segment of them
-// has been read when it returns. Too few fragments are errs.Unavailable, with what each device
-// said: before the first byte, or from the body.
+// Memory is how many bytes of buffers the body of n bytes from off on holds.
+func (o *Object) Memory(off, n int64) int64 { return o.code.Memory(o.write(), off, n) }
+
+// write is what is asked of the fragments.
+func (o *Object) write() ec.Write {
+	w := ec.Write{ID: o.Write, Size: o.Size}
+	if !o.Sized {
+		w.Size = ec.UnknownSize
+	}
+	return w
+}
+
+// Open returns n bytes of the object from off on, which must be there, or errs.Range. The first
+// segment of them has been read when it returns. Too few fragments are errs.Unavailable and ec.ErrTooFew, with what
+// each device said: now, or from the body.
 //
-// The body holds Memory bytes and as many connections as an object has data fragments until it is closed, which ends all that was
-// begun for it. It is for one goroutine.
+// The body holds Memory bytes, and as many connections as an object has data fragments, until it is closed, which
+// ends all that was begun for it. It is for one goroutine.
 func (o *Object) Open(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-	return nil, errs.E(op, errs.Unavailable, fmt.Sprintf("%d bytes from %d on: not there yet", n, off))
+	if off < 0 || n < 0 || n > o.Size || off > o.Size-n {
+		return nil, errs.E(op, errs.Range, fmt.Sprintf("%d bytes from %d on of %d", n, off, o.Size))
+	}
+	b := &body{o: o, ctx: ctx}
+	_, b.to = o.code.Part(o.Size, off, n)
+	b.fragments = o.reader.cluster.Fragments(ctx, quorum.FragmentRead{Place: o.place, Data: o.Data, Build: b.ask, Judge: b.judge})
+	var err error
+	if b.Decoder, err = o.code.Decode(o.write(), off, n, b.source); err != nil {
+		return nil, errs.E(op, err)
+	}
+	if err := b.Prime(); err != nil {
+		return nil, errors.Join(b.failed(err), b.Close())
+	}
+	return b, nil
 }
