@@ -347,28 +347,30 @@ func TestAnyLosses(t *testing.T) {
 
 // Ranges are read from the segments that they are in, and from as many devices as it takes.
 func TestRanges(t *testing.T) {
-	const segment = 1000
-	b := newBench(t, "4+2", segment, false)
-	want := data(10*segment + 77)
-	state := b.write(1, want, true)
-	for _, r := range []struct{ off, n, segments int64 }{
-		{0, 1, 1}, {999, 1, 1}, {999, 2, 2}, {5000, 1000, 1}, {10076, 1, 1}, {0, 10077, 11}, {10000, 77, 1}, {3, 0, 0}, {9999, 78, 2},
-	} {
-		b.sent, b.asked = 0, nil
-		got, err := b.read(state, r.off, r.n)
-		if err != nil || !bytes.Equal(got, want[r.off:r.off+r.n]) {
-			t.Errorf("%+v: got %d bytes, %v", r, len(got), err)
+	synctest.Test(t, func(t *testing.T) {
+		const segment = 1000
+		b := newBench(t, "4+2", segment, true)
+		want := data(10*segment + 77)
+		state := b.write(1, want, true)
+		for _, r := range []struct{ off, n, segments int64 }{
+			{0, 1, 1}, {999, 1, 1}, {999, 2, 2}, {5000, 1000, 1}, {10076, 1, 1}, {0, 10077, 11}, {10000, 77, 1}, {3, 0, 0}, {9999, 78, 2},
+		} {
+			b.sent, b.asked = 0, nil
+			got, err := b.read(state, r.off, r.n)
+			if err != nil || !bytes.Equal(got, want[r.off:r.off+r.n]) {
+				t.Errorf("%+v: got %d bytes, %v", r, len(got), err)
+			}
+			most := r.segments * 4 * (250 + 16)
+			if b.sent > most || len(b.asked) > 4 && r.n > 0 {
+				t.Errorf("%+v: %d bytes of fragments were asked for, want %d at most: %v", r, b.sent, most, b.asked)
+			}
 		}
-		most := r.segments * 4 * (250 + 16)
-		if b.sent > most || len(b.asked) > 4 && r.n > 0 {
-			t.Errorf("%+v: %d bytes of fragments were asked for, want %d at most: %v", r, b.sent, most, b.asked)
+		for _, r := range [][2]int64{{-1, 2}, {0, 10078}, {10077, 1}, {10078, 0}, {1, 1<<63 - 1}, {0, -1}} {
+			if _, err := b.read(state, r[0], r[1]); !errs.Is(err, errs.Range) {
+				t.Errorf("%v: %v", r, err)
+			}
 		}
-	}
-	for _, r := range [][2]int64{{-1, 2}, {0, 10078}, {10077, 1}, {10078, 0}, {1, 1<<63 - 1}, {0, -1}} {
-		if _, err := b.read(state, r[0], r[1]); !errs.Is(err, errs.Range) {
-			t.Errorf("%v: %v", r, err)
-		}
-	}
+	})
 }
 
 // A device that dies, in whatever part of its archive that is, is replaced by another, and what is on
