@@ -95,7 +95,7 @@ func ask(t *testing.T, s *Server, line string, headers ...string) answer {
 func statusOf(k errs.Kind) int {
 	return map[errs.Kind]int{
 		errs.Invalid: 400, errs.Forbidden: 403, errs.NotFound: 404, errs.Method: 405, errs.Conflict: 409, errs.Stale: 409,
-		errs.Precondition: 412, errs.BadDevice: 507, errs.Corrupt: 503,
+		errs.Precondition: 412, errs.BadDevice: 507, errs.Corrupt: 503, errs.Unavailable: 503,
 	}[k]
 }
 
@@ -299,7 +299,7 @@ func TestRefused(t *testing.T) {
 		"a put ahead":      {"PUT /sda/0/a/c", append([]string{strings.Replace(ahead, "X-", "X-Put-", 1)}, row(2, 2, 0, 1, 1, 0)...), 400, "ahead"},
 		"not a count":      {"PUT /sda/0/a/c", row(2, 2, 0, -1, 1, 0), 400, "X-Object-Count"},
 		"no bytes":         {"PUT /sda/0/a/c", row(2, 2, 0, 1, -1, 0), 400, "X-Bytes-Used"},
-		"no policy":        {"PUT /sda/0/a/c", row(2, 2, 0, 1, 1, 2), 400, "Storage-Policy-Index"},
+		"no policy":        {"PUT /sda/0/a/c", row(2, 2, 0, 1, 1, 2), 503, "Storage-Policy-Index 2: this node's configuration has no such policy"},
 	} {
 		a := ask(t, s, c.line, c.headers...)
 		if a.status != c.status || !strings.Contains(a.body, c.says) {

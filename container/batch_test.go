@@ -70,7 +70,7 @@ func TestBatch(t *testing.T) {
 		{request("PUT /sdz/0/a/c/o", object(5, 7)...), 507, ""},
 		{request("DELETE /sda/0/a/c/p", at(6)), 204, ""},
 		{request("PUT /sda/0/a/c/q", at(6)), 400, "X-Size"},
-		{request("PUT /sda/0/a/c/q", object(5, 7, "X-Backend-Storage-Policy-Index: 9")...), 400, "Policy"},
+		{request("PUT /sda/0/a/c/q", object(5, 7, "X-Backend-Storage-Policy-Index: 9")...), 503, "no such policy"},
 		{request("PUT /sda/0/a/d", at(6)), 400, "not that of an object"}, // it would make a container
 		{request("DELETE /sda/0/a/c", at(6)), 400, "not that of an object"},
 		{request("PUT /nonsense", at(6)), 400, "path"},

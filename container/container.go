@@ -66,7 +66,9 @@ type Server struct {
 	accounts accountUpdater
 	may      func(device string, h name.Hash) error
 	timeout  time.Duration
-	synced   *synced
+
+	synced    *noted // the containers that may be synced to other clusters; what was so before a start is found by FindSynced
+	misplaced *noted // those that may have rows of another policy than their own, and by FindMisplaced
 
 	reporting sync.Mutex              // held by Report
 	unseen    map[*device.Device]bool // whose containers Report has still to look at, all of them; guarded by reporting
@@ -83,9 +85,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.May == nil {
 		deps.May = func(string, name.Hash) error { return nil }
 	}
-	synced := newSynced()
+	synced, misplaced := newNoted(), newNoted()
 	kind := dbserver.Kind{
-		Schema: schema{synced},
+		Schema: schema{synced, misplaced},
 		Title:  "Container",
 		Named: []string{
 			"X-Container-Read", "X-Container-Write", "X-Container-Sync-Key", "X-Container-Sync-To",
@@ -101,7 +103,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	return &Server{
 		core: dbserver.New(cfg.Config, kind, deps.Deps), accounts: deps.Accounts, may: deps.May, timeout: cfg.NodeTimeout,
-		unseen: map[*device.Device]bool{}, synced: synced,
+		unseen: map[*device.Device]bool{}, synced: synced, misplaced: misplaced,
 	}, nil
 }
 

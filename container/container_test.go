@@ -175,7 +175,7 @@ func TestRowsOfOtherPolicies(t *testing.T) {
 			t.Errorf("policy %q: listed is %v, %v, elsewhere are rows of %q", tt.asked, list, err, a.header.Get(backend.Elsewhere))
 		}
 	}
-	want(t, s, 400, "GET /sda/0/a/c", policy+": 7")
+	want(t, s, 503, "GET /sda/0/a/c", policy+": 7")
 	want(t, s, 409, "DELETE /sda/0/a/c", at(14))
 	want(t, s, 204, "DELETE /sda/0/a/c/other", at(15), policy+": 3")
 	if a := want(t, s, 200, "GET /sda/0/a/c"); a.header.Has(backend.Elsewhere) {
@@ -215,7 +215,7 @@ func TestRefused(t *testing.T) {
 		"no size":             {"PUT /sda/0/a/c/o", []string{at(1), "X-Etag: e", "X-Content-Type: t"}, 400, "X-Size"},
 		"no type":             {"PUT /sda/0/a/c/o", []string{at(1), "X-Etag: e", "X-Size: 3"}, 400, "X-Content-Type"},
 		"no etag":             {"PUT /sda/0/a/c/o", []string{at(1), "X-Content-Type: e", "X-Size: 3"}, 400, "X-Etag"},
-		"no such policy":      {"PUT /sda/0/a/c/o", object(1, 1, "X-Backend-Storage-Policy-Index: 9"), 400, "Policy"},
+		"no such policy":      {"PUT /sda/0/a/c/o", object(1, 1, "X-Backend-Storage-Policy-Index: 9"), 503, "no such policy"},
 		"no container":        {"PUT /sda/0/a", []string{at(1)}, 400, "parts"},
 		"a verb":              {"REPLICATE /sda/0/a/c", []string{at(1)}, 405, ""},
 		"a verb for a row":    {"GET /sda/0/a/c/o", nil, 405, ""},

@@ -140,7 +140,7 @@ func ask(t testing.TB, s *Server, line string, headers ...string) answer {
 
 func statusOf(err error) int {
 	return map[errs.Kind]int{
-		errs.Invalid: 400, errs.NotFound: 404, errs.Method: 405, errs.Conflict: 409, errs.Precondition: 412, errs.BadDevice: 507,
+		errs.Invalid: 400, errs.NotFound: 404, errs.Method: 405, errs.Conflict: 409, errs.Precondition: 412, errs.BadDevice: 507, errs.Unavailable: 503,
 	}[errs.KindOf(err)]
 }
 

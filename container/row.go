@@ -196,7 +196,7 @@ func DecodeRow(b []byte) (Row, error) {
 
 // schema tells metadb what the rows of a container are. Their space is the
 // policy that their object lies in.
-type schema struct{ synced *synced }
+type schema struct{ synced, misplaced *noted }
 
 func (schema) Folder() string { return "containers" }
 

@@ -2,8 +2,6 @@ package container
 
 import (
 	"context"
-	"sync"
-	"time"
 
 	"martlet/internal/errs"
 	"martlet/internal/metadb"
@@ -20,26 +18,6 @@ const (
 	fieldVersions = "X-Container-Sysmeta-Versions-Enabled"
 )
 
-// synced is the containers of a node that may be synced to other clusters. It is kept in
-// memory only: those that were so before a start are found by FindSynced.
-type synced struct {
-	now   func() time.Time
-	mu    sync.Mutex
-	paths map[name.Path]time.Time // since when it is said not to be synced, zero if it is not; guarded by mu
-}
-
-// doubt is for how long a container has to be said not to be synced until it is forgotten: one
-// that has just been told where to is added before that is committed.
-const doubt = time.Minute
-
-func newSynced() *synced { return &synced{now: time.Now, paths: map[name.Path]time.Time{}} }
-
-func (s *synced) add(p name.Path) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.paths[p] = time.Time{}
-}
-
 // FieldMerged implements metadb.FieldWatcher.
 func (s schema) FieldMerged(path name.Path, field string) {
 	if s.synced != nil && (field == fieldSyncTo || field == fieldSyncKey) {
@@ -49,34 +27,27 @@ func (s schema) FieldMerged(path name.Path, field string) {
 
 // Synced returns the containers that may be synced to other clusters, as far as that
 // is known, in any order.
-func (s *Server) Synced() []name.Path {
-	s.synced.mu.Lock()
-	defer s.synced.mu.Unlock()
-	list := make([]name.Path, 0, len(s.synced.paths))
-	for p := range s.synced.paths {
-		list = append(list, p)
-	}
-	return list
-}
+func (s *Server) Synced() []name.Path { return s.synced.all() }
 
 // NotSynced says that a container is not synced. When that has been said again after a while it
 // is taken off Synced, until it is told anew where to sync to.
-func (s *Server) NotSynced(p name.Path) {
-	s.synced.mu.Lock()
-	defer s.synced.mu.Unlock()
-	since, known := s.synced.paths[p]
-	switch now := s.synced.now(); {
-	case !known:
-	case since.IsZero():
-		s.synced.paths[p] = now
-	case now.Sub(since) >= doubt:
-		delete(s.synced.paths, p)
-	}
-}
+func (s *Server) NotSynced(p name.Path) { s.synced.not(p) }
 
 // FindSynced looks at all containers of a device, so that Synced has those that were
 // synced before the start. wait is called before each.
 func (s *Server) FindSynced(ctx context.Context, dev string, wait func(context.Context) error) error {
+	return s.lookAtAll(ctx, dev, wait, func(tx *metadb.Tx) error {
+		is, err := syncOf(tx)
+		if err == nil && is.To != "" && is.Key != "" {
+			s.synced.add(is.Path)
+		}
+		return err
+	})
+}
+
+// lookAtAll looks at all containers of a device. wait is called before each; its error ends it, that of one container
+// does not.
+func (s *Server) lookAtAll(ctx context.Context, dev string, wait func(context.Context) error, look func(*metadb.Tx) error) error {
 	d, err := s.core.Devices.Lookup(dev)
 	if err != nil {
 		return err
@@ -87,13 +58,7 @@ func (s *Server) FindSynced(ctx context.Context, dev string, wait func(context.C
 			if err := wait(ctx); err != nil {
 				return err
 			}
-			err = s.core.Store.View(ctx, metadb.Location{Device: d, Hash: h}, func(tx *metadb.Tx) error {
-				is, err := syncOf(tx)
-				if err == nil && is.To != "" && is.Key != "" {
-					s.synced.add(is.Path)
-				}
-				return err
-			})
+			err = s.core.Store.View(ctx, metadb.Location{Device: d, Hash: h}, look)
 		}
 		if err != nil && !errs.Is(err, errs.NotFound) {
 			failed = err // the others may well be read; whoever audits tells of this one
@@ -216,3 +181,8 @@ func (s *Server) viewReplica(ctx context.Context, dev string, p name.Path, look 
 
 // Newest is when an object last was changed, in any of its parts.
 func (r *Row) Newest() timestamp.T { return timestamp.Max(r.Data, timestamp.Max(r.Type, r.Meta)) }
+
+// Times returns the times of the row's parts, as of one that has what a tombstone has left out.
+func (r *Row) Times() timestamp.Packed {
+	return timestamp.Packed{Data: r.Data, ContentType: timestamp.Max(r.Type, r.Data), Meta: timestamp.Max(r.Meta, r.Data)}
+}

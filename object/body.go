@@ -7,30 +7,16 @@ import (
 	"martlet/object/engine"
 )
 
-// part is some text and then some bytes of the object.
-type part struct {
-	text string
-	span conditional.Span
-}
-
 // body is what a GET sends. What it reads of the object goes from the reader's
 // buffer straight to whoever takes it.
 type body struct {
 	reader *engine.Reader
-	parts  []part
-}
-
-func (b *body) length() int64 {
-	var n int64
-	for _, p := range b.parts {
-		n += int64(len(p.text)) + p.span.N
-	}
-	return n
+	parts  []conditional.Part
 }
 
 // prime reads the first bytes, so that damage there is an answer of its own.
 func (b *body) prime() error {
-	if s := b.parts[0].span; s.N > 0 {
+	if s := b.parts[0].Span; s.N > 0 {
 		_, err := b.reader.View(s.Off, s.N)
 		return err
 	}
@@ -42,11 +28,11 @@ func (b *body) prime() error {
 func (b *body) next() ([]byte, error) {
 	for len(b.parts) > 0 {
 		p := &b.parts[0]
-		if p.text != "" {
-			return []byte(p.text), nil
+		if p.Text != "" {
+			return []byte(p.Text), nil
 		}
-		if p.span.N > 0 {
-			got, err := b.reader.View(p.span.Off, p.span.N)
+		if p.Span.N > 0 {
+			got, err := b.reader.View(p.Span.Off, p.Span.N)
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF // never the end of what was promised
 			}
@@ -59,12 +45,12 @@ func (b *body) next() ([]byte, error) {
 
 func (b *body) took(n int) {
 	p := &b.parts[0]
-	if p.text != "" {
-		p.text = p.text[n:]
+	if p.Text != "" {
+		p.Text = p.Text[n:]
 		return
 	}
-	p.span.Off += int64(n)
-	p.span.N -= int64(n)
+	p.Span.Off += int64(n)
+	p.Span.N -= int64(n)
 }
 
 // Read implements io.Reader.

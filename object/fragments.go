@@ -338,9 +338,9 @@ func (c *call) part(r *engine.Reader, want *wantedFragment) (*backend.Response, 
 		return resp, nil
 	case len(spans) == 1:
 		resp.Status, span = 206, spans[0]
-		resp.Header.Add("Content-Range", contentRange(span, s.Length))
+		resp.Header.Add("Content-Range", conditional.ContentRange(span, s.Length))
 	}
-	b := &body{reader: r, parts: []part{{span: span}}}
+	b := &body{reader: r, parts: []conditional.Part{{Span: span}}}
 	resp.Length, resp.Body = span.N, b
 	return resp, b.prime()
 }

@@ -18,7 +18,7 @@ import (
 	"martlet/internal/ec"
 	"martlet/internal/errs"
 	"martlet/internal/policy"
-	"martlet/internal/timestamp"
+	"martlet/internal/vfs"
 	"martlet/object/engine"
 )
 
@@ -284,10 +284,7 @@ func TestFragmentVersion(t *testing.T) {
 	all := archives(t, 1, "some data")
 	r.want("put", r.putFragment(stamp(1), 2, all[2]), 201)
 	e := r.server.Stores["d1"].Engine
-	ts, err := timestamp.Parse(stamp(1))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ts := parsed(t, stamp(1))
 	at := FragmentAt(policy.Index(1).Fragments(), r.server.Hasher.Hash(visiblePath), ts, 2)
 	sent, err := e.Stat(t.Context(), at)
 	if err != nil || sent.Kind != engine.Live {
@@ -312,4 +309,85 @@ func TestFragmentVersion(t *testing.T) {
 	if got, want := fmt.Sprintf("%+v", o.After), fmt.Sprintf("%+v", sent); got != want {
 		t.Errorf("made is\n%s, sent was\n%s", got, want)
 	}
+}
+
+// A fragment that was answered with 201 is there after a crash, whatever call fails; one that was not
+// is there whole, or nothing is; and what was dropped stays so.
+func TestFragmentsSurviveFaultsAndCrashes(t *testing.T) {
+	for name, size := range map[string]int{"records": 9_000, "files": 1_200_000} {
+		t.Run(name, func(t *testing.T) {
+			all := archives(t, 1, strings.Repeat("0123456789", size/10))
+			for n, fired := 0, true; fired; n++ {
+				fired = fragmentsAfterFault(t, n, all)
+			}
+		})
+	}
+}
+
+func fragmentsAfterFault(t *testing.T, n int, all [][]byte) (fired bool) {
+	disk := vfs.NewMem()
+	if err := errors.Join(disk.Mkdir("/d1"), disk.SyncDir("/")); err != nil {
+		t.Fatal(err)
+	}
+	faulty := vfs.FailAt(disk, n+1) // the first call is that of the set of devices
+	r := newRigOn(t, skipMkdir{faulty}, "")
+	var acked, undecided [3]bool
+	for i := range 3 {
+		switch a := r.putFragment(stamp(10), i, all[i]); {
+		case a.err == nil && a.status == 201:
+			acked[i] = true
+		case errs.Is(a.err, errs.BadDevice):
+			undecided[i] = true
+		default:
+			t.Fatalf("fault %d: put of %d: %d, %v", n, i, a.status, a.err)
+		}
+	}
+	dropped, mayBeDropped := false, false
+	if a := r.fragment("DELETE", one(stamp(10), 0, 1)...); a.err == nil {
+		dropped = a.status == 204
+		if a.status == 404 && acked[0] {
+			t.Fatalf("fault %d: delete of what is there: %d", n, a.status)
+		}
+	} else {
+		mayBeDropped = true
+	}
+	fired = faulty.Fired()
+	for seed := range uint64(8) {
+		after := newRigOn(t, skipMkdir{disk.AfterCrash(seed)}, "")
+		for i := range 3 {
+			a := after.fragment("GET", one(stamp(10), i, 1)...)
+			there := a.err == nil && a.status == 200 && a.body == string(all[i])
+			gone := a.err == nil && a.status == 404
+			must := acked[i] && (i > 0 || !dropped && !mayBeDropped)
+			mustNot := !acked[i] && !undecided[i] || i == 0 && dropped
+			if must && !there || mustNot && !gone || !there && !gone {
+				t.Fatalf("fault %d, seed %d: fragment %d: %d, %d bytes, %v; acknowledged %v, undecided %v, dropped %t", n, seed, i, a.status, len(a.body), a.err, acked, undecided, dropped)
+			}
+			if listed := strings.Contains(after.held(), held(stamp(10), i, 1)); listed != there {
+				t.Fatalf("fault %d, seed %d: fragment %d is there %t, and listed %t", n, seed, i, there, listed)
+			}
+		}
+	}
+	return fired
+}
+
+// A fragment for which there is no room leaves nothing.
+func TestFragmentOnFullDevice(t *testing.T) {
+	fs := vfs.NewMem()
+	r := newRigOn(t, fs, "/")
+	all := archives(t, 1, strings.Repeat("x", 2<<20))
+	r.want("put", r.putFragment(stamp(1), 1, all[1]), 201)
+	u, err := fs.Usage("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs.SetCapacity(u.Total - u.Available + 100<<10)
+	chunked := fragmentRequest(stamp(1), 2, all[2])
+	chunked.Length = -1
+	r.wantKind("put", r.putFragment(stamp(1), 2, all[2]), errs.NoSpace)
+	r.wantKind("put in chunks", r.do(chunked), errs.NoSpace)
+	if got := r.held(); got != held(stamp(1), 1, 1) {
+		t.Errorf("there is %s", got)
+	}
+	r.want("delete", r.fragment("DELETE", one(stamp(1), 1, 1)...), 204)
 }

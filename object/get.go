@@ -128,18 +128,18 @@ func (c *call) respond(r *engine.Reader) (*backend.Response, error) {
 		resp.Header.Set("Content-Range", fmt.Sprintf("bytes */%d", state.Length))
 		return resp, nil
 	case extent == conditional.Whole:
-		b.parts = []part{{span: conditional.Span{N: state.Length}}}
+		b.parts = []conditional.Part{{Span: conditional.Span{N: state.Length}}}
 	case len(spans) == 1:
 		resp.Status = 206
-		resp.Header.Set("Content-Range", contentRange(spans[0], state.Length))
-		b.parts = []part{{span: spans[0]}}
+		resp.Header.Set("Content-Range", conditional.ContentRange(spans[0], state.Length))
+		b.parts = []conditional.Part{{Span: spans[0]}}
 	default:
 		resp.Status = 206
 		boundary := c.boundary()
-		b.parts = byteRanges(spans, boundary, state)
-		resp.Header.Set(backend.ContentType, "multipart/byteranges;boundary="+boundary)
+		b.parts = conditional.Multipart(spans, boundary, state.ContentType, state.Length)
+		resp.Header.Set(backend.ContentType, conditional.MultipartType(boundary))
 	}
-	resp.Length, resp.Body = b.length(), b
+	resp.Length, resp.Body = conditional.Length(b.parts), b
 	return resp, b.prime()
 }
 
@@ -161,28 +161,15 @@ func (c *call) boundary() string {
 	return strings.ToLower(rand.Text())
 }
 
-func contentRange(s conditional.Span, length int64) string {
-	return fmt.Sprintf("bytes %d-%d/%d", s.Off, s.Off+s.N-1, length)
-}
-
-// byteRanges lays out several ranges as multipart/byteranges.
-func byteRanges(spans []conditional.Span, boundary string, s *engine.State) []part {
-	parts := make([]part, 0, len(spans)+1)
-	lead := ""
-	for _, span := range spans {
-		text := fmt.Sprintf("%s--%s\r\nContent-Type: %s\r\nContent-Range: %s\r\n\r\n", lead, boundary, s.ContentType, contentRange(span, s.Length))
-		parts = append(parts, part{text: text, span: span})
-		lead = "\r\n"
-	}
-	return append(parts, part{text: "\r\n--" + boundary + "--"})
-}
-
 // answer evaluates the preconditions and returns an answer without a body: 200,
 // 304 or 412, with the headers of the object.
 func (c *call) answer(s *engine.State) (*backend.Response, conditional.Validators) {
 	newest := s.Newest()
 	v := conditional.Validators{ETag: c.etag(s), Modified: newest.CeilSecond()}
 	resp := &backend.Response{Status: 200, Header: describe(s, newest)}
+	if c.replication && s.ContentTypeTime != s.Time {
+		resp.Header.Add(hdrTypeStamp, s.ContentTypeTime.String())
+	}
 	cond := conditional.From(c.Header)
 	switch cond.Check(v) {
 	case conditional.NotModified:

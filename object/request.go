@@ -34,7 +34,7 @@ const (
 	hdrEtagIsAt    = "X-Backend-Etag-Is-At"
 	hdrNoRangeIf   = "X-Backend-Ignore-Range-If-Metadata-Present"
 	hdrBoundary    = "X-Backend-Boundary"
-	hdrTypeStamp   = "X-Backend-Content-Type-Timestamp"
+	hdrTypeStamp   = backend.TypeStamp
 	hdrDurable     = "X-Backend-Durable-Timestamp"
 	hdrDeleteAt    = engine.DeleteAtField
 	hdrIfDeleteAt  = "X-If-Delete-At"

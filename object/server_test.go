@@ -475,6 +475,26 @@ func TestBodyWriteTo(t *testing.T) {
 	}
 }
 
+// Who asks as a replica is told of when each part is.
+func TestTimesForReplicas(t *testing.T) {
+	r := newRig(t)
+	times := func(want string, pairs ...string) {
+		t.Helper()
+		for _, method := range []string{"HEAD", "GET"} {
+			h := r.call(method, pairs...).header
+			if got := h.Get(backend.DataStamp) + " " + h.Get(backend.TypeStamp) + " " + h.Get(backend.BackendStamp); got != want {
+				t.Errorf("%s says %q, want %q", method, got, want)
+			}
+		}
+	}
+	r.want("put", r.put(stamp(1), "data"), 201)
+	times(stamp(1)+"  "+stamp(1), "X-Backend-Replication", "true")
+	r.want("post of a type", r.call("POST", "X-Timestamp", stamp(2), "Content-Type", "a/b"), 202)
+	r.want("post", r.call("POST", "X-Timestamp", stamp(3)), 202)
+	times(stamp(1)+" "+stamp(2)+" "+stamp(3), "X-Backend-Replication", "true")
+	times(stamp(1) + "  " + stamp(3))
+}
+
 func TestExpiry(t *testing.T) {
 	r := newRig(t)
 	at := strconv.FormatInt(r.now.Unix()+10, 10)

@@ -22,9 +22,8 @@ func TestDataIsWrittenLocally(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, size := range map[string]int{"whole": 9, "stream": 3 * chunkSize} {
-		b := newBenchWith(t, quorum.Config{PostQuorum: 10 * time.Second, Local: local})
+		b := newBenchWith(t, quorum.Config{PostQuorum: 10 * time.Second, Options: quorum.Options{Local: local}})
 		s := b.server()
-		s.cfg.WriteAffinity = local
 		s.cfg.PostQuorumTimeout = s.cfg.NodeTimeout
 		header := http.Header{"Content-Type": {"a/b"}}
 		rq := newTestRequest(t, http.MethodPut, header)

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"martlet/internal/conf"
-	"martlet/internal/quorum"
 	"martlet/proxy/bulk"
 	"martlet/proxy/cnamelookup"
 	"martlet/proxy/containersync"
@@ -61,25 +60,10 @@ type Config struct {
 	// bound.
 	ClientMinRate conf.Size `toml:"client_min_rate"`
 
-	// RequestNodeCount is how many devices one request may ask.
-	RequestNodeCount quorum.NodeCount `toml:"request_node_count"`
-	// SortingMethod is the order in which replicas are asked to read: "shuffle",
-	// "affinity", which goes by ReadAffinity, or "timing", by how fast they have been
-	// answering. What was heard of a device longer than TimingExpiry ago counts for
-	// nothing.
-	SortingMethod string          `toml:"sorting_method"`
-	ReadAffinity  quorum.Affinity `toml:"read_affinity"`
-	TimingExpiry  conf.Duration   `toml:"timing_expiry"`
-	// ConcurrentGets has reads ask a second replica beside one that is slow, after
-	// ConcurrencyTimeout at the latest, and for no more than ConcurrentGetsPercent of
-	// 100 reads.
-	ConcurrentGets        bool          `toml:"concurrent_gets"`
-	ConcurrencyTimeout    conf.Duration `toml:"concurrency_timeout"`
-	ConcurrentGetsPercent int           `toml:"concurrent_gets_percent"`
-	// WriteAffinity is where data is put first, and WriteAffinityNodeCount how many
-	// of the devices there come before others.
-	WriteAffinity          quorum.Affinity  `toml:"write_affinity"`
-	WriteAffinityNodeCount quorum.NodeCount `toml:"write_affinity_node_count"`
+	// Routing is whom requests ask, and Policies what of it is different for the objects
+	// of a policy, by name or alias.
+	Routing
+	Policies map[string]PolicyRouting `toml:"policies"`
 
 	// RecoverableNodeTimeout is how long a storage node may take to begin its
 	// answer to a read before another one is asked.
@@ -164,14 +148,7 @@ func Defaults() Config {
 		ConnTimeout:       conf.Duration(500 * time.Millisecond),
 
 		ClientMinRate:          64,
-		RequestNodeCount:       quorum.NodeCount{N: 3, Each: true},
-		SortingMethod:          quorum.Shuffle,
-		TimingExpiry:           conf.Duration(5 * time.Minute),
-		ConcurrentGets:         true,
-		ConcurrencyTimeout:     conf.Duration(500 * time.Millisecond),
-		ConcurrentGetsPercent:  10,
-		WriteAffinityNodeCount: quorum.NodeCount{N: 2, Each: true},
-
+		Routing:                defaultRouting(),
 		RecoverableNodeTimeout: conf.Duration(500 * time.Millisecond),
 		PostQuorumTimeout:      conf.Duration(500 * time.Millisecond),
 		ErrorLimit:             10,
@@ -198,21 +175,4 @@ func Defaults() Config {
 		ListEndpoints:          listendpoints.Defaults(),
 		Info:                   info.Defaults(),
 	}
-}
-
-// hedged is for how many of 100 reads a second replica may be asked; negative is
-// none.
-func (c Config) hedged() int {
-	if !c.ConcurrentGets {
-		return -1
-	}
-	return c.ConcurrentGetsPercent
-}
-
-// near is which replicas are read first.
-func (c Config) near() quorum.Affinity {
-	if c.SortingMethod == quorum.ByAffinity {
-		return c.ReadAffinity
-	}
-	return quorum.Affinity{}
 }

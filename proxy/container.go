@@ -144,11 +144,31 @@ func (s *Server) containerPut(rq *request) error {
 	if err := s.needAccount(rq); err != nil {
 		return err
 	}
+	if err := s.keepsPolicy(rq, policyHeader); err != nil {
+		return err
+	}
 	answer, err := s.containerWrite(rq, "PUT", append(meta, policyHeader))
 	if err != nil {
 		return err
 	}
 	return rq.done(answer)
+}
+
+// keepsPolicy refuses a PUT that asks for another policy than the container has. Each replica
+// refuses it, too, but one that does not know of the container would make it with the policy
+// that is asked for, until it hears of the first: so they are asked before any is changed.
+func (s *Server) keepsPolicy(rq *request, asked backend.Field) error {
+	if asked.Name != backend.PolicyIndex || len(s.policies.All()) < 2 {
+		return nil
+	}
+	p := name.Path{Account: rq.Path.Account, Container: rq.Path.Container}
+	for _, fresh := range []bool{false, true} {
+		i, err := s.infos.look(fresh)(rq.ctx, p)
+		if err != nil || !i.exists || i.policy.String() == asked.Value {
+			return nil //nolint:nilerr // where nobody can be asked nothing can be written either
+		}
+	}
+	return &chain.StatusError{Status: http.StatusConflict}
 }
 
 // choosePolicy reads the policy that a client asks for with a new container.

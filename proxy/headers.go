@@ -34,13 +34,15 @@ func setOf(names ...string) map[string]bool {
 }
 
 // showObject copies what is an object's own of a storage node's answer. What only
-// the cluster may see is for the features further out; the gatekeeper keeps it in.
+// the cluster may see is for the features further out; the gatekeeper keeps it in. In which fragments the
+// data is not even they see: to them an object is its bytes.
 func showObject(to http.Header, from backend.Header) {
 	for _, f := range from {
 		name := http.CanonicalHeaderKey(f.Name)
 		switch {
 		case name == backend.ContentType:
 			to[name] = []string{withoutSize(f.Value)}
+		case name == backend.CodedWrite:
 		case isShown[name], isStored[name], isMeta(name):
 			to[name] = append(to[name], f.Value)
 		}
@@ -51,7 +53,7 @@ func showObject(to http.Header, from backend.Header) {
 // to a write, for those further out.
 func showSystem(to http.Header, from backend.Header) {
 	for _, f := range from {
-		if name := http.CanonicalHeaderKey(f.Name); strings.HasPrefix(name, "X-Object-Sysmeta-") {
+		if name := http.CanonicalHeaderKey(f.Name); strings.HasPrefix(name, "X-Object-Sysmeta-") && name != backend.CodedWrite {
 			to[name] = []string{f.Value}
 		}
 	}

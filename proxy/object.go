@@ -60,7 +60,8 @@ func (s *Server) objectRead(rq *request) error {
 	if err != nil {
 		return err
 	}
-	reply, err := s.readObject(rq, rq.Method, place, c.policy, rq.Header)
+	newest := chain.Truth(rq.Header.Get("X-Newest"))
+	reply, err := s.readObject(rq, rq.Method, place, c.policy, rq.Header, newest)
 	if err != nil {
 		return err
 	}
@@ -69,9 +70,13 @@ func (s *Server) objectRead(rq *request) error {
 		if c, place, err = s.objectPlace(rq, rq.Path); err != nil {
 			return err
 		}
-		if reply, err = s.readObject(rq, rq.Method, place, c.policy, rq.Header); err != nil {
+		if reply, err = s.readObject(rq, rq.Method, place, c.policy, rq.Header, newest); err != nil {
 			return err
 		}
+	}
+	coded, err := s.decode(rq, place, c.policy, &reply)
+	if err != nil {
+		return err
 	}
 	rq.showVersion(c, reply.Header)
 	switch {
@@ -90,7 +95,10 @@ func (s *Server) objectRead(rq *request) error {
 		return nil
 	}
 	rq.out.Length = reply.Length
-	if reply.Body != nil {
+	switch {
+	case coded:
+		rq.out.Body = reply.Body
+	case reply.Body != nil:
 		rq.out.Body = s.resume(rq, place, c.policy, rq.boundary, reply)
 	}
 	return nil
@@ -116,9 +124,9 @@ func (s *Server) refuseObject(rq *request, reply quorum.Reply) error {
 }
 
 // readObject asks the replicas of an object for it, with the conditions of a
-// client's header. With X-Newest all of them, and handoffs for those that do not
+// client's header. Where it has to be the newest all of them, and handoffs for those that do not
 // answer, are asked what they have first.
-func (s *Server) readObject(rq *request, method string, place quorum.Place, p policy.Index, client http.Header) (quorum.Reply, error) {
+func (s *Server) readObject(rq *request, method string, place quorum.Place, p policy.Index, client http.Header, newest bool) (quorum.Reply, error) {
 	if strings.Contains(client.Get("Range"), ",") {
 		rq.boundary = newBoundary()
 	}
@@ -134,7 +142,7 @@ func (s *Server) readObject(rq *request, method string, place quorum.Place, p po
 			return &backend.Request{Method: method, Header: h}
 		}
 	}
-	if !chain.Truth(client.Get("X-Newest")) {
+	if !newest {
 		return s.cluster.Read(rq.ctx, place, build(method))
 	}
 	return s.cluster.ReadNewest(rq.ctx, place, func(int, *ring.Device) *backend.Request {
@@ -239,7 +247,8 @@ func (s *Server) objectWrite(rq *request, place quorum.Place, p policy.Index, me
 
 // storedHeaders collects what of a request's header is kept with an object, its
 // content type apart. What only the cluster may set comes from features: nothing
-// of the kind gets past the gatekeeper.
+// of the kind gets past the gatekeeper. In which fragments the data is, not even
+// they may say.
 func storedHeaders(from http.Header) backend.Header {
 	var to backend.Header
 	for _, prefix := range metaPrefixes {
@@ -250,6 +259,7 @@ func storedHeaders(from http.Header) backend.Header {
 			to.Add(n, v)
 		}
 	}
+	to.Del(backend.CodedWrite)
 	return to
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"martlet/internal/direct"
+	"martlet/internal/ecread"
 	"martlet/internal/errs"
 	"martlet/internal/httpapi"
 	"martlet/internal/name"
@@ -48,6 +49,8 @@ type Deps struct {
 type Server struct {
 	cfg      Config
 	policies policy.Set
+	codings  codings
+	coded    *ecread.Reader // of the data of objects that are erasure-coded
 	cluster  *quorum.Cluster
 	client   *direct.Client
 	auth     *auth.Auth
@@ -66,6 +69,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := cfg.Limits.Validate(); err != nil {
 		return nil, fmt.Errorf("proxy limits: %w", err)
 	}
+	if err := cfg.CheckPolicies(deps.Policies); err != nil {
+		return nil, fmt.Errorf("proxy policies: %w", err)
+	}
 	metrics, err := httpapi.NewMetrics(deps.Registry, "proxy")
 	if err != nil {
 		return nil, fmt.Errorf("proxy metrics: %w", err)
@@ -74,18 +80,19 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy metrics: %w", err)
 	}
+	codings, err := newCodings(deps.Policies)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
-		cfg: cfg, gate: gate, policies: deps.Policies, auth: deps.Auth, who: auth.Chain{deps.Auth.Tokens},
+		cfg: cfg, gate: gate, policies: deps.Policies, codings: codings, auth: deps.Auth, who: auth.Chain{deps.Auth.Tokens},
 		stamps: timestamp.NewSource(nil), log: deps.Log,
 		client: direct.New(direct.Config{
 			ConnectTimeout: cfg.ConnTimeout.D(), NodeTimeout: cfg.NodeTimeout.D(), UserAgent: "martlet-proxy",
 		}),
 	}
-	s.cluster = quorum.New(quorum.Config{
-		PostQuorum: cfg.PostQuorumTimeout.D(), Patience: cfg.RecoverableNodeTimeout.D(), ErrorLimit: cfg.ErrorLimit, ErrorSpan: cfg.ErrorLimitSpan.D(),
-		Nodes: cfg.RequestNodeCount, Near: cfg.near(), Local: cfg.WriteAffinity, LocalNodes: cfg.WriteAffinityNodeCount,
-		Timing: cfg.SortingMethod == quorum.ByTiming, TimingExpiry: cfg.TimingExpiry.D(), HedgeAfter: cfg.ConcurrencyTimeout.D(), HedgePercent: cfg.hedged(),
-	}, deps.Rings, deps.Hasher, s.client)
+	s.cluster = quorum.New(cfg.quorum(deps.Policies), deps.Rings, deps.Hasher, s.client)
+	s.coded = ecread.New(s.cluster, s.codings.codes())
 	if err := s.cluster.Register(deps.Registry); err != nil {
 		return nil, fmt.Errorf("proxy metrics: %w", err)
 	}

@@ -135,7 +135,7 @@ type storedObject struct {
 // errs.Precondition where one does. Without it a replica that lacks the object
 // would take the write that the others refuse, and hand it on to them later.
 func (s *Server) needAbsent(rq *request, place quorum.Place, p policy.Index) error {
-	reply, err := s.readObject(rq, http.MethodHead, place, p, nil)
+	reply, err := s.readObject(rq, http.MethodHead, place, p, nil, false)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,8 @@ func (s *Server) needAbsent(rq *request, place quorum.Place, p policy.Index) err
 
 // store writes a new version of an object. When it returns without an error, a
 // majority of the replicas have the bytes and the record of them on stable
-// storage. An error of kind errs.Unavailable leaves open whether the version
+// storage; under a policy of erasure coding enough devices have fragments, and
+// as many replicas as it needs the record. An error of kind errs.Unavailable leaves open whether the version
 // turns up later; after any other the old one stands.
 func (s *Server) store(rq *request, b body) (storedObject, error) {
 	c, place, err := s.objectPlace(rq, b.path)
@@ -159,9 +160,7 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	if err != nil {
 		return storedObject{}, err
 	}
-	if !s.cfg.WriteAffinity.Empty() {
-		place = place.Locally()
-	}
+	place = place.Locally()
 	tell := quorum.Updates(len(place.Primaries), s.cluster.Container(b.path.Account, b.path.Container))
 	kept := storedHeaders(b.header)
 	contentType := b.header.Get("Content-Type")
@@ -201,10 +200,19 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 		return append(append(h, kept...), tell[slot]...)
 	})
 	up.etag, up.length, up.fixed = b.etag, b.length, fixed
+	up.coded = s.codedUpload(rq, c.policy, func(stamp timestamp.T) name.Path {
+		if v != nil {
+			return b.path.Version(stamp)
+		}
+		return b.path
+	})
 	if fixed {
 		up.stamp = stamp
 	}
 	sent, err := up.run(rq.ctx, b.content)
+	if up.coded != nil && fixed && refusedFragments(err) && s.taken(rq, place, c, stamp) {
+		err = errLost // the other cluster has sent it before
+	}
 	if err != nil {
 		return storedObject{}, err
 	}

@@ -170,13 +170,14 @@ func (v *versioned) preserve(ctx context.Context, at timestamp.T) error {
 	if err != nil {
 		return err
 	}
-	defer letGo(reply)
 	path := v.place.Path.Version(at)
 	place, err := v.s.cluster.Object(v.in.policy, path)
 	if err != nil {
+		letGo(reply)
 		return err
 	}
 	if reply.Status != http.StatusOK {
+		letGo(reply)
 		if v.there(ctx, place) {
 			return nil // somebody else has kept it, and put his own in its place
 		}
@@ -196,10 +197,21 @@ func (v *versioned) preserve(ctx context.Context, at timestamp.T) error {
 		h.Add(backend.PolicyIndex, v.in.policy.String())
 		return append(append(h, kept...), tell[slot]...)
 	})
-	up.stamp, up.length, up.etag = at, reply.Length, reply.Header.Get(backend.ETag)
-	var content io.Reader = reply.Body
-	if reply.Body == nil {
+	up.stamp, up.etag, up.coded = at, reply.Header.Get(backend.ETag), v.s.codedUpload(v.rq, v.in.policy, func(timestamp.T) name.Path { return path })
+	if err := up.coded.as(reply.Header); err != nil {
+		letGo(reply)
+		return err
+	}
+	data, length, err := v.s.wholeBody(ctx, v.in.policy, v.place.Path, reply)
+	if err != nil {
+		return err
+	}
+	up.length = length
+	var content io.Reader = data
+	if data == nil {
 		up.length, content = 0, newBytes(nil)
+	} else {
+		defer data.Close() //nolint:errcheck // it was read to its end, or failed
 	}
 	sent, err := up.run(ctx, content)
 	if err != nil {

@@ -240,7 +240,7 @@ type cluster struct {
 
 func newCluster(t *testing.T, flags ...string) *cluster {
 	t.Helper()
-	c := &cluster{dir: filepath.Join(t.TempDir(), "cluster"), network: network(t), nodes: 4, daemon: program{path: binary}}
+	c := &cluster{dir: filepath.Join(t.TempDir(), "cluster"), network: network(t), daemon: program{path: binary}}
 	c.init(t, flags...)
 	return c
 }
@@ -253,6 +253,11 @@ func (c *cluster) init(t *testing.T, flags ...string) {
 	if code != 0 {
 		t.Fatalf("dev init: exit status %d\n%s%s", code, stdout, stderr)
 	}
+	nodes, err := filepath.Glob(c.file("storage*.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.nodes = len(nodes)
 	t.Cleanup(func() {
 		names, _ := filepath.Glob(filepath.Join(c.dir, "log", "*.log")) // the pattern is right
 		for _, name := range names {

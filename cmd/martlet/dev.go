@@ -21,7 +21,8 @@ import (
 
 // devFlags are the flags of dev and of dev init.
 type devFlags struct {
-	dir string
+	dir      string
+	policies []string
 	cluster.Options
 }
 
@@ -33,6 +34,7 @@ func (f *devFlags) add(c *cobra.Command) {
 	c.Flags().IntVar(&f.Devices, "devices", f.Devices, "devices of each node")
 	c.Flags().IntVar(&f.Replicas, "replicas", f.Replicas, "replicas of everything")
 	c.Flags().IntVar(&f.PartPower, "part-power", f.PartPower, "the rings have 2^`N` partitions")
+	c.Flags().StringArrayVar(&f.policies, "policy", nil, "a storage policy beside the default one, replicated or erasure coded: `NAME or NAME=K+M`, such as ec42=4+2; may be given again")
 	c.Flags().BoolVar(&f.ClusterKey, "cluster-key", false, "storage nodes know each other on the replication network by a key")
 	c.Flags().StringVar(&f.Network, "network", f.Network, "first two `NUMBERS` of the nodes' loopback addresses: storage on NUMBERS.1.N, replication on NUMBERS.2.N")
 }
@@ -40,6 +42,14 @@ func (f *devFlags) add(c *cobra.Command) {
 // make opens or makes the cluster. Flags that were given must be those of an
 // existing cluster, but for the ones that are free.
 func (f *devFlags) make(c *cobra.Command, free ...string) (*cluster.Folder, error) {
+	f.Policies = nil
+	for _, text := range f.policies {
+		p, err := cluster.ParsePolicy(text)
+		if err != nil {
+			return nil, usage(err)
+		}
+		f.Policies = append(f.Policies, p)
+	}
 	folder, err := cluster.Make(f.dir, f.Options, func(flag string) bool {
 		return c.Flags().Changed(flag) && !slices.Contains(free, flag)
 	})
@@ -114,7 +124,11 @@ func runDev(ctx context.Context, out io.Writer, folder *cluster.Folder, listen s
 func banner(out io.Writer, folder *cluster.Folder, address string) error {
 	o := folder.Options
 	var b strings.Builder
-	fmt.Fprintf(&b, "Martlet: %d storage nodes of %d devices, %d replicas, in one process.\n\n", o.Nodes, o.Devices, o.Replicas)
+	fmt.Fprintf(&b, "Martlet: %d storage nodes of %d devices, %d replicas, in one process.\n", o.Nodes, o.Devices, o.Replicas)
+	for _, line := range policyLines(folder) {
+		fmt.Fprintln(&b, line)
+	}
+	b.WriteString("\n")
 	fmt.Fprintf(&b, "  sign in   http://%s/auth/v1.0\n", address)
 	fmt.Fprintf(&b, "  storage   http://%s/v1/AUTH_test\n", address)
 	fmt.Fprintf(&b, "  folder    %s\n", folder.Dir)
@@ -134,6 +148,24 @@ func banner(out io.Writer, folder *cluster.Folder, address string) error {
 	fmt.Fprintf(&b, "\nready http://%s\n", address)
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// policyLines say which storage policies there are beside the default one, and what they
+// have made of the cluster.
+func policyLines(folder *cluster.Folder) []string {
+	lines := slices.Clone(folder.Notes)
+	for i, p := range folder.Options.Policies {
+		kind := fmt.Sprintf("%d replicas", folder.Options.Replicas)
+		if p.Coded() {
+			kind = "erasure coding " + p.Shape.String()
+		}
+		bears := "readable only while all nodes are up"
+		if n := folder.Options.Bears(p); n > 0 {
+			bears = fmt.Sprintf("readable while any %s down", map[bool]string{true: "node is", false: fmt.Sprintf("%d nodes are", n)}[n == 1])
+		}
+		lines = append(lines, fmt.Sprintf("Policy %s (index %d): %s; %s. Make a container with X-Storage-Policy: %s.", p.Name, i+1, kind, bears, p.Name))
+	}
+	return lines
 }
 
 // firstLines are what to paste first: each works on its own, on a new cluster.
@@ -157,6 +189,9 @@ func printCommands(out io.Writer, folder *cluster.Folder) error {
 		self = found
 	}
 	var b strings.Builder
+	for _, line := range policyLines(folder) {
+		fmt.Fprintf(&b, "# %s\n", line)
+	}
 	for n := 1; n <= folder.Options.Nodes; n++ {
 		fmt.Fprintf(&b, "%s storage --config %s &\n", shell(self), shell(folder.StorageFile(n)))
 	}

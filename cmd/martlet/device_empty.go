@@ -152,6 +152,9 @@ func printOnly(out io.Writer, device string, o *survey.Only) error {
 	if o.Objects > 0 {
 		fmt.Fprintf(&b, "%s has %s in a state that no other device has: deleted elsewhere meanwhile, or the last copy\n", device, some(int(o.Objects), "object"))
 	}
+	if o.Fragments > 0 {
+		fmt.Fprintf(&b, "%s has %s without which objects can't be read: others have too few of theirs\n", device, some(int(o.Fragments), "fragment"))
+	}
 	for _, kind := range []string{"account", "container"} {
 		if n := o.Databases[kind]; n > 0 {
 			fmt.Fprintf(&b, "%s has %s that no other device has: deleted elsewhere meanwhile, or the last copy\n", device, some(int(n), kind))

@@ -95,7 +95,8 @@ func newInspectObject() *cobra.Command {
 		Short: "Say what is stored of an object on a device: records, versions, checksums",
 		Long: `object looks into the FOLDER of a device and changes nothing; a node may have it in use. It prints what the index
 says of a name, and the records that are in force: where they are, what they say, and whether they are whole. Of
-data with a file of its own it reads the beginning.
+data with a file of its own it reads the beginning. Of an object under a policy of erasure coding it also lists the
+fragments that the device has.
 
 --all searches the whole log, which takes as long as reading it, for records that are not in force any more as
 well, and reads all of the data.
@@ -330,11 +331,14 @@ func (f *objectFlags) inspect(c *cobra.Command, a *objectAnswer, folder string) 
 			return errors.Join(err, v.Close())
 		}
 		found, err := v.Inspect(c.Context(), a.at, how)
+		if err == nil {
+			a.fragments, err = fragmentsOf(c.Context(), v, a.at, how)
+		}
 		if err := errors.Join(a.explain(err), v.Close()); err != nil {
 			return err
 		}
 		a.found = &found
-		if !a.InUse || found.Whole() || try == looksAgain {
+		if !a.InUse || a.allFound() || try == looksAgain {
 			return nil
 		}
 		if v, err = a.again(); err != nil {

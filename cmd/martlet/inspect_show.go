@@ -60,20 +60,23 @@ func (a *nodeAnswer) whole() bool {
 }
 
 func (a *nodeAnswer) text(p *page) {
-	rows := [][]cell{head("DEVICE", "OBJECTS>", "BYTES>", "LOG>", "DEAD>", "SEGMENTS>", "UNWRITTEN>", "QUARANTINED>", "DISK>", "FREE>", "")}
+	rows := [][]cell{head("DEVICE", "OBJECTS>", "FRAGMENTS>", "BYTES>", "LOG>", "DEAD>", "SEGMENTS>", "UNWRITTEN>", "QUARANTINED>", "DISK>", "FREE>", "")}
 	for _, d := range a.Devices {
 		if d.Store == nil {
 			rows = append(rows, []cell{left(d.Device)})
 			continue
 		}
 		s := d.Store
-		objects, bytes := int64(0), int64(0)
+		objects, fragments, bytes := int64(0), int64(0), int64(0)
 		for _, of := range s.Policies {
-			objects += of.Objects
-			bytes += of.Bytes
+			if bytes += of.Bytes; of.Policy.IsFragments() {
+				fragments += of.Objects
+			} else {
+				objects += of.Objects
+			}
 		}
 		rows = append(rows, []cell{
-			left(d.Device), right(number(int(objects))), right(inBytes(float64(bytes))), right(inBytes(float64(s.Log.Bytes))),
+			left(d.Device), right(number(int(objects))), right(number(int(fragments))), right(inBytes(float64(bytes))), right(inBytes(float64(s.Log.Bytes))),
 			right(inBytes(float64(s.Log.Dead))), right(number(len(s.Log.Segments))), right(number(s.Index.Changes)), right(number(s.Quarantined)),
 			right(inBytes(float64(s.Disk.Total))), right(inBytes(float64(s.Disk.Available))), left(p.bar(s.Disk.Total-s.Disk.Available, s.Disk.Total)),
 		})
@@ -125,7 +128,7 @@ func (a *deviceAnswer) text(p *page) {
 	p.printf("\n")
 	rows := [][]cell{head("POLICY>", "OBJECTS>", "BYTES>", "DIGEST")}
 	for _, of := range a.Policies {
-		rows = append(rows, []cell{right(of.Policy.String()), right(number(int(of.Objects))), right(inBytes(float64(of.Bytes))), left(of.Digest)})
+		rows = append(rows, []cell{right(policyText(of.Policy)), right(number(int(of.Objects))), right(inBytes(float64(of.Bytes))), left(of.Digest)})
 	}
 	p.table("", rows)
 	a.segments(p)
@@ -175,11 +178,19 @@ type objectAnswer struct {
 	name   name.Path // as asked for; none where a hash was
 	wanted string    // fingerprint of the cluster
 	found  *engine.Inspection
+
+	fragments []heldFragment // of the object, that are on the device
+}
+
+// allFound reports whether all that was to be read was whole.
+func (a *objectAnswer) allFound() bool {
+	return a.found.Whole() && !slices.ContainsFunc(a.fragments, func(f heldFragment) bool { return !f.found.Whole() })
 }
 
 func (a *objectAnswer) whole() bool {
 	lost := a.found.Entry.Kind == index.Lost || a.found.Entry.MetaLost
-	return !lost && a.found.Whole() && len(a.found.Damage) == 0 && len(a.Problems) == 0
+	return !lost && a.found.Whole() && len(a.found.Damage) == 0 && len(a.Problems) == 0 &&
+		!slices.ContainsFunc(a.fragments, func(f heldFragment) bool { return !f.whole() })
 }
 
 // said of an entry.
@@ -199,6 +210,9 @@ func (a *objectAnswer) stateText() string {
 		where := "in the log"
 		if e.Blob {
 			where = "in a file of its own"
+		}
+		if text := codedText(a.found); text != "" {
+			return text + ", " + where
 		}
 		return fmt.Sprintf("object of %s, %s", someBytes(e.Length), where)
 	case index.Tombstone:
@@ -234,7 +248,7 @@ func (a *objectAnswer) text(p *page) {
 		p.row("object", "%s", harmless(strings.TrimPrefix(path.String(), "/")))
 	}
 	p.row("hash", "%s", a.at.Hash)
-	p.row("policy", "%d", a.at.Policy)
+	p.row("policy", "%s", policyText(a.at.Policy))
 	p.row("state", "%s", a.stateText())
 	e := &a.found.Entry
 	if e.Kind != index.Absent && e.Kind != index.Gone {
@@ -254,6 +268,7 @@ func (a *objectAnswer) text(p *page) {
 	}
 	a.problems(p)
 	a.list(p)
+	a.fragmentTable(p)
 	for i := range a.found.Records {
 		p.record(&a.found.Records[i])
 	}
@@ -263,6 +278,14 @@ func (a *objectAnswer) text(p *page) {
 	for _, d := range a.found.Damage {
 		p.printf("%s\n", p.paint(yellow, "the log can't be read, and may have had records of it: "+regionText(d)))
 	}
+}
+
+// policyText says of which policy something is, and whether it is of its fragments.
+func policyText(p policy.Index) string {
+	if p.IsFragments() {
+		return "fragments of " + p.Objects().String()
+	}
+	return p.String()
 }
 
 func regionText(d engine.Region) string {
@@ -333,7 +356,9 @@ func (p *page) record(r *engine.Found) {
 	}
 	if h.Kind == record.Data || h.Kind == record.Blob {
 		row("length", "%s", number(int(o.Length)))
-		row("MD5", "%x", o.MD5)
+		if o.MD5 != [16]byte{} { // of a fragment nobody has made one
+			row("MD5", "%x", o.MD5)
+		}
 		row("CRC32C", "%08x", o.CRC)
 	}
 	if h.Lost != 0 {
@@ -376,18 +401,22 @@ func lostText(l record.Lost) (words []string) {
 type (
 	objectJSON struct {
 		place
-		Account     string       `json:"account,omitempty"`
-		Container   string       `json:"container,omitempty"`
-		Object      string       `json:"object,omitempty"`
-		Hash        string       `json:"hash"`
-		Policy      policy.Index `json:"policy_index"`
-		State       string       `json:"state"`
-		Whole       bool         `json:"whole"`
-		Searched    bool         `json:"searched"` // the whole log was
-		Entry       *entryJSON   `json:"entry,omitempty"`
-		Records     []recordJSON `json:"records"`
-		Damage      []regionJSON `json:"damage,omitempty"`
-		Quarantined []string     `json:"quarantined,omitempty"`
+		Account   string       `json:"account,omitempty"`
+		Container string       `json:"container,omitempty"`
+		Object    string       `json:"object,omitempty"`
+		Hash      string       `json:"hash"`
+		Policy    policy.Index `json:"policy_index"`
+		State     string       `json:"state"`
+		Whole     bool         `json:"whole"`
+		Searched  bool         `json:"searched"` // the whole log was
+		Entry     *entryJSON   `json:"entry,omitempty"`
+		Records   []recordJSON `json:"records"`
+
+		Coded       *codedJSON     `json:"coded,omitempty"`     // its data is in fragments
+		Fragment    *fragmentJSON  `json:"fragment,omitempty"`  // it is one
+		Fragments   []fragmentJSON `json:"fragments,omitempty"` // that the device has of it
+		Damage      []regionJSON   `json:"damage,omitempty"`
+		Quarantined []string       `json:"quarantined,omitempty"`
 	}
 	entryJSON struct {
 		timesJSON
@@ -459,6 +488,13 @@ func (a *objectAnswer) MarshalJSON() ([]byte, error) {
 	}
 	for i := range a.found.Records {
 		v.Records = append(v.Records, jsonOf(&a.found.Records[i]))
+	}
+	v.Coded = codedJSONOf(a.found)
+	if one := fragmentJSONOf(a.at, a.found); a.at.Policy.IsFragments() {
+		v.Fragment = &one
+	}
+	for i := range a.fragments {
+		v.Fragments = append(v.Fragments, fragmentJSONOf(a.fragments[i].at, &a.fragments[i].found))
 	}
 	for _, d := range a.found.Damage {
 		one := regionJSON{From: d.From.String(), Error: textOf(d.Err)}

@@ -21,6 +21,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/policy"
 	"martlet/internal/seglog"
 	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
@@ -581,7 +582,7 @@ func TestInspectRebuildTellsOfDamage(t *testing.T) {
 // A node that runs is asked; one of its devices that is away is told of, and is a failure.
 func TestInspectNode(t *testing.T) {
 	good := node.DeviceStore{Device: "d1", Store: &engine.Summary{
-		Policies: []engine.PolicySummary{{Objects: 1200, Bytes: 5_000_000}, {Policy: 1, Objects: 34, Bytes: 1}},
+		Policies: []engine.PolicySummary{{Objects: 1200, Bytes: 5_000_000}, {Policy: 1, Objects: 34, Bytes: 1}, {Policy: policy.Index(1).Fragments(), Objects: 56, Bytes: 2}},
 		Log:      engine.LogSummary{Bytes: 3_000_000, Live: 2_000_000, Dead: 1_000_000, Segments: make([]engine.SegmentSummary, 7)},
 		Disk:     engine.DiskSummary{Total: 1e12, Available: 5e11},
 	}}
@@ -591,7 +592,7 @@ func TestInspectNode(t *testing.T) {
 		out    string
 		err    string
 	}{
-		"all is well":    {[]node.DeviceStore{good}, 0, "d1        1,234  5.0 MB  3.0 MB  1.0 MB         7          0            0  1.0 TB  500 GB  ##########..........", ""},
+		"all is well":    {[]node.DeviceStore{good}, 0, "d1        1,234         56  5.0 MB  3.0 MB  1.0 MB         7          0            0  1.0 TB  500 GB  ##########..........", ""},
 		"a device away":  {[]node.DeviceStore{good, {Device: "d2", Error: "it is not mounted"}}, exitFailure, "d2: it is not mounted", "not everything is whole"},
 		"an old version": {"no such thing", exitFailure, "", "answered 404: no such thing"},
 		"not running":    {nil, exitFailure, "", "does not answer"},

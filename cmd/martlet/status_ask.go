@@ -23,7 +23,11 @@ func policiesOf(file string) (all []survey.Policy, err error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, survey.Policy{Index: p.Index, Name: p.Name, Ring: r})
+		one := survey.Policy{Index: p.Index, Name: p.Name, Ring: r}
+		if p.Coded() {
+			one.Ring, one.Data, one.Fragments = r.First(p.Replicas()), p.Data, r
+		}
+		all = append(all, one)
 	}
 	return all, nil
 }

@@ -11,8 +11,9 @@ const (
 	Timestamp       = "X-Timestamp"
 	TransID         = "X-Trans-Id"
 	PolicyIndex     = "X-Backend-Storage-Policy-Index"
-	BackendStamp    = "X-Backend-Timestamp"      // the newest thing known of the name, tombstones included
-	DataStamp       = "X-Backend-Data-Timestamp" // the data's own
+	BackendStamp    = "X-Backend-Timestamp"              // the newest thing known of the name, tombstones included
+	DataStamp       = "X-Backend-Data-Timestamp"         // the data's own
+	TypeStamp       = "X-Backend-Content-Type-Timestamp" // that of the content type, where it is later than the data; told to who asks as a replica
 	PutStamp        = "X-Put-Timestamp"
 	DeleteStamp     = "X-Delete-Timestamp"
 	ContentLength   = "Content-Length"

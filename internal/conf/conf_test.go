@@ -15,6 +15,9 @@ type sample struct {
 		Wait Duration `toml:"wait"`
 		Max  Size     `toml:"max"`
 	} `toml:"sub"`
+	Of map[string]struct {
+		Wait *Duration `toml:"wait"`
+	} `toml:"of"`
 }
 
 func TestParse(t *testing.T) {
@@ -22,18 +25,20 @@ func TestParse(t *testing.T) {
 		text string
 		want string // in the error
 	}{
-		"good":             {"name = \"x\"\nport = 3\n[sub]\nwait = \"1m30s\"\nmax = \"64KiB\"\n", ""},
-		"unknown key":      {"name = \"x\"\nprot = 3\n", `f.toml:2: unknown key "prot"`},
-		"unknown in table": {"[sub]\nwait = \"1s\"\nmaxx = 3\n", `f.toml:3: unknown key "sub.maxx"`},
-		"unknown table":    {"[other]\na = 1\n", `unknown key "other`},
-		"two unknown":      {"a = 1\nb = 2\n", `f.toml:2: unknown key "b"`},
-		"wrong type":       {"\nport = \"x\"\n", `f.toml:2:`},
-		"bad duration":     {"[sub]\nwait = \"soon\"\n", `f.toml:2: key "sub.wait"`},
-		"bare number":      {"[sub]\nwait = 10\n", `f.toml: key "sub.wait": value 10: it has no unit`},
-		"negative":         {"[sub]\nwait = \"-1s\"\n", "is negative"},
-		"bad size":         {"[sub]\nmax = \"many\"\n", "is not a size"},
-		"not TOML":         {"name = \n", "f.toml:1:"},
-		"twice":            {"port = 1\nport = 2\n", "f.toml:2:"},
+		"good":                 {"name = \"x\"\nport = 3\n[sub]\nwait = \"1m30s\"\nmax = \"64KiB\"\n", ""},
+		"unknown key":          {"name = \"x\"\nprot = 3\n", `f.toml:2: unknown key "prot"`},
+		"unknown in table":     {"[sub]\nwait = \"1s\"\nmaxx = 3\n", `f.toml:3: unknown key "sub.maxx"`},
+		"unknown table":        {"[other]\na = 1\n", `unknown key "other`},
+		"two unknown":          {"a = 1\nb = 2\n", `f.toml:2: unknown key "b"`},
+		"wrong type":           {"\nport = \"x\"\n", `f.toml:2:`},
+		"bad duration":         {"[sub]\nwait = \"soon\"\n", `f.toml:2: key "sub.wait"`},
+		"bare number of a map": {"[of.a]\nwait = \"1s\"\n[of.b]\nwait = 10\n", `f.toml: key "of.b.wait": value 10: it has no unit`},
+		"unknown key of a map": {"[of.a]\nwhat = 1\n", `f.toml:2: unknown key "of.a.what"`},
+		"bare number":          {"[sub]\nwait = 10\n", `f.toml: key "sub.wait": value 10: it has no unit`},
+		"negative":             {"[sub]\nwait = \"-1s\"\n", "is negative"},
+		"bad size":             {"[sub]\nmax = \"many\"\n", "is not a size"},
+		"not TOML":             {"name = \n", "f.toml:1:"},
+		"twice":                {"port = 1\nport = 2\n", "f.toml:2:"},
 	} {
 		v := sample{Port: 8}
 		err := Parse("f.toml", tt.text, &v)

@@ -2,7 +2,9 @@ package conf
 
 import (
 	"cmp"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	toml "github.com/pelletier/go-toml/v2"
@@ -40,6 +42,14 @@ func bareNumber(path, key string, raw any, typ reflect.Type) error {
 			}
 		}
 	case map[string]any:
+		if typ.Kind() == reflect.Map {
+			for _, name := range slices.Sorted(maps.Keys(value)) {
+				if err := bareNumber(path, strings.TrimPrefix(key+"."+name, "."), value[name], typ.Elem()); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
 		if typ.Kind() != reflect.Struct {
 			return nil
 		}

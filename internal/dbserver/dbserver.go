@@ -227,7 +227,9 @@ func Number(r *backend.Request, header string) (int64, error) {
 }
 
 // Policy reads the index of a policy that the cluster has from a header; ok
-// says whether there is one.
+// says whether there is one. An index that this node's configuration does not have is
+// of kind errs.Unavailable: proxies choose only what theirs has, so it is the cluster that is
+// at fault, and other nodes may know better.
 func (c *Core) Policy(r *backend.Request, header string) (index policy.Index, ok bool, err error) {
 	text, ok := r.Header.Lookup(header)
 	if !ok || text == "" {
@@ -237,7 +239,7 @@ func (c *Core) Policy(r *backend.Request, header string) (index policy.Index, ok
 		return 0, false, err
 	}
 	if _, known := c.Policies.ByIndex(index); !known {
-		return 0, false, errs.Refuse(errs.Invalid, "Invalid %s %d", header, index)
+		return 0, false, errs.Refuse(errs.Unavailable, "%s %d: this node's configuration has no such policy", header, index)
 	}
 	return index, true, nil
 }

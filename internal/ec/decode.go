@@ -8,8 +8,8 @@ import (
 	"martlet/internal/errs"
 )
 
-// A Decoder reads a range of an object. It holds one segment, in memory of its code's that
-// Close gives back.
+// A Decoder reads a range of an object. It holds a segment, and the next one if there is one, in memory of
+// its code's that Close gives back.
 type Decoder struct {
 	g    *gather
 	off  int64 // in the object, of the next byte
@@ -49,12 +49,25 @@ func (c *Code) Decode(w Write, off, n int64, source Source) (*Decoder, error) {
 		}
 	}
 	d.ended = d.rest == 0
-	d.g = c.gather(w, off/int64(c.Segment), source)
+	first, end := c.Span(off, d.rest)
+	if d.rest < 0 {
+		end = maxFrames // the last one says so
+	}
+	d.g = c.gather(w, first, end, source)
 	return d, nil
 }
 
 // Faults returns why archives were not read any further.
 func (d *Decoder) Faults() []Fault { return d.g.faults }
+
+// Prime reads the first segment that is needed, so that an error there is known before any byte
+// is given out.
+func (d *Decoder) Prime() error {
+	if err := d.fill(); err != io.EOF {
+		return err
+	}
+	return nil
+}
 
 // Close ends reading. What was read of is closed, and the memory given back.
 func (d *Decoder) Close() error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/minio/crc64nvme"
 
@@ -14,10 +15,15 @@ import (
 type Part struct {
 	Header Header
 
-	// Frames has the frame of the segment that was asked for, and those behind it. It is
-	// closed once it is not needed any more, if it is an io.Closer.
+	// Frames has the frame of the segment that was asked for, and those behind it. It is read by
+	// a goroutine of its own, up to a frame ahead. It is closed once it is not needed any more, if it is an
+	// io.Closer, never while it is read. A Read that is under way then is waited for, unless it is an Interrupter.
 	Frames io.Reader
 }
+
+// An Interrupter can be told, by another goroutine than the one that reads, to end a Read that is
+// under way, and that no more are wanted.
+type Interrupter interface{ Interrupt() }
 
 // A Source gives out the archives to read, from the frame of a segment on: as many as
 // are needed at first, and another one for each that turns out not to be good. Those that
@@ -32,53 +38,65 @@ type Fault struct {
 	Err     error
 }
 
-// gather reads k good fragments of one segment after the other. The fields number and
-// below are of the segment that was read last.
+// gather reads k good fragments of one segment after the other: all that it has archives of
+// at once, so that a slow one does not hold up the others, and those of the next segment while its
+// caller has to do with one. The fields number and below are of the segment that was read last.
 type gather struct {
 	code   *Code
 	write  Write
+	end    int64 // the first segment that is not wanted
 	source Source
 	buf    *buffer
-	parts  []part // by index; reader is nil where there is none
+	parts  []part // by index
 	faults []Fault
+
+	results chan result // has room for all
+	under   int         // how many frames are being read
+	spare   *buffer     // of the segment ahead; nil before there is one
+	ahead   bool        // its frames are being read
+	readers sync.WaitGroup
 
 	number int64
 	length int
 	last   bool
 }
 
+// part is what is read of an index.
 type part struct {
-	reader io.Reader
+	reader io.Reader // nil where there is none
 	seed   uint64
+	tasks  chan<- []byte // where its goroutine is to read a frame to
+	busy   bool          // it is reading
 }
 
-// gather returns one that begins with the frame of a segment.
-func (c *Code) gather(w Write, first int64, source Source) *gather {
-	return &gather{code: c, write: w, source: source, number: first - 1}
+// result is how the reading of a frame ended.
+type result struct {
+	index, n int
+	err      error
+}
+
+// gather returns one that begins with the frame of a segment, and wants those before end.
+func (c *Code) gather(w Write, first, end int64, source Source) *gather {
+	return &gather{code: c, write: w, end: end, source: source, number: first - 1}
 }
 
 // next reads the next segment; after an error it must not be called again. Fragments are in buf.shards where they are there, and
 // have no length where they are not.
 func (g *gather) next() error {
-	if g.buf == nil {
-		most := int64(g.code.Segment)
-		if g.write.Size >= 0 {
-			most = min(most, g.write.Size)
-		}
-		g.buf, g.parts = g.code.buffer(most), make([]part, g.code.Fragments())
-	}
 	g.number++
 	g.length = -1
+	g.turn()
 	have := 0
-	for i := range g.parts {
-		g.buf.shards[i] = g.buf.slots[i][fragmentAt:fragmentAt]
-		if g.parts[i].reader != nil && g.read(i) {
-			have++
-		}
-	}
 	for have < g.code.Data {
+		if have+g.under == g.code.Data {
+			if g.good(g.result()) {
+				have++
+			}
+			continue
+		}
 		p, err := g.source(g.number)
 		if err == io.EOF {
+			have += g.stop()
 			g.close()
 			return g.tooFew(have)
 		}
@@ -86,11 +104,89 @@ func (g *gather) next() error {
 			g.faults = append(g.faults, Fault{Index: -1, Segment: g.number, Err: err})
 			continue
 		}
-		if i, ok := g.take(p); ok && g.read(i) {
-			have++
+		if i, ok := g.take(p); ok {
+			g.begin(i, g.buf, g.number)
 		}
 	}
+	if g.number+1 < g.end && !g.last {
+		g.readAhead()
+	}
 	return nil
+}
+
+// turn makes the segment that comes next the one that is read.
+func (g *gather) turn() {
+	switch {
+	case g.buf == nil:
+		n := g.code.Fragments()
+		g.buf, g.parts, g.results = g.newBuffer(), make([]part, n), make(chan result, n)
+	case g.ahead:
+		g.buf, g.spare, g.ahead = g.spare, g.buf, false
+	}
+	for i := range g.buf.shards {
+		g.buf.shards[i] = g.buf.slots[i][fragmentAt:fragmentAt]
+	}
+}
+
+// result waits for one of the frames that are being read.
+func (g *gather) result() result {
+	r := <-g.results
+	g.under--
+	g.parts[r.index].busy = false
+	return r
+}
+
+// interrupt has the reading of frames end, as soon as it can.
+func (g *gather) interrupt() {
+	for i := range g.parts {
+		if in, ok := g.parts[i].reader.(Interrupter); ok && g.parts[i].busy {
+			in.Interrupt()
+		}
+	}
+}
+
+// stop ends the reading of frames and returns how many of them were good.
+func (g *gather) stop() (good int) {
+	g.interrupt()
+	for g.under > 0 {
+		if g.good(g.result()) {
+			good++
+		}
+	}
+	return good
+}
+
+func (g *gather) newBuffer() *buffer {
+	most := int64(g.code.Segment)
+	if g.write.Size >= 0 {
+		most = min(most, g.write.Size)
+	}
+	return g.code.buffer(most)
+}
+
+// readAhead begins with the segment behind the one that was read.
+func (g *gather) readAhead() {
+	if g.spare == nil {
+		g.spare = g.newBuffer()
+	}
+	g.ahead = true
+	for i := range g.parts {
+		if g.parts[i].reader != nil {
+			g.begin(i, g.spare, g.number+1)
+		}
+	}
+}
+
+// begin has the frame of an index read, that of segment number.
+func (g *gather) begin(i int, into *buffer, number int64) {
+	l, most := g.code.Layout, g.code.Segment
+	if g.write.Size >= 0 {
+		most = l.length(g.write.Size, number)
+	}
+	p := &g.parts[i]
+	p.busy = true
+	g.under++
+	p.tasks <- into.slots[i][frameAt : fragmentAt+l.fragment(most)]
 }
 
 func (g *gather) tooFew(have int) error {
@@ -119,7 +215,7 @@ func (g *gather) take(p Part) (index int, ok bool) {
 	case g.parts[h.Index].reader != nil:
 		err = fmt.Errorf("%w: one of its index is there", ErrForeign)
 	default:
-		g.parts[h.Index] = part{p.Frames, h.sum()}
+		g.read(h, p.Frames)
 		return h.Index, true
 	}
 	closeReader(p.Frames)
@@ -127,29 +223,44 @@ func (g *gather) take(p Part) (index int, ok bool) {
 	return h.Index, false
 }
 
-// read reads the frame of an index and drops the part if it isn't good.
-func (g *gather) read(i int) bool {
-	err := g.frame(i)
+// read starts the goroutine that reads an archive, frame by frame as it is told to.
+func (g *gather) read(h *Header, frames io.Reader) {
+	tasks := make(chan []byte, 1)
+	g.parts[h.Index] = part{reader: frames, seed: h.sum(), tasks: tasks}
+	index, results := h.Index, g.results
+	g.readers.Go(func() {
+		for into := range tasks {
+			n, err := io.ReadFull(frames, into)
+			results <- result{index, n, err}
+		}
+	})
+}
+
+// drop lets go of an archive.
+func (g *gather) drop(i int) {
+	p := &g.parts[i]
+	if p.reader != nil {
+		close(p.tasks)
+		closeReader(p.reader)
+		*p = part{}
+	}
+}
+
+// good takes in a frame that was read and drops the part if it isn't good.
+func (g *gather) good(r result) bool {
+	err := g.check(r)
 	if err == nil {
 		return true
 	}
-	closeReader(g.parts[i].reader)
-	g.parts[i].reader = nil
-	g.faults = append(g.faults, Fault{i, g.number, err})
+	g.drop(r.index)
+	g.faults = append(g.faults, Fault{r.index, g.number, err})
 	return false
 }
 
-func (g *gather) frame(i int) error {
-	l, p, slot := g.code.Layout, &g.parts[i], g.buf.slots[i]
-	most := l.Segment
-	if g.length >= 0 {
-		most = g.length
-	} else if g.write.Size >= 0 {
-		most = l.length(g.write.Size, g.number)
-	}
-	n, err := io.ReadFull(p.reader, slot[frameAt:fragmentAt+l.fragment(most)])
-	if n < frameHead || err != nil && err != io.ErrUnexpectedEOF {
-		return shortOr(err)
+func (g *gather) check(r result) error {
+	l, slot, n := g.code.Layout, g.buf.slots[r.index], r.n
+	if n < frameHead || r.err != nil && r.err != io.ErrUnexpectedEOF {
+		return shortOr(r.err)
 	}
 	f := parseFrame(slot[frameAt:])
 	if err := f.check(l, g.write.Size, g.number); err != nil {
@@ -162,7 +273,7 @@ func (g *gather) frame(i int) error {
 	if n > frameHead+size {
 		return frameError(g.number, errors.New("there are bytes behind the last frame"))
 	}
-	sum := crc64nvme.Update(p.seed, slot[frameAt:frameAt+8])
+	sum := crc64nvme.Update(g.parts[r.index].seed, slot[frameAt:frameAt+8])
 	if crc64nvme.Update(sum, slot[fragmentAt:fragmentAt+size]) != f.sum {
 		return frameError(g.number, errSum)
 	}
@@ -170,7 +281,7 @@ func (g *gather) frame(i int) error {
 		return frameError(g.number, errors.New("other fragments are of a segment of another length"))
 	}
 	g.length, g.last = f.length, f.last
-	g.buf.shards[i] = slot[fragmentAt : fragmentAt+size]
+	g.buf.shards[r.index] = slot[fragmentAt : fragmentAt+size]
 	return nil
 }
 
@@ -181,16 +292,22 @@ func shortOr(err error) error {
 	return err
 }
 
-// close closes what is being read and gives the memory back.
+// close ends what is being read and gives the memory back.
 func (g *gather) close() {
+	g.interrupt()
+	for g.under > 0 {
+		g.result() // what was ended says nothing
+	}
 	for i := range g.parts {
-		closeReader(g.parts[i].reader)
-		g.parts[i].reader = nil
+		g.drop(i)
 	}
-	if g.buf != nil {
-		g.code.give(g.buf)
-		g.buf = nil
+	g.readers.Wait()
+	for _, b := range []*buffer{g.buf, g.spare} {
+		if b != nil {
+			g.code.give(b)
+		}
 	}
+	g.buf, g.spare, g.ahead = nil, nil, false
 }
 
 func closeReader(r io.Reader) {

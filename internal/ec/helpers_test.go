@@ -79,6 +79,12 @@ type stream struct {
 
 func (s stream) Close() error { *s.open--; return nil }
 
+func (s stream) Interrupt() {
+	if in, ok := s.Reader.(Interrupter); ok {
+		in.Interrupt()
+	}
+}
+
 // nodes hands out archives in their order, each as it is or with what goes wrong.
 type nodes struct {
 	archives [][]byte

@@ -18,7 +18,7 @@ func (c *Code) Rebuild(w io.Writer, write Write, index int, source Source) (size
 	if err := h.Check(); err != nil {
 		return 0, nil, errs.E(op, err)
 	}
-	g := c.gather(write, 0, source)
+	g := c.gather(write, 0, maxFrames, source)
 	defer g.close()
 	only := make([]bool, c.Fragments())
 	only[index] = true

@@ -120,9 +120,14 @@ const (
 	align = 64
 )
 
+// slotSize is how many bytes a buffer has for each fragment.
+func slotSize(s Shape, segment int) int64 {
+	return int64((fragmentAt + s.fragment(segment) + align - 1) / align * align)
+}
+
 func newBuffer(s Shape, segment int) *buffer {
 	n := s.Fragments()
-	each := (fragmentAt + s.fragment(segment) + align - 1) / align * align
+	each := int(slotSize(s, segment))
 	mem := make([]byte, n*each)
 	b := &buffer{
 		slots: make([][]byte, n), shards: make([][]byte, n), out: make([][]byte, n),
@@ -132,6 +137,17 @@ func newBuffer(s Shape, segment int) *buffer {
 		b.slots[i] = mem[i*each : (i+1)*each : (i+1)*each]
 	}
 	return b
+}
+
+// Memory returns how many bytes of buffers a decoder of n bytes from off on holds: a segment's
+// fragments, and those of another if there is one.
+func (c *Code) Memory(w Write, off, n int64) int64 {
+	first, end := c.Span(off, n)
+	most := int64(c.Segment)
+	if w.Size >= 0 && w.Size <= smallSegment {
+		most = min(most, smallSegment)
+	}
+	return min(max(end-first, 1), 2) * int64(c.Fragments()) * slotSize(c.Shape, int(most))
 }
 
 // buffer returns one for segments of up to n bytes.

@@ -151,6 +151,50 @@ func (g *Gate) leave(cost int64, of *share) {
 	g.requests.Add(-1)
 }
 
+// Charge adds to the bytes that a request needs which is in already, where it has turned out that
+// they are more, and reports whether there is room. Nobody waits for it here either: where
+// there is none the request is to be refused. What was charged is given back by release, once.
+func (g *Gate) Charge(r *http.Request, bytes int64) (release func(), ok bool) {
+	if g == nil {
+		return func() {}, true
+	}
+	var of *share
+	if r != nil {
+		of = g.share(r)
+	}
+	if !g.grow(bytes, of) {
+		return nil, false
+	}
+	return func() { g.shrink(bytes, of) }, true
+}
+
+func (g *Gate) grow(n int64, of *share) bool {
+	total := g.bytes.Add(n)
+	if of != nil {
+		of.bytes.Add(n)
+	}
+	if g.cfg.Bytes <= 0 {
+		return true
+	}
+	switch {
+	case total > g.cfg.Bytes && g.requests.Load() > 1: // one that is alone has what it needs
+		g.refused[forMemory].Inc()
+	case of != nil && of.requests.Load() > 1 && of.bytes.Load() > sharing*(g.cfg.Bytes-total):
+		g.refused[forShare].Inc()
+	default:
+		return true
+	}
+	g.shrink(n, of)
+	return false
+}
+
+func (g *Gate) shrink(n int64, of *share) {
+	if of != nil {
+		of.bytes.Add(-n)
+	}
+	g.bytes.Add(-n)
+}
+
 // Pressed reports whether more than half of what the gate lets in is in, so that
 // room should be made.
 func (g *Gate) Pressed() bool {

@@ -17,6 +17,9 @@ func (t *Tx) MergeInfo(i Info) error {
 	before := t.info
 	t.info = joined
 	t.touch, t.unreported = true, true
+	if joined.Policy != before.Policy {
+		t.watchSpace()
+	}
 	if joined.Delete == before.Delete {
 		return nil
 	}

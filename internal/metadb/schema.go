@@ -62,3 +62,11 @@ type PolicyStat struct {
 type FieldWatcher interface {
 	FieldMerged(path name.Path, field string)
 }
+
+// A SpaceWatcher is a Schema that hears of databases that may have rows of another policy than their own:
+// each time such a row changes, and when a database comes to have another policy than it had, before that is committed, be
+// it that nothing comes of it. It is called often, by several at a time, and must not wait. What was so
+// before the start is found by Tx.Elsewhere.
+type SpaceWatcher interface {
+	RowElsewhere(path name.Path)
+}

@@ -379,6 +379,9 @@ func (t *Tx) MergeRow(space policy.Index, name string, row []byte) (changed bool
 		}
 		t.exchange(termRow, key, nil, row)
 		t.note(key, 0, nil, row, Weight{}, after)
+		if space != t.info.Policy {
+			t.watchSpace()
+		}
 		return true, t.place(key, row, after)
 	}
 	change, old, err := openRow(key, stored)
@@ -401,6 +404,9 @@ func (t *Tx) MergeRow(space policy.Index, name string, row []byte) (changed bool
 	}
 	t.exchange(termRow, key, old, merged)
 	t.note(key, change, old, merged, before, after)
+	if space != t.info.Policy {
+		t.watchSpace()
+	}
 	return true, t.replace(key, merged, from, change, before, after)
 }
 

@@ -87,7 +87,7 @@ func affinity(t *testing.T, text string) Affinity {
 
 // Device dN is in zone N+1.
 func TestReadAsksTheNearest(t *testing.T) {
-	f := newFleet(t, Config{Near: affinity(t, "r1z2=1, r1z3=2"), HedgePercent: -1})
+	f := newFleet(t, Config{Options: Options{Near: affinity(t, "r1z2=1, r1z3=2"), HedgePercent: -1}})
 	for i := range nodetest.Nodes {
 		f.Script("d"+strconv.Itoa(i), nodetest.Body(200, "", "it"))
 	}
@@ -115,7 +115,7 @@ func TestReadAsksTheNearest(t *testing.T) {
 
 func TestNodesBoundsARead(t *testing.T) {
 	for n, want := range map[int]int{1: 3, 4: 4, 6: 6, 100: 6} {
-		f := newFleet(t, Config{Nodes: NodeCount{N: n}, HedgePercent: -1})
+		f := newFleet(t, Config{Options: Options{Nodes: NodeCount{N: n}, HedgePercent: -1}})
 		for i := range nodetest.Nodes {
 			f.Script("d"+strconv.Itoa(i), nodetest.Always(503, ""))
 		}
@@ -146,7 +146,7 @@ func TestWriteGoesToLocalDevices(t *testing.T) {
 		"local handoff is down":  {"r1z1, r1z4", NodeCount{}, []string{"d3"}, []string{"d0", "d1", "d2"}},
 		"primaries are down":     {"r1z4", NodeCount{}, []string{"d0", "d1"}, []string{"three, of them d3"}},
 	} {
-		f := newFleet(t, Config{Local: affinity(t, tt.local), LocalNodes: tt.nodes})
+		f := newFleet(t, Config{Options: Options{Local: affinity(t, tt.local), LocalNodes: tt.nodes}})
 		for i := range nodetest.Nodes {
 			d := "d" + strconv.Itoa(i)
 			if slices.Contains(tt.down, d) {

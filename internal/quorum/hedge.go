@@ -31,25 +31,31 @@ const (
 // Each read adds its share to a budget, and each second request takes one whole
 // from it, so that a cluster in which all are slow gets little more to do. What the
 // budget does not allow waits for Config.Patience, as a device that hangs must not
-// hold up those that do not need it.
+// hold up those that do not need it. Policies with options of their own have a budget
+// of their own.
 type hedges struct {
 	longest time.Duration // before a second device is asked
 	share   int64         // hundredths of a request that a read adds; 0 is off
 	budget  atomic.Int64  // hundredths of requests
 
+	hedgeCounts
+}
+
+// hedgeCounts is what is counted of the second requests of all policies.
+type hedgeCounts struct {
 	counts              *prometheus.CounterVec
 	sent, won, withheld prometheus.Counter
 }
 
-func newHedges(longest time.Duration, percent int) *hedges {
+func newHedgeCounts() hedgeCounts {
 	count := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "martlet_hedged_reads_total", Help: "Second requests of reads whose first was slow: sent, had the first good answer (won), or not sent since the budget did not allow it (withheld).",
 	}, []string{"result"})
-	h := &hedges{
-		longest: longest, share: int64(max(percent, 0)),
-		sent: count.WithLabelValues("sent"), won: count.WithLabelValues("won"), withheld: count.WithLabelValues("withheld"),
-	}
-	h.counts = count
+	return hedgeCounts{count, count.WithLabelValues("sent"), count.WithLabelValues("won"), count.WithLabelValues("withheld")}
+}
+
+func newHedges(longest time.Duration, percent int, counts hedgeCounts) *hedges {
+	h := &hedges{longest: longest, share: int64(max(percent, 0)), hedgeCounts: counts}
 	h.budget.Store(burst * whole)
 	return h
 }
@@ -78,4 +84,4 @@ func (h *hedges) take() bool {
 }
 
 // Register shows martlet_hedged_reads_total by result: "sent", "won" and "withheld".
-func (c *Cluster) Register(reg prometheus.Registerer) error { return reg.Register(c.hedges.counts) }
+func (c *Cluster) Register(reg prometheus.Registerer) error { return reg.Register(c.counts.counts) }

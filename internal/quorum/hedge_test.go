@@ -125,7 +125,7 @@ func TestHedgedRead(t *testing.T) {
 				if tt.asked != "" && strings.Join(asked, " ") != tt.asked {
 					t.Errorf("asked %v, want %s", asked, tt.asked)
 				}
-				if sent, won := testutil.ToFloat64(f.hedges.sent), testutil.ToFloat64(f.hedges.won); sent != tt.sent || won != tt.won {
+				if sent, won := testutil.ToFloat64(f.counts.sent), testutil.ToFloat64(f.counts.won); sent != tt.sent || won != tt.won {
 					t.Errorf("%v sent, %v won, want %v, %v", sent, won, tt.sent, tt.won)
 				}
 			})
@@ -196,7 +196,7 @@ func TestHedgesEndWithTheirClient(t *testing.T) {
 // after a reserve is used up; the others wait for the first as long as ever.
 func TestHedgesHaveABudget(t *testing.T) {
 	for percent, want := range map[int]float64{10: burst + 30, 0: burst + 30, 50: burst + 150, -1: 0} {
-		inBubble(t, Config{HedgePercent: percent, ErrorLimit: 1000}, func(t *testing.T, f *fleet, p Place) {
+		inBubble(t, Config{Options: Options{HedgePercent: percent}, ErrorLimit: 1000}, func(t *testing.T, f *fleet, p Place) {
 			reg := prometheus.NewRegistry()
 			if err := f.Register(reg); err != nil {
 				t.Fatal(err)
@@ -207,14 +207,14 @@ func TestHedgesHaveABudget(t *testing.T) {
 			const reads = 300
 			for range reads {
 				// What is known of the devices stays as at first: 50 ms.
-				f.times.known.Store(newTimes(time.Minute).known.Load())
+				f.times.known.Store(newTimes().known.Load())
 				reply, err := f.ReadFrom(t.Context(), p, p.Primaries, request("GET"))
 				if err != nil {
 					t.Fatal(err)
 				}
 				_ = reply.Body.Close()
 			}
-			sent, withheld := testutil.ToFloat64(f.hedges.sent), testutil.ToFloat64(f.hedges.withheld)
+			sent, withheld := testutil.ToFloat64(f.counts.sent), testutil.ToFloat64(f.counts.withheld)
 			if sent < want-2 || sent > want+2 {
 				t.Errorf("%d %%: %v of %d reads had a second request, want %v", percent, sent, reads, want)
 			}
@@ -227,8 +227,8 @@ func TestHedgesHaveABudget(t *testing.T) {
 
 // How long a second request waits goes by how fast the one is that it would go to.
 func TestTheDelayOfAHedge(t *testing.T) {
-	h := newHedges(200*time.Millisecond, 10)
-	tm := newTimes(time.Minute)
+	h := newHedges(200*time.Millisecond, 10, newHedgeCounts())
+	tm := newTimes()
 	nodes := nodetest.New(t, name.Path{Account: "a", Container: "c"})
 	d := tm.of(nodes.Ring.Ring().AppendPrimaries(nil, 0)[0])
 	for _, tt := range []struct{ usual, rare, least, most time.Duration }{
@@ -387,7 +387,7 @@ func TestARefusalThatIsNotTheAnswer(t *testing.T) {
 // docs/benchmarks.md.
 func TestReadsBesideASlowDevice(t *testing.T) {
 	const usual = 2 * time.Millisecond
-	without := Config{HedgePercent: -1}
+	without := Config{Options: Options{HedgePercent: -1}}
 	for what, tt := range map[string]struct {
 		cfg      Config
 		slow     time.Duration
@@ -397,7 +397,7 @@ func TestReadsBesideASlowDevice(t *testing.T) {
 		"hangs, no hedges":         {without, hangs, usual, 500*time.Millisecond + usual},
 		"slow":                     {Config{}, 200 * time.Millisecond, usual, usual + shortestDelay},
 		"slow, no hedges":          {without, 200 * time.Millisecond, 200 * time.Millisecond, 200 * time.Millisecond},
-		"slow, by timing":          {Config{Timing: true}, 200 * time.Millisecond, usual, usual},
+		"slow, by timing":          {Config{Options: Options{Timing: true}}, 200 * time.Millisecond, usual, usual},
 		"slow at times":            {Config{}, -200 * time.Millisecond, usual, usual + shortestDelay},
 		"slow at times, no hedges": {without, -200 * time.Millisecond, usual, 200 * time.Millisecond},
 	} {
@@ -433,7 +433,7 @@ func TestReadsBesideASlowDevice(t *testing.T) {
 			took := reads()
 			slices.Sort(took)
 			t.Logf("%-24s p50 %v, p90 %v, p99 %v, longest %v; %v sent, %v withheld", what, took[500], took[900], took[990], took[999],
-				testutil.ToFloat64(f.hedges.sent), testutil.ToFloat64(f.hedges.withheld))
+				testutil.ToFloat64(f.counts.sent), testutil.ToFloat64(f.counts.withheld))
 			if took[900] > tt.p90*9/8 || took[990] > tt.p99*9/8 {
 				t.Errorf("%s: p90 %v and p99 %v, want at most %v and %v", what, took[900], took[990], tt.p90, tt.p99)
 			}

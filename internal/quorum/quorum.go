@@ -46,15 +46,25 @@ type Config struct {
 	// were asked go on, and when no other can answer they are given the client's
 	// usual time.
 	Patience time.Duration
+	// ErrorLimit is how many errors within ErrorSpan put a device behind the
+	// others: 10 in 60 s. It is never left out.
+	ErrorLimit int
+	ErrorSpan  time.Duration
+
+	// Options are those of accounts and containers, and of objects of policies that
+	// are not in Policies.
+	Options
+	Policies map[policy.Index]Options
+}
+
+// Options say whom requests ask. Each storage policy may have its own. Zero fields
+// take their defaults.
+type Options struct {
 	// HedgeAfter is how long a read waits at most before it asks a second replica
 	// that is as good beside the first: 0.5 s. It is less where replicas answer faster.
 	HedgeAfter time.Duration
 	// HedgePercent is for how many of 100 reads that may be: 10; negative is none.
 	HedgePercent int
-	// ErrorLimit is how many errors within ErrorSpan put a device behind the
-	// others: 10 in 60 s. It is never left out.
-	ErrorLimit int
-	ErrorSpan  time.Duration
 
 	// Nodes is how many devices one request may ask, its primaries included: three
 	// for each replica. The primaries are always asked.
@@ -78,32 +88,49 @@ func (c Config) withDefaults() Config {
 	if c.Patience <= 0 {
 		c.Patience = 500 * time.Millisecond
 	}
-	if c.HedgeAfter <= 0 {
-		c.HedgeAfter = 500 * time.Millisecond
-	}
-	if c.HedgePercent == 0 {
-		c.HedgePercent = 10
-	}
-	if c.TimingExpiry <= 0 {
-		c.TimingExpiry = 5 * time.Minute
-	}
 	if c.ErrorLimit <= 0 {
 		c.ErrorLimit = 10
 	}
 	if c.ErrorSpan <= 0 {
 		c.ErrorSpan = time.Minute
 	}
-	if c.Nodes.N <= 0 {
-		c.Nodes = NodeCount{N: 3, Each: true}
-	}
-	if c.LocalNodes.N <= 0 {
-		c.LocalNodes = NodeCount{N: 2, Each: true}
-	}
 	return c
 }
 
+func (o Options) withDefaults() Options {
+	if o.HedgeAfter <= 0 {
+		o.HedgeAfter = 500 * time.Millisecond
+	}
+	if o.HedgePercent == 0 {
+		o.HedgePercent = 10
+	}
+	if o.TimingExpiry <= 0 {
+		o.TimingExpiry = 5 * time.Minute
+	}
+	if o.Nodes.N <= 0 {
+		o.Nodes = NodeCount{N: 3, Each: true}
+	}
+	if o.LocalNodes.N <= 0 {
+		o.LocalNodes = NodeCount{N: 2, Each: true}
+	}
+	return o
+}
+
 // handoffs is how many handoffs one request for n replicas may ask.
-func (c Config) handoffs(n int) int { return max(c.Nodes.Of(n)-n, 0) }
+func (o *Options) handoffs(n int) int { return max(o.Nodes.Of(n)-n, 0) }
+
+// manner is how requests about the places of one policy go: its options, with their
+// defaults, and its budget of second requests. It does not change once a Cluster is
+// made; places lead to it, so that nothing is looked up for a request.
+type manner struct {
+	Options
+	hedges *hedges
+}
+
+func newManner(o Options, counts hedgeCounts) *manner {
+	o = o.withDefaults()
+	return &manner{o, newHedges(o.HedgeAfter, o.HedgePercent, counts)}
+}
 
 // A Cluster is the storage nodes as one process sees them. It is safe for
 // concurrent use.
@@ -115,15 +142,26 @@ type Cluster struct {
 	cfg    Config
 	errors *errorLimit
 	times  *times
-	hedges *hedges
 	late   sync.WaitGroup // what goes on after its caller was answered
+
+	counts hedgeCounts
+	usual  *manner // of all but those policies that have their own
+	own    map[policy.Index]*manner
 }
 
 // New makes a Cluster. The client stays the caller's to close, after Wait.
 func New(cfg Config, rings Rings, hasher name.Hasher, client *direct.Client) *Cluster {
 	cfg = cfg.withDefaults()
-	return &Cluster{rings: rings, hasher: hasher, client: client, quick: client.WithPatience(cfg.Patience), cfg: cfg, errors: newErrorLimit(cfg.ErrorLimit, cfg.ErrorSpan),
-		times: newTimes(cfg.TimingExpiry), hedges: newHedges(cfg.HedgeAfter, cfg.HedgePercent)}
+	counts := newHedgeCounts()
+	own := make(map[policy.Index]*manner, len(cfg.Policies))
+	for i, o := range cfg.Policies {
+		own[i] = newManner(o, counts)
+	}
+	return &Cluster{
+		rings: rings, hasher: hasher, client: client, quick: client.WithPatience(cfg.Patience), cfg: cfg,
+		errors: newErrorLimit(cfg.ErrorLimit, cfg.ErrorSpan), times: newTimes(),
+		counts: counts, usual: newManner(cfg.Options, counts), own: own,
+	}
 }
 
 // Wait returns when the writes, and the cancelled reads, that outlived their callers
@@ -144,9 +182,10 @@ type Place struct {
 	Ring      *ring.Ring
 	Partition ring.Partition
 	Primaries []*ring.Device
-	kind      string // of ring, for errors
-	local     bool   // see Locally
-	need      int    // see Quorum; 0 is a majority
+	kind      string  // of ring, for errors
+	manner    *manner // nil is the usual one
+	local     bool    // see Locally
+	need      int     // see Quorum; 0 is a majority
 }
 
 // Quorum is how many replicas a write has to be on to stand: a majority, or what the
@@ -158,14 +197,22 @@ func (p Place) Quorum() int {
 	return Majority(len(p.Primaries))
 }
 
-// Locally returns the place for a write of data that is to go to devices of the
-// cluster's Local first. Handoffs there then go before primaries that are not
+// manner returns how requests about a place go.
+func (c *Cluster) manner(p *Place) *manner {
+	if p.manner == nil {
+		return c.usual // of a place that was not made here
+	}
+	return p.manner
+}
+
+// Locally returns the place for a write of data that is to go to devices of
+// Options.Local first, where there are any. Handoffs there then go before primaries that are not
 // there, of which as many go first as make a majority of all primaries with those
 // that are: what a read, or the next write, has to find does not depend on
 // replication having moved it. Every device that the write might have gone to
 // otherwise is still tried.
 func (p Place) Locally() Place {
-	p.local = true
+	p.local = p.manner != nil && !p.manner.Local.Empty()
 	return p
 }
 
@@ -187,6 +234,9 @@ func (c *Cluster) Object(p policy.Index, path name.Path) (Place, error) {
 		return Place{}, errs.E(errs.Op("quorum.object"), errs.Unavailable, fmt.Errorf("no ring for policy %d", p))
 	}
 	place := c.place("object"+p.Suffix(), src.Ring(), path)
+	if m, ok := c.own[p.Objects()]; ok {
+		place.manner = m
+	}
 	place.need = c.rings.Needs[p]
 	return place, nil
 }
@@ -194,7 +244,7 @@ func (c *Cluster) Object(p policy.Index, path name.Path) (Place, error) {
 func (c *Cluster) place(kind string, r *ring.Ring, path name.Path) Place {
 	part := r.Partition(c.hasher.Hash(path))
 	return Place{
-		Path: path, Ring: r, Partition: part, kind: kind,
+		Path: path, Ring: r, Partition: part, kind: kind, manner: c.usual,
 		Primaries: r.AppendPrimaries(make([]*ring.Device, 0, r.ReplicaCount()), part),
 	}
 }
@@ -205,12 +255,12 @@ func (p Place) Target(d *ring.Device) string {
 }
 
 // Handoffs hands out the devices that stand in for primaries, each once: no more
-// than Config.Nodes allows, those that have been failing last. It is safe for
+// than Options.Nodes allows, those that have been failing last. It is safe for
 // concurrent use.
 type Handoffs struct {
 	place  Place
 	errors *errorLimit
-	cfg    *Config
+	manner *manner
 
 	mu     sync.Mutex
 	list   []*ring.Device // guarded by mu; worked out when the first is wanted
@@ -220,7 +270,9 @@ type Handoffs struct {
 }
 
 // Spare returns the handoffs of a place.
-func (c *Cluster) Spare(p Place) *Handoffs { return &Handoffs{place: p, errors: c.errors, cfg: &c.cfg} }
+func (c *Cluster) Spare(p Place) *Handoffs {
+	return &Handoffs{place: p, errors: c.errors, manner: c.manner(&p)}
+}
 
 // Next returns the next handoff to try, nil when they are used up.
 func (h *Handoffs) Next() *ring.Device {
@@ -236,7 +288,7 @@ func (h *Handoffs) load() {
 		return
 	}
 	h.loaded = true
-	most := h.cfg.handoffs(len(h.place.Primaries))
+	most := h.manner.handoffs(len(h.place.Primaries))
 	for d := range h.place.Ring.Handoffs(h.place.Partition) {
 		if len(h.list) == most {
 			break
@@ -254,15 +306,15 @@ func (h *Handoffs) load() {
 // over the same devices. It is called with mu held.
 func (h *Handoffs) nearFirst() {
 	n := len(h.place.Primaries)
-	h.near = h.cfg.LocalNodes.Of(n)
+	h.near = h.manner.LocalNodes.Of(n)
 	for _, d := range h.place.Primaries {
-		if h.cfg.Local.near(d) {
+		if h.manner.Local.near(d) {
 			h.near--
 		}
 	}
 	var near, others []*ring.Device
 	for _, d := range h.list {
-		if len(near) < h.near && h.cfg.Local.near(d) {
+		if len(near) < h.near && h.manner.Local.near(d) {
 			near = append(near, d)
 		} else {
 			others = append(others, d)
@@ -294,7 +346,7 @@ func (h *Handoffs) instead(failing bool) *ring.Device {
 	if h.passed >= n-h.place.Quorum() || len(h.list) == 0 || h.errors.limited(h.list[0]) {
 		return nil
 	}
-	if !failing && (h.near == 0 || !h.cfg.Local.near(h.list[0])) {
+	if !failing && (h.near == 0 || !h.manner.Local.near(h.list[0])) {
 		return nil
 	}
 	h.passed++
@@ -322,7 +374,7 @@ func (r *Route) Next() *ring.Device {
 	}
 	if !r.passed {
 		failing := r.spare.errors.limited(r.primary)
-		if failing || r.spare.place.local && !r.spare.cfg.Local.near(r.primary) {
+		if failing || r.spare.place.local && !r.spare.manner.Local.near(r.primary) {
 			if d := r.spare.instead(failing); d != nil {
 				r.passed = true
 				return d

@@ -34,7 +34,7 @@ func newFleet(t *testing.T, cfg Config) *fleet {
 	f := nodetest.New(t, name.Path{Account: "a", Container: "c"})
 	client := direct.New(direct.Config{NodeTimeout: 5 * time.Second})
 	t.Cleanup(client.Close)
-	c := New(cfg, Rings{Account: f.Ring, Container: f.Ring, Objects: map[policy.Index]*ring.Source{0: f.Ring}}, f.Hasher, client)
+	c := New(cfg, Rings{Account: f.Ring, Container: f.Ring, Objects: map[policy.Index]*ring.Source{0: f.Ring, 1: f.Ring}}, f.Hasher, client)
 	t.Cleanup(c.Wait)
 	return &fleet{c, f}
 }

@@ -82,7 +82,7 @@ func (ra *race) watch() (Reply, bool) {
 			ra.running = slices.DeleteFunc(ra.running, func(a *attempt) bool { return a == o.of })
 			if reply, ok := ra.settle(ra.ctx, o.of.candidate, o.of.began, o.resp, o.err); ok {
 				if o.of.hedge {
-					ra.c.hedges.won.Inc()
+					ra.manner.hedges.won.Inc()
 				}
 				return o.of.lasting(reply), true
 			}
@@ -132,7 +132,7 @@ func (ra *race) step(now time.Time) (wait time.Duration, done bool) {
 			return delay - age, false
 		}
 		young.followed = true
-		if ra.c.hedges.take() {
+		if ra.manner.hedges.take() {
 			ra.send(true)
 		}
 	}
@@ -145,7 +145,7 @@ func (ra *race) older() bool {
 
 // mayHedge reports whether the device that is next may be asked beside another.
 func (ra *race) mayHedge(young *attempt) bool {
-	return ra.c.hedges.share > 0 && young.alike && ra.asked < ra.alike && !ra.c.errors.behind(ra.order[ra.asked])
+	return ra.manner.hedges.share > 0 && young.alike && ra.asked < ra.alike && !ra.c.errors.behind(ra.order[ra.asked])
 }
 
 // send asks the device that is next and reports whether there was one.

@@ -27,7 +27,7 @@ type Reply struct {
 }
 
 // Read asks the replicas of a place one after the other, the primaries in an order
-// by chance, the nearest or the fastest first where Config says so and those that
+// by chance, the nearest or the fastest first where Options say so and those that
 // have been failing last, then handoffs, until one has what is asked for: a 2xx, or
 // a 304, 412 or 416. One that takes longer than most is not waited for: the next is
 // asked as well (see hedges), and the first good answer is taken. Handoffs are asked
@@ -44,9 +44,10 @@ type Reply struct {
 func (c *Cluster) Read(ctx context.Context, p Place, build Build) (Reply, error) {
 	order := slices.Clone(p.Primaries)
 	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-	c.cfg.Near.order(order)
-	if c.cfg.Timing {
-		c.times.order(order)
+	m := c.manner(&p)
+	m.Near.order(order)
+	if m.Timing {
+		c.times.order(order, m.TimingExpiry)
 	}
 	c.errors.readOrder(order)
 	return c.ReadFrom(ctx, p, order, build)
@@ -69,8 +70,8 @@ func (c *Cluster) ReadNewest(ctx context.Context, p Place, ask, build Build) (Re
 
 // readFrom makes a reading, of which place, order and what is asked are filled in.
 func (c *Cluster) readFrom(ctx context.Context, r *reading) (Reply, error) {
-	c.hedges.read()
-	r.c = c
+	r.c, r.manner = c, c.manner(&r.p)
+	r.manner.hedges.read()
 	for ctx.Err() == nil {
 		at, ok := r.next()
 		if !ok {
@@ -102,7 +103,7 @@ func (c *Cluster) Others(p Place, not *ring.Device) []*ring.Device {
 			list = append(list, d)
 		}
 	}
-	c.cfg.Near.order(list)
+	c.manner(&p).Near.order(list)
 	c.errors.readOrder(list)
 	spare := c.Spare(p)
 	for d := spare.Next(); d != nil; d = spare.Next() {
@@ -123,9 +124,10 @@ func (c *Cluster) From(ctx context.Context, p Place, d *ring.Device, r *backend.
 
 // reading is one read on its way through the candidates.
 type reading struct {
-	c     *Cluster
-	p     Place
-	build Build
+	c      *Cluster
+	manner *manner
+	p      Place
+	build  Build
 
 	order []*ring.Device
 	alike int       // how many at its head may be asked beside each other
@@ -161,7 +163,7 @@ func (r *reading) next() (candidate, bool) {
 	}
 	if r.spare == nil {
 		r.spare = r.c.Spare(r.p)
-		r.left = r.c.cfg.handoffs(len(r.p.Primaries))
+		r.left = r.manner.handoffs(len(r.p.Primaries))
 		if r.over == len(r.order) {
 			r.left = 0 // handoffs are not to be asked that much either
 		}
@@ -188,10 +190,10 @@ func (r *reading) next() (candidate, bool) {
 // delay is how long the device that was taken last may take before the next is
 // asked as well.
 func (r *reading) delay() time.Duration {
-	if r.c.hedges.share == 0 || r.asked >= r.alike {
+	if r.manner.hedges.share == 0 || r.asked >= r.alike {
 		return r.c.cfg.Patience
 	}
-	return r.c.hedges.delay(r.c.times.of(r.order[r.asked]))
+	return r.manner.hedges.delay(r.c.times.of(r.order[r.asked]))
 }
 
 // request makes the request for a device.

@@ -14,8 +14,6 @@ import (
 // times remembers how long devices took lately to begin their answers to reads.
 // It is read without a lock: the map is never changed, but replaced.
 type times struct {
-	expiry time.Duration // what was heard longer ago counts for nothing
-
 	known atomic.Pointer[map[deviceKey]*deviceTimes]
 	mu    sync.Mutex // held to replace known
 }
@@ -34,8 +32,8 @@ const (
 	mostP95  = time.Second
 )
 
-func newTimes(expiry time.Duration) *times {
-	t := &times{expiry: expiry}
+func newTimes() *times {
+	t := new(times)
 	t.known.Store(&map[deviceKey]*deviceTimes{})
 	return t
 }
@@ -80,20 +78,20 @@ func (d *deviceTimes) took(t time.Duration, now time.Time) {
 }
 
 // rank is what a device is ordered by: its mean in milliseconds, -1 where nothing
-// is known of it.
-func (t *times) rank(d *ring.Device, now time.Time) int64 {
+// has been heard of it since a time.
+func (t *times) rank(d *ring.Device, since time.Time) int64 {
 	dt := t.of(d)
 	mean := dt.mean.Load()
-	if mean == 0 || now.Sub(time.Unix(0, dt.last.Load())) > t.expiry {
+	if mean == 0 || dt.last.Load() < since.UnixNano() {
 		return -1
 	}
 	return (mean + 500_000) / 1_000_000
 }
 
-// order puts the fastest devices first, and before them those of which nothing is
-// known, so that something will be. It keeps the order of those that are as fast
+// order puts the fastest devices first, and before them those of which nothing was
+// heard for as long as expiry, so that something will be. It keeps the order of those that are as fast
 // to the millisecond.
-func (t *times) order(list []*ring.Device) {
-	now := time.Now()
-	slices.SortStableFunc(list, func(a, b *ring.Device) int { return cmp.Compare(t.rank(a, now), t.rank(b, now)) })
+func (t *times) order(list []*ring.Device, expiry time.Duration) {
+	since := time.Now().Add(-expiry)
+	slices.SortStableFunc(list, func(a, b *ring.Device) int { return cmp.Compare(t.rank(a, since), t.rank(b, since)) })
 }

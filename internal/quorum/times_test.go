@@ -9,7 +9,7 @@ import (
 // Those that are fastest are read first, and those of which nothing is known before
 // them, which become known that way.
 func TestReadsByTiming(t *testing.T) {
-	inBubble(t, Config{Timing: true, TimingExpiry: time.Minute, HedgePercent: -1}, func(t *testing.T, f *fleet, p Place) {
+	inBubble(t, Config{Options: Options{Timing: true, TimingExpiry: time.Minute, HedgePercent: -1}}, func(t *testing.T, f *fleet, p Place) {
 		f.Script("d0", after(40*time.Millisecond, has))
 		f.Script("d1", has)
 		f.Script("d2", after(20*time.Millisecond, has))
@@ -45,7 +45,7 @@ func TestReadsByTiming(t *testing.T) {
 
 // Those that are as fast to the millisecond share the reads.
 func TestTimingSharesReads(t *testing.T) {
-	inBubble(t, Config{Timing: true}, func(t *testing.T, f *fleet, p Place) {
+	inBubble(t, Config{Options: Options{Timing: true}}, func(t *testing.T, f *fleet, p Place) {
 		for _, d := range []string{"d0", "d1", "d2"} {
 			f.Script(d, has)
 		}
@@ -66,7 +66,7 @@ func TestTimingSharesReads(t *testing.T) {
 
 // One that refuses at once is not the fastest.
 func TestFailingIsNotFast(t *testing.T) {
-	inBubble(t, Config{Timing: true, ErrorLimit: 1000}, func(t *testing.T, f *fleet, p Place) {
+	inBubble(t, Config{Options: Options{Timing: true}, ErrorLimit: 1000}, func(t *testing.T, f *fleet, p Place) {
 		f.Script("d0", refuses)
 		f.Script("d1", after(5*time.Millisecond, has))
 		f.Script("d2", after(5*time.Millisecond, has))

@@ -32,8 +32,13 @@ const (
 // 89 years, or not between the years 2020 and 2109, is as good as that.
 func Expiry(data, meta T, second int64) T {
 	since := min(uint64(max(meta.ticks-data.ticks, 0)), sinceMask)
+	return T{data.ticks, expiryFlag | since<<dayBits | dayOf(second)}
+}
+
+// dayOf returns the day that a second since 1970 is in, rounded up, as offsets have it.
+func dayOf(second int64) uint64 {
 	day := (min(max(second, 0), maxTicks/perSecond) + secondsPerDay - 1) / secondsPerDay
-	return T{data.ticks, expiryFlag | since<<dayBits | uint64(min(max(day-firstDay, 0), int64(dayMask)))}
+	return uint64(min(max(day-firstDay, 0), int64(dayMask)))
 }
 
 // IsExpiry reports whether t was made by Expiry.
@@ -54,9 +59,9 @@ func (t T) Until() T {
 func (t T) Void(meta T) bool { return t.IsExpiry() && meta.After(t.Until()) }
 
 // Happened returns when what t is the time of took place, for whoever asks how long ago
-// that is: t itself, or the end of the day that an expiry was due.
+// that is: t itself, or the end of the day that an expiry was due, or that something was left behind.
 func (t T) Happened() T {
-	if t.IsExpiry() {
+	if t.IsExpiry() || t.IsLeft() {
 		return FromTicks((firstDay + int64(t.offset&dayMask)) * secondsPerDay * perSecond)
 	}
 	return t

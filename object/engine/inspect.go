@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"iter"
 	"log/slog"
 	"path"
 	"slices"
@@ -521,6 +522,25 @@ func (v *View) Inspect(ctx context.Context, at Location, how How) (Inspection, e
 		err = fmt.Errorf("%w: %w", ErrNoIndex, err)
 	}
 	return i, v.disk.wrap("engine.inspect", at, err)
+}
+
+// Hashes yields the hashes of a policy from one to another, both included, under which there is
+// anything, or was until it was dropped, in order and from the index alone. An error ends it.
+func (v *View) Hashes(p policy.Index, from, to name.Hash) iter.Seq2[name.Hash, error] {
+	return func(yield func(name.Hash, error) bool) {
+		for item, err := range v.disk.index.Range(p, from, to) {
+			if errs.Is(err, errs.Corrupt) {
+				err = fmt.Errorf("%w: %w", ErrNoIndex, err)
+			}
+			if err != nil {
+				yield(name.Hash{}, v.disk.wrapAll("engine.hashes", err))
+				return
+			}
+			if !yield(item.Key.Hash, nil) {
+				return
+			}
+		}
+	}
 }
 
 // Close closes what is open.

@@ -41,11 +41,13 @@ func (p *probe) replicas(path name.Path, meta string) map[string]string {
 			}
 			_ = resp.Body.Close() // it was read to its end
 		}
-		all[at] = fmt.Sprintf("%d %s:", resp.Status, resp.Header.Get(meta))
+		var told strings.Builder // a listing may be of thousands of names
+		fmt.Fprintf(&told, "%d %s:", resp.Status, resp.Header.Get(meta))
 		for _, part := range strings.Split(string(body), `"name":"`)[1:] {
 			listed, _, _ := strings.Cut(part, `"`)
-			all[at] += " " + listed
+			told.WriteString(" " + listed)
 		}
+		all[at] = told.String()
 	}
 	return all
 }

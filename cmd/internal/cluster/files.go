@@ -62,6 +62,15 @@ var files = template.Must(template.New("").Funcs(template.FuncMap{"text": text, 
 name = {{text .Cluster}}
 hash_path_suffix = {{text .Suffix}} # never change it: nothing would be found again
 {{if .KeyFile}}key_file = {{text .KeyFile}} # by which storage nodes know each other
+{{end}}{{range .Policies}}
+[[cluster.policies]]
+index = {{.Index}}
+name = {{text .Name}}
+{{- if .Default}}
+default = true
+{{- end}}{{if .Shape}}
+ec = {{text .Shape}}
+{{- end}}
 {{end}}
 [rings]
 folder = "rings"
@@ -140,7 +149,8 @@ part_power = {{.PartPower}}
 listen = {{text .Listen}}
 network = {{text .Network}}
 cluster_key = {{.ClusterKey}}
-{{end}}`))
+{{with .PolicyTexts}}policies = {{list .}}
+{{end}}{{end}}`))
 
 func render(name string, data any) ([]byte, error) {
 	var b bytes.Buffer
@@ -150,11 +160,17 @@ func render(name string, data any) ([]byte, error) {
 
 // configs returns the configuration files by name.
 func (o Options) configs(s secrets) (map[string][]byte, error) {
-	type common struct{ Cluster, Suffix, Token, KeyFile string }
-	shared := common{Cluster: clusterName, Suffix: s.suffix, Token: s.token}
+	type common struct {
+		Cluster, Suffix, Token, KeyFile string
+		Policies                        []policyTable
+	}
+	shared := common{Cluster: clusterName, Suffix: s.suffix, Token: s.token, Policies: o.policyTables()}
 	all := map[string][]byte{}
 	var err error
-	if all[manifestFile], err = render("manifest", o); err != nil {
+	if all[manifestFile], err = render("manifest", struct {
+		Options
+		PolicyTexts []string
+	}{o, o.policyTexts()}); err != nil {
 		return nil, err
 	}
 	all[proxyFile], err = render("proxy", struct {

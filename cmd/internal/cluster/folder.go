@@ -12,6 +12,7 @@ import (
 	"martlet/internal/conf"
 	"martlet/internal/device"
 	"martlet/internal/name"
+	"martlet/internal/policy"
 	"martlet/ring"
 	"martlet/ring/builder"
 )
@@ -33,6 +34,7 @@ func storageFile(n int) string { return nodeName(n) + ".toml" }
 type Folder struct {
 	Dir     string
 	Options Options
+	Notes   []string // of Options.Fit, where it was made just now
 }
 
 // ProxyFile is the path of the proxy's configuration.
@@ -48,7 +50,8 @@ func (f *Folder) LogFile() string { return filepath.Join(f.Dir, logDir, "martlet
 var ErrForeign = errors.New("not the folder of a cluster")
 
 // Make opens the cluster in a folder, and makes it first where there is none. Of
-// an existing one, the options that were asked for must be those it has.
+// an existing one, the options that were asked for must be those it has; a new one has
+// more nodes or devices where its policies take them (Options.Fit).
 //
 // The configuration appears at once and last: a folder that Make was stopped in
 // has none and is begun again.
@@ -62,13 +65,14 @@ func Make(dir string, o Options, asked func(flag string) bool) (*Folder, error) 
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	o, notes := o.Fit(asked)
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
 	if err := ours(dir); err != nil {
 		return nil, err
 	}
-	f := &Folder{Dir: dir, Options: o}
+	f := &Folder{Dir: dir, Options: o, Notes: notes}
 	return f, f.write()
 }
 
@@ -194,14 +198,19 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// writeRings makes one ring for each kind of server, the same devices at that server's
+// writeRings makes one ring for each kind of server, and for each policy, the same devices at that server's
 // port, and beside it the builder to go on from with `martlet ring`.
 func (o Options) writeRings(dir string) error {
-	for i, kind := range []struct {
-		name string
-		port int
-	}{{"account", accountPort}, {"container", containerPort}, {"object", objectPort}} {
-		b, err := o.builder(kind.port, uint64(i))
+	type kind struct {
+		name           string
+		port, replicas int
+	}
+	kinds := []kind{{"account", accountPort, o.Replicas}, {"container", containerPort, o.Replicas}, {"object", objectPort, o.Replicas}}
+	for i, p := range o.Policies {
+		kinds = append(kinds, kind{"object" + policy.Index(i+1).Suffix(), objectPort, o.replicas(p)})
+	}
+	for i, kind := range kinds {
+		b, err := o.builder(kind.port, kind.replicas, uint64(i))
 		if err != nil {
 			return fmt.Errorf("%s ring: %w", kind.name, err)
 		}
@@ -219,8 +228,8 @@ func (o Options) writeRings(dir string) error {
 	return nil
 }
 
-func (o Options) builder(port int, seed uint64) (*builder.Builder, error) {
-	b, err := builder.New(o.PartPower, float64(o.Replicas), 1)
+func (o Options) builder(port, replicas int, seed uint64) (*builder.Builder, error) {
+	b, err := builder.New(o.PartPower, float64(replicas), 1)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func (p *probe) rows(path name.Path, at []*ring.Device, from, to int) {
 	part, _ := p.primaries(path)
 	sender := rowbatch.NewSender(rowbatch.Config{}, p.direct)
 	defer sender.Close()
-	slots, failed := make(chan struct{}, 64), make(chan string, 1)
+	slots, failed := make(chan struct{}, 1024), make(chan string, 1)
 	var all sync.WaitGroup
 	for i := from; i < to; i++ {
 		object := path

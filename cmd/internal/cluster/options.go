@@ -26,6 +26,9 @@ type Options struct {
 	Replicas  int `toml:"replicas"`   // of accounts, containers and objects
 	PartPower int `toml:"part_power"` // 2^PartPower partitions
 
+	// Policies are the storage policies beside the default one, which is replicated.
+	Policies []Policy `toml:"policies"`
+
 	// Listen is where the proxy listens, host:port.
 	Listen string `toml:"listen"`
 
@@ -76,6 +79,15 @@ func (o Options) Check() error {
 		return bad("--replicas %d: %d nodes of %d devices have only %d places for them",
 			o.Replicas, o.Nodes, o.Devices, o.Nodes*o.Devices)
 	}
+	if _, err := policySet(o.Policies); err != nil {
+		return bad("--policy: %v", err)
+	}
+	for _, p := range o.Policies {
+		if n := o.replicas(p); n > o.Nodes*o.Devices {
+			return bad("--policy %s: %d nodes of %d devices have only %d places for %d fragments",
+				p, o.Nodes, o.Devices, o.Nodes*o.Devices, n)
+		}
+	}
 	if o.PartPower < ring.MinPartPower || o.PartPower > 20 {
 		return bad("--part-power %d: must be from %d to 20", o.PartPower, ring.MinPartPower)
 	}
@@ -123,6 +135,7 @@ func (o Options) differ(want Options, asked func(flag string) bool) error {
 		{"network", o.Network, want.Network},
 		{"listen", o.Listen, want.Listen},
 		{"cluster-key", o.ClusterKey, want.ClusterKey},
+		{"policy", o.policyList(), want.policyList()},
 	} {
 		if asked(f.flag) && f.has != f.want {
 			return bad("--%s %v: the cluster in this folder was made with %v; leave the flag out, or choose another --dir", f.flag, f.want, f.has)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
 	"martlet/object/engine/blob"
+	"martlet/proxy"
 	"martlet/proxy/auth"
 	"martlet/replicator"
 	"martlet/replicator/containersync"
@@ -38,6 +40,7 @@ func (c *Proxy) Check() error {
 	k.positive("proxy.error_limit_span", c.Server.ErrorLimitSpan)
 	k.least("proxy.error_limit", c.Server.ErrorLimit, 1)
 	c.resilience(k)
+	c.policies(k)
 	k.wrap("proxy.limits", c.Server.Limits.Validate())
 	k.page("proxy.limits.container_listing_limit", c.Server.Limits.ContainerListingLimit)
 	k.page("proxy.limits.account_listing_limit", c.Server.Limits.AccountListingLimit)
@@ -81,17 +84,37 @@ func (c *Proxy) resilience(k *checker) {
 	}
 	k.within("proxy.max_connections", s.MaxConnections, 0, maxRequests)
 	k.within("proxy.client_min_rate", int(s.ClientMinRate), 0, maxMinRate)
-	if !slices.Contains([]string{quorum.Shuffle, quorum.ByAffinity, quorum.ByTiming}, s.SortingMethod) {
-		k.fail("proxy.sorting_method", s.SortingMethod, "must be %s, %s or %s", quorum.Shuffle, quorum.ByAffinity, quorum.ByTiming)
+	routing(k, "proxy", s.Routing, proxy.PolicyRouting{})
+}
+
+// policies checks what policies have of their own in a proxy.
+func (c *Proxy) policies(k *checker) {
+	set, err := c.Cluster.PolicySet()
+	if err != nil {
+		return // it was said
 	}
-	k.positive("proxy.timing_expiry", s.TimingExpiry)
-	k.positive("proxy.concurrency_timeout", s.ConcurrencyTimeout)
-	k.within("proxy.concurrent_gets_percent", s.ConcurrentGetsPercent, 1, 100)
-	if s.SortingMethod != quorum.ByAffinity && !s.ReadAffinity.Empty() {
-		k.fail("proxy.read_affinity", s.ReadAffinity.String(), "has no effect unless proxy.sorting_method is %s", quorum.ByAffinity)
+	k.wrap("proxy.policies", c.Server.CheckPolicies(set))
+	for _, name := range slices.Sorted(maps.Keys(c.Server.Policies)) {
+		own := c.Server.Policies[name]
+		routing(k, "proxy.policies."+name, own.Over(c.Server.Routing), own)
 	}
-	if s.SortingMethod == quorum.ByAffinity && s.ReadAffinity.Empty() {
-		k.fail("proxy.read_affinity", "", "must name regions or zones where proxy.sorting_method is %s", quorum.ByAffinity)
+}
+
+// routing checks whom a proxy asks. A read affinity that has no effect is only wrong
+// where it was set: in own, or in the proxy's own table.
+func routing(k *checker, table string, r proxy.Routing, own proxy.PolicyRouting) {
+	if !slices.Contains([]string{quorum.Shuffle, quorum.ByAffinity, quorum.ByTiming}, r.SortingMethod) {
+		k.fail(table+".sorting_method", r.SortingMethod, "must be %s, %s or %s", quorum.Shuffle, quorum.ByAffinity, quorum.ByTiming)
+	}
+	k.positive(table+".timing_expiry", r.TimingExpiry)
+	k.positive(table+".concurrency_timeout", r.ConcurrencyTimeout)
+	k.within(table+".concurrent_gets_percent", r.ConcurrentGetsPercent, 1, 100)
+	set := table == "proxy" || own.ReadAffinity != nil
+	if set && r.SortingMethod != quorum.ByAffinity && !r.ReadAffinity.Empty() {
+		k.fail(table+".read_affinity", r.ReadAffinity.String(), "has no effect unless %s.sorting_method is %s", table, quorum.ByAffinity)
+	}
+	if r.SortingMethod == quorum.ByAffinity && r.ReadAffinity.Empty() {
+		k.fail(table+".read_affinity", "", "must name regions or zones where %s.sorting_method is %s", table, quorum.ByAffinity)
 	}
 }
 
@@ -141,12 +164,23 @@ func (c *Storage) Check() error {
 		k.fail("account_reaper.delay_reaping", c.Reaper.DelayReaping.D(), "must not be less than 0")
 	}
 	c.Sync.check(k)
+	c.Reconciler.check(k)
 	k.positive("stats.interval", c.Stats.Interval)
 	k.wrap("backend_ratelimit", c.BackendRateLimit.Check())
 	c.Admin.check(k)
 	c.Log.check(k)
 	k.distinct(append(places, place{"admin.listen", c.Admin.Listen}))
 	return k.err
+}
+
+func (c *Reconciler) check(k *checker) {
+	k.positive("reconciler.interval", c.Interval)
+	if c.Delay < 0 {
+		k.fail("reconciler.delay", c.Delay.D(), "must not be less than 0")
+	}
+	k.within("reconciler.concurrency", c.Concurrency, 1, 1024)
+	k.least("reconciler.objects_per_second", int(c.ObjectsPerSecond), 0)
+	k.least("reconciler.bytes_per_second", int(c.BytesPerSecond), 0)
 }
 
 func (c *ContainerSync) check(k *checker) {

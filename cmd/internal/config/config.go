@@ -22,6 +22,7 @@ import (
 	"martlet/replicator/containersync"
 	"martlet/replicator/expiry"
 	"martlet/replicator/reaper"
+	"martlet/replicator/reconciler"
 )
 
 // Cluster is what every process of a cluster is told alike.
@@ -134,6 +135,7 @@ type Storage struct {
 	Expirer     Expirer       `toml:"expirer"`
 	Reaper      Reaper        `toml:"account_reaper"`
 	Sync        ContainerSync `toml:"container_sync"`
+	Reconciler  Reconciler    `toml:"reconciler"`
 	Stats       Loop          `toml:"stats"`
 
 	// BackendRateLimit is how many requests each of the node's servers takes in a second.
@@ -279,6 +281,15 @@ func (c *ContainerSync) Possible() bool {
 	return c.Enabled && (c.File != "" || len(c.Realms) > 0 || len(c.AllowedHosts) > 0)
 }
 
+// Reconciler moves objects that lie in the place of another policy than their container's.
+type Reconciler struct {
+	Loop
+	Delay            conf.Duration `toml:"delay"`              // for which the replicas of a container must have agreed on its policy before
+	Concurrency      int           `toml:"concurrency"`        // objects that the node moves at one time
+	ObjectsPerSecond int64         `toml:"objects_per_second"` // that it moves; 0 is no limit
+	BytesPerSecond   conf.Size     `toml:"bytes_per_second"`   // of their data; 0 is no limit
+}
+
 func seconds(n float64) conf.Duration { return conf.Duration(n * float64(time.Second)) }
 
 // DefaultProxy is a proxy's file with nothing in it.
@@ -327,6 +338,10 @@ func DefaultStorage() *Storage {
 			Loop: Loop{Enabled: true, Interval: seconds(300)}, ContainerTime: conf.Duration(containersync.Defaults().ContainerTime),
 			Concurrency: containersync.Defaults().Containers, RowConcurrency: containersync.Defaults().Rows,
 			ConnTimeout: seconds(5), Timeout: conf.Duration(containersync.Defaults().Timeout),
+		},
+		Reconciler: Reconciler{
+			Loop: Loop{Enabled: true, Interval: seconds(30)}, Delay: conf.Duration(reconciler.Defaults().Delay),
+			Concurrency: reconciler.Defaults().Concurrency, ObjectsPerSecond: reconciler.Defaults().PerSecond,
 		},
 		Stats: Loop{Enabled: true, Interval: seconds(30)},
 		Admin: Admin{Listen: "127.0.0.1:6209"},

@@ -32,6 +32,17 @@ key = "testing"
 groups = [".admin"]
 `
 
+const policies = `
+[[cluster.policies]]
+index = 0
+name = "gold"
+default = true
+[[cluster.policies]]
+index = 1
+name = "bronze"
+aliases = ["cold"]
+`
+
 const goodStorage = cluster + `
 [storage]
 address = "127.0.1.1"
@@ -75,6 +86,32 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// What a policy sets is its own, what it does not the proxy's.
+func TestPolicies(t *testing.T) {
+	own := strings.Replace(goodProxy, "[proxy]", "[proxy]\nsorting_method = \"affinity\"\nread_affinity = \"r1\"\nwrite_affinity = \"r1\"", 1)
+	p, err := LoadProxy(write(t, own+policies+`
+[proxy.policies.gold]
+sorting_method = "shuffle"
+write_affinity = ""
+[proxy.policies.Cold]
+read_affinity = "r2z1=1, r1=2"
+request_node_count = "6"
+concurrent_gets = false
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := p.Server.Routing
+	gold, bronze := p.Server.Policies["gold"].Over(all), p.Server.Policies["Cold"].Over(all)
+	if gold.SortingMethod != "shuffle" || !gold.WriteAffinity.Empty() || gold.ReadAffinity.String() != "r1" || !gold.ConcurrentGets {
+		t.Errorf("gold: %+v", gold)
+	}
+	if bronze.SortingMethod != "affinity" || bronze.ReadAffinity.String() != "r2z1=1, r1=2" || bronze.WriteAffinity.String() != "r1" ||
+		bronze.RequestNodeCount.Of(3) != 6 || bronze.ConcurrentGets {
+		t.Errorf("bronze: %+v", bronze)
+	}
+}
+
 func TestWrong(t *testing.T) {
 	for name, tt := range map[string]struct {
 		text, key string
@@ -115,6 +152,19 @@ func TestWrong(t *testing.T) {
 		"no expiry of times":      {strings.Replace(goodProxy, "[proxy]", "[proxy]\ntiming_expiry = \"0s\"", 1), "proxy.timing_expiry"},
 		"write nodes":             {strings.Replace(goodProxy, "[proxy]", "[proxy]\nwrite_affinity_node_count = \"0\"", 1), "proxy.write_affinity_node_count"},
 		"request nodes":           {strings.Replace(goodProxy, "[proxy]", "[proxy]\nrequest_node_count = \"2 * nodes\"", 1), "proxy.request_node_count"},
+		"unknown policy":          {goodProxy + policies + "[proxy.policies.silver]\nsorting_method = \"timing\"\n", "proxy.policies\": there is no policy \"silver\""},
+		"policy by two names":     {goodProxy + policies + "[proxy.policies.cold]\n[proxy.policies.BRONZE]\n", "proxy.policies\": \"BRONZE\" and \"cold\" are the same policy"},
+		"policy without a table":  {goodProxy + "[proxy.policies.gold]\n", "proxy.policies\": there is no policy \"gold\""},
+		"key of a policy":         {goodProxy + policies + "[proxy.policies.gold]\nsort = \"timing\"\n", "proxy.policies.gold.sort"},
+		"key of the whole proxy":  {goodProxy + policies + "[proxy.policies.gold]\nnode_timeout = \"1s\"\n", "proxy.policies.gold.node_timeout"},
+		"order of a policy":       {goodProxy + policies + "[proxy.policies.gold]\nsorting_method = \"fast\"\n", "proxy.policies.gold.sorting_method\": value \"fast\""},
+		"affinity of a policy":    {goodProxy + policies + "[proxy.policies.gold]\nread_affinity = \"r1\"\n", "proxy.policies.gold.read_affinity\": value \"r1\""},
+		"no affinity of one":      {goodProxy + policies + "[proxy.policies.gold]\nsorting_method = \"affinity\"\n", "proxy.policies.gold.read_affinity"},
+		"hedges of a policy":      {goodProxy + policies + "[proxy.policies.gold]\nconcurrent_gets_percent = 0\n", "proxy.policies.gold.concurrent_gets_percent\": value 0"},
+		"delay of a policy":       {goodProxy + policies + "[proxy.policies.gold]\nconcurrency_timeout = \"0s\"\n", "proxy.policies.gold.concurrency_timeout"},
+		"delay without unit":      {goodProxy + policies + "[proxy.policies.gold]\ntiming_expiry = 10\n", "proxy.policies.gold.timing_expiry\": value 10: it has no unit"},
+		"nodes of a policy":       {goodProxy + policies + "[proxy.policies.gold]\nrequest_node_count = \"0\"\n", "proxy.policies.gold.request_node_count"},
+		"write to nowhere":        {goodProxy + policies + "[proxy.policies.gold]\nwrite_affinity = \"z1\"\n", "proxy.policies.gold.write_affinity"},
 		"storage requests":        {strings.Replace(goodStorage, "[storage]", "[storage]\nmax_requests = 0", 1), "storage.max_requests"},
 		"limit 0":                 {goodProxy + "[proxy.limits]\nmax_meta_count = 0\n", "proxy.limits"},
 		"listing limit":           {goodProxy + "[proxy.limits]\ncontainer_listing_limit = 10001\n", "proxy.limits.container_listing_limit"},

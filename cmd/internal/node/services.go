@@ -162,19 +162,7 @@ func (s *Storage) openStores(p parts) object.Stores {
 		// Sums of partitions that are smaller than the buckets would have to be made anew each time.
 		cfg.Depth = max(cfg.Depth, min(source.Ring().PartPower(), maxDepth))
 	}
-	stores := object.OpenStores(p.devices, cfg, func(device string, at engine.Location) {
-		if at.Policy.IsFragments() {
-			select {
-			case p.lostFragments <- fragments.Lost{Device: device, Policy: at.Policy, Hash: at.Hash}:
-			default: // a pass finds it
-			}
-			return
-		}
-		select {
-		case p.lost <- objects.Lost{Device: device, Policy: at.Policy, Hash: at.Hash}:
-		default: // a pass finds it
-		}
-	})
+	stores := object.OpenStores(p.devices, cfg, p.hasLost)
 	for d := range p.devices.All() {
 		e := stores[d.Name()].Engine
 		s.atEnd(e.Close)
@@ -182,6 +170,22 @@ func (s *Storage) openStores(p parts) object.Stores {
 		s.keepStore(p, d, e)
 	}
 	return stores
+}
+
+// hasLost is told what a device has lost to damage. A fragment is no replica that others could bring: it is
+// made again here.
+func (p parts) hasLost(device string, at engine.Location) {
+	if at.Policy.IsFragments() {
+		select {
+		case p.lostFragments <- fragments.Lost{Device: device, Policy: at.Policy, Hash: at.Hash}:
+		default: // a pass finds it
+		}
+		return
+	}
+	select {
+	case p.lost <- objects.Lost{Device: device, Policy: at.Policy, Hash: at.Hash}:
+	default: // a pass finds it
+	}
 }
 
 // databases is what the account and the container server have in common, but for whose
@@ -222,7 +226,7 @@ func (s *Storage) openAccount(p parts) error {
 	if err := s.openReaper(p, server); err != nil {
 		return err
 	}
-	s.compare("account", p.rings.account.Ring(), p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
+	s.compare(map[string]*ring.Ring{"account": p.rings.account.Ring()}, p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Accounts, server}, throttle.Accounts})
 }
 
@@ -255,7 +259,10 @@ func (s *Storage) openContainer(p parts) error {
 	if err := s.openContainerSync(p, server); err != nil {
 		return err
 	}
-	s.compare("container", p.rings.container.Ring(), p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
+	if err := s.openReconciler(p, server); err != nil {
+		return err
+	}
+	s.compare(map[string]*ring.Ring{"container": p.rings.container.Ring()}, p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server}, throttle.Containers})
 }
 
@@ -344,12 +351,13 @@ func (s *Storage) openObject(p parts) error {
 		}
 		return errors.Join(all...)
 	})
+	objects := map[string]*ring.Ring{}
 	for name, source := range p.rings.named {
-		if source == p.rings.account || source == p.rings.container {
-			continue
+		if source != p.rings.account && source != p.rings.container {
+			objects[name] = source.Ring()
 		}
-		s.compare(name, source.Ring(), p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	}
+	s.compare(objects, p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, stores, nil, 0, server}, throttle.Objects})
 }
 

@@ -15,6 +15,7 @@ import (
 	"martlet/replicator"
 	"martlet/replicator/expiry"
 	"martlet/replicator/reaper"
+	"martlet/replicator/reconciler"
 	"martlet/replicator/steps"
 )
 
@@ -27,6 +28,7 @@ type Storage struct {
 	expirers   map[string]*expiry.Reaper // by device
 	rates      *throttle.Settings        // of requests of clients
 	reapers    map[string]*reaper.Reaper // by device; none where the account server is switched off
+	reconciler *reconciler.Reconciler    // nil where there is one policy only, or the container server is switched off
 }
 
 // OpenStorage opens everything that a storage node needs, its listeners included.

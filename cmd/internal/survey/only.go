@@ -14,6 +14,7 @@ import (
 // Only is what a device holds that no other device has as well.
 type Only struct {
 	Objects   int64            `json:"objects"`   // of which no other device has all that this one knows of them
+	Fragments int64            `json:"fragments"` // of objects that can't be read from those that others have
 	Databases map[string]int64 `json:"databases"` // that no other device has any of, by kind
 	Differ    map[string]int64 `json:"differ"`    // that others have in another state, by kind: they may lack rows
 	Unknown   []Unknown        `json:"unknown_devices"`
@@ -21,7 +22,7 @@ type Only struct {
 
 // None reports whether others have all of it, as far as that is certain.
 func (o *Only) None() bool {
-	n := o.Objects
+	n := o.Objects + o.Fragments
 	for _, more := range o.Databases {
 		n += more
 	}
@@ -38,7 +39,7 @@ type Subject struct {
 
 // OnlyAt asks all devices what a device has that no other one has: objects by sums, and by their states where those of no
 // other device are the same. A tombstone that no other device knows of counts only where one has something
-// that it ends; what is damaged on the device does not count. What others seem to lack is looked at a second time, since it may just be under way. The error
+// that it ends; what is damaged on the device does not count. A fragment counts where others have too few of the same object. What others seem to lack is looked at a second time, since it may just be under way. The error
 // is that the device itself does not answer, or of ctx.
 func OnlyAt(ctx context.Context, ask interface {
 	Asker
@@ -50,6 +51,9 @@ func OnlyAt(ctx context.Context, ask interface {
 		unknown := map[string]error{}
 		for _, p := range policies {
 			if err := sum.objects(ctx, ask, p, of, unknown); err != nil {
+				return nil, err
+			}
+			if err := sum.fragments(ctx, ask, p, of, unknown); err != nil {
 				return nil, err
 			}
 		}

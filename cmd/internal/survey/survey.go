@@ -34,7 +34,10 @@ type RateAsker interface {
 type Policy struct {
 	Index policy.Index
 	Name  string
-	Ring  *ring.Ring
+	Ring  *ring.Ring // of what is replicated: of a policy of erasure coding commits, and what is not coded
+
+	Data      int        // how many fragments of an object give it back; 0 where nothing is coded
+	Fragments *ring.Ring // of the fragments
 }
 
 // Unknown is a device that could not be asked.

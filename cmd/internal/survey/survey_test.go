@@ -55,7 +55,7 @@ func newWorld(t interface{ Fatal(...any) }) *world {
 	return &world{ring: r, out: map[string]bool{}, held: map[string]map[name.Hash]replwire.Object{}, page: 2}
 }
 
-func (w *world) policies() []Policy { return []Policy{{0, "gold", w.ring}} }
+func (w *world) policies() []Policy { return []Policy{{Name: "gold", Ring: w.ring}} }
 
 func (w *world) put(device string, o replwire.Object) {
 	if w.held[device] == nil {

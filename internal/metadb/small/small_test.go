@@ -12,8 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -26,7 +26,7 @@ import (
 // open returns the files below a folder, ended with the test.
 func openFiles(t testing.TB, dir string, fs vfs.FS) *Files {
 	t.Helper()
-	temps := 0
+	var temps atomic.Int64 // quarters are made beside each other
 	f := New(Config{
 		FS: fs, Folder: filepath.Join(dir, "kind"), Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Doubt: &Doubt{},
 		Make: func() error {
@@ -35,7 +35,7 @@ func openFiles(t testing.TB, dir string, fs vfs.FS) *Files {
 			}
 			return fs.SyncDir(dir)
 		},
-		Temp:    func() (string, error) { temps++; return filepath.Join(dir, "tmp-"+strconv.Itoa(temps)), nil },
+		Temp:    func() (string, error) { return filepath.Join(dir, fmt.Sprintf("tmp-%d", temps.Add(1))), nil },
 		SyncDir: fs.SyncDir,
 		Settle:  func() error { return fs.SyncDir(dir) },
 	})

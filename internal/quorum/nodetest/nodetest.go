@@ -32,6 +32,8 @@ type Fleet struct {
 	Ring   *ring.Source // d0, d1 and d2 hold the path that the fleet was made for; the others hold all else
 	Hasher name.Hasher
 
+	replicas int
+
 	pipes  pipes // where it is in memory
 	dialed atomic.Int64
 
@@ -42,11 +44,16 @@ type Fleet struct {
 
 // New starts a fleet in which the replicas of p are on d0, d1 and d2. A device
 // without a script answers 201.
-func New(t testing.TB, p name.Path) *Fleet {
+func New(t testing.TB, p name.Path) *Fleet { return Of(t, p, Nodes, 3) }
+
+// Of is New with another number of nodes, twice as many as replicas at least, where the replicas
+// of p are on the first devices.
+func Of(t testing.TB, p name.Path, nodes, replicas int) *Fleet {
 	t.Helper()
 	f := newFleet(t)
+	f.replicas = replicas
 	served := f.handler()
-	addrs := make([]string, Nodes)
+	addrs := make([]string, nodes)
 	for i := range addrs {
 		srv := httptest.NewServer(served)
 		t.Cleanup(srv.Close)
@@ -114,7 +121,7 @@ func newFleet(t testing.TB) *Fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Fleet{say: map[string]backend.HandlerFunc{}, Hasher: hasher}
+	return &Fleet{say: map[string]backend.HandlerFunc{}, Hasher: hasher, replicas: 3}
 }
 
 func (f *Fleet) handler() http.Handler {
@@ -127,8 +134,8 @@ func (f *Fleet) place(t testing.TB, p name.Path, addrs []string) {
 	t.Helper()
 	data := ring.Data{PartPower: 8}
 	hash := f.Hasher.Hash(p)
-	for i := range uint32(3) {
-		row := slices.Repeat([]uint32{3 + i}, 256)
+	for i := range uint32(f.replicas) {
+		row := slices.Repeat([]uint32{uint32(f.replicas) + i}, 256)
 		row[hash[0]] = i
 		data.Rows = append(data.Rows, row)
 	}

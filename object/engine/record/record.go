@@ -63,7 +63,7 @@ import (
 // Kind is the kind of a record. Numbers are never given out anew.
 type Kind uint8
 
-// The kinds. 5 to 7 are for fragments and what makes an object of them.
+// The kinds. 5 to 7 were meant for fragments, which need none: see DESIGN.md of the engine.
 const (
 	Data       Kind = 1  // a version, with its data as the body
 	Blob       Kind = 2  // a version whose data is in a file

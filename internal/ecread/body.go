@@ -1,0 +1,151 @@
+package ecread
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"martlet/internal/backend"
+	"martlet/internal/ec"
+	"martlet/internal/errs"
+	"martlet/internal/quorum"
+)
+
+// body is a range of an object, as it is read.
+type body struct {
+	*ec.Decoder
+
+	o         *Object
+	ctx       context.Context //nolint:containedctx // of the request that the body answers
+	fragments *quorum.Fragments
+	segment   int64 // from which on fragments are asked for
+	to        int64 // where in archives the end is of what is wanted
+	open      int   // fragments that are being read
+}
+
+// ask makes the request for a fragment.
+func (b *body) ask(index int, but []int) *backend.Request {
+	h := make(backend.Header, 0, 6)
+	h.Add(backend.PolicyIndex, b.o.policy.Fragments().String())
+	h.Add(backend.FragmentTime, b.o.time.String())
+	h.Add(backend.FragmentWrite, hex.EncodeToString(b.o.Write[:]))
+	if index == quorum.AnyFragment {
+		list := make([]string, len(but))
+		for i, n := range but {
+			list[i] = strconv.Itoa(n)
+		}
+		h.Add(backend.FragmentsBut, strings.Join(list, ","))
+	} else {
+		h.Add(backend.FragmentIndex, strconv.Itoa(index))
+	}
+	h.Add("Range", fmt.Sprintf("bytes=%d-%d", b.o.code.FrameAt(b.segment), b.to-1))
+	return &backend.Request{Method: http.MethodGet, Header: h}
+}
+
+// judge says which fragment an answer has.
+func (b *body) judge(r *backend.Response) (int, error) {
+	h, err := header(r.Header)
+	switch {
+	case err != nil:
+		return 0, err
+	case h.Layout != b.o.code.Layout || h.Write != b.o.write():
+		return 0, fmt.Errorf("fragment of another write, %x of %v", h.Write.ID, h.Shape)
+	}
+	from := fmt.Sprintf("bytes %d-", b.o.code.FrameAt(b.segment))
+	if r.Status != http.StatusPartialContent || !strings.HasPrefix(r.Header.Get("Content-Range"), from) {
+		return 0, fmt.Errorf("status %d with the range %q, want %q", r.Status, r.Header.Get("Content-Range"), from)
+	}
+	return h.Index, nil
+}
+
+// header reads which fragment something is.
+func header(of backend.Header) (ec.Header, error) {
+	text, err := hex.DecodeString(of.Get(backend.Fragment))
+	if err != nil || len(text) != ec.HeaderSize {
+		return ec.Header{}, fmt.Errorf("%q is no fragment", of.Get(backend.Fragment))
+	}
+	return ec.ParseHeader(text)
+}
+
+// source is an ec.Source.
+func (b *body) source(segment int64) (ec.Part, error) {
+	b.segment = segment
+	f, err := b.fragments.Next(b.o.Data-b.open, segment)
+	if err != nil {
+		if err != io.EOF && b.ctx.Err() != nil {
+			err = io.EOF // the decoder's error is replaced by the context's
+		}
+		return ec.Part{}, err
+	}
+	h, err := header(f.Header)
+	if err != nil { // it was judged
+		return ec.Part{}, errors.Join(err, f.Body.Close())
+	}
+	b.open++
+	return ec.Part{Header: h, Frames: &frames{body: b, from: f}}, nil
+}
+
+// frames is what comes of one fragment.
+type frames struct {
+	body *body
+	from quorum.Fragment
+	err  error // that ended it, but io.EOF
+}
+
+// Read implements io.Reader.
+func (f *frames) Read(p []byte) (int, error) {
+	n, err := f.from.Body.Read(p)
+	if err != nil && err != io.EOF {
+		f.err = err
+	}
+	return n, err
+}
+
+// Interrupt implements ec.Interrupter.
+func (f *frames) Interrupt() { f.from.Interrupt() }
+
+// Close lets the connection go.
+func (f *frames) Close() error {
+	f.body.open--
+	if f.err != nil {
+		f.from.Broke(f.err)
+	}
+	return f.from.Body.Close()
+}
+
+// Read reads the next bytes. io.EOF says that all were read.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.Decoder.Read(p)
+	return n, b.failed(err)
+}
+
+// WriteTo writes all bytes.
+func (b *body) WriteTo(w io.Writer) (int64, error) {
+	n, err := b.Decoder.WriteTo(w)
+	return n, b.failed(err)
+}
+
+// failed adds what devices said to an error.
+func (b *body) failed(err error) error {
+	switch {
+	case err == nil || err == io.EOF:
+		return err
+	case b.ctx.Err() != nil:
+		return errs.E(op, errs.Aborted, context.Cause(b.ctx))
+	case errors.Is(err, ec.ErrTooFew):
+		return errs.E(op, errs.Subject(b.o.place.Path.String()), errs.Unavailable, fmt.Errorf("%w; %s", err, b.fragments.Said()))
+	}
+	return errs.E(op, err)
+}
+
+// Close ends all that was begun.
+func (b *body) Close() error {
+	err := b.Decoder.Close()
+	b.fragments.Close()
+	return err
+}

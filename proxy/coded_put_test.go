@@ -1,0 +1,504 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/quorum/nodetest"
+	"martlet/internal/timestamp"
+	"martlet/proxy/chain"
+)
+
+// codedSizes are on both sides of every border of the code; the first are kept whole.
+var codedSizes = []int{0, 1, 8 << 10, 8<<10 + 1, 64 << 10, chunkSize - 1, chunkSize, chunkSize + 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 7}
+
+func isFragment(r *backend.Request) bool { return r.Header.Has(backend.FragmentIndex) }
+
+func isCommit(r *backend.Request) bool {
+	return r.Method == http.MethodPut && r.Header.Has(backend.CodedWrite)
+}
+
+// whole fails unless n replicas have a commit of the body and all fragments of it are there, or, where
+// it is short, n replicas have the body itself.
+func (c *codedNodes) whole(what, object string, data []byte, replicas, fragments int) {
+	c.t.Helper()
+	c.cluster.Wait()
+	found := 0
+	for d, has := range c.objects {
+		o, ok := has[object]
+		if !ok {
+			continue
+		}
+		found++
+		if int64(len(data)) <= c.policy.WholeUpTo {
+			if !bytes.Equal(o.data, data) || o.header.Has(backend.CodedWrite) {
+				c.t.Errorf("%s: %s has %d bytes, coded %v", what, d, len(o.data), o.header.Has(backend.CodedWrite))
+			}
+			continue
+		}
+		of, err := backend.ParseCoded(o.header.Get(backend.CodedWrite))
+		if err != nil {
+			c.t.Fatal(what, err)
+		}
+		if of.Data != c.policy.Data || of.Parity != c.policy.Parity || of.Size != int64(len(data)) || of.ETag != md5Hex(data) || len(o.data) != 0 {
+			c.t.Errorf("%s: %s has %v and %d bytes", what, d, of, len(o.data))
+		}
+		archives := c.archives(object, o.time, of.Write)
+		if len(archives) != fragments {
+			c.t.Errorf("%s: there are %d fragments, want %d", what, len(archives), fragments)
+		}
+		if got, err := c.decode(of, archives); err != nil || !bytes.Equal(got, data) {
+			c.t.Errorf("%s: the fragments are %d bytes, %v, want %d", what, len(got), err, len(data))
+		}
+	}
+	if found != replicas {
+		c.t.Errorf("%s: %d replicas have it, want %d", what, found, replicas)
+	}
+}
+
+func TestCodedPut(t *testing.T) {
+	for _, shape := range [][2]int{{1, 1}, {4, 2}, {8, 4}} {
+		for _, size := range codedSizes {
+			for _, sized := range []bool{true, false} {
+				c, data := newCodedNodes(t, shape[0], shape[1]), randomBytes(size)
+				what := fmt.Sprintf("%d+%d, %d bytes, sized %v", shape[0], shape[1], size, sized)
+				length := int64(size)
+				if !sized {
+					length = -1
+				}
+				resp := c.put(t.Context(), c.server(), http.Header{"X-Object-Meta-A": {"b"}, backend.CodedWrite: {"nonsense"}}, bytes.NewReader(data), length)
+				if resp.Status != 201 || resp.Get("Etag") != md5Hex(data) {
+					t.Errorf("%s: got %d, ETag %s, %v", what, resp.Status, resp.Get("Etag"), resp.Err)
+				}
+				c.whole(what, "o", data, c.policy.Replicas(), c.policy.Fragments())
+				for d, has := range c.objects {
+					if o := has["o"]; o.header.Get("X-Object-Meta-A") != "b" || o.header.Get(backend.ContentType) != "a/b" || o.header.Get(backend.ContainerDevice) == "" {
+						t.Errorf("%s: %s was sent %v", what, d, o.header)
+					}
+				}
+				for d, has := range c.fragments {
+					for k := range has {
+						if fmt.Sprint("d", k.index) != d {
+							t.Errorf("%s: %s has fragment %d", what, d, k.index)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// What fails a check that is made before the commit leaves nothing at all.
+func TestCodedPutThatIsRefusedLeavesNothing(t *testing.T) {
+	gone := errs.E(errs.Aborted, "gone")
+	for _, size := range codedSizes {
+		data := randomBytes(size)
+		for what, tt := range map[string]struct {
+			header http.Header
+			body   io.Reader
+			length int
+			most   int
+			want   errs.Kind
+		}{
+			"another MD5":         {http.Header{"Etag": {md5Hex([]byte("x"))}}, bytes.NewReader(data), size, 0, errs.Mismatch},
+			"another MD5, chunks": {http.Header{"Etag": {md5Hex([]byte("x"))}}, bytes.NewReader(data), -1, 0, errs.Mismatch},
+			"too short":           {nil, bytes.NewReader(data), size + 1, 0, errs.Aborted},
+			"far too short":       {nil, bytes.NewReader(data), size + 3<<20, 0, errs.Aborted},
+			"too long":            {nil, bytes.NewReader(data), size - 1, 0, errs.Aborted},
+			"breaks off":          {nil, &failing{bytes.NewReader(data), gone}, size + 1, 0, errs.Aborted},
+			"breaks off, chunks":  {nil, &failing{bytes.NewReader(data), gone}, -1, 0, errs.Aborted},
+			"too large":           {nil, bytes.NewReader(data), -1, size - 1, errs.TooLarge},
+		} {
+			if (what == "too long" || what == "too large") && size < 2 {
+				continue
+			}
+			c := newCodedNodes(t, 4, 2)
+			s := c.server()
+			if tt.most > 0 {
+				s.cfg.Limits.MaxFileSize = limitOf(s.cfg.Limits.MaxFileSize, tt.most)
+			}
+			resp := c.put(t.Context(), s, tt.header, tt.body, int64(tt.length))
+			if !errs.Is(resp.Err, tt.want) {
+				t.Errorf("%d bytes, %s: got %d, %v, want %v", size, what, resp.Status, resp.Err, tt.want)
+			}
+			if f, o := c.kept(); f != 0 || o != 0 {
+				t.Errorf("%d bytes, %s: %d fragments and %d replicas are left", size, what, f, o)
+			}
+			if c.requests("PUT object") != 0 {
+				t.Errorf("%d bytes, %s: replicas were asked", size, what)
+			}
+		}
+	}
+}
+
+func limitOf[T ~int64 | ~int](_ T, n int) T { return T(n) }
+
+// devices answer in the place of some of a table's devices.
+func (c *codedNodes) fail(which func(*backend.Request) bool, slots []int, everywhere bool, answer func(r *backend.Request, keep func() *backend.Response) *backend.Response) {
+	c.instead = func(device string, r *backend.Request, keep func() *backend.Response) *backend.Response {
+		if !which(r) {
+			return nil
+		}
+		for _, slot := range slots {
+			if device == fmt.Sprint("d", slot) || everywhere && r.Header.Get(backend.FragmentIndex) == fmt.Sprint(slot) {
+				return answer(r, keep)
+			}
+		}
+		return nil
+	}
+}
+
+// broke drops the connection.
+func broke(r *backend.Request, _ func() *backend.Response) *backend.Response {
+	if r.Body != nil {
+		_, _ = io.CopyN(io.Discard, r.Body, 100)
+	}
+	return &backend.Response{Status: 200, Length: 10, Body: io.NopCloser(strings.NewReader(""))}
+}
+
+// keptAndBroke keeps what it was sent, and drops the connection.
+func keptAndBroke(r *backend.Request, keep func() *backend.Response) *backend.Response {
+	keep()
+	return &backend.Response{Status: 200, Length: 10, Body: io.NopCloser(strings.NewReader(""))}
+}
+
+func saying(code int) func(*backend.Request, func() *backend.Response) *backend.Response {
+	return func(r *backend.Request, _ func() *backend.Response) *backend.Response {
+		if r.Body != nil {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+		return nodetest.Status(code, "")
+	}
+}
+
+// full says so before anything has come.
+func full(*backend.Request, func() *backend.Response) *backend.Response {
+	return nodetest.Status(507, "")
+}
+
+func upTo(n int) []int {
+	var list []int
+	for i := range n {
+		list = append(list, i)
+	}
+	return list
+}
+
+// So many fragments can't be stored, nowhere: with k+1 left there is an object, with fewer nothing
+// at all.
+func TestCodedPutWithoutEnoughFragments(t *testing.T) {
+	puts := func(r *backend.Request) bool { return isFragment(r) && r.Method == http.MethodPut }
+	for _, shape := range [][2]int{{1, 1}, {4, 2}, {8, 4}} {
+		for how, answer := range map[string]func(*backend.Request, func() *backend.Response) *backend.Response{
+			"full": full, "full at the end": saying(507), "broken": broke, "stored, and broken": keptAndBroke,
+		} {
+			for _, size := range []int{100 << 10, 3<<20 + 5} {
+				for lost := range shape[1] + 2 {
+					c, data := newCodedNodes(t, shape[0], shape[1]), randomBytes(size)
+					c.fail(puts, upTo(lost), true, answer)
+					resp := c.put(t.Context(), c.server(), nil, bytes.NewReader(data), int64(size))
+					what := fmt.Sprintf("%d+%d, %d bytes, %d %s", shape[0], shape[1], size, lost, how)
+					if lost < shape[1] { // k+1 are left
+						if resp.Status != 201 {
+							t.Errorf("%s: got %d, %v, want 201", what, resp.Status, resp.Err)
+						}
+						if how != "stored, and broken" {
+							c.whole(what, "o", data, c.policy.Replicas(), c.policy.Fragments()-lost)
+						}
+						continue
+					}
+					if resp.Status != 503 {
+						t.Errorf("%s: got %d, %v, want 503", what, resp.Status, resp.Err)
+					}
+					if f, o := c.kept(); f != 0 || o != 0 || c.requests("PUT object") != 0 {
+						t.Errorf("%s: %d fragments and %d replicas are left, and %d commits were sent", what, f, o, c.requests("PUT object"))
+					}
+				}
+			}
+		}
+	}
+}
+
+// A fragment whose device can't take it goes to a handoff, and is the same one there, as long as
+// all that was sent is in memory.
+func TestCodedPutToHandoffs(t *testing.T) {
+	for _, size := range []int{100 << 10, segmentQueue << 20} {
+		c, data := newCodedNodes(t, 4, 2), randomBytes(size)
+		c.fail(func(*backend.Request) bool { return true }, upTo(4), false, full)
+		resp := c.put(t.Context(), c.server(), nil, bytes.NewReader(data), int64(size))
+		if resp.Status != 201 {
+			t.Errorf("%d bytes: got %d, %v", size, resp.Status, resp.Err)
+		}
+		c.whole(fmt.Sprint(size), "o", data, c.policy.Replicas(), c.policy.Fragments())
+	}
+}
+
+// The commit is refused or lost by so many replicas: with m+1 there is an object, with fewer
+// it is not known, and its fragments stay in any case.
+func TestCodedPutWithoutEnoughCommits(t *testing.T) {
+	for _, shape := range [][2]int{{1, 1}, {4, 2}, {8, 4}} {
+		for how, answer := range map[string]func(*backend.Request, func() *backend.Response) *backend.Response{
+			"broken": broke, "stored, and broken": keptAndBroke,
+		} {
+			for lost := range shape[1] + 2 {
+				c, data := newCodedNodes(t, shape[0], shape[1]), randomBytes(100<<10)
+				replicas := c.policy.Replicas()
+				c.instead = func(device string, r *backend.Request, keep func() *backend.Response) *backend.Response {
+					var n int
+					if _, err := fmt.Sscanf(device, "d%d", &n); err != nil || !isCommit(r) || n >= lost && n < replicas {
+						return nil
+					}
+					return answer(r, keep)
+				}
+				resp := c.put(t.Context(), c.server(), nil, bytes.NewReader(data), -1)
+				want := 201
+				if replicas-lost < c.policy.Quorum() {
+					want = 503
+				}
+				f, _ := c.kept()
+				if resp.Status != want || f != c.policy.Fragments() {
+					t.Errorf("%d+%d, %d of %d commits %s: got %d, %v, and %d fragments, want %d", shape[0], shape[1], lost, replicas, how, resp.Status, resp.Err, f, want)
+				}
+			}
+		}
+	}
+}
+
+// Whatever each device does with whatever it is asked: a commit that anybody has is of a write
+// of which more fragments than a reader needs are there, and what the client was told is stored is on
+// as many replicas as it has to be.
+func TestCodedPutKeepsItsPromise(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		shape := rapid.SampledFrom([][2]int{{1, 1}, {2, 1}, {2, 3}, {4, 2}}).Draw(rt, "shape")
+		c := newCodedNodes(t, shape[0], shape[1])
+		size := rapid.SampledFrom([]int{9 << 10, 300 << 10, 2<<20 + 1}).Draw(rt, "size")
+		deeds := make([]int, 2*c.nodes)
+		for i := range deeds {
+			deeds[i] = rapid.SampledFrom([]int{0, 0, 0, 0, 1, 2, 3, 4}).Draw(rt, "deed")
+		}
+		c.instead = func(device string, r *backend.Request, keep func() *backend.Response) *backend.Response {
+			var n int
+			if _, err := fmt.Sscanf(device, "d%d", &n); err != nil {
+				return nil
+			}
+			if isFragment(r) {
+				n += c.nodes
+			}
+			switch deeds[n] {
+			case 1:
+				return saying(507)(r, keep)
+			case 2:
+				return broke(r, keep)
+			case 3:
+				return keptAndBroke(r, keep)
+			case 4:
+				return saying(409)(r, keep)
+			}
+			return nil
+		}
+		data := randomBytes(size)
+		resp := c.put(t.Context(), c.server(), nil, bytes.NewReader(data), int64(size))
+		c.kept()
+		commits := 0
+		for _, has := range c.objects {
+			o, ok := has["o"]
+			if !ok {
+				continue
+			}
+			commits++
+			of, err := backend.ParseCoded(o.header.Get(backend.CodedWrite))
+			if err != nil {
+				rt.Fatal(err)
+			}
+			archives := c.archives("o", o.time, of.Write)
+			if len(archives) < c.policy.FragmentQuorum() {
+				rt.Errorf("got %d, and there is a commit of %d fragments", resp.Status, len(archives))
+			}
+			if got, err := c.decode(of, archives); err != nil || !bytes.Equal(got, data) {
+				rt.Errorf("what was committed is %d bytes, %v", len(got), err)
+			}
+		}
+		if resp.Status == 201 && commits < c.policy.Quorum() {
+			rt.Errorf("the client was told 201, and there are %d commits", commits)
+		}
+		if resp.Status/100 == 4 && commits >= c.policy.Quorum() {
+			rt.Errorf("the client was told %d, and there are %d commits", resp.Status, commits)
+		}
+	})
+}
+
+// A client that leaves once its body has come whole is not what the object depends on.
+func TestCodedPutOutlivesItsClient(t *testing.T) {
+	for _, size := range []int{100 << 10, 3<<20 + 5} {
+		for _, when := range []string{"fragment", "commit"} {
+			c, data := newCodedNodes(t, 4, 2), randomBytes(size)
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			c.instead = func(_ string, r *backend.Request, keep func() *backend.Response) *backend.Response {
+				if (when == "fragment") != isFragment(r) {
+					return nil
+				}
+				resp := keep() // all of its body has come, and so the client's
+				leave()
+				return resp
+			}
+			c.put(ctx, c.server(), nil, bytes.NewReader(data), int64(size)) // its answer nobody reads
+			c.whole(fmt.Sprint(size, " ", when), "o", data, c.policy.Replicas(), c.policy.Fragments())
+		}
+	}
+}
+
+// A write that finds something newer is sent once more above it, where its body is in memory.
+func TestCodedPutThatLoses(t *testing.T) {
+	for _, tt := range []struct{ size, want int }{{100, 201}, {100 << 10, 201}, {chunkSize, 409}, {3 << 20, 409}} {
+		c, data := newCodedNodes(t, 4, 2), randomBytes(tt.size)
+		ahead := timestamp.FromTicks(timestamp.Now().Ticks() + 1e7)
+		for i := range c.policy.Replicas() {
+			c.objects[fmt.Sprint("d", i)] = map[string]codedObject{"o": {time: ahead}}
+		}
+		resp := c.put(t.Context(), c.server(), nil, bytes.NewReader(data), int64(tt.size))
+		if resp.Status != tt.want {
+			t.Errorf("%d bytes: got %d, %v, want %d", tt.size, resp.Status, resp.Err, tt.want)
+		}
+		c.cluster.Wait()
+		if tt.want == 201 {
+			c.whole(fmt.Sprint(tt.size), "o", data, c.policy.Replicas(), c.policy.Fragments())
+		} else if got := c.objects["d0"]["o"]; got.time != ahead {
+			t.Errorf("%d bytes: what was newer is gone", tt.size)
+		}
+	}
+}
+
+// Another write has fragments of the same time: nothing of it is touched. Where the time is one
+// that another cluster has given, what counts is whether that write was committed.
+func TestCodedPutAtATimeThatIsTaken(t *testing.T) {
+	const at = "1400000000.00000"
+	for what, tt := range map[string]struct {
+		committed bool
+		want      int
+	}{"committed": {true, 202}, "not committed": {false, 409}} {
+		for _, size := range []int{100 << 10, 3<<20 + 5} {
+			c := newCodedNodes(t, 4, 2)
+			c.fail(func(r *backend.Request) bool { return isCommit(r) && !tt.committed }, upTo(2*c.nodes), false, broke)
+			s := c.server()
+			first := c.put(t.Context(), s, http.Header{chain.Stamp: {at}}, bytes.NewReader(randomBytes(size+1)), -1)
+			if want := map[bool]int{true: 201, false: 503}[tt.committed]; first.Status != want {
+				t.Fatalf("%s: got %d, %v, want %d", what, first.Status, first.Err, want)
+			}
+			c.instead = nil
+			before, _ := c.kept()
+			resp := c.put(t.Context(), s, http.Header{chain.Stamp: {at}}, bytes.NewReader(randomBytes(size)), int64(size))
+			after, _ := c.kept()
+			if resp.Status != tt.want || before != after {
+				t.Errorf("%s, %d bytes: got %d, %v, want %d; there were %d fragments, and are %d", what, size, resp.Status, resp.Err, tt.want, before, after)
+			}
+		}
+	}
+}
+
+// The fragments of a version are under its own name, and its commit asks for a version.
+func TestCodedVersion(t *testing.T) {
+	for _, size := range []int{100, 100 << 10, 3<<20 + 5} {
+		c, data := newCodedNodes(t, 4, 2), randomBytes(size)
+		resp := c.put(t.Context(), c.server(), http.Header{backend.NewVersion: {"true"}}, bytes.NewReader(data), int64(size))
+		id, err := timestamp.Parse(resp.Get(backend.VersionID))
+		if resp.Status != 201 || err != nil {
+			t.Fatalf("%d bytes: got %d, %v, version %v", size, resp.Status, resp.Err, err)
+		}
+		c.whole(fmt.Sprint(size), name.Path{Account: "a", Container: "c", Object: "o"}.Version(id).Object, data, c.policy.Replicas(), c.policy.Fragments())
+		if !c.objects["d0"]["o"].header.Has(backend.NewVersion) {
+			t.Errorf("%d bytes: no version was asked for", size)
+		}
+	}
+}
+
+// A device that takes nothing is left out, and the others are enough.
+func TestCodedPutLeavesOutWhoStalls(t *testing.T) {
+	c, data := newCodedNodes(t, 4, 2), randomBytes(24<<20) // more than sockets buffer
+	s := c.server()
+	leave := make(chan struct{})
+	var stalled atomic.Bool
+	c.instead = func(device string, r *backend.Request, _ func() *backend.Response) *backend.Response {
+		if device != "d5" || !isFragment(r) {
+			return nil
+		}
+		stalled.Store(true)
+		<-leave
+		return nodetest.Status(503, "")
+	}
+	rq := newTestRequest(t, http.MethodPut, http.Header{"Content-Type": {"a/b"}})
+	rq.Grant = func(string, name.Path) bool { return true }
+	rq.Body, rq.Length = bytes.NewReader(data), int64(len(data))
+	s.cfg.PostQuorumTimeout = 0 // it does not come any more
+	resp := s.Serve(t.Context(), rq.Request)
+	resp.Close()
+	close(leave)
+	if resp.Status != 201 || !stalled.Load() {
+		t.Errorf("got %d, %v", resp.Status, resp.Err)
+	}
+	c.whole("stalled", "o", data, c.policy.Replicas(), 5)
+}
+
+// DELETE and POST go to the replicas of the object, and to no other device.
+func TestCodedObjectIsDeletedOnItsReplicas(t *testing.T) {
+	for _, shape := range [][2]int{{1, 1}, {4, 2}, {2, 4}} {
+		for _, method := range []string{http.MethodDelete, http.MethodPost} {
+			for lost := range shape[1] + 2 {
+				c := newCodedNodes(t, shape[0], shape[1])
+				var mu sync.Mutex
+				asked := map[string]bool{}
+				replicas := c.policy.Replicas()
+				c.instead = func(device string, r *backend.Request, _ func() *backend.Response) *backend.Response {
+					var n int
+					_, _ = fmt.Sscanf(device, "d%d", &n)
+					if n < lost || n >= replicas {
+						return nodetest.Status(507, "")
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					if r.Header.Get(backend.PolicyIndex) == codedPolicy.String() {
+						asked[device] = true
+					}
+					return nodetest.Status(map[string]int{http.MethodDelete: 204, http.MethodPost: 202}[method], "")
+				}
+				rq := newTestRequest(t, method, http.Header{"X-Object-Meta-A": {"b"}, backend.CodedWrite: {"x"}})
+				rq.Grant = func(string, name.Path) bool { return true }
+				resp := c.server().Serve(t.Context(), rq.Request)
+				resp.Close()
+				c.cluster.Wait()
+				want := 503
+				if replicas-lost >= c.policy.Quorum() {
+					want = map[string]int{http.MethodDelete: 204, http.MethodPost: 202}[method]
+				}
+				if resp.Status != want || len(asked) != replicas-lost {
+					t.Errorf("%d+%d, %s, %d of %d replicas can't be asked: got %d, %v, want %d; asked %v", shape[0], shape[1], method, lost, replicas, resp.Status, resp.Err, want, asked)
+				}
+			}
+		}
+	}
+}
+
+// In which fragments an object's data is, is the core's to say, and goes to nobody else.
+func TestCodedWriteIsTheCoresAlone(t *testing.T) {
+	header := http.Header{backend.CodedWrite: {"x"}, "X-Object-Sysmeta-Other": {"y"}}
+	if kept := storedHeaders(header); kept.Has(backend.CodedWrite) || !kept.Has("X-Object-Sysmeta-Other") {
+		t.Errorf("of %v this is kept: %v", header, kept)
+	}
+	shown := http.Header{}
+	showSystem(shown, backend.Header{{Name: strings.ToLower(backend.CodedWrite), Value: "x"}, {Name: "X-Object-Sysmeta-Other", Value: "y"}})
+	if shown.Get(backend.CodedWrite) != "" || shown.Get("X-Object-Sysmeta-Other") != "y" {
+		t.Errorf("features are shown %v", shown)
+	}
+}

@@ -1,0 +1,207 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+)
+
+var (
+	errNotMine = errors.New("another node has the first replica")
+
+	// errWait is for what is no failure: there is a time to do it, which has not come.
+	errWait = errors.New("it is not time yet")
+)
+
+// work is one container in one pass.
+type work struct {
+	*Reconciler
+	c      Container
+	policy policy.Index // where its objects belong
+	some   bool         // there was something to do
+
+	done, left atomic.Int64 // rows that are, and that are not
+	failed     failures
+
+	mu    sync.Mutex
+	asked time.Time // when the policy was asked for last; guarded by mu
+	over  error     // why nothing more of it is moved; guarded by mu
+}
+
+// all goes through the rows. The error is why no more of them can be gone through; what failed of rows is in failed.
+func (w *work) all(ctx context.Context) error {
+	after := Row{}
+	for ctx.Err() == nil {
+		page, err := w.Source.Rows(ctx, w.c, after.Policy, after.Name, w.page)
+		if err != nil {
+			return err
+		}
+		rows := make([]Row, 0, len(page.Rows))
+		for _, row := range page.Rows {
+			if row.wants() {
+				rows = append(rows, row)
+			}
+		}
+		if len(rows) > 0 {
+			if err := w.begin(ctx, page.Policy); err != nil {
+				return err
+			}
+			if err := w.rows(ctx, rows); err != nil {
+				return err
+			}
+		}
+		if len(page.Rows) < w.page {
+			return nil
+		}
+		after = page.Rows[len(page.Rows)-1]
+	}
+	return context.Cause(ctx)
+}
+
+// begin sees to it that rows may be moved to the policy that a replica says is the container's.
+func (w *work) begin(ctx context.Context, own policy.Index) error {
+	switch {
+	case !w.c.First:
+		return errNotMine
+	case !w.some:
+		w.some, w.policy = true, own
+	case own != w.policy:
+		return fmt.Errorf("%w: its policy was %d, and is %d now", errWait, w.policy, own)
+	}
+	return w.confirm(ctx)
+}
+
+// confirm asks all replicas what the container's policy is, unless that was done just now. What it says that
+// is to be waited for is errWait.
+func (w *work) confirm(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now := w.Now(); w.over == nil && (w.asked.IsZero() || now.Sub(w.asked) >= w.trustFor) {
+		w.over = w.ask(ctx)
+		w.asked = now
+	}
+	return w.over
+}
+
+func (w *work) ask(ctx context.Context) error {
+	if err := w.agree(ctx, w.c.Path); err != nil {
+		w.agreed.forget(w.c.Path)
+		return fmt.Errorf("%w: %w", errWait, err)
+	}
+	// Versions are found by the policy of the container that they are versions of: their own would lead nowhere.
+	if of, ok := name.VersionedContainer(w.c.Path.Container); ok {
+		err := w.agree(ctx, name.Path{Account: w.c.Path.Account, Container: of})
+		if err != nil && !errs.Is(err, errs.NotFound) {
+			w.agreed.forget(w.c.Path)
+			return fmt.Errorf("%w: %w", errWait, err)
+		}
+	}
+	if left := w.cfg.Delay - w.agreed.since(w.c.Path, w.policy, w.Now()); left > 0 {
+		return fmt.Errorf("%w: its replicas agree on policy %d, for %v more", errWait, w.policy, left)
+	}
+	return nil
+}
+
+// agree reports why it is not so that all replicas of a container are of the policy.
+func (w *work) agree(ctx context.Context, container name.Path) error {
+	p, err := w.Containers.Policy(ctx, container)
+	if err == nil && p != w.policy {
+		err = errs.E(errs.Unavailable, fmt.Errorf("%s has policy %d, not %d", container, p, w.policy))
+	}
+	return err
+}
+
+// rows moves some rows, several at one time.
+func (w *work) rows(ctx context.Context, rows []Row) error {
+	slots := make(chan struct{}, w.side())
+	var under sync.WaitGroup
+	defer under.Wait()
+	for _, row := range rows {
+		if w.failedTooOften() {
+			return fmt.Errorf("%d objects could not be moved: %w", w.left.Load(), w.failed.join())
+		}
+		if err := w.pace.Wait(ctx, 0); err != nil {
+			return err
+		}
+		if err := w.confirm(ctx); err != nil {
+			return err
+		}
+		slots <- struct{}{}
+		under.Go(func() {
+			defer func() { <-slots }()
+			w.row(ctx, row)
+		})
+	}
+	return nil
+}
+
+func (w *work) failedTooOften() bool { return w.left.Load() >= mostFailed }
+
+// row does what there is to do about a row, and keeps count.
+func (w *work) row(ctx context.Context, row Row) {
+	err := w.place(ctx, row)
+	if err == nil {
+		w.done.Add(1)
+		return
+	}
+	w.left.Add(1)
+	if errors.Is(err, errWait) || ctx.Err() != nil {
+		return
+	}
+	w.Reconciler.failed.Add(1)
+	w.failed.add(errs.E(errs.Op("reconciler.move"), errs.Subject(w.path(row).String()), err))
+}
+
+func (w *work) path(row Row) name.Path {
+	p := w.c.Path
+	p.Object = row.Name
+	return p
+}
+
+// agreements remembers since when the replicas of containers agree. It is kept in memory only: after a start
+// all is waited for once more.
+type agreements struct {
+	mu sync.Mutex
+	at map[name.Path]agreement // guarded by mu
+}
+
+type agreement struct {
+	on    policy.Index
+	since time.Time
+}
+
+// since says that the replicas of a container agree on a policy now, and returns for how long they have done so.
+func (a *agreements) since(p name.Path, on policy.Index, now time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if was, ok := a.at[p]; ok && was.on == on {
+		return now.Sub(was.since)
+	}
+	a.at[p] = agreement{on, now}
+	return 0
+}
+
+func (a *agreements) forget(p name.Path) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.at, p)
+}
+
+// keep forgets all that are not of a list.
+func (a *agreements) keep(list []Container) {
+	known := make(map[name.Path]bool, len(list))
+	for _, c := range list {
+		known[c.Path] = true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.at, func(p name.Path, _ agreement) bool { return !known[p] })
+}
