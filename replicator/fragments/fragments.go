@@ -30,6 +30,9 @@
 // It was never decided: all replicas of the commit have answered, none has it, nor is in doubt, and it is older than
 // the reclaim age, by which what is on handoffs has come home. That is so too where another
 // write of just the same time is there: which of the two is in force at last is for the commits to settle.
+// Since its time may be from elsewhere, and a commit comes last, it has to have been seen here an hour before as well. And since
+// replicas may be such for no longer than a moment, all devices are asked: none has the commit, and no more of them are
+// silent than may be lost.
 //
 // Errors, silence, a device that was away for too long (package steps), one that does not take
 // itself for a primary, two that answer as one and an answer that turns out to be the device's own confirm nothing.
@@ -72,7 +75,7 @@ type Entry struct {
 // not checked.
 type Archive struct {
 	replwire.Object
-	Body   io.ReadCloser
+	Body io.ReadCloser
 }
 
 // Store is what is needed of one device's objects and fragments, the latter under the policy's
@@ -97,7 +100,7 @@ type Store interface {
 	Open(ctx context.Context, p policy.Index, h name.Hash) (*Archive, error)
 
 	// Drop removes a hash whose state is exactly that, all of it, and reports whether
-	// it was. It is gone durably then.
+	// it was. It is gone durably then. Of a fragment that was lost that is the mark which says so.
 	Drop(ctx context.Context, p policy.Index, o replwire.Object) (bool, error)
 }
 
@@ -176,7 +179,7 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 	}
 	f := &Fragments{cfg: cfg, Deps: deps, seen: map[string]*seen{}, codes: map[ec.Layout]*ec.Code{}, rings: map[policy.Index]rings{}}
 	for device := range deps.Stores {
-		f.seen[device] = &seen{parts: map[place]sight{}}
+		f.seen[device] = &seen{parts: map[place]sight{}, doubts: map[doubt]time.Time{}}
 	}
 	return f, nil
 }

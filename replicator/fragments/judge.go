@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/policy"
@@ -50,6 +51,7 @@ type question struct {
 	write replwire.Write
 	said  []replwire.Verdict // of each replica
 	at    map[peer]int       // its place in said
+	none  bool               // nor has any other device its commit: see askOthers
 }
 
 // decide finds out what becomes of the doubtful fragments of a wave: those that are superseded,
@@ -67,6 +69,7 @@ func (p *pass) decide(ctx context.Context, all []*found) {
 		}
 	}
 	p.askAbout(ctx, list)
+	p.askOthers(ctx, p.unheardOf(all, asked))
 	p.spread(ctx, len(all), func(ctx context.Context, i int) {
 		f := all[i]
 		for _, x := range f.doubtful {
@@ -80,33 +83,86 @@ func (p *pass) decide(ctx context.Context, all []*found) {
 
 // settle drops a doubtful fragment, or keeps it.
 func (p *pass) settle(ctx context.Context, f *found, x *piece, q *question) {
-	happened := x.state.Times.Data.Happened()
-	switch fateOf(q.said, x.of.policy.Quorum(), happened.Before(p.horizon)) {
-	case superseded, givenUp:
-		gone, err := p.guard.Drop(p.device, x.of.ring, func() *ring.Ring { return p.Ring(x.of.policy.Index.Fragments()) }, func() (bool, error) {
-			if err := p.fresh(); err != nil {
-				return false, err
-			}
-			return p.store.Drop(ctx, x.of.policy.Index.Fragments(), x.state)
-		})
+	switch fate := p.fate(x, q); {
+	case fate == givenUp && !q.none:
+		x.of.lookAgain()
+	case fate == superseded, fate == givenUp:
+		gone, err := p.drop(ctx, x.of, x.state)
 		switch {
 		case errors.Is(err, replicator.ErrRing):
 			p.fail(x.of, nil, "", err.Error(), 1)
 		case err != nil:
 			p.fail(x.of, nil, x.path.String(), err.Error(), 1)
 		case gone:
+			p.seen.decided(x)
 			p.tally.Add(replicator.Counts{Dropped: 1})
 		}
 		x.of.lookAgain() // something else may be missing under its hash
 		return
-	case young:
-		x.of.due(happened.Time().Add(p.cfg.ReclaimAge))
-	case keep:
+	case fate == young:
+		x.of.due(p.dueOf(x))
+	case fate == keep:
 		x.of.lookAgain()
 	}
 	if !x.atHome() {
 		f.strays = append(f.strays, x)
 	}
+}
+
+// drop drops what nobody needs.
+func (p *pass) drop(ctx context.Context, of *part, o replwire.Object) (bool, error) {
+	index := of.policy.Index.Fragments()
+	return p.guard.Drop(p.device, of.ring, func() *ring.Ring { return p.Ring(index) }, func() (bool, error) {
+		if err := p.fresh(); err != nil {
+			return false, err
+		}
+		return p.store.Drop(ctx, index, o)
+	})
+}
+
+// fate is what becomes of a doubtful fragment by what the replicas have said.
+func (p *pass) fate(x *piece, q *question) fate {
+	return fateOf(q.said, x.of.policy.Quorum(), p.old(x))
+}
+
+// old reports whether a fragment can be given up: its write is from before the horizon, and it has been here
+// for a while. The first alone does not tell, as the time of a write may be from elsewhere (package containersync), and
+// its commit is written after its fragments.
+func (p *pass) old(x *piece) bool {
+	if !x.state.Times.Data.Happened().Before(p.horizon) {
+		return false
+	}
+	since, known := p.seen.doubtful(x, p.Now())
+	return known && p.Now().Sub(since) >= p.wait()
+}
+
+// dueOf is when a fragment that is not old may be so.
+func (p *pass) dueOf(x *piece) time.Time {
+	if happened := x.state.Times.Data.Happened(); !happened.Before(p.horizon) {
+		return happened.Time().Add(p.cfg.ReclaimAge)
+	}
+	since, _ := p.seen.doubtful(x, p.Now())
+	return since.Add(p.wait())
+}
+
+// longestWrite is longer than any write takes from its first fragment to its commit.
+const longestWrite = time.Hour
+
+// wait is how long a fragment has to have been here before it is given up.
+func (p *pass) wait() time.Duration { return min(longestWrite, p.cfg.ReclaimAge/8) }
+
+// unheardOf returns the questions about writes that are to be given up.
+func (p *pass) unheardOf(all []*found, asked map[replwire.Write]*question) (list []*question) {
+	seen := map[*question]bool{}
+	for _, f := range all {
+		for _, x := range f.doubtful {
+			if q := asked[x.write()]; !seen[q] && p.fate(x, q) == givenUp {
+				seen[q] = true
+				list = append(list, q)
+			}
+		}
+	}
+	return list
 }
 
 // askAbout asks the replicas of the commits about some writes, those of one in as few requests as can
@@ -180,26 +236,10 @@ func inChunks[T any](list []T, most int) func(func([]T) bool) {
 
 // askOne asks a replica about some writes.
 func (p *pass) askOne(ctx context.Context, at peer, some []*question, judges map[*part][]*replicator.Peer) error {
-	writes := make([]replwire.Write, len(some))
-	for i, q := range some {
-		writes[i] = q.write
-	}
-	body := replwire.AppendWrites(nil, writes)
 	to := at.fresh()
-	r := &backend.Request{
-		Method: "REPLICATE", Path: wholePath(at.device), Header: policyHeader(some[0].of.policy.Index), Length: int64(len(body)), Body: bytes.NewReader(body),
-	}
-	resp, err := p.peers.Do(ctx, replicator.About{Ring: some[0].of.objects}, to, r)
+	said, err := p.askVerdicts(ctx, to, some)
 	if err != nil {
 		return err
-	}
-	b, err := p.peers.Take(to, r, resp)
-	if err != nil {
-		return err
-	}
-	said, err := replwire.ParseVerdicts(b, len(some), body)
-	if err != nil {
-		return fmt.Errorf("%s: %w", to, err)
 	}
 	p.judging.Lock()
 	defer p.judging.Unlock()
@@ -216,6 +256,31 @@ func (p *pass) askOne(ctx context.Context, at peer, some []*question, judges map
 		}
 	}
 	return nil
+}
+
+// askVerdicts asks a device about some writes of one policy.
+func (p *pass) askVerdicts(ctx context.Context, to *replicator.Peer, some []*question) ([]replwire.Judged, error) {
+	writes := make([]replwire.Write, len(some))
+	for i, q := range some {
+		writes[i] = q.write
+	}
+	body := replwire.AppendWrites(nil, writes)
+	r := &backend.Request{
+		Method: "REPLICATE", Path: wholePath(to.Device), Header: policyHeader(some[0].of.policy.Index), Length: int64(len(body)), Body: bytes.NewReader(body),
+	}
+	resp, err := p.peers.Do(ctx, replicator.About{Ring: some[0].of.objects}, to, r)
+	if err != nil {
+		return nil, err
+	}
+	b, err := p.peers.Take(to, r, resp)
+	if err != nil {
+		return nil, err
+	}
+	said, err := replwire.ParseVerdicts(b, len(some), body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", to, err)
+	}
+	return said, nil
 }
 
 // doubt takes back what was said of partitions where it is not certain who has said it.

@@ -103,7 +103,8 @@ func (p *pass) askCommits(ctx context.Context, of policy.Policy, all []*part) {
 			}
 			others, _ := replicator.Others(x.objects, x.number, p.device, p.Self)
 			if round < len(others) {
-				to := others[(int(x.number)+round)%len(others)]
+				x.asked = p.seen.of(of.Index, x.number).teller + round
+				to := x.teller(others, x.asked)
 				by[keyOf(to)] = append(by[keyOf(to)], x)
 			}
 		}
@@ -122,6 +123,7 @@ func (p *pass) askCommits(ctx context.Context, of policy.Policy, all []*part) {
 		})
 	}
 	for _, x := range all {
+		x.next = x.asked
 		if !x.told && ctx.Err() == nil {
 			err := why[x]
 			if err == nil {

@@ -48,6 +48,7 @@ type part struct {
 	own     bool            // the commits here may be believed
 	told    bool            // a sum of the commits is known
 	commits replwire.Digest
+	asked   int   // which replica has told that sum: see teller
 	many    int64 // objects, by the commits' sum
 	good    int   // devices that have as many fragments as there are objects
 
@@ -55,6 +56,7 @@ type part struct {
 	again bool      // not all is in place, or known to be; guarded by mu
 	until time.Time // when something is due at the earliest; guarded by mu
 	left  bool      // something is left to who brings it; guarded by mu
+	next  int       // which replica the next pass asks first; guarded by mu
 	units int       // that are not done; guarded by mu
 }
 
@@ -77,6 +79,21 @@ func (of *part) leave() {
 	of.mu.Lock()
 	defer of.mu.Unlock()
 	of.again, of.left = true, true
+}
+
+// teller is the replica of the commits that is asked in a round. Each partition begins with another one.
+func (of *part) teller(others []*replicator.Peer, round int) *replicator.Peer {
+	return others[(int(of.number)+round)%len(others)]
+}
+
+// toldBy notes in which round the commits were told. If that was not the one in which their sum was, what is remembered would be of others:
+// what the one lacked would be taken for in place by the sum of the other.
+func (of *part) toldBy(round int) {
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	if round != of.asked {
+		of.again, of.next = true, round
+	}
 }
 
 func (of *part) about() replicator.About {
@@ -233,7 +250,7 @@ func (p *pass) done(of *part) {
 		return
 	}
 	last := p.seen.of(of.policy.Index, of.number)
-	s := sight{ring: of.ring, mine: of.mine, commits: of.commits, objects: of.many, whole: !of.again, until: of.until}
+	s := sight{ring: of.ring, mine: of.mine, commits: of.commits, objects: of.many, whole: !of.again, until: of.until, teller: of.next}
 	if of.left {
 		s.left = last.left + 1
 	}

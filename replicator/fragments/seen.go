@@ -1,9 +1,12 @@
 package fragments
 
 import (
+	"maps"
 	"sync"
 	"time"
 
+	"martlet/internal/ec"
+	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
 	"martlet/ring"
@@ -12,8 +15,57 @@ import (
 // seen is what the passes over a device remember of partitions, as long as the process runs:
 // those in which all was found in place. It is safe for concurrent use.
 type seen struct {
-	mu    sync.Mutex
-	parts map[place]sight // guarded by mu
+	mu     sync.Mutex
+	parts  map[place]sight     // guarded by mu
+	doubts map[doubt]time.Time // guarded by mu; when what might be given up was first seen here
+	purged time.Time           // guarded by mu; when it was last looked which of those are long gone
+}
+
+// doubt is a fragment of a write that is not known to be committed.
+type doubt struct {
+	policy policy.Index
+	hash   name.Hash
+	write  ec.WriteID
+}
+
+func (x *piece) doubt() doubt {
+	return doubt{x.of.policy.Index, x.state.Hash, x.header.Write.ID}
+}
+
+const (
+	// mostDoubts is how many of those are remembered at most; the others wait.
+	mostDoubts = 1 << 16
+	// doubtful is after how long one is forgotten where there is no room.
+	doubtful = 24 * time.Hour
+)
+
+// doubtful notes that a fragment is here of which it is not known that it was committed, and returns since when that was
+// noted; known is false where there are too many.
+func (s *seen) doubtful(x *piece, now time.Time) (since time.Time, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if since, known = s.doubts[x.doubt()]; known {
+		return since, true
+	}
+	if len(s.doubts) >= mostDoubts {
+		if now.Sub(s.purged) < doubtful/24 {
+			return now, false
+		}
+		s.purged = now
+		maps.DeleteFunc(s.doubts, func(_ doubt, since time.Time) bool { return now.Sub(since) > doubtful })
+		if len(s.doubts) >= mostDoubts {
+			return now, false
+		}
+	}
+	s.doubts[x.doubt()] = now
+	return now, true
+}
+
+// decided forgets a fragment that is gone.
+func (s *seen) decided(x *piece) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.doubts, x.doubt())
 }
 
 // place is a partition of a policy.
@@ -31,6 +83,7 @@ type sight struct {
 	whole   bool            // all was in place
 	until   time.Time       // when something has to be looked at again all the same; zero for never
 	left    int             // in how many passes fragments were left to who brings them
+	teller  int             // in which round the commits were told
 }
 
 func (s *seen) of(p policy.Index, at ring.Partition) sight {

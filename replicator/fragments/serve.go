@@ -176,7 +176,7 @@ func (f *Fragments) judge(ctx context.Context, store Store, index policy.Index, 
 			may[at] = why
 		}
 		said[i].Primary = replicator.PlaceOf(r, at, c.Device, f.Self) >= 0
-		if why != nil || !said[i].Primary {
+		if why != nil {
 			continue // it is unsure
 		}
 		if said[i].Verdict, err = verdict(ctx, store, index, w); err != nil {

@@ -63,7 +63,7 @@ func (p *pass) goInto(ctx context.Context, u unit) *found {
 		p.fail(u.of, nil, "", "nobody tells which objects there are: "+err.Error(), 1)
 		return f
 	}
-	here, ok := p.here(ctx, u)
+	here, lost, ok := p.here(ctx, u)
 	if !ok {
 		return f // what looks as if it were missing may be there
 	}
@@ -83,6 +83,7 @@ func (p *pass) goInto(ctx context.Context, u unit) *found {
 	if u.of.index >= 0 {
 		f.missing = p.missing(u.of, commits, here)
 	}
+	p.forget(ctx, f, lost)
 	return f
 }
 
@@ -95,13 +96,15 @@ func (p *pass) commits(ctx context.Context, u unit) ([]replwire.Commit, error) {
 	var all []error
 	others, _ := replicator.Others(u.of.objects, u.of.number, p.device, p.Self)
 	for i := range others {
-		to := others[(int(u.of.number)+i)%len(others)] // in the order in which they were asked for sums
+		round := u.of.asked + i // who was asked for the sum is the first
+		to := u.of.teller(others, round)
 		if why, ok := p.peers.Down(to); ok {
 			all = append(all, fmt.Errorf("%s: %s", to, why))
 			continue
 		}
 		list, err := p.askForCommits(ctx, u, to)
 		if err == nil {
+			u.of.toldBy(round)
 			return list, nil
 		}
 		all = append(all, err)
@@ -158,12 +161,13 @@ func commitOf(list []replwire.Commit, h name.Hash) *replwire.Commit {
 	return &list[i]
 }
 
-// here returns the fragments in a unit that the device holds and that are not damaged, by their hashes, and whether those are all.
-func (p *pass) here(ctx context.Context, u unit) (all map[name.Hash]*piece, ok bool) {
+// here returns the fragments in a unit that the device holds and that are not damaged, by their hashes, what was lost of others, and whether those
+// are all.
+func (p *pass) here(ctx context.Context, u unit) (all map[name.Hash]*piece, lost []replwire.Object, ok bool) {
 	all, ok = map[name.Hash]*piece{}, true
 	for e, err := range p.store.Walk(ctx, u.of.policy.Index.Fragments(), u.at.First(), u.at.Last()) {
 		if ctx.Err() != nil {
-			return nil, false
+			return nil, nil, false
 		}
 		if err != nil {
 			p.fail(u.of, nil, e.Hash.String(), err.Error(), 1)
@@ -171,7 +175,8 @@ func (p *pass) here(ctx context.Context, u unit) (all map[name.Hash]*piece, ok b
 			continue
 		}
 		if e.Kind == replwire.Lost {
-			continue // as good as not there, and replaced by what is put there
+			lost = append(lost, e.Object) // as good as not there, and replaced by what is put there
+			continue
 		}
 		x, err := p.piece(u.of, &e)
 		if err != nil {
@@ -180,7 +185,33 @@ func (p *pass) here(ctx context.Context, u unit) (all map[name.Hash]*piece, ok b
 		}
 		all[e.Hash] = x
 	}
-	return all, ok
+	return all, lost, ok
+}
+
+// forget drops the marks of fragments that were lost and that nothing will take the place of: they are not to be here,
+// and from before the horizon. What there was of them stays in quarantine.
+func (p *pass) forget(ctx context.Context, f *found, lost []replwire.Object) {
+	if len(lost) == 0 {
+		return
+	}
+	wanted := map[name.Hash]bool{}
+	for _, m := range f.missing {
+		wanted[m.commit.Hash.Fragment(m.commit.Time, f.of.index)] = true
+	}
+	for _, o := range lost {
+		happened := o.Times.Data.Happened()
+		switch {
+		case wanted[o.Hash]:
+			continue
+		case !happened.Before(p.horizon):
+			f.of.due(happened.Time().Add(p.cfg.ReclaimAge))
+			continue
+		}
+		if _, err := p.drop(ctx, f.of, o); err != nil {
+			p.fail(f.of, nil, o.Hash.String(), err.Error(), 1)
+		}
+		f.of.lookAgain() // what is here now has another sum
+	}
 }
 
 // piece takes an entry for the fragment that it says it is.

@@ -78,6 +78,11 @@ func (s fragmentStore) Stat(ctx context.Context, p policy.Index, h name.Hash) (f
 	return fragmentEntry(h, &st), nil
 }
 
+// Drop removes what is under a hash whose state is exactly that, also of one that was lost: a fragment can be made again.
+func (s fragmentStore) Drop(ctx context.Context, p policy.Index, o replwire.Object) (bool, error) {
+	return s.engine.Drop(ctx, engine.Location{Policy: p, Hash: o.Hash}, func(now *engine.State) bool { return wireObject(o.Hash, now) == o })
+}
+
 // Open opens a fragment.
 func (s fragmentStore) Open(ctx context.Context, p policy.Index, h name.Hash) (*fragments.Archive, error) {
 	r, err := s.engine.Open(ctx, engine.Location{Policy: p, Hash: h})

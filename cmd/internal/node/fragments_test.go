@@ -301,10 +301,133 @@ func TestFragmentsUndecided(t *testing.T) {
 		t.Errorf("after nine days, of which three without one replica, %d fragments are left", n)
 	}
 	f.nodes[2].down.Store(false)
-	f.pass()
+	f.pass() // by which the one that was away notes that it is there
+	f.later(time.Hour)
 	f.clean()
 	f.gone("after nine days", o)
 	f.inPlace("the one before", before)
+}
+
+// A write that has its time from elsewhere, as from another cluster, is old when it begins: its commit may still be on its way.
+func TestFragmentsOldWrite(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 7)
+	old := f.source.Next().Add(-30 * 24 * time.Hour)
+	o := f.encode("o", old, []byte("from another cluster"), true)
+	late := f.encode("late", old, []byte("of which the commit comes late"), true)
+	never := f.encode("never", old, []byte("of which none comes"), true)
+	for _, one := range []*wholeObject{o, late, never} {
+		f.putAll(one)
+	}
+	f.clean()
+	f.inPlace("no commit yet", o, late, never)
+	f.commit(o)
+	f.ahead.Add(int64(50 * time.Minute))
+	f.clean()
+	f.inPlace("no commit for almost an hour", o, late, never)
+	f.commit(late)
+	f.ahead.Add(int64(time.Hour))
+	f.pass()
+	f.ahead.Add(int64(time.Hour))
+	f.clean()
+	f.inPlace("decided", o, late)
+	f.gone("never decided", never)
+}
+
+// Rings in which all that are to have the commits are new, and have nothing yet, are no sign that there were none.
+func TestFragmentsCommitsElsewhere(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 10)
+	o := f.object("o", 2000)
+	given := f.encode("given", f.source.Next(), []byte("of which nobody has heard"), true)
+	f.put(given, 4, 4)
+	f.later(6 * 24 * time.Hour)
+	f.rings.Store(f.ringsOf(6, 7, 8, 9, 4, 5))
+	look := func() {
+		for range 4 {
+			f.ahead.Add(int64(12 * time.Hour))
+			f.pass(4, 5, 6, 7, 8, 9)
+		}
+	}
+	for _, i := range []int{0, 1, 2} { // of which one more would have to answer
+		f.nodes[i].down.Store(true)
+	}
+	look()
+	if f.held(o, 4, 4) == nil || f.held(o, 5, 5) == nil || f.held(given, 4, 4) == nil {
+		t.Errorf("more are silent than may be lost, and there is %s of one and %s of the other", f.where(o), f.where(given))
+	}
+	f.nodes[0].down.Store(false)
+	look()
+	if f.held(o, 4, 4) == nil || f.held(o, 5, 5) == nil {
+		t.Errorf("one that was a replica has the commit, and there is %s", f.where(o))
+	}
+	f.gone("nobody of those who answer", given)
+	for _, i := range []int{1, 2} {
+		f.nodes[i].down.Store(false)
+	}
+	for range 3 {
+		f.pass()
+	}
+	f.clean()
+	f.inPlace("at last", o)
+}
+
+// What is remembered of a partition is of the one whose commits were looked at.
+func TestFragmentsSumAndListOfOne(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 6)
+	o := f.encode("o", f.source.Next(), bytes.Repeat([]byte("data"), 100), true)
+	f.putAll(o, 5)
+	n := int(f.rings.Load().fragments.Partition(f.hasher.Hash(o.path)))
+	asked, other := n%4, (n+1)%4
+	for i := range 4 {
+		if i != other {
+			f.commit(o, i)
+		}
+	}
+	f.failing(func(to *cell, r *backend.Request) error {
+		if to.number == asked && r.Query != "" && r.Header.Get("X-Backend-Kind") == "fragment" {
+			return errBroken
+		}
+		return nil
+	})
+	f.pass(5)
+	if f.held(o, 5, 5) != nil {
+		t.Fatal("it was not to be seen yet")
+	}
+	f.failing(nil)
+	f.pass(0, 1, 2, 3) // which bring the commit to the other
+	f.clean(5)
+	f.inPlace("then", o)
+}
+
+// That a fragment was lost which nobody needs any more is forgotten.
+func TestFragmentsLostOnes(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 7)
+	kept, o := f.object("kept", 100), f.object("o", 3000)
+	f.put(o, 1, 6)
+	for _, at := range []struct {
+		node, index int
+		of          *wholeObject
+	}{{5, 5, o}, {6, 1, o}, {5, 5, kept}} {
+		loc := engine.Location{Policy: f.policy.Index.Fragments(), Hash: f.hasher.Hash(at.of.path).Fragment(at.of.at, at.index)}
+		s, err := f.nodes[at.node].store.Stat(t.Context(), loc)
+		if err == nil {
+			err = f.nodes[at.node].store.Quarantine(t.Context(), loc, s, errors.New("it was damaged"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.delete("o", o.at.Add(time.Millisecond), 0, 1, 2, 3)
+	f.pass()
+	f.clean()
+	f.inPlace("the other", kept)
+	if f.total(6) != 1 {
+		t.Errorf("it is forgotten at once")
+	}
+	f.later(9 * 24 * time.Hour)
+	if n, m := f.total(5), f.total(6); n != 1 || m != 0 {
+		t.Errorf("nodes 5 and 6 have %d and %d entries, want 1 and none", n, m)
+	}
+	f.inPlace("still", kept)
 }
 
 // A fragment that is found damaged is made again at once, without a pass.
