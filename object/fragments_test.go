@@ -110,6 +110,9 @@ func TestFragments(t *testing.T) {
 		r.want("in chunks", r.do(chunked), 201)
 		r.now = r.now.Add(time.Minute)
 		r.want("again", r.putFragment(stamp(20), 3, all[3]), 201)
+		for id := byte(3); id < 7; id++ { // some of which would be more than it, if that counted
+			r.want("of another write", r.putFragment(stamp(20), 3, archives(t, id, data+data[:id])[3]), 409)
+		}
 		r.want("of another write", r.putFragment(stamp(20), 3, old[3]), 409)
 
 		if got, want := r.held(), strings.Join([]string{held(stamp(20), 3, 2), held(stamp(20), 5, 2), held(stamp(10), 3, 1)}, ","); got != want {

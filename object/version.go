@@ -230,6 +230,9 @@ func followed(h *backend.Header, l backend.Link, link, version *engine.State) {
 	h.Set(backend.DataStamp, link.Time.String())
 	h.Set(hdrDurable, link.Time.String())
 	h.Add(backend.VersionID, l.ID.Normal())
+	if version.System.Has(backend.CodedWrite) {
+		h.Add(backend.FragmentTime, version.Time.String()) // which may have an offset, that of the link's has not
+	}
 }
 
 // postVersion replaces the metadata of the version that the object is a link to. What the
