@@ -26,7 +26,7 @@ import (
 type coded struct {
 	*probe
 	shape ec.Shape
-	ring *ring.Ring // of the fragments
+	ring  *ring.Ring // of the fragments
 }
 
 func startCoded(t testing.TB, shape ec.Shape) *coded {
