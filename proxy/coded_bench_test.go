@@ -269,6 +269,17 @@ func (c *codedNodes) script(instead func(device string, r *backend.Request, keep
 	c.instead = instead
 }
 
+// reset has the nodes forget all.
+func (c *codedNodes) reset() *codedNodes {
+	c.cluster.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.instead, c.seen = nil, nil
+	clear(c.fragments)
+	clear(c.objects)
+	return c
+}
+
 // replicas returns what each device has of an object, once all is over.
 func (c *codedNodes) replicas(object string) map[string]codedObject {
 	c.cluster.Wait()

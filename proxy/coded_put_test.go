@@ -64,9 +64,10 @@ func (c *codedNodes) whole(what, object string, data []byte, replicas, fragments
 
 func TestCodedPut(t *testing.T) {
 	for _, shape := range [][2]int{{1, 1}, {4, 2}, {8, 4}} {
+		nodes := newCodedNodes(t, shape[0], shape[1])
 		for _, size := range codedSizes {
 			for _, sized := range []bool{true, false} {
-				c, data := newCodedNodes(t, shape[0], shape[1]), randomBytes(size)
+				c, data := nodes.reset(), randomBytes(size)
 				what := fmt.Sprintf("%d+%d, %d bytes, sized %v", shape[0], shape[1], size, sized)
 				length := int64(size)
 				if !sized {
@@ -98,7 +99,7 @@ func TestCodedPut(t *testing.T) {
 
 // What fails a check that is made before the commit leaves nothing at all.
 func TestCodedPutThatIsRefusedLeavesNothing(t *testing.T) {
-	gone := errs.E(errs.Aborted, "gone")
+	gone, nodes := errs.E(errs.Aborted, "gone"), newCodedNodes(t, 4, 2)
 	for _, size := range codedSizes {
 		data := randomBytes(size)
 		for what, tt := range map[string]struct {
@@ -120,7 +121,7 @@ func TestCodedPutThatIsRefusedLeavesNothing(t *testing.T) {
 			if (what == "too long" || what == "too large") && size < 2 {
 				continue
 			}
-			c := newCodedNodes(t, 4, 2)
+			c := nodes.reset()
 			s := c.server()
 			if tt.most > 0 {
 				s.cfg.Limits.MaxFileSize = limitOf(s.cfg.Limits.MaxFileSize, tt.most)
