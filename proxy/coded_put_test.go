@@ -418,7 +418,7 @@ func TestCodedVersion(t *testing.T) {
 
 // A device that takes nothing is left out, and the others are enough.
 func TestCodedPutLeavesOutWhoStalls(t *testing.T) {
-	c, data := newCodedNodes(t, 4, 2), randomBytes(24<<20) // more than sockets buffer
+	c, data := newCodedNodes(t, 4, 4), randomBytes(24<<20) // more than sockets buffer
 	s := c.server()
 	leave := make(chan struct{})
 	var stalled atomic.Bool
@@ -440,7 +440,9 @@ func TestCodedPutLeavesOutWhoStalls(t *testing.T) {
 	if resp.Status != 201 || !stalled.Load() {
 		t.Errorf("got %d, %v", resp.Status, resp.Err)
 	}
-	c.whole("stalled", "o", data, c.policy.Replicas(), 5)
+	if f, o := c.kept(); f < c.policy.FragmentQuorum() || f == c.policy.Fragments() || o < c.policy.Quorum() {
+		t.Errorf("there are %d fragments and %d replicas", f, o)
+	}
 }
 
 // DELETE and POST go to the replicas of the object, and to no other device.
