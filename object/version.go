@@ -185,8 +185,7 @@ func (c *call) follow(s *engine.State) (l backend.Link, isLink bool, known *back
 	l, isLink = linkOf(s)
 	only := c.Header.Get(backend.Unversioned)
 	if only == backend.AnyData && c.Method == "HEAD" {
-		as, _ := whole(s)
-		resp := &backend.Response{Status: 200, Header: describe(as, s.Newest())}
+		resp := &backend.Response{Status: 200, Header: describe(s, s.Newest())}
 		if isLink {
 			resp.Header.Add(backend.VersionID, l.ID.Normal())
 		}

@@ -38,6 +38,32 @@ const maxOverlap = 1 << 10
 // Once it has said so, no drop that began under an earlier ring is still under way
 // there, and none will be made.
 func (g *Guard) Primary(c *Call, self hosts.Self, current func() *ring.Ring) bool {
+	return g.all(c, current, func(r *ring.Ring, p ring.Partition) bool {
+		_, handoff := Others(r, p, c.Device, self)
+		return !handoff
+	})
+}
+
+// PrimaryAs is Primary for the one primary that is at a place, from 0 on: where each has
+// something else, as with fragments.
+func (g *Guard) PrimaryAs(c *Call, at int, self hosts.Self, current func() *ring.Ring) bool {
+	return g.all(c, current, func(r *ring.Ring, p ring.Partition) bool { return PlaceOf(r, p, c.Device, self) == at })
+}
+
+// PlaceOf is which primary of a partition the device of a node is, whose replication address is
+// self: -1 for none.
+func PlaceOf(r *ring.Ring, p ring.Partition, device string, self hosts.Self) int {
+	var room [32]*ring.Device
+	for i, d := range r.AppendPrimaries(room[:0], p) {
+		if d.Name == device && self.Is(d.ReplicationIP, d.ReplicationPort) {
+			return i
+		}
+	}
+	return -1
+}
+
+// all reports whether something is so of all partitions of the ring in use that a call's covers.
+func (g *Guard) all(c *Call, current func() *ring.Ring, is func(*ring.Ring, ring.Partition) bool) bool {
 	r := current()
 	first, last := rangeOf(c.Partition, c.PartPower)
 	from, to := r.Partition(first), r.Partition(last)
@@ -45,7 +71,7 @@ func (g *Guard) Primary(c *Call, self hosts.Self, current func() *ring.Ring) boo
 		return false
 	}
 	for p := from; ; p++ {
-		if _, handoff := Others(r, p, c.Device, self); handoff {
+		if !is(r, p) {
 			return false
 		}
 		if p == to {

@@ -45,8 +45,18 @@ type Kind interface {
 	Held(ctx context.Context, device string) ([]Held, error)
 }
 
+// A Giver is a Kind of whose data peers read as well what they are to have, since it is not all
+// the same on all: it is asked to GET.
+type Giver interface {
+	Kind
+
+	// Gives says so.
+	Gives()
+}
+
 // Call is a request of a peer. The frame has seen to it that the peer's address
-// is one of the cluster's, that the method is REPLICATE, PUT, POST or DELETE, that
+// is one of the cluster's, that the method is REPLICATE, PUT, POST or DELETE, or GET of
+// a Giver, that
 // the device is one of this node and usable, that the partition is one of its part
 // power, that a REPLICATE of one has no body, and that all others say
 // X-Backend-Replication.

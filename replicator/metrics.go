@@ -10,6 +10,7 @@ import (
 // metrics count what passes do.
 type metrics struct {
 	pushed, bytes, dropped, failed *prometheus.CounterVec // by device and kind
+	rebuilt, rebuiltBytes          *prometheus.CounterVec // by device and kind
 	seconds, ended                 *prometheus.GaugeVec   // by device
 	refused                        prometheus.Counter
 }
@@ -23,19 +24,21 @@ func newMetrics(reg prometheus.Registerer, paces *Paces) (*metrics, error) {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "martlet_replication_" + name, Help: help}, []string{"device"})
 	}
 	m := &metrics{
-		pushed:  counter("pushed_total", "Versions, rows and databases that peers took."),
-		bytes:   counter("pushed_bytes_total", "Bytes of bodies that were pushed."),
-		dropped: counter("handoffs_dropped_total", "Names that left this device because every primary has them."),
-		failed:  counter("failures_total", "What passes could not confirm."),
-		seconds: gauge("pass_seconds", "How long the last pass took."),
-		ended:   gauge("pass_end_timestamp_seconds", "When the last pass ended."),
-		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "martlet_replication_refused_total", Help: "Requests of peers that were refused."}),
+		pushed:       counter("pushed_total", "Versions, rows and databases that peers took."),
+		bytes:        counter("pushed_bytes_total", "Bytes of bodies that were pushed."),
+		dropped:      counter("handoffs_dropped_total", "Names that left this device because every primary has them."),
+		failed:       counter("failures_total", "What passes could not confirm."),
+		rebuilt:      counter("rebuilt_total", "Fragments that a device has got since it lacked them."),
+		rebuiltBytes: counter("rebuilt_bytes_total", "Bytes of those."),
+		seconds:      gauge("pass_seconds", "How long the last pass took."),
+		ended:        gauge("pass_end_timestamp_seconds", "When the last pass ended."),
+		refused:      prometheus.NewCounter(prometheus.CounterOpts{Name: "martlet_replication_refused_total", Help: "Requests of peers that were refused."}),
 	}
 	if reg == nil {
 		return m, nil
 	}
 	var all []error
-	for _, c := range []prometheus.Collector{m.pushed, m.bytes, m.dropped, m.failed, m.seconds, m.ended, m.refused, paceMetrics{paces}} {
+	for _, c := range []prometheus.Collector{m.pushed, m.bytes, m.dropped, m.failed, m.rebuilt, m.rebuiltBytes, m.seconds, m.ended, m.refused, paceMetrics{paces}} {
 		all = append(all, reg.Register(c))
 	}
 	return m, errors.Join(all...)
@@ -48,6 +51,10 @@ func (m *metrics) count(r *DeviceReport) {
 		m.bytes.WithLabelValues(r.Device, k.Kind).Add(float64(k.Bytes))
 		m.dropped.WithLabelValues(r.Device, k.Kind).Add(float64(k.Dropped))
 		m.failed.WithLabelValues(r.Device, k.Kind).Add(float64(k.Failed))
+		if k.Rebuilt > 0 {
+			m.rebuilt.WithLabelValues(r.Device, k.Kind).Add(float64(k.Rebuilt))
+			m.rebuiltBytes.WithLabelValues(r.Device, k.Kind).Add(float64(k.RebuiltBytes))
+		}
 	}
 	m.seconds.WithLabelValues(r.Device).Set(r.Seconds)
 	if r.Error == "" {

@@ -51,9 +51,14 @@ func (p *Pace) Set(bytes, operations int64) {
 // Wait takes one operation of so many bytes and returns when it may begin: what was
 // taken before is paid for first, and a large one goes at once where nothing is owed. It
 // returns early, with the cause, when ctx ends.
-func (p *Pace) Wait(ctx context.Context, bytes int64) error {
+func (p *Pace) Wait(ctx context.Context, bytes int64) error { return p.wait(ctx, bytes, 1) }
+
+// WaitBytes takes so many bytes, of an operation that was taken before, and returns as Wait does.
+func (p *Pace) WaitBytes(ctx context.Context, bytes int64) error { return p.wait(ctx, bytes, 0) }
+
+func (p *Pace) wait(ctx context.Context, bytes, operations int64) error {
 	for ctx.Err() == nil {
-		wait, changed := p.take(float64(bytes))
+		wait, changed := p.take(float64(bytes), float64(operations))
 		if wait <= 0 {
 			return nil
 		}
@@ -69,7 +74,7 @@ func (p *Pace) Wait(ctx context.Context, bytes int64) error {
 }
 
 // take takes what has been paid for, or returns how long that will be from now.
-func (p *Pace) take(bytes float64) (wait time.Duration, changed <-chan struct{}) {
+func (p *Pace) take(bytes, operations float64) (wait time.Duration, changed <-chan struct{}) {
 	if p == nil {
 		return 0, nil
 	}
@@ -83,7 +88,7 @@ func (p *Pace) take(bytes float64) (wait time.Duration, changed <-chan struct{})
 		return wait, p.changed
 	}
 	p.bytes.owed += bytes
-	p.ops.owed++
+	p.ops.owed += operations
 	return 0, nil
 }
 

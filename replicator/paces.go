@@ -121,6 +121,22 @@ func (d *DevicePace) Wait(ctx context.Context, bytes int64) error {
 	return d.rate.Wait(ctx, bytes)
 }
 
+// Bytes takes so many bytes that were read from a peer, and returns when more may be: they are no
+// operation of their own. It returns early, as Wait does.
+func (d *DevicePace) Bytes(ctx context.Context, bytes int64) error {
+	if d == nil {
+		return context.Cause(ctx)
+	}
+	if err := d.pausedNow(); err != nil {
+		return err
+	}
+	if d.Limits().BytesPerSecond == 0 {
+		return context.Cause(ctx)
+	}
+	defer d.waiting(forLimit, time.Now())
+	return d.rate.WaitBytes(ctx, bytes)
+}
+
 // begin holds a request to a peer back, by the limits and, if it is a push, by how long
 // others have taken. The function that it returns is to be told when an answer came.
 func (d *DevicePace) begin(ctx context.Context, peer string, r *backend.Request) (answered func(), err error) {
@@ -153,7 +169,7 @@ func (d *DevicePace) begin(ctx context.Context, peer string, r *backend.Request)
 }
 
 // isPush reports whether a request brings something.
-func isPush(r *backend.Request) bool { return r.Method != "REPLICATE" }
+func isPush(r *backend.Request) bool { return r.Method != "REPLICATE" && r.Method != "GET" }
 
 // factorOf is what is left of the pace where pushes are followed by a gap of so many times
 // what they take: 1 for all of it.

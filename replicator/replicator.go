@@ -281,6 +281,10 @@ func rangeOf(partition uint32, partPower int) (first, last name.Hash) {
 
 // String says in one line what was done.
 func (c *Counts) String() string {
-	return fmt.Sprintf("%s: %d partitions (%d handoffs), %d compared, %d pushed, %d bytes, %d dropped, %d failed",
+	text := fmt.Sprintf("%s: %d partitions (%d handoffs), %d compared, %d pushed, %d bytes, %d dropped, %d failed",
 		c.Kind, c.Partitions, c.Handoffs, c.Compared, c.Pushed, c.Bytes, c.Dropped, c.Failed)
+	if c.Rebuilt > 0 {
+		text += fmt.Sprintf(", %d rebuilt, %d bytes", c.Rebuilt, c.RebuiltBytes)
+	}
+	return text
 }

@@ -39,7 +39,12 @@ type Counts struct {
 	Compared   int64  `json:"compared"`   // names, or objects by their sums, each once, whatever the number of peers
 	Pushed     int64  `json:"pushed"`     // versions, rows or databases that a peer took
 	Bytes      int64  `json:"bytes"`      // of pushed bodies
-	Dropped    int64  `json:"dropped"`    // names that left here, since every primary has them
+	Dropped    int64  `json:"dropped"`    // names that left here, since every primary has them; of fragments also those that nobody needs
+
+	// Rebuilt are fragments that the device has got since it lacked them, made from others or read from who had
+	// them, and RebuiltBytes their bytes.
+	Rebuilt      int64 `json:"rebuilt,omitempty"`
+	RebuiltBytes int64 `json:"rebuilt_bytes,omitempty"`
 
 	// Failed counts what could not be confirmed; Failures tells of them, those with
 	// the same peer and reason together, and of the first maxFailures only.
@@ -90,6 +95,8 @@ func (t *Tally) Add(c Counts) {
 	t.c.Pushed += c.Pushed
 	t.c.Bytes += c.Bytes
 	t.c.Dropped += c.Dropped
+	t.c.Rebuilt += c.Rebuilt
+	t.c.RebuiltBytes += c.RebuiltBytes
 }
 
 // Fail adds a failure; a Count of 0 stands for 1.

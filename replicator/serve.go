@@ -83,7 +83,7 @@ func (r *Replicator) turn(ctx context.Context, c *Call) (done func(), err error)
 // check is everything that Call says has been seen to.
 func (r *Replicator) check(req *backend.Request) (Kind, *Call, error) {
 	switch req.Method {
-	case "REPLICATE", "PUT", "POST", "DELETE":
+	case "REPLICATE", "PUT", "POST", "DELETE", "GET":
 	default:
 		return nil, nil, errs.Refuse(errs.Method, "the replication network has no method %.20s", req.Method)
 	}
@@ -94,6 +94,9 @@ func (r *Replicator) check(req *backend.Request) (Kind, *Call, error) {
 	kind, err := r.kind(req.Header.Get(replwire.KindHeader))
 	if err != nil {
 		return nil, nil, err
+	}
+	if _, gives := kind.(Giver); req.Method == "GET" && !gives {
+		return nil, nil, errs.Refuse(errs.Method, "of %s nothing is given here", kind.Name())
 	}
 	if err := c.parse(); err != nil {
 		return nil, nil, err

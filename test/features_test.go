@@ -121,7 +121,7 @@ func TestFeatures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := newCluster(t)
+			c := newCluster(t, "--policy", "silver")
 			adds(t, c.file("proxy.toml"), f.proxy)
 			nodes, err := filepath.Glob(c.file("storage*.toml"))
 			if err != nil || len(nodes) == 0 {

@@ -190,10 +190,7 @@ func writeSectors(disk *content, w write, limit int64, d *dice) {
 	for i, from := range w.pages {
 		number := w.off/pageSize + int64(i)
 		start := number * pageSize
-		if d == nil && w.off <= start && start+pageSize <= w.end {
-			disk.pages[number] = from
-			continue
-		}
+		var kept sectors
 		for s := range sectorsPerPage {
 			lo := start + int64(s)*sectorSize
 			hi := lo + sectorSize
@@ -201,9 +198,10 @@ func writeSectors(disk *content, w write, limit int64, d *dice) {
 				continue
 			}
 			if keep() && hi <= limit {
-				disk.setSector(number, s, from)
+				kept[s] = true
 			}
 		}
+		disk.setSectors(number, kept, from)
 	}
 }
 

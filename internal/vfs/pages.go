@@ -59,15 +59,28 @@ func (c *content) write(p []byte, off int64) []*page {
 	return made
 }
 
-// setSector puts one sector of from, a version of page number, in place. It
-// leaves size alone and may put bytes past it: the caller ends with clip.
-func (c *content) setSector(number int64, sector int, from *page) {
+// sectors says which sectors of a page are meant.
+type sectors [sectorsPerPage]bool
+
+// setSectors puts sectors of from, a version of page number, in place. It leaves size
+// alone and may put bytes past it: the caller ends with clip.
+func (c *content) setSectors(number int64, which sectors, from *page) {
+	switch which {
+	case sectors{}:
+		return
+	case sectors{true, true, true, true, true, true, true, true}:
+		c.pages[number] = from // shared, as pages are
+		return
+	}
 	to := new(page)
 	if old := c.pages[number]; old != nil {
 		*to = *old
 	}
-	at := sector * sectorSize
-	copy(to[at:at+sectorSize], from[at:])
+	for s, set := range which {
+		if at := s * sectorSize; set {
+			copy(to[at:at+sectorSize], from[at:])
+		}
+	}
 	c.pages[number] = to
 }
 

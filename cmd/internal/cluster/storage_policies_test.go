@@ -112,7 +112,9 @@ func TestPoliciesForClients(t *testing.T) {
 		t.Errorf("the listing in XML: %v, %s", err, text)
 	}
 
-	var info struct{ Swift struct{ Policies []map[string]any } }
+	var info struct {
+		Swift struct{ Policies []map[string]any }
+	}
 	p.decode(strings.TrimSuffix(p.url, "/v1/AUTH_test")+"/info", &info)
 	if got, want := fmt.Sprint(info.Swift.Policies), "[map[aliases:Policy-0 default:true name:Policy-0] map[aliases:gold, Au name:gold]]"; got != want {
 		t.Errorf("/info has policies %s, want %s", got, want)

@@ -9,6 +9,7 @@ import (
 	"martlet/internal/policy"
 	"martlet/internal/timestamp"
 	"martlet/object/engine"
+	"martlet/replicator/fragments"
 	"martlet/replicator/objects"
 )
 
@@ -61,12 +62,15 @@ func TestCommitsAreReplicated(t *testing.T) {
 	}
 }
 
-// Nobody is asked for a fragment that was lost as if it were a replica.
+// Nobody is asked for a fragment that was lost as if it were a replica: it is made again.
 func TestLostFragmentIsNoReplica(t *testing.T) {
-	p := parts{lost: make(chan objects.Lost, 2)}
+	p := parts{lost: make(chan objects.Lost, 2), lostFragments: make(chan fragments.Lost, 2)}
 	p.hasLost("d", engine.Location{Policy: policy.Index(1).Fragments()})
 	p.hasLost("d", engine.Location{Policy: 1})
 	if l := <-p.lost; l.Policy != 1 || len(p.lost) > 0 {
 		t.Errorf("lost is %+v, and %d more", l, len(p.lost))
+	}
+	if l := <-p.lostFragments; l.Policy != policy.Index(1).Fragments() || l.Device != "d" || len(p.lostFragments) > 0 {
+		t.Errorf("lost of fragments is %+v, and %d more", l, len(p.lostFragments))
 	}
 }

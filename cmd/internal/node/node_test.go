@@ -179,21 +179,28 @@ func TestReload(t *testing.T) {
 }
 
 func TestCompare(t *testing.T) {
-	r := saveRing(t, filepath.Join(t.TempDir(), "object.ring.gz"), "d1", 0)
+	dir := t.TempDir()
+	one := map[string]*ring.Ring{"object": saveRing(t, filepath.Join(dir, "object.ring.gz"), "d1", 0)}
+	two := map[string]*ring.Ring{"object": one["object"], "object-1": saveRing(t, filepath.Join(dir, "object-1.ring.gz"), "d2", 0)}
 	for name, tt := range map[string]struct {
+		rings   map[string]*ring.Ring
 		address string
 		devices []string
 		warns   []string
 	}{
-		"agree":        {"127.0.1.1:6200", []string{"d1"}, nil},
-		"one too many": {"127.0.1.1:6200", []string{"d1", "d2"}, []string{"device=d2"}},
-		"other name":   {"127.0.1.1:6200", []string{"d2"}, []string{"device=d2", "device=d1"}},
-		"other node":   {"127.0.1.2:6200", []string{"d1"}, []string{"device=d1"}},
-		"other port":   {"127.0.1.1:6201", []string{"d1"}, []string{"device=d1"}},
+		"agree":             {one, "127.0.1.1:6200", []string{"d1"}, nil},
+		"one too many":      {one, "127.0.1.1:6200", []string{"d1", "d2"}, []string{"ring=object address=127.0.1.1:6200 device=d2"}},
+		"other name":        {one, "127.0.1.1:6200", []string{"d2"}, []string{"device=d2", "device=d1"}},
+		"other node":        {one, "127.0.1.2:6200", []string{"d1"}, []string{"device=d1"}},
+		"other port":        {one, "127.0.1.1:6201", []string{"d1"}, []string{"device=d1"}},
+		"a policy each":     {two, "127.0.1.1:6200", []string{"d1", "d2"}, nil},
+		"in none":           {two, "127.0.1.1:6200", []string{"d1", "d2", "d3"}, []string{"ring=\"object, object-1\" address=127.0.1.1:6200 device=d3"}},
+		"one is not named":  {two, "127.0.1.1:6200", []string{"d1"}, []string{"ring=object-1 address=127.0.1.1:6200 device=d2"}},
+		"all on other node": {two, "127.0.1.2:6200", []string{"d1", "d2"}, []string{"device=d1", "device=d2"}},
 	} {
 		var out bytes.Buffer
 		p := &process{log: slog.New(slog.NewTextHandler(&out, nil))}
-		p.compare("object", r, hosts.At(netip.MustParseAddrPort(tt.address), nil), tt.devices)
+		p.compare(tt.rings, hosts.At(netip.MustParseAddrPort(tt.address), nil), tt.devices)
 		if got := strings.Count(out.String(), "level=WARN"); got != len(tt.warns) {
 			t.Errorf("%s: %d warnings, want %d:\n%s", name, got, len(tt.warns), out.String())
 		}

@@ -12,10 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -253,26 +255,33 @@ func (r rings) hosts(yield func(string) bool) {
 	}
 }
 
-// compare logs where a ring and the devices of a node disagree: either is what an
-// operator may have forgotten, and neither keeps the node from serving the rest.
-func (p *process) compare(ringName string, r *ring.Ring, self hosts.Self, devices []string) {
-	placed := map[string]bool{}
-	for d := range r.Devices() {
-		if self.Is(d.IP, d.Port) {
-			placed[d.Name] = true
-		}
-	}
-	warn := func(text, device string) {
+// compare logs where the rings of one kind and the devices of a node disagree: either is
+// what an operator may have forgotten, and neither keeps the node from serving the rest. Of
+// several policies a device has to be in the ring of one.
+func (p *process) compare(of map[string]*ring.Ring, self hosts.Self, devices []string) {
+	names := slices.Sorted(maps.Keys(of))
+	warn := func(text, ringName, device string) {
 		p.log.LogAttrs(context.Background(), slog.LevelWarn, text,
 			slog.String("ring", ringName), slog.String("address", self.String()), slog.String("device", device))
 	}
-	for _, name := range devices {
-		if !placed[name] {
-			warn("a device of this node is not in the ring", name)
+	placed := map[string]bool{}
+	for _, name := range names {
+		unknown := map[string]bool{}
+		for d := range of[name].Devices() {
+			if self.Is(d.IP, d.Port) {
+				placed[d.Name] = true
+				unknown[d.Name] = !slices.Contains(devices, d.Name)
+			}
 		}
-		delete(placed, name)
+		for device, is := range unknown {
+			if is {
+				warn("the ring has a device of this node that its configuration doesn't name", name, device)
+			}
+		}
 	}
-	for name := range placed {
-		warn("the ring has a device of this node that its configuration doesn't name", name)
+	for _, device := range devices {
+		if !placed[device] {
+			warn("a device of this node is not in the ring", strings.Join(names, ", "), device)
+		}
 	}
 }

@@ -32,6 +32,7 @@ import (
 	"martlet/object/pending"
 	"martlet/replicator"
 	"martlet/replicator/databases"
+	"martlet/replicator/fragments"
 	"martlet/replicator/objects"
 	"martlet/replicator/stats"
 	"martlet/replicator/steps"
@@ -77,9 +78,10 @@ type parts struct {
 	client   *direct.Client   // to other nodes, over the storage network
 	rows     *rowbatch.Sender // the same, for updates of listings
 
-	replication *replication      // nil where it is switched off
-	lost        chan objects.Lost // copies of objects that were found damaged
-	walks       chan struct{}     // of recon
+	replication   *replication        // nil where it is switched off
+	lost          chan objects.Lost   // copies of objects that were found damaged
+	lostFragments chan fragments.Lost // likewise, of fragments
+	walks         chan struct{}       // of recon
 }
 
 // terms say when what was deleted may be forgotten.
@@ -89,7 +91,7 @@ func (p parts) terms() steps.Terms { return steps.Terms{ReclaimAge: p.c.Replicat
 func (p parts) horizon() timestamp.T { return p.terms().Horizon(time.Now()) }
 
 func (s *Storage) open(c *config.Storage, o Options) error {
-	p := parts{c: c, o: o, walks: make(chan struct{}, 1), lost: make(chan objects.Lost, maxLost)}
+	p := parts{c: c, o: o, walks: make(chan struct{}, 1), lost: make(chan objects.Lost, maxLost), lostFragments: make(chan fragments.Lost, maxLost)}
 	var err error
 	if p.policies, err = c.Cluster.PolicySet(); err != nil {
 		return err
@@ -170,10 +172,14 @@ func (s *Storage) openStores(p parts) object.Stores {
 	return stores
 }
 
-// hasLost is told what a device has lost to damage. A fragment is no replica that others could bring: it has to
-// be made again, by who goes through what fragments a device has and finds that it is missing.
+// hasLost is told what a device has lost to damage. A fragment is no replica that others could bring: it is
+// made again.
 func (p parts) hasLost(device string, at engine.Location) {
 	if at.Policy.IsFragments() {
+		select {
+		case p.lostFragments <- fragments.Lost{Device: device, Policy: at.Policy, Hash: at.Hash}:
+		default: // a pass finds it
+		}
 		return
 	}
 	select {
@@ -220,7 +226,7 @@ func (s *Storage) openAccount(p parts) error {
 	if err := s.openReaper(p, server); err != nil {
 		return err
 	}
-	s.compare("account", p.rings.account.Ring(), p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
+	s.compare(map[string]*ring.Ring{"account": p.rings.account.Ring()}, p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Accounts, server}, throttle.Accounts})
 }
 
@@ -256,7 +262,7 @@ func (s *Storage) openContainer(p parts) error {
 	if err := s.openReconciler(p, server); err != nil {
 		return err
 	}
-	s.compare("container", p.rings.container.Ring(), p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
+	s.compare(map[string]*ring.Ring{"container": p.rings.container.Ring()}, p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server}, throttle.Containers})
 }
 
@@ -327,6 +333,11 @@ func (s *Storage) openObject(p parts) error {
 			return err
 		}
 		s.beside("repair", kind.Repair)
+		pieces, err := p.replication.fragments(p, stores, server)
+		if err != nil {
+			return err
+		}
+		s.beside("repair of fragments", pieces.Repair)
 	}
 	if !p.c.Object.Enabled {
 		return nil
@@ -340,12 +351,13 @@ func (s *Storage) openObject(p parts) error {
 		}
 		return errors.Join(all...)
 	})
+	objects := map[string]*ring.Ring{}
 	for name, source := range p.rings.named {
-		if source == p.rings.account || source == p.rings.container {
-			continue
+		if source != p.rings.account && source != p.rings.container {
+			objects[name] = source.Ring()
 		}
-		s.compare(name, source.Ring(), p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	}
+	s.compare(objects, p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
 	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, stores, nil, 0, server}, throttle.Objects})
 }
 

@@ -1,0 +1,97 @@
+package node
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/replwire"
+	"martlet/object"
+	"martlet/object/engine"
+	"martlet/replicator/fragments"
+	"martlet/replicator/objects"
+	"martlet/ring"
+)
+
+// fragments adds the fragments of a node, which the object server keeps.
+func (r *replication) fragments(p parts, stores object.Stores, server *object.Server) (*fragments.Fragments, error) {
+	cfg := fragments.Defaults()
+	cfg.Concurrency, cfg.ReclaimAge = p.c.Replicator.Concurrency, p.c.Replicator.ReclaimAge.D()
+	neutral := map[string]fragments.Store{}
+	for device, store := range stores {
+		neutral[device] = fragmentStore{objectStore{store.Engine}}
+	}
+	kind, err := fragments.New(cfg, fragments.Deps{
+		Stores: neutral, Policies: p.policies, Self: p.self(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
+		Ring: func(i policy.Index) *ring.Ring {
+			if source := p.rings.objects[i]; source != nil {
+				return source.Ring()
+			}
+			return nil
+		},
+		Hasher: p.hasher, Server: server, Peers: r.signing(), Pace: r.paces, Log: p.o.Log, Lost: p.lostFragments,
+		May: func(device string, index policy.Index, of *ring.Ring, at ring.Partition) error {
+			book, err := r.steps.Of(device)
+			if err != nil {
+				return err
+			}
+			return book.May(objects.SetOf(index), of.PartPower(), uint32(at), time.Now())
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.kinds = append(r.kinds, kind)
+	return kind, nil
+}
+
+// fragmentStore is a device's engine as the replication of fragments sees it.
+type fragmentStore struct{ objectStore }
+
+var _ fragments.Store = fragmentStore{}
+
+// Pinned returns the store of the disk that is attached now.
+func (s fragmentStore) Pinned() fragments.Store {
+	return fragmentStore{objectStore{s.engine.Pinned()}}
+}
+
+// Walk yields what is under the hashes of a range.
+func (s fragmentStore) Walk(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[fragments.Entry, error] {
+	return func(yield func(fragments.Entry, error) bool) {
+		for entry, err := range s.engine.Walk(ctx, p, from, to) {
+			if !yield(fragmentEntry(entry.Hash, &entry.State), err) {
+				return
+			}
+		}
+	}
+}
+
+// Stat returns what is under a hash.
+func (s fragmentStore) Stat(ctx context.Context, p policy.Index, h name.Hash) (fragments.Entry, error) {
+	st, err := s.engine.Stat(ctx, engine.Location{Policy: p, Hash: h})
+	if err != nil {
+		return fragments.Entry{}, err
+	}
+	return fragmentEntry(h, &st), nil
+}
+
+// Open opens a fragment.
+func (s fragmentStore) Open(ctx context.Context, p policy.Index, h name.Hash) (*fragments.Archive, error) {
+	r, err := s.engine.Open(ctx, engine.Location{Policy: p, Hash: h})
+	if err != nil {
+		return nil, err
+	}
+	state := r.State()
+	return &fragments.Archive{Object: wireObject(h, state), Body: &checked{r: r, left: state.Length}}, nil
+}
+
+func fragmentEntry(h name.Hash, s *engine.State) fragments.Entry {
+	e := fragments.Entry{Object: wireObject(h, s), Name: s.Name}
+	if e.Kind == replwire.Data {
+		e.Coded, e.Fragment = s.System.Get(backend.CodedWrite), s.System.Get(backend.Fragment)
+	}
+	return e
+}

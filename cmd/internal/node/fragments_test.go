@@ -1,0 +1,498 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"martlet/internal/backend"
+	"martlet/internal/ec"
+	"martlet/internal/errs"
+	"martlet/internal/vfs"
+	"martlet/object/engine"
+	"martlet/replicator"
+)
+
+// What a device lacks is made again from others, byte for byte, and is then looked at no more.
+func TestFragmentsRebuilt(t *testing.T) {
+	for _, shape := range []ec.Shape{{Data: 1, Parity: 1}, {Data: 2, Parity: 1}, {Data: 4, Parity: 2}} {
+		t.Run(shape.String(), func(t *testing.T) {
+			f := newCells(t, shape, shape.Fragments()+1)
+			var all []*wholeObject
+			for i, size := range []int{0, 1, 100, 1024, 5000} {
+				all = append(all, f.object(fmt.Sprint("o", i), size))
+			}
+			streamed := f.encode("streamed", f.source.Next(), []byte("no one knew how long this is"), false)
+			f.putAll(streamed)
+			f.commit(streamed)
+			all = append(all, streamed)
+			if c := f.clean(); c.Rebuilt+c.Pushed+c.Dropped > 0 {
+				t.Errorf("all is in place, and %+v", c)
+			}
+			for i := range shape.Fragments() {
+				f.wipe(i)
+				f.pass() // what others hold of the commits is brought
+				f.clean(i)
+				f.inPlace(fmt.Sprint("node ", i), all...)
+			}
+			f.clean()
+			before := f.requests("REPLICATE")
+			f.clean()
+			if n := f.requests("REPLICATE") - before; n > 3*len(f.nodes)*len(f.nodes) {
+				t.Errorf("%d questions when all is in place", n)
+			}
+		})
+	}
+}
+
+// Fragments that handoffs hold go home, and so do those of primaries that have another one.
+func TestFragmentsGoHome(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 8)
+	o := f.encode("o", f.source.Next(), bytes.Repeat([]byte("data"), 1000), true)
+	f.putAll(o, 1, 3)
+	f.put(o, 1, 6)
+	f.put(o, 3, 2, 7)
+	f.commit(o)
+	if c := f.clean(6, 7, 2); c.Rebuilt > 0 || c.Dropped != 3 || c.Pushed != 2 {
+		t.Errorf("%+v", c)
+	}
+	f.inPlace("passes of who has them", o)
+
+	late := f.encode("late", f.source.Next(), []byte("of which no commit is known yet"), true)
+	f.putAll(late, 0)
+	f.put(late, 0, 7)
+	f.clean()
+	f.inPlace("an undecided write", late)
+	f.commit(late)
+	f.clean()
+	f.inPlace("decided", o, late)
+}
+
+// What another device has just so is read from there and not made again, if that was its primary before.
+func TestFragmentsFetched(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 7)
+	f.rings.Store(f.ringsOf(0, 6, 2, 3, 4, 5))
+	o := f.encode("o", f.source.Next(), bytes.Repeat([]byte("data"), 1000), true)
+	f.putAll(o, 1)
+	f.put(o, 1, 6)
+	f.commit(o, 0, 6, 2, 3)
+	f.clean()
+	f.rings.Store(f.ringsOf(0, 1, 2, 3, 4, 5))
+	f.clean(0) // which brings the commit
+	before := f.requests("GET")
+	if c := f.clean(1); c.Rebuilt != 1 || f.requests("GET") != before+1 {
+		t.Errorf("%+v with %d reads", c, f.requests("GET")-before)
+	}
+	if got := f.where(o); got != "0:0 1:1 2:2 3:3 4:4 5:5 6:1" {
+		t.Errorf("there is %s", got)
+	}
+	f.clean()
+	f.inPlace("then", o)
+}
+
+// A ring that has others as primaries, or the same in another order: all goes where it belongs now, and never is any object out of reach.
+func TestFragmentsRingChange(t *testing.T) {
+	shape := ec.Shape{Data: 4, Parity: 2}
+	for what, to := range map[string][]int{
+		"turned round": {5, 4, 3, 2, 1, 0}, "one moved": {0, 1, 6, 3, 4, 5}, "two swapped": {1, 0, 2, 3, 4, 5}, "two others": {6, 1, 2, 3, 4, 7},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := newCells(t, shape, 8)
+			var all []*wholeObject
+			for i := range 10 {
+				all = append(all, f.object(fmt.Sprint("o", i), 3000))
+			}
+			f.clean()
+			f.rings.Store(f.ringsOf(to...))
+			for range 3 {
+				for i := range f.nodes {
+					f.pass(i)
+					f.readable(t, all...)
+				}
+			}
+			if c := f.clean(); c.Rebuilt+c.Dropped+c.Pushed > 0 {
+				t.Errorf("there was still something to do: %+v", c)
+			}
+			f.inPlace("at last", all...)
+			for i := range f.nodes {
+				want := 0
+				if slices.Contains(to, i) {
+					want = len(all)
+				}
+				if n := f.total(i); n != want {
+					t.Errorf("node %d has %d fragments, want %d", i, n, want)
+				}
+			}
+		})
+	}
+}
+
+// distinct is how many different fragments of an object there are anywhere.
+func (f *cells) distinct(o *wholeObject) int {
+	seen := map[string]bool{}
+	for _, at := range strings.Fields(f.where(o)) {
+		_, index, _ := strings.Cut(at, ":")
+		seen[index] = true
+	}
+	return len(seen)
+}
+
+// readable fails the test where fewer fragments of an object are left than it takes to read it.
+func (f *cells) readable(t interface{ Fatalf(string, ...any) }, all ...*wholeObject) {
+	for _, o := range all {
+		if n := f.distinct(o); n < f.policy.Data {
+			t.Fatalf("%d fragments of %s are left: %s", n, o.path.Object, f.where(o))
+		}
+	}
+}
+
+// gone fails the test if anything is left of an object.
+func (f *cells) gone(what string, all ...*wholeObject) {
+	f.t.Helper()
+	for _, o := range all {
+		if got := f.where(o); got != "" {
+			f.t.Errorf("%s: of %s there is %s", what, o.path.Object, got)
+		}
+	}
+}
+
+// What a later write, or a delete, has superseded goes once as many replicas say so as a write has to be on, and not before.
+func TestFragmentsSuperseded(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 8)
+	f.object("kept", 100)
+	var next *wholeObject
+	for what, end := range map[string]func(o *wholeObject, nodes ...int){
+		"overwritten": func(o *wholeObject, nodes ...int) {
+			if next == nil {
+				next = f.encode(o.path.Object, o.at.Add(time.Millisecond), []byte("something else"), true)
+				f.putAll(next)
+			}
+			f.commit(next, nodes...)
+		},
+		"deleted":             func(o *wholeObject, nodes ...int) { f.delete(o.path.Object, o.at.Add(time.Millisecond), nodes...) },
+		"deleted at its time": func(o *wholeObject, nodes ...int) { f.delete(o.path.Object, o.at, nodes...) },
+	} {
+		o := f.object(what, 2000)
+		f.put(o, 2, 7) // one of a handoff, too
+		end(o, 1, 2)
+		for _, i := range []int{0, 3} { // so that nothing is brought to them
+			f.nodes[i].down.Store(true)
+		}
+		f.pass(1, 2, 4, 5, 7)
+		f.readable(t, o)
+		if n := f.distinct(o); n != 6 {
+			t.Errorf("%s: two of four replicas know it, and %d fragments are left", what, n)
+		}
+		end(o, 3)
+		f.nodes[3].down.Store(false)
+		f.pass(1, 2, 3, 4, 5, 7)
+		if got := f.where(o); got != "0:0" {
+			t.Errorf("%s: three of four know it, and there is %q", what, got)
+		}
+		f.nodes[0].down.Store(false)
+		f.pass()
+		f.clean()
+		f.gone(what, o)
+	}
+}
+
+// What must not be dropped because of who does not answer, or can't be believed.
+func TestFragmentsKept(t *testing.T) {
+	for what, doubt := range map[string]func(f *cells){
+		"silence":      func(f *cells) { f.nodes[1].down.Store(true); f.nodes[2].down.Store(true) },
+		"other rings":  func(f *cells) { r := f.ringsOf(5, 4, 7, 6, 1, 2); f.nodes[1].ring.Store(r); f.nodes[2].ring.Store(r) },
+		"own answers":  func(f *cells) { f.failing(f.answersOf(3, 1, 2)) },
+		"a bad answer": func(f *cells) { f.failing(f.failWhole) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 8)
+			o := f.object("o", 2000)
+			f.delete("o", o.at.Add(time.Millisecond), 0, 1, 2, 3)
+			doubt(f)
+			if c := f.pass(4, 5); c.Dropped > 0 || c.Failed == 0 {
+				t.Errorf("%+v", c)
+			}
+			if n := f.distinct(o); n != 6 {
+				t.Errorf("%d fragments are left", n)
+			}
+		})
+	}
+}
+
+// answersOf has requests to some nodes be answered by another one.
+func (f *cells) answersOf(by int, of ...int) func(*cell, *backend.Request) error {
+	return func(to *cell, r *backend.Request) error {
+		if slices.Contains(of, to.number) {
+			return &elsewhere{f.nodes[by]}
+		}
+		return nil
+	}
+}
+
+// elsewhere says who answers in the place of another.
+type elsewhere struct{ by *cell }
+
+func (*elsewhere) Error() string { return "elsewhere" }
+
+var errBroken = errs.E(errs.Unavailable, "broken")
+
+// failWhole fails questions about whole devices, other than those about sums.
+func (f *cells) failWhole(_ *cell, r *backend.Request) error {
+	if strings.Count(r.Path, "/") == 1 && r.Header.Get("X-Backend-Kind") == "fragment" {
+		return errBroken
+	}
+	return nil
+}
+
+// Nothing is dropped at home's word by whom another ring makes the home of something else, nor when the home has another write.
+func TestFragmentsNotDroppedAbroad(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 5)
+	o := f.encode("o", f.source.Next(), bytes.Repeat([]byte("data"), 1000), true)
+	f.putAll(o)
+	f.put(o, 1, 4)
+	f.commit(o)
+	f.nodes[1].ring.Store(f.ringsOf(1, 0, 2)) // it takes itself for the home of 0
+	if c := f.pass(4); c.Dropped > 0 || c.Failed == 0 {
+		t.Errorf("%+v", c)
+	}
+	f.nodes[1].ring.Store(nil)
+	other := f.encode("p", o.at, []byte("one"), true)
+	same := f.encode("p", o.at, []byte("two"), true)
+	f.put(same, 1, 1)
+	f.put(other, 1, 4)
+	f.putAll(other, 1)
+	f.commit(other)
+	f.pass(4)
+	if got := f.where(other); got != "0:0 2:2 4:1" {
+		t.Errorf("there is %s", got)
+	}
+}
+
+// later moves all clocks ahead, with a pass now and then, so that nobody is taken for away.
+func (f *cells) later(by time.Duration) {
+	for by > 0 {
+		step := min(by, 24*time.Hour)
+		f.ahead.Add(int64(step))
+		by -= step
+		f.pass()
+	}
+}
+
+// What a PUT left that was given up stays until the reclaim age, since a commit may be on its way; then it goes.
+func TestFragmentsUndecided(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 7)
+	before := f.object("o", 2000)
+	o := f.encode("o", f.source.Next(), []byte("which nobody has heard of"), true)
+	f.putAll(o, 5)
+	f.later(6 * 24 * time.Hour)
+	if n := f.distinct(o); n != 5 {
+		t.Errorf("after six days %d fragments are left", n)
+	}
+	f.nodes[2].down.Store(true)
+	f.later(3 * 24 * time.Hour)
+	if n := f.distinct(o); n != 5 {
+		t.Errorf("after nine days, of which three without one replica, %d fragments are left", n)
+	}
+	f.nodes[2].down.Store(false)
+	f.pass()
+	f.clean()
+	f.gone("after nine days", o)
+	f.inPlace("the one before", before)
+}
+
+// A fragment that is found damaged is made again at once, without a pass.
+func TestFragmentsRepaired(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 7)
+	o, other := f.object("o", 3000), f.object("other", 10)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- f.nodes[5].kind.Repair(ctx) }()
+	at := engine.Location{Policy: f.policy.Index.Fragments(), Hash: f.hasher.Hash(o.path).Fragment(o.at, 5)}
+	s, err := f.nodes[5].store.Stat(ctx, at)
+	if err == nil {
+		err = f.nodes[5].store.Quarantine(ctx, at, s, errors.New("it was damaged"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); f.where(o) != f.home(); {
+		if time.Now().After(end) {
+			t.Fatalf("after a minute there is %s", f.where(o))
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	f.inPlace("then", o, other)
+}
+
+// Where too few fragments are left that is said, unless the version was superseded meanwhile.
+func TestFragmentsTooFew(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 4)
+	o := f.encode("o", f.source.Next(), []byte("of which too little is left"), true)
+	f.put(o, 0, 0)
+	f.commit(o)
+	c := f.pass(2)
+	if c.Failed != 1 || !strings.Contains(c.Failures[0].Reason, "too few fragments: 1 of the others can be found, and it takes 2") || c.Failures[0].Name != o.path.String() {
+		t.Errorf("%+v", c)
+	}
+	f.delete("o", o.at.Add(time.Millisecond), 0, 1) // of which the device itself does not know
+	if c := f.clean(2); c.Rebuilt > 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// A peer that fails, whenever it does, costs nothing but another pass.
+func TestFragmentsPeerFails(t *testing.T) {
+	for n := 0; ; n++ {
+		f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 5)
+		o, old, moved := f.object("o", 3000), f.object("old", 100), f.object("moved", 3000)
+		f.delete("old", old.at.Add(time.Millisecond), 0, 1, 2)
+		f.put(o, 2, 4)
+		f.wipe(1)
+		f.rings.Store(f.ringsOf(2, 1, 3))
+		var asked atomic.Int64
+		f.failing(func(*cell, *backend.Request) error {
+			if asked.Add(1) == int64(n)+1 {
+				return errBroken
+			}
+			return nil
+		})
+		for i := range f.nodes {
+			f.pass(i)
+			f.readable(t, o, moved)
+		}
+		f.failing(nil)
+		f.pass()
+		f.pass()
+		f.clean()
+		f.inPlace(fmt.Sprintf("request %d failed", n), o, moved)
+		f.gone(fmt.Sprintf("request %d failed", n), old)
+		if asked.Load() <= int64(n) {
+			break
+		}
+		n += n / 25 // a few are like others
+	}
+}
+
+// A device that fails at any call while it gets what it lacks, or while it gives away what it has for others, loses
+// nothing, nor does the machine that goes down then.
+func TestFragmentsDiskFails(t *testing.T) {
+	for _, at := range []int{1, 4} { // who lacks something, and who has something for another
+		for n, begun := -1, false; ; n++ {
+			f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 5)
+			o := f.encode("o", f.source.Next(), bytes.Repeat([]byte("data"), 2000), true)
+			f.putAll(o, 0, 1)
+			f.put(o, 0, 4)
+			f.commit(o)
+			c := f.nodes[at]
+			disk := c.disk.(*vfs.Mem)
+			faulty := vfs.FailAt(disk, n)
+			c.disk = faulty
+			f.open(c)
+			if !begun {
+				n = faulty.Calls() - 1 // so many does it take to begin
+			}
+			if _, err := c.repl.Pass(t.Context(), replicator.Options{}); err != nil {
+				t.Fatal(err) // what the device failed at is in the report
+			}
+			fired := faulty.Fired() || !begun
+			begun = true
+			c.disk = disk.AfterCrash(uint64(n))
+			f.open(c)
+			f.readable(t, o)
+			f.pass()
+			f.pass()
+			f.clean()
+			f.inPlace(fmt.Sprintf("call %d of node %d failed", n, at), o)
+			if !fired {
+				break
+			}
+			if n > 40 {
+				n += n / 8
+			}
+		}
+	}
+}
+
+// Whatever subset of the fragments is left, at least as many as it takes, and wherever those are: passes of all devices end with fragment i
+// on the i-th primary and nothing else, and the object can be read at any time between.
+func TestFragmentsProperty(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		shape := rapid.SampledFrom([]ec.Shape{{Data: 1, Parity: 1}, {Data: 2, Parity: 1}, {Data: 2, Parity: 2}, {Data: 4, Parity: 2}}).Draw(r, "shape")
+		f := newCells(t, shape, shape.Fragments()+2)
+		nodes := len(f.nodes)
+		var live, dead []*wholeObject
+		for i := range rapid.IntRange(1, 3).Draw(r, "objects") {
+			object := fmt.Sprint("o", i)
+			writes := rapid.IntRange(1, 3).Draw(r, "writes")
+			deleted := rapid.Bool().Draw(r, "deleted")
+			for w := range writes {
+				o := f.encode(object, f.source.Next(), bytes.Repeat([]byte{byte(w)}, rapid.IntRange(0, 3000).Draw(r, "size")), rapid.Bool().Draw(r, "sized"))
+				last := w == writes-1 && !deleted
+				least := 0
+				if last {
+					least = shape.Data
+				}
+				there := rapid.Permutation(indexesTo(shape.Fragments())).Draw(r, "fragments")[:rapid.IntRange(least, shape.Fragments()).Draw(r, "how many")]
+				for _, index := range there {
+					for _, at := range rapid.SliceOfNDistinct(rapid.IntRange(0, nodes-1), 1, 2, rapid.ID[int]).Draw(r, "where") {
+						f.put(o, index, at)
+					}
+				}
+				commits := rapid.Permutation(indexesTo(f.policy.Replicas())).Draw(r, "replicas")[:rapid.IntRange(1, f.policy.Replicas()).Draw(r, "commits")]
+				if w == writes-1 {
+					commits = commits[:max(1, len(commits))]
+				}
+				f.commit(o, commits...)
+				if last {
+					live = append(live, o)
+				} else {
+					dead = append(dead, o)
+				}
+			}
+			if deleted {
+				f.delete(object, f.source.Next(), rapid.SliceOfNDistinct(rapid.IntRange(0, f.policy.Replicas()-1), 1, -1, rapid.ID[int]).Draw(r, "tombstones")...)
+			}
+		}
+		if rapid.Bool().Draw(r, "another ring") {
+			f.rings.Store(f.ringsOf(rapid.Permutation(indexesTo(nodes)).Draw(r, "ring")[:shape.Fragments()]...))
+		}
+		for range 4 {
+			for _, i := range rapid.Permutation(indexesTo(nodes)).Draw(r, "order") {
+				f.pass(i)
+				f.readable(r, live...)
+			}
+		}
+		if c := f.pass(); c.Failed+c.Rebuilt+c.Pushed+c.Dropped > 0 {
+			r.Fatalf("there was still something to do: %+v", c)
+		}
+		for _, o := range live {
+			if got, want := f.where(o), f.home(); got != want {
+				r.Fatalf("of %s there is %q, want %q", o.path.Object, got, want)
+			}
+		}
+		for _, o := range dead {
+			if got := f.where(o); got != "" {
+				r.Fatalf("of a write of %s that is no more there is %q", o.path.Object, got)
+			}
+		}
+	})
+}
+
+func indexesTo(n int) []int {
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}

@@ -1,0 +1,250 @@
+package fragments
+
+import (
+	"cmp"
+	"context"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
+	"martlet/replicator"
+	"martlet/replicator/steps"
+	"martlet/ring"
+)
+
+// pass is one pass over one device.
+type pass struct {
+	*Fragments
+	device  string
+	store   Store
+	tally   *replicator.Tally
+	before  timestamp.T // what is of that time or later is left alone; zero leaves nothing alone
+	horizon timestamp.T // one for the whole pass
+	began   time.Time
+	seen    *seen
+	peers   replicator.Client // of fragments
+	sums    replicator.Client // of the sums of objects and of fragments, which package objects tells
+
+	noting  sync.Mutex // held while it is noted why something is not known
+	judging sync.Mutex // held while answers about writes are noted
+}
+
+// part is a partition that the pass is about.
+type part struct {
+	policy  policy.Policy
+	rings              // of the fragments
+	ring    *ring.Ring // the one in use of them
+	objects *ring.Ring // of the commits
+	number  ring.Partition
+	index   int // of the fragment that belongs here; -1 for none
+
+	mine    replwire.Digest // of the fragments here
+	here    int64           // how many those are
+	own     bool            // the commits here may be believed
+	told    bool            // a sum of the commits is known
+	commits replwire.Digest
+	many    int64 // objects, by the commits' sum
+	good    int   // devices that have as many fragments as there are objects
+
+	mu    sync.Mutex
+	again bool      // not all is in place, or known to be; guarded by mu
+	until time.Time // when something is due at the earliest; guarded by mu
+	left  bool      // something is left to who brings it; guarded by mu
+	units int       // that are not done; guarded by mu
+}
+
+func (of *part) lookAgain() {
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	of.again = true
+}
+
+// due says that something may be done about the partition from a time on.
+func (of *part) due(at time.Time) {
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	if of.until.IsZero() || at.Before(of.until) {
+		of.until = at
+	}
+}
+
+func (of *part) leave() {
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	of.again, of.left = true, true
+}
+
+func (of *part) about() replicator.About {
+	return replicator.About{Ring: of.ring, Partition: of.number}
+}
+
+func (of *part) whole() name.Range {
+	return name.PartitionRange(of.ring.PartPower(), uint32(of.number))
+}
+
+// newPass begins a pass over the disk that a device has now; nil where there is no such
+// device.
+func (f *Fragments) newPass(device string, before timestamp.T, t *replicator.Tally) *pass {
+	store := f.Stores[device]
+	if store == nil {
+		return nil
+	}
+	p := &pass{
+		Fragments: f, device: device, store: store.Pinned(), tally: t, before: before, horizon: f.horizon(), began: f.Now(), seen: f.seen[device],
+		peers: replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: f.Name(), NodeID: f.NodeID, Device: device},
+		sums:  replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: "object", NodeID: f.NodeID, Device: device},
+	}
+	p.peers.Fresh = p.fresh
+	return p
+}
+
+// fresh returns why nothing is to be pushed or dropped any more: what the pass goes by is too
+// old.
+func (p *pass) fresh() error {
+	return steps.Terms{ReclaimAge: p.cfg.ReclaimAge}.Fresh(p.began, p.Now())
+}
+
+// coded yields the policies that code, for which there are rings.
+func (f *Fragments) coded(yield func(policy.Policy) bool) {
+	for _, p := range f.Policies.All() {
+		if p.Coded() && f.Ring(p.Index) != nil && f.Ring(p.Index.Fragments()) != nil && !yield(p) {
+			return
+		}
+	}
+}
+
+// Pass implements replicator.Kind.
+func (f *Fragments) Pass(ctx context.Context, device string, before timestamp.T, t *replicator.Tally) {
+	p := f.newPass(device, before, t)
+	if p == nil {
+		t.Fail(replicator.Failure{Reason: "the device has no store for fragments"})
+		return
+	}
+	var all []*part
+	for policy := range f.coded {
+		all = append(all, p.look(ctx, policy)...)
+	}
+	slices.SortStableFunc(all, func(a, b *part) int { return cmp.Compare(a.good, b.good) })
+	for wave := range waves(all) {
+		if ctx.Err() != nil {
+			break
+		}
+		if why := p.fresh(); why != nil {
+			p.tally.Fail(replicator.Failure{Reason: why.Error()})
+			return
+		}
+		p.wave(ctx, wave)
+	}
+	if ctx.Err() != nil {
+		t.Fail(replicator.Failure{Reason: "the pass ended early: " + context.Cause(ctx).Error()})
+	}
+}
+
+// unit is a piece of a partition that is gone into at once.
+type unit struct {
+	of *part
+	at name.Range
+}
+
+const (
+	// inUnit is about how many fragments, or objects, there are in a unit, and inWave in all units
+	// that are gone into together.
+	inUnit, inWave = 1 << 13, 1 << 15
+	// mostUnits is how many those are at most.
+	mostUnits = 512
+)
+
+// units yields the pieces of a partition.
+func (of *part) pieces() iter.Seq[name.Range] {
+	bits := uint8(0)
+	for n := max(of.here, of.many); n > inUnit && bits < 16; n /= 2 {
+		bits++
+	}
+	return of.whole().Parts(bits)
+}
+
+// waves yields all pieces of some partitions, some at a time.
+func waves(all []*part) iter.Seq[[]unit] {
+	return func(yield func([]unit) bool) {
+		var wave []unit
+		weight := int64(0)
+		for _, of := range all {
+			n := int64(0)
+			for range of.pieces() {
+				n++
+			}
+			of.units = int(n)
+			for r := range of.pieces() {
+				wave = append(wave, unit{of, r})
+				if weight += max(of.here, of.many) / n; weight >= inWave || len(wave) == mostUnits {
+					if !yield(wave) {
+						return
+					}
+					wave, weight = nil, 0
+				}
+			}
+		}
+		if len(wave) > 0 {
+			yield(wave)
+		}
+	}
+}
+
+// wave goes into some pieces of partitions.
+func (p *pass) wave(ctx context.Context, units []unit) {
+	found := make([]*found, len(units))
+	p.spread(ctx, len(units), func(ctx context.Context, i int) { found[i] = p.goInto(ctx, units[i]) })
+	if ctx.Err() != nil {
+		return
+	}
+	p.decide(ctx, found)
+	p.spread(ctx, len(units), func(ctx context.Context, i int) { p.bringHome(ctx, found[i]) })
+	p.restore(ctx, found)
+	if ctx.Err() != nil {
+		return
+	}
+	for _, u := range units {
+		p.done(u.of)
+	}
+}
+
+// spread does n things, as many at one time as the pace lets be under way.
+func (p *pass) spread(ctx context.Context, n int, do func(context.Context, int)) {
+	replicator.Spread(ctx, p.peers.Pace, p.cfg.Concurrency, do, func(hand func(int) bool) {
+		for i := range n {
+			if !hand(i) {
+				return
+			}
+		}
+	})
+}
+
+// done notes that a piece of a partition was gone into; with the last of them what the next pass
+// remembers.
+func (p *pass) done(of *part) {
+	of.mu.Lock()
+	defer of.mu.Unlock()
+	if of.units--; of.units > 0 || !of.told {
+		return
+	}
+	last := p.seen.of(of.policy.Index, of.number)
+	s := sight{ring: of.ring, mine: of.mine, commits: of.commits, objects: of.many, whole: !of.again, until: of.until}
+	if of.left {
+		s.left = last.left + 1
+	}
+	p.seen.note(of.policy.Index, of.number, s)
+}
+
+// fail counts something that could not be done or confirmed, and sees to it that the next pass
+// looks again.
+func (p *pass) fail(of *part, to *replicator.Peer, what, reason string, count int64) {
+	of.lookAgain()
+	p.tally.Fail(replicator.Failure{
+		Peer: to.String(), Policy: of.policy.Index.String(), Partition: uint32(of.number), Name: what, Reason: reason, Count: count,
+	})
+}

@@ -1,0 +1,59 @@
+package fragments
+
+import (
+	"context"
+	"log/slog"
+
+	"martlet/internal/policy"
+	"martlet/internal/timestamp"
+	"martlet/replicator"
+	"martlet/ring"
+)
+
+// Repair has fragments that were lost to damage made again, until ctx ends: it is all that does so
+// at once. A pass does the same for what was missed.
+func (f *Fragments) Repair(ctx context.Context) error {
+	for {
+		select {
+		case l := <-f.Lost:
+			f.repair(ctx, l)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// repair makes a fragment again that was lost, if it belongs on the device: it is a pass over the objects whose hashes
+// begin as that of the fragment does, of which there is one.
+func (f *Fragments) repair(ctx context.Context, l Lost) {
+	tally := replicator.NewTally(f.Name())
+	p := f.newPass(l.Device, timestamp.T{}, tally)
+	of, ok := f.Policies.ByIndex(l.Policy.Objects())
+	if p == nil || !ok || !of.Coded() || f.Ring(of.Index) == nil || f.Ring(l.Policy) == nil {
+		return
+	}
+	rings := f.ringsOf(of.Index)
+	x := p.partOf(of, rings, rings.now.Partition(l.Hash))
+	if x.index < 0 {
+		return // others are to have it
+	}
+	here := p.goInto(ctx, unit{x, l.Hash.FragmentRange()})
+	p.restore(ctx, []*found{here})
+	for _, fail := range tally.Counts().Failures {
+		f.Log.LogAttrs(ctx, slog.LevelWarn, "a fragment that was lost could not be made again", slog.String("device", l.Device),
+			slog.String("peer", fail.Peer), slog.String("name", fail.Name), slog.String("why", fail.Reason))
+	}
+	if n := tally.Counts().Rebuilt; n > 0 {
+		f.Log.LogAttrs(ctx, slog.LevelInfo, "a fragment that was lost was made again", slog.String("device", l.Device), slog.String("hash", l.Hash.String()))
+	}
+}
+
+// partOf is a partition as the device sees it by itself.
+func (p *pass) partOf(of policy.Policy, rings rings, number ring.Partition) *part {
+	x := &part{
+		policy: of, rings: rings, ring: rings.now, objects: p.Ring(of.Index), number: number,
+		index: replicator.PlaceOf(rings.now, number, p.device, p.Self),
+	}
+	x.own = p.replica(x) && p.May(p.device, of.Index, x.objects, number) == nil
+	return x
+}

@@ -1,0 +1,220 @@
+package fragments
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"martlet/internal/backend"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/replwire"
+	"martlet/replicator"
+)
+
+// mostLeft is in how many passes in the background fragments are left to a device that has them and
+// is to bring them: that costs one read of them, and nobody sends in vain. Then they are fetched.
+const mostLeft = 2
+
+// restore has the device get what it lacks of a wave: the objects of which the fewest fragments are
+// left first.
+func (p *pass) restore(ctx context.Context, all []*found) {
+	var lacking []*found
+	var list []*missing
+	for _, f := range all {
+		if f != nil && len(f.missing) > 0 {
+			lacking = append(lacking, f)
+			list = append(list, f.missing...)
+		}
+	}
+	p.spread(ctx, len(lacking), func(ctx context.Context, i int) { p.locate(ctx, lacking[i]) })
+	slices.SortStableFunc(list, func(a, b *missing) int { return cmp.Compare(a.left, b.left) })
+	p.spread(ctx, len(list), func(ctx context.Context, i int) {
+		if ctx.Err() == nil {
+			p.get(ctx, list[i])
+		}
+	})
+}
+
+// locate finds out who has which fragments of the objects that something is missing of.
+func (p *pass) locate(ctx context.Context, f *found) {
+	type fragment struct {
+		of    *missing
+		index int
+	}
+	wanted := map[name.Hash]fragment{}
+	for _, m := range f.missing {
+		for i := range m.layout.Fragments() {
+			wanted[m.commit.Hash.Fragment(m.commit.Time, i)] = fragment{m, i}
+		}
+	}
+	first, last := f.missing[0].commit.Hash.FragmentRange(), f.missing[len(f.missing)-1].commit.Hash.FragmentRange()
+	for _, to := range p.likely(f.of) {
+		if _, down := p.peers.Down(to); down || ctx.Err() != nil {
+			continue // what can't be had without it is said for each object
+		}
+		// Whoever can't say has nothing: who is needed is asked again.
+		_ = p.list(ctx, f.of, to, -1, first.First(), last.Last(), func(o *replwire.Object) {
+			if w, ok := wanted[o.Hash]; ok && o.Kind == replwire.Data {
+				w.of.at = append(w.of.at, holding{keyOf(to), w.index})
+			}
+		})
+	}
+	for _, m := range f.missing {
+		m.left = m.different()
+	}
+}
+
+// likely are the devices that fragments of a partition are on, if all is well: the other primaries, those that were
+// until the ring changed, and the first that stand in for one.
+func (p *pass) likely(of *part) []*replicator.Peer {
+	all, _ := replicator.Others(of.ring, of.number, p.device, p.Self)
+	add := func(more *replicator.Peer) {
+		if !slices.ContainsFunc(all, func(one *replicator.Peer) bool { return keyOf(one) == keyOf(more) }) {
+			all = append(all, more)
+		}
+	}
+	if before := of.rings.before; before != nil && before.PartPower() == of.ring.PartPower() {
+		others, _ := replicator.Others(before, of.number, p.device, p.Self)
+		for _, one := range others {
+			add(one)
+		}
+	}
+	n := 0
+	for d := range of.ring.Handoffs(of.number) {
+		if n++; n > of.policy.Parity {
+			break
+		}
+		if !p.self(d.Name, d.ReplicationIP, d.ReplicationPort) {
+			add(&replicator.Peer{Addr: d.ReplicationAddr(), Device: d.Name})
+		}
+	}
+	return all
+}
+
+func (p *pass) self(device, ip string, port int) bool {
+	return device == p.device && p.Self.Is(ip, port)
+}
+
+// different is how many fragments of different indexes are known to be somewhere.
+func (m *missing) different() int {
+	var seen uint64
+	n := 0
+	for _, h := range m.at {
+		if seen>>h.index&1 == 0 {
+			seen |= 1 << h.index
+			n++
+		}
+	}
+	return n
+}
+
+// get has the device get a fragment: from who has just that one, or made from others. What is there when
+// this returns without having failed is as durable as the object server makes it.
+func (p *pass) get(ctx context.Context, m *missing) {
+	for _, h := range m.at {
+		if h.index != m.of.index {
+			continue
+		}
+		if !p.before.IsZero() && p.seen.of(m.of.policy.Index, m.of.number).left < mostLeft && m.left > m.layout.Data {
+			m.of.leave()
+			return
+		}
+		if p.take(ctx, m, func(w io.Writer) error { return p.fetch(ctx, m, h, w) }) == nil {
+			return
+		}
+	}
+	if m.others() < m.layout.Data {
+		p.search(ctx, m)
+	}
+	err := p.take(ctx, m, func(w io.Writer) error { return p.rebuild(ctx, m, w) })
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	if errs.Is(err, errs.Unavailable) && p.gone(ctx, m) {
+		m.of.lookAgain()
+		return
+	}
+	p.fail(m.of, nil, m.commit.Path.String(), err.Error(), 1)
+}
+
+// others is how many fragments of other indexes are known to be somewhere.
+func (m *missing) others() int {
+	n := m.different()
+	if slices.ContainsFunc(m.at, func(h holding) bool { return h.index == m.of.index }) {
+		n--
+	}
+	return n
+}
+
+// search asks all devices that were not asked yet for fragments of an object.
+func (p *pass) search(ctx context.Context, m *missing) {
+	wanted := map[name.Hash]int{}
+	for i := range m.layout.Fragments() {
+		wanted[m.commit.Hash.Fragment(m.commit.Time, i)] = i
+	}
+	asked := map[peer]bool{}
+	for _, h := range m.at {
+		asked[h.peer] = true
+	}
+	r := m.commit.Hash.FragmentRange()
+	for d := range m.of.ring.Devices() {
+		to := &replicator.Peer{Addr: d.ReplicationAddr(), Device: d.Name}
+		if _, down := p.peers.Down(to); down || asked[keyOf(to)] || p.self(d.Name, d.ReplicationIP, d.ReplicationPort) || ctx.Err() != nil {
+			continue
+		}
+		// Who can't say is as good as one that has nothing.
+		_ = p.list(ctx, m.of, to, -1, r.First(), r.Last(), func(o *replwire.Object) {
+			if i, ok := wanted[o.Hash]; ok && o.Kind == replwire.Data {
+				m.at = append(m.at, holding{keyOf(to), i})
+			}
+		})
+	}
+}
+
+// gone reports whether an object is none any more, or another one: then there is nothing to be restored.
+func (p *pass) gone(ctx context.Context, m *missing) bool {
+	q := &question{of: m.of, write: replwire.Write{Hash: m.commit.Hash, Time: m.commit.Time, ID: m.commit.Coded.Write}}
+	p.askAbout(ctx, []*question{q})
+	return slices.ContainsFunc(q.said, func(v replwire.Verdict) bool { return v == replwire.Newer || v == replwire.Ended })
+}
+
+// take gives the object server the archive that write writes, and returns once it has it, durably; or
+// nothing of it is kept.
+func (p *pass) take(ctx context.Context, m *missing, write func(io.Writer) error) error {
+	size := m.layout.ArchiveSize(m.commit.Coded.Size)
+	r, w := io.Pipe()
+	var written error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		written = write(w)
+		w.CloseWithError(written)
+	}()
+	state := replwire.Object{Length: size}
+	state.Times.Data = m.commit.Time
+	req := &backend.Request{
+		Method: "PUT", Path: pathAt(p.device, m.of, m.commit.Path), Header: putHeader(m.of, &state, m.of.index), Length: size,
+	}
+	req.Body = &closing{Reader: r, req: req}
+	resp, err := p.Server.Serve(ctx, req)
+	r.CloseWithError(errClosed) // whoever writes ends, also where not all of it was read
+	<-done
+	switch {
+	case err != nil && written != nil && !errors.Is(written, errClosed):
+		return written
+	case err != nil:
+		return err
+	case resp.Status != 201:
+		return errors.Join(errs.E(errs.Op("fragments.take"), errs.Conflict, fmt.Errorf("it is not taken here: %d", resp.Status)), closeBody(resp))
+	}
+	p.tally.Add(replicator.Counts{Rebuilt: 1, RebuiltBytes: size})
+	p.Pace.Of(p.device).Progress().Took(size)
+	m.of.lookAgain() // what is here now has another sum
+	return closeBody(resp)
+}
+
+var errClosed = errors.New("the object server has read enough")
