@@ -16,6 +16,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/ec"
 	"martlet/internal/errs"
+	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 	"martlet/object/engine"
 	"martlet/replicator"
@@ -96,6 +97,43 @@ func TestFragmentsFetched(t *testing.T) {
 	}
 	f.clean()
 	f.inPlace("then", o)
+}
+
+// A pass in the background leaves what another device has and is to bring, but not for ever, and what was written just now.
+func TestFragmentsLeft(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 7)
+	settled := func() replicator.Counts {
+		t.Helper()
+		r, err := f.nodes[1].repl.Pass(t.Context(), replicator.Options{Settled: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Devices[0].Kinds[1]
+	}
+	f.rings.Store(f.ringsOf(0, 6, 2, 3, 4, 5))
+	o := f.encode("o", timestamp.FromTime(time.Now().Add(-time.Minute)), bytes.Repeat([]byte("data"), 1000), true)
+	f.putAll(o, 1)
+	f.put(o, 1, 6)
+	f.commit(o, 0, 6, 2, 3)
+	f.clean()
+	f.rings.Store(f.ringsOf(0, 1, 2, 3, 4, 5))
+	f.clean(0) // which brings the commit
+	young := f.encode("young", f.source.Next(), []byte("of which a fragment may be under way"), true)
+	f.putAll(young, 1)
+	f.commit(young)
+	for range 2 {
+		if c := settled(); c.Rebuilt > 0 || c.Failed > 0 {
+			t.Errorf("%+v", c)
+		}
+	}
+	if c := settled(); c.Rebuilt != 1 || c.Failed > 0 {
+		t.Errorf("it was left to another one for two passes, and %+v", c)
+	}
+	if got := f.where(young); strings.Contains(got, "1:1") {
+		t.Errorf("of what was written just now there is %s", got)
+	}
+	f.clean()
+	f.inPlace("at last", o, young)
 }
 
 // A ring that has others as primaries, or the same in another order: all goes where it belongs now, and never is any object out of reach.
