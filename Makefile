@@ -15,6 +15,11 @@ KILLS    ?= 500
 CUTS     ?= 200
 SEED     ?=
 SUITE    ?=
+# Twice as many packages, or clusters, at once as there are cores: a test waits for the disk for much of its time, and a
+# program under the race detector for a second at its end, in which that looks for who comes late.
+AT_ONCE  ?= $(shell echo $$((2 * $$(nproc))))
+# The tests that the race detector leaves out: they take minutes there, or count allocations.
+UNRACED   = $(shell grep -rl --include='*_test.go' '^//go:build .*!race' .)
 LINT      = go tool -modfile=tools.mod golangci-lint
 
 .PHONY: build run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance clean
@@ -40,8 +45,8 @@ unit:
 
 ## race: the tests under the race detector
 race: clients
-	CGO_ENABLED=1 go test -race -timeout 10m $(PACKAGES)
-	go test -timeout 5m ./internal/ec ./object/engine ./proxy # what is left out above: it takes minutes there, or counts allocations
+	CGO_ENABLED=1 go test -race -p $(AT_ONCE) -timeout 10m $(PACKAGES)
+	go test -p $(AT_ONCE) -timeout 5m -run "^($$(sed -nE 's/^func ((Test|Fuzz|Example)[A-Za-z0-9_]*)\(.*/\1/p' $(UNRACED) | paste -sd '|'))$$" $(sort $(dir $(UNRACED)))
 
 ## lint: go vet, the edges between packages, and the linters of .golangci.yml at the version that tools.mod pins
 lint: vet edges
@@ -65,7 +70,7 @@ fuzz:
 
 ## e2e: the built binary as separate processes, driven by curl, swift and rclone; rings compared with Swift's
 e2e: build clients
-	go test -count 1 -timeout 10m -run '$(RUN)' -skip '^TestCrash|^TestBench|^TestLong' ./test
+	go test -count 1 -parallel $(AT_ONCE) -timeout 10m -run '$(RUN)' -skip '^TestCrash|^TestBench|^TestLong' ./test
 
 ## functional: Swift's functional tests, from its source in SUITE, against a cluster of one's own
 functional: build

@@ -63,29 +63,21 @@ func commitOf(s *engine.State) string {
 	return s.System.Get(backend.CodedWrite)
 }
 
-// readable returns why nobody can say what an object is whose data is in fragments: it was written by a
-// later version of this server. It is no empty object.
-func readable(s *engine.State) error {
-	if text := commitOf(s); text != "" {
-		_, err := backend.ParseCoded(text)
-		return err
-	}
-	return nil
-}
-
 // whole returns a state as clients see it: of one whose data is in fragments length and MD5 are
-// those of the whole, and coded is true. Others are returned as they are.
-func whole(s *engine.State) (as *engine.State, coded bool) {
+// those of the whole, and coded is true. Others are returned as they are. The error is of kind
+// errs.Corrupt: nobody can say what it is, since a later version of this server has written it. It is
+// no empty object.
+func whole(s *engine.State) (as *engine.State, coded bool, err error) {
 	text := commitOf(s)
 	if text == "" {
-		return s, false
+		return s, false, nil
 	}
 	c, err := backend.ParseCoded(text)
 	if err != nil {
-		return s, true // nobody gets to see it: see readable
+		return s, true, err
 	}
 	of := *s
 	of.Length = c.Size
 	_, _ = hex.Decode(of.MD5[:], []byte(c.ETag)) // it has been parsed
-	return &of, true
+	return &of, true, nil
 }

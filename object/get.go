@@ -25,7 +25,11 @@ func (s *Server) head(ctx context.Context, c *call) (*backend.Response, error) {
 	if err := c.visible(state); err != nil {
 		return nil, err
 	}
-	l, isLink, known := c.follow(&state)
+	as, _, err := whole(&state)
+	if err != nil {
+		return nil, err
+	}
+	l, isLink, known := c.follow(as)
 	if known != nil {
 		return known, nil
 	}
@@ -40,8 +44,10 @@ func (s *Server) head(ctx context.Context, c *call) (*backend.Response, error) {
 		if err := c.visible(state); err != nil {
 			return nil, err
 		}
+		if as, _, err = whole(&state); err != nil {
+			return nil, err
+		}
 	}
-	as, _ := whole(&state)
 	resp, _ := c.answer(as)
 	if resp.Status == 200 {
 		resp.Length = as.Length
@@ -111,7 +117,10 @@ func (c *call) respond(r *engine.Reader) (*backend.Response, error) {
 	if err := c.visible(*state); err != nil {
 		return nil, err
 	}
-	state, coded := whole(state)
+	state, coded, err := whole(state)
+	if err != nil {
+		return nil, err
+	}
 	resp, v := c.answer(state)
 	if resp.Status != 200 || coded { // what it sends of that the proxy reads from fragments
 		return resp, nil

@@ -230,7 +230,11 @@ func (c *call) postable(s engine.State, ts timestamp.T) error {
 	if c.goneBy(&s, ts.Seconds()) {
 		return c.refuse(errs.NotFound, s)
 	}
-	return c.visible(s)
+	if err := c.visible(s); err != nil {
+		return err
+	}
+	_, _, err := whole(&s)
+	return err
 }
 
 // delete puts a tombstone in the place of an object, or of nothing. When it

@@ -72,7 +72,7 @@ func (c *call) row(n *news) backend.Header {
 	if l, ok := linkOf(s); ok {
 		return linkRow(h, l, s)
 	}
-	s, _ = whole(s)
+	s, _, _ = whole(s) // what could not be read was not written here
 	h.Add("X-Size", c.override(s, "Size", strconv.FormatInt(s.Length, 10)))
 	h.Add("X-Content-Type", c.override(s, "Content-Type", s.ContentType))
 	h.Add("X-Etag", c.override(s, "Etag", hex.EncodeToString(s.MD5[:])))

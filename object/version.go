@@ -185,8 +185,7 @@ func (c *call) follow(s *engine.State) (l backend.Link, isLink bool, known *back
 	l, isLink = linkOf(s)
 	only := c.Header.Get(backend.Unversioned)
 	if only == backend.AnyData && c.Method == "HEAD" {
-		as, _ := whole(s)
-		resp := &backend.Response{Status: 200, Header: describe(as, s.Newest())}
+		resp := &backend.Response{Status: 200, Header: describe(s, s.Newest())}
 		if isLink {
 			resp.Header.Add(backend.VersionID, l.ID.Normal())
 		}
@@ -231,6 +230,9 @@ func followed(h *backend.Header, l backend.Link, link, version *engine.State) {
 	h.Set(backend.DataStamp, link.Time.String())
 	h.Set(hdrDurable, link.Time.String())
 	h.Add(backend.VersionID, l.ID.Normal())
+	if version.System.Has(backend.CodedWrite) {
+		h.Add(backend.FragmentTime, version.Time.String()) // which may have an offset, that of the link's has not
+	}
 }
 
 // postVersion replaces the metadata of the version that the object is a link to. What the

@@ -66,6 +66,41 @@ func cost(r *http.Request) int64 {
 	return plainCost + max(2*chunkSize, body)
 }
 
+// cost is that of cost where there are policies that erasure-code. Which policy a body comes to, or a
+// copy of it that a feature makes, is not known yet: it may be the one that takes the most.
+func (c codings) cost(r *http.Request) int64 {
+	most := cost(r)
+	if most == plainCost {
+		return most
+	}
+	body := r.ContentLength
+	if r.Method != http.MethodPut || r.Header["X-Copy-From"] != nil {
+		body = -1
+	}
+	for _, of := range c {
+		most = max(most, plainCost+of.cost(body))
+	}
+	return most
+}
+
+// cost is the most bytes of buffers that an upload of so many bytes needs, or where that is
+// not known, is -1. A body that fits a chunk is encoded at once, and its fragments may still be
+// sent to a device that was answered for; of others there are so many segments as uploadChunks
+// is of chunks, and one that is being encoded.
+func (c coding) cost(body int64) int64 {
+	n := int64(c.code.Fragments())
+	segment := n * c.code.ArchiveSize(int64(c.code.Segment))
+	switch {
+	case body >= 0 && body <= c.policy.WholeUpTo:
+		return 2 * chunkSize
+	case body >= 0 && body < chunkSize:
+		return chunkSize + segment + n*c.code.ArchiveSize(body)
+	case body >= 0:
+		return chunkSize + segment*(1+min(c.code.Segments(body), 2*segmentQueue+2))
+	}
+	return chunkSize + segment*(1+2*segmentQueue+2)
+}
+
 // alwaysIn tells what is answered however busy the proxy is: what load balancers
 // ask, so that they do not take a proxy away and make the others busier.
 func alwaysIn(r *http.Request) bool {
@@ -95,7 +130,7 @@ func isVersion(path string) bool {
 	return len(path) > 1 && path[0] == 'v' && path[1] >= '0' && path[1] <= '9'
 }
 
-func (c Config) gate() httpapi.GateConfig {
+func (c Config) gate(of codings) httpapi.GateConfig {
 	requests, bytes := c.Admission()
-	return httpapi.GateConfig{Requests: int64(requests), Bytes: bytes, Cost: cost, Free: alwaysIn, Client: client}
+	return httpapi.GateConfig{Requests: int64(requests), Bytes: bytes, Cost: of.cost, Free: alwaysIn, Client: client}
 }

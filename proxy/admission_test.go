@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"martlet/internal/conf"
+	"martlet/internal/policy"
 )
 
 func TestCost(t *testing.T) {
@@ -28,6 +29,43 @@ func TestCost(t *testing.T) {
 	} {
 		if got := cost(&tt.r); got != tt.want {
 			t.Errorf("%s: %d, want %d", what, got, tt.want)
+		}
+	}
+}
+
+// Where policies erasure-code, a body may come to the one that takes the most: the segments of
+// an upload, each with its parity, are more than chunks.
+func TestCostOfErasureCoding(t *testing.T) {
+	set, err := policy.NewSet([]policy.Policy{
+		{Index: 0, Name: "gold", Default: true}, {Index: 1, Name: "a", Data: 4, Parity: 2, WholeUpTo: 8 << 10}, {Index: 2, Name: "b", Data: 2, Parity: 2},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of, err := newCodings(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const segment = 2 << 20 // with the parity of 2+2
+	for what, tt := range map[string]struct {
+		r           http.Request
+		least, most int64
+	}{
+		"read":       {http.Request{Method: "GET"}, plainCost, plainCost},
+		"empty":      {http.Request{Method: "PUT"}, plainCost, plainCost},
+		"small":      {http.Request{Method: "PUT", ContentLength: 100 << 10}, segment, segment + 1<<20},
+		"large":      {http.Request{Method: "PUT", ContentLength: 5 << 30}, 7 * segment, 8 * segment},
+		"2 segments": {http.Request{Method: "PUT", ContentLength: 2 << 20}, 3 * segment, 4 * segment},
+		"unknown":    {http.Request{Method: "PUT", ContentLength: -1}, 7 * segment, 8 * segment},
+		"bulk":       {http.Request{Method: "POST", ContentLength: 10}, 7 * segment, 8 * segment},
+		"copy":       {http.Request{Method: "COPY"}, 7 * segment, 8 * segment},
+		"copy from":  {http.Request{Method: "PUT", Header: http.Header{"X-Copy-From": {"c/o"}}}, 7 * segment, 8 * segment},
+	} {
+		if got := of.cost(&tt.r); got < tt.least || got > tt.most {
+			t.Errorf("%s: %d, want %d to %d", what, got, tt.least, tt.most)
+		}
+		if got, want := (codings)(nil).cost(&tt.r), cost(&tt.r); got != want {
+			t.Errorf("%s, without such policies: %d, want %d", what, got, want)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func chained(t testing.TB, last chain.Handler) (h http.Handler, token string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gate, err := httpapi.NewGate(prometheus.NewRegistry(), "proxy", Defaults().gate())
+	gate, err := httpapi.NewGate(prometheus.NewRegistry(), "proxy", Defaults().gate(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

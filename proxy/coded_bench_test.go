@@ -43,7 +43,7 @@ type codedNodes struct {
 	nodes   int
 
 	// instead, where it answers, answers a request in the place of a device. What it keeps of that
-	// first it keeps by calling keep.
+	// first it keeps by calling keep. Guarded by mu.
 	instead func(device string, r *backend.Request, keep func() *backend.Response) *backend.Response
 
 	mu        sync.Mutex
@@ -257,6 +257,27 @@ func (c *codedNodes) archives(object string, at timestamp.T, write [16]byte) map
 			if h, err := ec.ParseHeader(data); err == nil && k.path == object && k.time == at.String() && h.Write.ID == write {
 				all[k.index] = data
 			}
+		}
+	}
+	return all
+}
+
+// script has somebody answer in the place of devices from now on.
+func (c *codedNodes) script(instead func(device string, r *backend.Request, keep func() *backend.Response) *backend.Response) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.instead = instead
+}
+
+// replicas returns what each device has of an object, once all is over.
+func (c *codedNodes) replicas(object string) map[string]codedObject {
+	c.cluster.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[string]codedObject{}
+	for d, has := range c.objects {
+		if o, ok := has[object]; ok {
+			all[d] = o
 		}
 	}
 	return all

@@ -34,7 +34,6 @@ type codedUpload struct {
 
 	write ec.WriteID
 	sized bool                              // the fragments say the size where it is known
-	local bool                              // they go to devices nearby first
 	path  func(stamp timestamp.T) name.Path // whose fragments they are: the object's, or its version's
 	begin func(room int) backend.Header     // of a request for a device
 }
@@ -46,7 +45,7 @@ func (s *Server) codedUpload(rq *request, p policy.Index, path func(timestamp.T)
 	if !ok {
 		return nil
 	}
-	return &codedUpload{coding: of, write: ec.NewWriteID(), sized: true, local: !s.cfg.WriteAffinity.Empty(), path: path, begin: rq.header}
+	return &codedUpload{coding: of, write: ec.NewWriteID(), sized: true, path: path, begin: rq.header}
 }
 
 // as has the upload make the very fragments that an object has, of which header is what a
@@ -85,10 +84,7 @@ func (u *upload) fragments(stamp timestamp.T) (*fragments, error) {
 	if err != nil {
 		return nil, err
 	}
-	if u.coded.local {
-		place = place.Locally()
-	}
-	return &fragments{up: u, place: place, stamp: stamp, asked: make([][]*ring.Device, len(place.Primaries))}, nil
+	return &fragments{up: u, place: place.Locally(), stamp: stamp, asked: make([][]*ring.Device, len(place.Primaries))}, nil
 }
 
 // note is told of each device before it is asked to keep a fragment.

@@ -34,14 +34,8 @@ func isCommit(r *backend.Request) bool {
 // it is short, n replicas have the body itself.
 func (c *codedNodes) whole(what, object string, data []byte, replicas, fragments int) {
 	c.t.Helper()
-	c.cluster.Wait()
-	found := 0
-	for d, has := range c.objects {
-		o, ok := has[object]
-		if !ok {
-			continue
-		}
-		found++
+	all := c.replicas(object)
+	for d, o := range all {
 		if int64(len(data)) <= c.policy.WholeUpTo {
 			if !bytes.Equal(o.data, data) || o.header.Has(backend.CodedWrite) {
 				c.t.Errorf("%s: %s has %d bytes, coded %v", what, d, len(o.data), o.header.Has(backend.CodedWrite))
@@ -63,8 +57,8 @@ func (c *codedNodes) whole(what, object string, data []byte, replicas, fragments
 			c.t.Errorf("%s: the fragments are %d bytes, %v, want %d", what, len(got), err, len(data))
 		}
 	}
-	if found != replicas {
-		c.t.Errorf("%s: %d replicas have it, want %d", what, found, replicas)
+	if len(all) != replicas {
+		c.t.Errorf("%s: %d replicas have it, want %d", what, len(all), replicas)
 	}
 }
 
@@ -83,11 +77,12 @@ func TestCodedPut(t *testing.T) {
 					t.Errorf("%s: got %d, ETag %s, %v", what, resp.Status, resp.Get("Etag"), resp.Err)
 				}
 				c.whole(what, "o", data, c.policy.Replicas(), c.policy.Fragments())
-				for d, has := range c.objects {
-					if o := has["o"]; o.header.Get("X-Object-Meta-A") != "b" || o.header.Get(backend.ContentType) != "a/b" || o.header.Get(backend.ContainerDevice) == "" {
+				for d, o := range c.replicas("o") {
+					if o.header.Get("X-Object-Meta-A") != "b" || o.header.Get(backend.ContentType) != "a/b" || o.header.Get(backend.ContainerDevice) == "" {
 						t.Errorf("%s: %s was sent %v", what, d, o.header)
 					}
 				}
+				c.mu.Lock()
 				for d, has := range c.fragments {
 					for k := range has {
 						if fmt.Sprint("d", k.index) != d {
@@ -95,6 +90,7 @@ func TestCodedPut(t *testing.T) {
 						}
 					}
 				}
+				c.mu.Unlock()
 			}
 		}
 	}
@@ -147,7 +143,7 @@ func limitOf[T ~int64 | ~int](_ T, n int) T { return T(n) }
 
 // devices answer in the place of some of a table's devices.
 func (c *codedNodes) fail(which func(*backend.Request) bool, slots []int, everywhere bool, answer func(r *backend.Request, keep func() *backend.Response) *backend.Response) {
-	c.instead = func(device string, r *backend.Request, keep func() *backend.Response) *backend.Response {
+	c.script(func(device string, r *backend.Request, keep func() *backend.Response) *backend.Response {
 		if !which(r) {
 			return nil
 		}
@@ -157,7 +153,7 @@ func (c *codedNodes) fail(which func(*backend.Request) bool, slots []int, everyw
 			}
 		}
 		return nil
-	}
+	})
 }
 
 // broke drops the connection.
@@ -255,13 +251,13 @@ func TestCodedPutWithoutEnoughCommits(t *testing.T) {
 			for lost := range shape[1] + 2 {
 				c, data := newCodedNodes(t, shape[0], shape[1]), randomBytes(100<<10)
 				replicas := c.policy.Replicas()
-				c.instead = func(device string, r *backend.Request, keep func() *backend.Response) *backend.Response {
+				c.script(func(device string, r *backend.Request, keep func() *backend.Response) *backend.Response {
 					var n int
 					if _, err := fmt.Sscanf(device, "d%d", &n); err != nil || !isCommit(r) || n >= lost && n < replicas {
 						return nil
 					}
 					return answer(r, keep)
-				}
+				})
 				resp := c.put(t.Context(), c.server(), nil, bytes.NewReader(data), -1)
 				want := 201
 				if replicas-lost < c.policy.Quorum() {
@@ -288,7 +284,7 @@ func TestCodedPutKeepsItsPromise(t *testing.T) {
 		for i := range deeds {
 			deeds[i] = rapid.SampledFrom([]int{0, 0, 0, 0, 1, 2, 3, 4}).Draw(rt, "deed")
 		}
-		c.instead = func(device string, r *backend.Request, keep func() *backend.Response) *backend.Response {
+		c.script(func(device string, r *backend.Request, keep func() *backend.Response) *backend.Response {
 			var n int
 			if _, err := fmt.Sscanf(device, "d%d", &n); err != nil {
 				return nil
@@ -307,17 +303,12 @@ func TestCodedPutKeepsItsPromise(t *testing.T) {
 				return saying(409)(r, keep)
 			}
 			return nil
-		}
+		})
 		data := randomBytes(size)
 		resp := c.put(t.Context(), c.server(), nil, bytes.NewReader(data), int64(size))
 		c.kept()
-		commits := 0
-		for _, has := range c.objects {
-			o, ok := has["o"]
-			if !ok {
-				continue
-			}
-			commits++
+		commits := c.replicas("o")
+		for _, o := range commits {
 			of, err := backend.ParseCoded(o.header.Get(backend.CodedWrite))
 			if err != nil {
 				rt.Fatal(err)
@@ -330,11 +321,11 @@ func TestCodedPutKeepsItsPromise(t *testing.T) {
 				rt.Errorf("what was committed is %d bytes, %v", len(got), err)
 			}
 		}
-		if resp.Status == 201 && commits < c.policy.Quorum() {
-			rt.Errorf("the client was told 201, and there are %d commits", commits)
+		if resp.Status == 201 && len(commits) < c.policy.Quorum() {
+			rt.Errorf("the client was told 201, and there are %d commits", len(commits))
 		}
-		if resp.Status/100 == 4 && commits >= c.policy.Quorum() {
-			rt.Errorf("the client was told %d, and there are %d commits", resp.Status, commits)
+		if resp.Status/100 == 4 && len(commits) >= c.policy.Quorum() {
+			rt.Errorf("the client was told %d, and there are %d commits", resp.Status, len(commits))
 		}
 	})
 }
@@ -346,14 +337,14 @@ func TestCodedPutOutlivesItsClient(t *testing.T) {
 			c, data := newCodedNodes(t, 4, 2), randomBytes(size)
 			ctx, leave := context.WithCancel(t.Context())
 			defer leave()
-			c.instead = func(_ string, r *backend.Request, keep func() *backend.Response) *backend.Response {
+			c.script(func(_ string, r *backend.Request, keep func() *backend.Response) *backend.Response {
 				if (when == "fragment") != isFragment(r) {
 					return nil
 				}
 				resp := keep() // all of its body has come, and so the client's
 				leave()
 				return resp
-			}
+			})
 			c.put(ctx, c.server(), nil, bytes.NewReader(data), int64(size)) // its answer nobody reads
 			c.whole(fmt.Sprint(size, " ", when), "o", data, c.policy.Replicas(), c.policy.Fragments())
 		}
@@ -375,7 +366,7 @@ func TestCodedPutThatLoses(t *testing.T) {
 		c.cluster.Wait()
 		if tt.want == 201 {
 			c.whole(fmt.Sprint(tt.size), "o", data, c.policy.Replicas(), c.policy.Fragments())
-		} else if got := c.objects["d0"]["o"]; got.time != ahead {
+		} else if got := c.replicas("o")["d0"]; got.time != ahead {
 			t.Errorf("%d bytes: what was newer is gone", tt.size)
 		}
 	}
@@ -397,7 +388,7 @@ func TestCodedPutAtATimeThatIsTaken(t *testing.T) {
 			if want := map[bool]int{true: 201, false: 503}[tt.committed]; first.Status != want {
 				t.Fatalf("%s: got %d, %v, want %d", what, first.Status, first.Err, want)
 			}
-			c.instead = nil
+			c.script(nil)
 			before, _ := c.kept()
 			resp := c.put(t.Context(), s, http.Header{chain.Stamp: {at}}, bytes.NewReader(randomBytes(size)), int64(size))
 			after, _ := c.kept()
@@ -418,7 +409,7 @@ func TestCodedVersion(t *testing.T) {
 			t.Fatalf("%d bytes: got %d, %v, version %v", size, resp.Status, resp.Err, err)
 		}
 		c.whole(fmt.Sprint(size), name.Path{Account: "a", Container: "c", Object: "o"}.Version(id).Object, data, c.policy.Replicas(), c.policy.Fragments())
-		if !c.objects["d0"]["o"].header.Has(backend.NewVersion) {
+		if !c.replicas("o")["d0"].header.Has(backend.NewVersion) {
 			t.Errorf("%d bytes: no version was asked for", size)
 		}
 	}
@@ -430,14 +421,14 @@ func TestCodedPutLeavesOutWhoStalls(t *testing.T) {
 	s := c.server()
 	leave := make(chan struct{})
 	var stalled atomic.Bool
-	c.instead = func(device string, r *backend.Request, _ func() *backend.Response) *backend.Response {
+	c.script(func(device string, r *backend.Request, _ func() *backend.Response) *backend.Response {
 		if device != "d5" || !isFragment(r) {
 			return nil
 		}
 		stalled.Store(true)
 		<-leave
 		return nodetest.Status(503, "")
-	}
+	})
 	rq := newTestRequest(t, http.MethodPut, http.Header{"Content-Type": {"a/b"}})
 	rq.Grant = func(string, name.Path) bool { return true }
 	rq.Body, rq.Length = bytes.NewReader(data), int64(len(data))
@@ -460,7 +451,7 @@ func TestCodedObjectIsDeletedOnItsReplicas(t *testing.T) {
 				var mu sync.Mutex
 				asked := map[string]bool{}
 				replicas := c.policy.Replicas()
-				c.instead = func(device string, r *backend.Request, _ func() *backend.Response) *backend.Response {
+				c.script(func(device string, r *backend.Request, _ func() *backend.Response) *backend.Response {
 					var n int
 					_, _ = fmt.Sscanf(device, "d%d", &n)
 					if n < lost || n >= replicas {
@@ -472,7 +463,7 @@ func TestCodedObjectIsDeletedOnItsReplicas(t *testing.T) {
 						asked[device] = true
 					}
 					return nodetest.Status(map[string]int{http.MethodDelete: 204, http.MethodPost: 202}[method], "")
-				}
+				})
 				rq := newTestRequest(t, method, http.Header{"X-Object-Meta-A": {"b"}, backend.CodedWrite: {"x"}})
 				rq.Grant = func(string, name.Path) bool { return true }
 				resp := c.server().Serve(t.Context(), rq.Request)

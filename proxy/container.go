@@ -181,7 +181,7 @@ func (s *Server) choosePolicy(h http.Header) (backend.Field, error) {
 	if !ok {
 		return backend.Field{}, errs.Refuse(errs.Invalid, "Invalid X-Storage-Policy %q", wanted)
 	}
-	if p.Deprecated {
+	if p.Deprecated && h[chain.AnyPolicy] == nil {
 		return backend.Field{}, errs.Refuse(errs.Invalid, "Storage Policy %q is deprecated", p.Name)
 	}
 	return backend.Field{Name: backend.PolicyIndex, Value: p.Index.String()}, nil

@@ -76,13 +76,13 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy metrics: %w", err)
 	}
-	gate, err := httpapi.NewGate(deps.Registry, "proxy", cfg.gate())
-	if err != nil {
-		return nil, fmt.Errorf("proxy metrics: %w", err)
-	}
 	codings, err := newCodings(deps.Policies)
 	if err != nil {
 		return nil, err
+	}
+	gate, err := httpapi.NewGate(deps.Registry, "proxy", cfg.gate(codings))
+	if err != nil {
+		return nil, fmt.Errorf("proxy metrics: %w", err)
 	}
 	s := &Server{
 		cfg: cfg, gate: gate, policies: deps.Policies, codings: codings, auth: deps.Auth, who: auth.Chain{deps.Auth.Tokens},

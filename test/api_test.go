@@ -89,6 +89,7 @@ func text(t *testing.T, a answer, want string) {
 
 // TestAPI is the v1 API as a client sees it, on a cluster of one process each.
 func TestAPI(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.start(t)
 	me := signIn(t, c.url(), "test:tester", "testing")

@@ -34,6 +34,7 @@ func randomFile(t *testing.T, path string, size int) {
 // TestSwiftClient is what python-swiftclient does besides moving trees: segments
 // in both forms, temporary URLs, and everything about many objects at once.
 func TestSwiftClient(t *testing.T) {
+	t.Parallel()
 	me, env := devCluster(t)
 	dir := t.TempDir()
 	randomFile(t, filepath.Join(dir, "big"), 3<<20+17)
@@ -52,7 +53,7 @@ swift upload --quiet -S 2000000 %[2]s %[1]s big
 test "$(swift list %[1]s_segments | wc -l)" = 2
 swift download --quiet %[1]s big -o back.%[1]s
 cmp big back.%[1]s
-`, form, how.flag), time.Minute)
+`, form, how.flag), 5*time.Minute)
 		a := me.want(t, 200, "HEAD", "/"+form+"/big", "")
 		if a.Header.Get(how.header) == "" || a.ContentLength != 3<<20+17 {
 			t.Errorf("%s: %v, want %s", form, a.Header, how.header)
@@ -60,7 +61,7 @@ cmp big back.%[1]s
 		shell(t, dir, env+fmt.Sprintf(`
 swift delete --quiet %[1]s big
 test -z "$(swift list %[1]s_segments)"
-`, form), time.Minute)
+`, form), 5*time.Minute)
 		me.want(t, 404, "GET", "/"+form+"/big", "")
 	}
 
@@ -75,7 +76,7 @@ swift download --quiet urls new -o - | cmp - big
 prefix=$(swift tempurl GET 600 /v1/AUTH_test/urls/b secret --prefix-based --digest sha256)
 curl --fail --silent --show-error "${ST_AUTH%/auth/v1.0}${prefix/urls\/b/urls/big}" | cmp - big
 curl --silent --output /dev/null --write-out '%{http_code}' "${ST_AUTH%/auth/v1.0}${url/big/new}"
-`, time.Minute)
+`, 5*time.Minute)
 	if out != "401" {
 		t.Errorf("a URL for another object: %q, want 401", out)
 	}
@@ -93,7 +94,7 @@ swift delete many
 test -z "$(swift list | grep -x many)"
 swift delete --all
 test -z "$(swift list)"
-`, time.Minute)
+`, 5*time.Minute)
 	if !strings.Contains(out, "Number Files Created: 30\n") {
 		t.Errorf("it prints %s", out)
 	}
@@ -101,13 +102,14 @@ test -z "$(swift list)"
 
 // TestRcloneInSegments: rclone keeps a tree in step whose larger files are in segments.
 func TestRcloneInSegments(t *testing.T) {
+	t.Parallel()
 	me, _ := devCluster(t)
 	tree := sourceTree(t, "os", "net/textproto")
 	randomFile(t, filepath.Join(tree, "big"), 5<<20+1)
 	rclone := "rclone --swift-auth " + me.cluster() + "/auth/v1.0 --swift-user test:tester --swift-key testing --swift-chunk-size 1Mi "
 	run := func(script string) string {
 		t.Helper()
-		return shell(t, tree, strings.ReplaceAll(script, "rclone ", rclone), 2*time.Minute)
+		return shell(t, tree, strings.ReplaceAll(script, "rclone ", rclone), 5*time.Minute)
 	}
 	run("rclone copy . :swift:kept\nrclone check . :swift:kept\nrclone check --download . :swift:kept")
 	if a := me.want(t, 200, "HEAD", "/kept/big", ""); a.ContentLength != 5<<20+1 || a.Header.Get("X-Object-Manifest")+a.Header.Get("X-Static-Large-Object") == "" {

@@ -78,6 +78,7 @@ func alike(t *testing.T, one, other *api, paths ...string) {
 
 // TestContainerSync is what owners of containers in two clusters see, also while either is down.
 func TestContainerSync(t *testing.T) {
+	t.Parallel()
 	a, b := twoInSync(t)
 	me, there := signIn(t, a.url(), "test:tester", "testing"), signIn(t, b.url(), "test:tester", "testing")
 	const key = "of the container"

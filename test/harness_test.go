@@ -206,14 +206,21 @@ func martlet(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, p.out.String(), p.err.String()
 }
 
+// networks are those that were given out: tests run beside each other, and one that has
+// a network may not listen on it yet.
+var networks sync.Map
+
 // network returns the first two numbers of loopback addresses on which nothing
-// listens.
+// listens, and which no other test here has.
 func network(t *testing.T) string {
 	t.Helper()
 	first := rand.IntN(200)
 	for i := range 200 {
 		n := fmt.Sprintf("127.%d", 20+(first+i*7)%200)
-		if free(n+".0.1:8080") && free(n+".0.1:6209") && free(n+".1.1:6200") {
+		if _, taken := networks.Load(n); taken || !free(n+".0.1:8080") || !free(n+".0.1:6209") || !free(n+".1.1:6200") {
+			continue
+		}
+		if _, taken := networks.LoadOrStore(n, true); !taken {
 			return n
 		}
 	}

@@ -44,6 +44,7 @@ func (c *cluster) holders(t *testing.T, port int, path string) (n int) {
 // An account is reaped while the nodes that do it are killed again and again: in the end no device has anything
 // of it, and all of another account.
 func TestReaperWhileNodesAreKilled(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.configure(t, "proxy.toml", func(b []byte) []byte {
 		return bytes.Replace(b, []byte("[proxy]\n"), []byte("[proxy]\nallow_account_management = true\n"), 1)

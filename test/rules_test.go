@@ -49,6 +49,7 @@ var rules = map[string]func(*testing.T, *cluster, *api){
 
 // TestRules is them, on one cluster.
 func TestRules(t *testing.T) {
+	t.Parallel()
 	c, me := clusterWith(t, "allow_open_expired = true\nlimits = { container_listing_limit = 6 }")
 	for name, run := range rules {
 		t.Run(name, func(t *testing.T) { run(t, c, me) })
@@ -297,7 +298,7 @@ func ruleInside(t *testing.T, _ *cluster, me *api) {
 		pairs = append(pairs, "X-"+of+"-Host", trap.Addr().String(), "X-"+of+"-Device", "d1", "X-"+of+"-Partition", "1")
 	}
 	pairs = append(pairs, "X-Delete-At-Container", "c", "X-Container-Root-Db-State", "sharded", "X-Backend-Storage-Policy-Index", "7",
-		"X-Backend-Replication", "true", "X-Backend-Clean-Expiring-Object-Queue", "true", "X-Backend-Only-Ask", "true", "X-Backend-Etag-Is-At", "X-Timestamp",
+		"X-Backend-Replication", "true", "X-Backend-Clean-Expiring-Object-Queue", "true", "X-Backend-Only-Ask", "true", "X-Backend-Any-Policy", "true", "X-Backend-Etag-Is-At", "X-Timestamp",
 		"X-Backend-Open-Expired", "true", "X-Object-Sysmeta-Slo-Size", "9")
 	me.want(t, 201, "PUT", "/trap", "", pairs...)
 	me.want(t, 201, "PUT", "/trap/o", "x", append(pairs, "X-Delete-After", "1000")...)

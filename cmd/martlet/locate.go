@@ -198,7 +198,7 @@ func (f *locateFlags) choose(cluster *config.Cluster, a *located) error {
 			}
 		}
 		if !ok {
-			return fmt.Errorf("there is no policy %q", f.policy)
+			return fmt.Errorf("there is no policy %q; there are %s", f.policy, namesOf(set))
 		}
 	} else if len(set.All()) > 1 {
 		a.note("note: as of the default policy, %s; --policy names another", p.Name)
@@ -276,4 +276,13 @@ func (a *located) text(p *page) {
 	for _, d := range a.Handoffs {
 		p.printf("%s  # handoff\n", d.Curl)
 	}
+}
+
+// namesOf lists policies.
+func namesOf(set policy.Set) string {
+	all := make([]string, 0, len(set.All()))
+	for _, p := range set.All() {
+		all = append(all, fmt.Sprintf("%s (index %d)", p.Name, p.Index))
+	}
+	return strings.Join(all, ", ")
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"martlet/internal/backend"
 	"martlet/internal/ec"
@@ -18,10 +19,12 @@ import (
 
 // body is a range of an object, as it is read.
 type body struct {
-	*ec.Decoder
+	o    *Object
+	ctx  context.Context //nolint:containedctx // of the request that the body answers
+	stop func()          // ends ctx
 
-	o         *Object
-	ctx       context.Context //nolint:containedctx // of the request that the body answers
+	mu        sync.Mutex // held by who reads or closes; what is below is guarded by it, and used by what that calls
+	decoder   *ec.Decoder
 	fragments *quorum.Fragments
 	segment   int64 // from which on fragments are asked for
 	to        int64 // where in archives the end is of what is wanted
@@ -120,13 +123,9 @@ func (f *frames) Close() error {
 
 // Read reads the next bytes. io.EOF says that all were read.
 func (b *body) Read(p []byte) (int, error) {
-	n, err := b.Decoder.Read(p)
-	return n, b.failed(err)
-}
-
-// WriteTo writes all bytes.
-func (b *body) WriteTo(w io.Writer) (int64, error) {
-	n, err := b.Decoder.WriteTo(w)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n, err := b.decoder.Read(p)
 	return n, b.failed(err)
 }
 
@@ -143,9 +142,12 @@ func (b *body) failed(err error) error {
 	return errs.E(op, err)
 }
 
-// Close ends all that was begun.
+// Close ends all that was begun. It interrupts a Read.
 func (b *body) Close() error {
-	err := b.Decoder.Close()
+	b.stop()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err := b.decoder.Close()
 	b.fragments.Close()
 	return err
 }

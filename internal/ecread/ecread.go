@@ -102,19 +102,21 @@ func (o *Object) write() ec.Write {
 // each device said: now, or from the body.
 //
 // The body holds Memory bytes, and as many connections as an object has data fragments, until it is closed, which
-// ends all that was begun for it. It is for one goroutine.
+// ends all that was begun for it, a Read of another goroutine included.
 func (o *Object) Open(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 	if off < 0 || n < 0 || n > o.Size || off > o.Size-n {
 		return nil, errs.E(op, errs.Range, fmt.Sprintf("%d bytes from %d on of %d", n, off, o.Size))
 	}
-	b := &body{o: o, ctx: ctx}
+	b := &body{o: o}
+	b.ctx, b.stop = context.WithCancel(ctx)
 	_, b.to = o.code.Part(o.Size, off, n)
-	b.fragments = o.reader.cluster.Fragments(ctx, quorum.FragmentRead{Place: o.place, Data: o.Data, Build: b.ask, Judge: b.judge})
+	b.fragments = o.reader.cluster.Fragments(b.ctx, quorum.FragmentRead{Place: o.place, Data: o.Data, Build: b.ask, Judge: b.judge})
 	var err error
-	if b.Decoder, err = o.code.Decode(o.write(), off, n, b.source); err != nil {
+	if b.decoder, err = o.code.Decode(o.write(), off, n, b.source); err != nil {
+		b.stop()
 		return nil, errs.E(op, err)
 	}
-	if err := b.Prime(); err != nil {
+	if err := b.decoder.Prime(); err != nil {
 		return nil, errors.Join(b.failed(err), b.Close())
 	}
 	return b, nil

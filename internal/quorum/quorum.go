@@ -216,6 +216,17 @@ func (p Place) Locally() Place {
 	return p
 }
 
+// absent is how many primaries have to say that they have nothing until that is the answer:
+// a majority, or, where a policy says what a write needs, as many as no write that stands can
+// have missed. Handoffs have been asked as well by then.
+func (p Place) absent() int {
+	n := len(p.Primaries)
+	if p.need == 0 {
+		return Majority(n)
+	}
+	return min(Majority(n), max(n-p.need+1, 1))
+}
+
 // Account returns the place of an account.
 func (c *Cluster) Account(account string) Place {
 	return c.place("account", c.rings.Account.Ring(), name.Path{Account: account})

@@ -303,6 +303,13 @@ func hollow(context.Context, *backend.Request) (*backend.Response, error) {
 	return &backend.Response{Status: 503, Header: backend.Header{{Name: backend.RetryAfter, Value: "1"}, {Name: backend.NoVersion, Value: "true"}}}, nil
 }
 
+func statusOf(r Reply) int {
+	if r.Response == nil {
+		return 0
+	}
+	return r.Status
+}
+
 func TestRead(t *testing.T) {
 	const older, newer = "1000000000.00001", "1000000000.00002"
 	for name, tt := range map[string]struct {
@@ -341,6 +348,21 @@ func TestRead(t *testing.T) {
 			}
 		}
 	}
+	t.Run("who is left can't have missed a write", func(t *testing.T) {
+		for need, want := range map[int]int{0: 0, 2: 0, 3: 404} { // of three replicas
+			f := newFleet(t, Config{})
+			handoffsLack(f)
+			p := f.Container("a", "c")
+			p.need = need
+			f.Script("d0", nodetest.Always(404, newer))
+			f.Script("d1", nodetest.Always(503, ""))
+			f.Script("d2", nodetest.Always(503, ""))
+			reply, err := f.Read(t.Context(), p, request("GET"))
+			if status := statusOf(reply); status != want || (err != nil) != (want == 0) {
+				t.Errorf("writes need %d of 3: %d, %v, want %d", need, status, err, want)
+			}
+		}
+	})
 	t.Run("a tombstone that was seen hides an older copy", func(t *testing.T) {
 		f := newFleet(t, Config{})
 		handoffsLack(f)

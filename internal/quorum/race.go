@@ -119,7 +119,7 @@ func (ra *race) step(now time.Time) (wait time.Duration, done bool) {
 		age := now.Sub(young.began)
 		switch {
 		case ra.all: // all have had their time
-			return long, ra.refusals >= Majority(len(ra.p.Primaries))
+			return long, ra.refusals >= ra.p.absent()
 		case ra.older():
 			return long, false
 		case age >= patience:

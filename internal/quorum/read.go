@@ -297,7 +297,7 @@ func (r *reading) drop(resp *backend.Response) {
 
 func (r *reading) verdict(ctx context.Context) (Reply, error) {
 	const op errs.Op = "quorum.read"
-	if r.no.Response != nil && r.refusals >= Majority(len(r.p.Primaries)) {
+	if r.no.Response != nil && r.refusals >= r.p.absent() {
 		return r.no, nil
 	}
 	if r.no.Response != nil {

@@ -66,44 +66,6 @@ func TestAppendAll(t *testing.T) {
 	}
 }
 
-// Where a call fails, apply was called for what is in the log and for nothing else.
-func TestAppendAllFails(t *testing.T) {
-	for n, fired := 0, true; fired; n++ {
-		mem := vfs.NewMem()
-		faulty := vfs.FailAt(mem, n)
-		l, err := Open(config(faulty))
-		if err != nil {
-			fired = faulty.Fired()
-			continue
-		}
-		applied := map[uint64]Position{}
-		failed := false
-		for round := range uint64(3) {
-			items := make([]Item, 30)
-			for i := range items {
-				k := round<<8 | uint64(i)
-				items[i] = Item{Record: *record(k), Apply: func(p Position) { applied[k] = p }}
-			}
-			failed = l.AppendAll(items) != nil || failed
-		}
-		fired = faulty.Fired()
-		if !failed && len(applied) != 90 {
-			t.Fatalf("call %d: nothing failed, and %d of 90 are there", n, len(applied))
-		}
-		for seed := range uint64(4) {
-			got := found(t, open(t, config(mem.AfterCrash(seed))))
-			for k, at := range applied {
-				if got[k] != at {
-					t.Fatalf("call %d, seed %d: record %d is at %v, applied at %v", n, seed, k, got[k], at)
-				}
-			}
-			if seed == 0 && !fired && len(got) != 90 {
-				t.Fatalf("found %d of 90", len(got))
-			}
-		}
-	}
-}
-
 // Head is what Read says, without the body, and as sure.
 func TestHead(t *testing.T) {
 	mem := vfs.NewMem()

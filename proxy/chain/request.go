@@ -50,6 +50,9 @@ const (
 	DeleteMarker = "X-Backend-Delete-Marker"
 	// AllowReserved has a listing show names that clients can't reach, too.
 	AllowReserved = "X-Backend-Allow-Reserved-Names"
+	// AnyPolicy lets a PUT of a container choose a policy that is deprecated: of what belongs to a
+	// container that has it already.
+	AnyPolicy = "X-Backend-Any-Policy"
 	// OnlyAsk makes a write a question: whether its sender may make it and, for one of
 	// an object, there is a container for it. Nothing is read or stored.
 	OnlyAsk = "X-Backend-Only-Ask"

@@ -223,6 +223,7 @@ func (f *feature) deleteContainer(ctx context.Context, r *chain.Request) *chain.
 	if ok && resp.Status == http.StatusConflict { // it got an object meanwhile, and goes on making versions
 		again := granted(r, http.MethodPut, r.Path.Versions())
 		again.Header["X-Storage-Policy"] = []string{known.Policy}
+		again.Header[chain.AnyPolicy] = []string{"true"} // it may be deprecated since
 		f.next.Serve(ctx, again).Close()
 	}
 	return resp

@@ -49,7 +49,7 @@ func (w *world) Serve(_ context.Context, r *chain.Request) *chain.Response {
 		what = "ASK " + what
 	}
 	note := what
-	for _, n := range []string{backend.NewVersion, backend.VersionLink, chain.DeleteMarker, Container, enabled, location, mode, account} {
+	for _, n := range []string{backend.NewVersion, backend.VersionLink, chain.DeleteMarker, chain.AnyPolicy, Container, enabled, location, mode, account} {
 		if v, ok := r.Header[n]; ok {
 			note += " " + strings.TrimPrefix(strings.TrimPrefix(n, "X-Backend-"), "X-Container-Sysmeta-") + "=" + strings.Join(v, ",")
 		}
@@ -316,7 +316,7 @@ func TestContainers(t *testing.T) {
 		"deleted, got versions": {versioned, "DELETE", nil, map[string]func(*chain.Request) *chain.Response{"HEAD " + hidden: reply(204, objectCount, "0"), "DELETE " + hidden: reply(409)},
 			[]string{"ASK DELETE c", "HEAD " + hidden, "DELETE " + hidden}, 409},
 		"deleted, got an object": {versioned, "DELETE", nil, map[string]func(*chain.Request) *chain.Response{"HEAD " + hidden: reply(204, objectCount, "0"), "DELETE c": reply(409)},
-			[]string{"ASK DELETE c", "HEAD " + hidden, "DELETE " + hidden, "DELETE c", "PUT " + hidden}, 409},
+			[]string{"ASK DELETE c", "HEAD " + hidden, "DELETE " + hidden, "DELETE c", "PUT " + hidden + " Any-Policy=true"}, 409},
 		"deleted, half gone":   {versioned, "DELETE", nil, nil, []string{"ASK DELETE c", "HEAD " + hidden, "DELETE c"}, 204},
 		"deleted, not known":   {versioned, "DELETE", nil, map[string]func(*chain.Request) *chain.Response{"HEAD " + hidden: unavailable}, []string{"ASK DELETE c", "HEAD " + hidden}, 503},
 		"deleted, not allowed": {versioned, "DELETE", nil, map[string]func(*chain.Request) *chain.Response{"ASK DELETE c": reply(403)}, []string{"ASK DELETE c"}, 403},

@@ -16,6 +16,7 @@ import (
 
 var (
 	errNotMine = errors.New("another node has the first replica")
+	errGone    = errors.New("the replica is not there any more")
 
 	// errWait is for what is no failure: there is a time to do it, which has not come.
 	errWait = errors.New("it is not time yet")
@@ -41,6 +42,9 @@ func (w *work) all(ctx context.Context) error {
 	after := Row{}
 	for ctx.Err() == nil {
 		page, err := w.Source.Rows(ctx, w.c, after.Policy, after.Name, w.page)
+		if errs.Is(err, errs.NotFound) {
+			return errGone
+		}
 		if err != nil {
 			return err
 		}

@@ -32,7 +32,9 @@
 // # What clients see
 //
 // Until it was moved, an object is 404, and is not listed, as in Swift. What a client writes or deletes meanwhile is
-// later, and stays. A version and the link that leads to it are moved each by itself, versions first.
+// later, and stays. A version and the link that leads to it are moved each by itself, the version first. Where the hidden
+// container of the versions has another policy than the container, since versions were first enabled in the part of
+// the cluster whose choice was the later one, they stay where they are, and wait with their links.
 package reconciler
 
 import (
@@ -308,8 +310,8 @@ func (r *Reconciler) container(ctx context.Context, c Container) (left bool, err
 	switch {
 	case ctx.Err() != nil:
 		return true, context.Cause(ctx)
-	case errs.Is(err, errs.NotFound):
-		return false, nil // the replica has gone
+	case errors.Is(err, errGone):
+		return false, nil
 	case errors.Is(err, errNotMine):
 		return true, nil
 	case errors.Is(err, errWait):

@@ -80,6 +80,9 @@ func (w *work) move(ctx context.Context, of policy.Index, path name.Path, from, 
 		if isOver(from.Header, w.Now().Unix()) {
 			return fmt.Errorf("%w: it has come to its end, and is left for the expirer", errWait)
 		}
+		if err := w.versionFirst(ctx, of, path, from); err != nil {
+			return err
+		}
 		o, err := w.copy(ctx, of, path, from)
 		if err != nil {
 			return err
@@ -92,6 +95,24 @@ func (w *work) move(ctx context.Context, of policy.Index, path name.Path, from, 
 		return err
 	}
 	return w.Objects.Delete(ctx, of, path, w.tombstone(from.Times.Data))
+}
+
+// versionFirst has a link wait while the version that it leads to is still where the link is: moved before it,
+// it would lead nowhere. The version is a row of the hidden container, which is moved by itself.
+func (w *work) versionFirst(ctx context.Context, of policy.Index, path name.Path, from *State) error {
+	text := from.Header.Get(backend.VersionLink)
+	if text == "" {
+		return nil
+	}
+	link, err := backend.ParseLink(text)
+	if err != nil {
+		return nil //nolint:nilerr // it leads nowhere in any place
+	}
+	version, err := w.Objects.Look(ctx, of, path.Version(link.ID))
+	if err == nil && version.Live {
+		err = fmt.Errorf("%w: its version has not been moved", errWait)
+	}
+	return err
 }
 
 // copy stores an object where it belongs, and returns what was stored.

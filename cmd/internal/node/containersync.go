@@ -11,6 +11,7 @@ import (
 
 	"martlet/container"
 	"martlet/internal/backend"
+	"martlet/internal/ecread"
 	"martlet/internal/errs"
 	"martlet/internal/hosts"
 	"martlet/internal/name"
@@ -54,7 +55,7 @@ func (s *Storage) openContainerSync(p parts, server *container.Server) error {
 	syncer, err := containersync.New(containersync.Config{
 		Containers: c.Concurrency, Rows: c.RowConcurrency, ContainerTime: c.ContainerTime.D(), Timeout: c.Timeout.D(),
 	}, containersync.Deps{
-		Source: source, Objects: syncObjects{cluster}, Book: book, Remote: remote, Wait: wait, Log: p.o.Log,
+		Source: source, Objects: syncObjects{cluster, ecread.New(cluster, ecread.NewCodes())}, Book: book, Remote: remote, Wait: wait, Log: p.o.Log,
 	})
 	if err != nil {
 		return err
@@ -138,7 +139,10 @@ func (s syncSource) SetPoints(ctx context.Context, c containersync.Container, ta
 }
 
 // syncObjects reads objects from the storage nodes, as a proxy does.
-type syncObjects struct{ cluster *quorum.Cluster }
+type syncObjects struct {
+	cluster *quorum.Cluster
+	coded   *ecread.Reader
+}
 
 var _ containersync.Objects = syncObjects{}
 
@@ -164,7 +168,28 @@ func (o syncObjects) Open(ctx context.Context, p policy.Index, path name.Path) (
 		}
 		return containersync.Object{}, errs.E(errs.Unavailable, fmt.Errorf("%s: status %d", path, reply.Status))
 	}
-	return got, nil
+	if reply.Status == http.StatusOK {
+		err = o.decode(ctx, p, path, &got)
+	}
+	return got, err
+}
+
+// decode opens the fragments of an object that is in some. To the other cluster it is its bytes.
+func (o syncObjects) decode(ctx context.Context, p policy.Index, path name.Path, got *containersync.Object) error {
+	object, err := o.coded.Object(p, path, got.Header)
+	if object == nil && err == nil {
+		return nil
+	}
+	if got.Body != nil {
+		_ = got.Body.Close() // a commit has none
+	}
+	if err != nil {
+		return err
+	}
+	got.Header.Del(backend.CodedWrite)
+	got.Length = object.Size
+	got.Body, err = object.Open(ctx, 0, object.Size)
+	return err
 }
 
 var (

@@ -33,10 +33,10 @@ func (s *Storage) openReconciler(p parts, server *container.Server) error {
 		return nil
 	}
 	cluster := quorum.New(quorum.Config{Patience: p.c.Server.NodeTimeout.D()}, // nobody waits for it
-		quorum.Rings{Account: p.rings.account, Container: p.rings.container, Objects: p.rings.objects}, p.hasher, p.client)
+		p.rings.quorum(), p.hasher, p.client)
 	s.atEnd(func() error { cluster.Wait(); return nil })
 	c := &p.c.Reconciler
-	reached := copies.New(cluster)
+	reached := copies.New(cluster, p.policies)
 	var err error
 	s.reconciler, err = reconciler.New(reconciler.Config{
 		Delay: c.Delay.D(), Concurrency: c.Concurrency, PerSecond: c.ObjectsPerSecond, BytesPerSecond: int64(c.BytesPerSecond),

@@ -173,7 +173,7 @@ func (s *Storage) openStores(p parts) object.Stores {
 }
 
 // hasLost is told what a device has lost to damage. A fragment is no replica that others could bring: it is
-// made again here.
+// made again.
 func (p parts) hasLost(device string, at engine.Location) {
 	if at.Policy.IsFragments() {
 		select {

@@ -65,9 +65,13 @@ func Of(t testing.TB, p name.Path, nodes, replicas int) *Fleet {
 
 // InMemory is New without a network: Dial leads to the nodes, so that their time may
 // be that of a synctest bubble.
-func InMemory(t testing.TB, p name.Path) *Fleet {
+func InMemory(t testing.TB, p name.Path) *Fleet { return InMemoryOf(t, p, Nodes, 3) }
+
+// InMemoryOf is InMemory with other numbers, as in Of.
+func InMemoryOf(t testing.TB, p name.Path, nodes, replicas int) *Fleet {
 	t.Helper()
 	f := newFleet(t)
+	f.replicas = replicas
 	f.pipes = make(pipes)
 	srv := &http.Server{Handler: f.handler(), ReadHeaderTimeout: time.Minute}
 	over := make(chan struct{})
@@ -79,7 +83,7 @@ func InMemory(t testing.TB, p name.Path) *Fleet {
 		_ = srv.Close()
 		<-over
 	})
-	addrs := make([]string, Nodes)
+	addrs := make([]string, nodes)
 	for i := range addrs {
 		addrs[i] = "127.0.0.1:" + strconv.Itoa(i+1)
 	}

@@ -3,6 +3,9 @@
 //
 // Objects are read as one replica reads them of another: as they are kept, be they past their time, or links. They
 // are written as a client's are: to a majority, with handoffs for those that are away, and with word to the listing.
+//
+// Under a policy of erasure coding that is so of small objects, of deletes, and of metadata, by its own quorum. What is in
+// fragments, or would be, is left for later: an error of kind errs.Unavailable.
 package copies
 
 import (
@@ -27,10 +30,13 @@ import (
 )
 
 // Copies reaches objects and containers through a cluster. It is safe for concurrent use.
-type Copies struct{ cluster *quorum.Cluster }
+type Copies struct {
+	cluster  *quorum.Cluster
+	policies policy.Set
+}
 
-// New returns what reaches a cluster, which stays the caller's.
-func New(cluster *quorum.Cluster) *Copies { return &Copies{cluster} }
+// New returns what reaches a cluster, which stays the caller's, of these policies.
+func New(cluster *quorum.Cluster, policies policy.Set) *Copies { return &Copies{cluster, policies} }
 
 var (
 	_ reconciler.Objects    = (*Copies)(nil)
@@ -131,7 +137,7 @@ func (c *Copies) Look(ctx context.Context, p policy.Index, path name.Path) (reco
 		states = append(states, s)
 		kept[i] = s.Times.Data
 	}
-	most := quorum.Majority(len(answers))
+	most := place.Quorum()
 	if len(states) < most {
 		return reconciler.State{}, errs.E(op, errs.Subject(path.String()), errs.Unavailable, errors.New(said(answers)))
 	}
@@ -186,7 +192,11 @@ func (c *Copies) Open(ctx context.Context, p policy.Index, path name.Path) (o re
 	if err != nil {
 		return o, err
 	}
-	if o.State, err = stateOf(reply.Status, reply.Header); err == nil && reply.Status == http.StatusOK {
+	o.State, err = stateOf(reply.Status, reply.Header)
+	if o.Header.Has(backend.CodedWrite) {
+		err = errors.New("its data is in fragments, which are not moved yet")
+	}
+	if err == nil && reply.Status == http.StatusOK {
 		o.Length, o.Body = reply.Length, reply.Body
 		return o, nil
 	}
@@ -254,7 +264,7 @@ func enough(op errs.Op, place quorum.Place, answers []quorum.Answer, good func(*
 			n++
 		}
 	}
-	if n >= quorum.Majority(len(place.Primaries)) {
+	if n >= place.Quorum() {
 		return nil
 	}
 	return errs.E(op, errs.Subject(place.Path.String()), errs.Unavailable,

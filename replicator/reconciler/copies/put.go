@@ -58,6 +58,9 @@ func (c *Copies) Put(ctx context.Context, p policy.Index, path name.Path, o reco
 	if err != nil {
 		return err
 	}
+	if of, _ := c.policies.ByIndex(p); of.Coded() && o.Length > of.WholeUpTo {
+		return errs.E(errs.Op("copies.put"), errs.Subject(path.String()), errs.Unavailable, fmt.Errorf("%d bytes are to be in fragments under policy %d, which are not made yet", o.Length, p))
+	}
 	u := &upload{c: c, place: place, stamp: stamp, fields: append(head(stamp, p), stored(o.Header)...), tell: c.tell(place), o: &o, sums: sums{md5: md5.New()}}
 	if o.Body == nil {
 		o.Body = io.NopCloser(bytes.NewReader(nil))
@@ -109,8 +112,9 @@ func (u *upload) whole(ctx context.Context, body []byte) ([]quorum.Answer, error
 	}), nil
 }
 
-// stream sends a body a chunk at a time, each to all replicas before the next. A device that fails while the first
-// chunk is sent is replaced by a handoff; one that fails later is left out.
+// stream sends a body a chunk at a time, each to all replicas before the next. A device that can't be reached is replaced by
+// a handoff, and so is one that has refused when the first chunk is sent; one that fails later is left out. Where that leaves too
+// few, the next pass finds those that fail behind others.
 func (u *upload) stream(ctx context.Context, chunk []byte) ([]quorum.Answer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -172,7 +176,7 @@ func (u *upload) goesOn(streams []*stream) bool {
 			good++
 		}
 	}
-	return open > 0 && open+good >= quorum.Majority(len(streams))
+	return open > 0 && open+good >= u.place.Quorum()
 }
 
 // stream is the upload to one replica.
