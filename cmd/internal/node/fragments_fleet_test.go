@@ -174,6 +174,7 @@ func (f *cells) open(n *cell) {
 		f.t.Fatal(err)
 	}
 	id := replicator.NewNodeID()
+	paces := replicator.NewPaces([]string{"d"}, replicator.Limits{Concurrency: 2, Incoming: 8}, nil)
 	n.steps = steps.NewBooks(steps.Terms{ReclaimAge: f.age}, n.disk, devices)
 	self := hosts.At(netip.MustParseAddrPort(f.addr(n)), nil)
 	rings := func(i policy.Index) *ring.Ring {
@@ -190,14 +191,14 @@ func (f *cells) open(n *cell) {
 		return nil
 	}
 	copies, err := objects.New(objects.Config{Concurrency: 2, ReclaimAge: f.age, Few: 64}, objects.Deps{
-		Stores: map[string]objects.Store{"d": objectStore{n.store}}, Self: self, NodeID: id, Hasher: f.hasher, Merge: n.server, Peers: f.peers, Now: f.clock, Ring: rings, Steps: n.steps.Of,
+		Stores: map[string]objects.Store{"d": objectStore{n.store}}, Self: self, NodeID: id, Hasher: f.hasher, Merge: n.server, Peers: f.peers, Pace: paces, Now: f.clock, Ring: rings, Steps: n.steps.Of,
 	})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	n.kind, err = fragments.New(fragments.Config{Concurrency: 2, ReclaimAge: f.age}, fragments.Deps{
 		Stores: map[string]fragments.Store{"d": fragmentStore{objectStore{n.store}}}, Policies: f.set, Ring: rings, Self: self, NodeID: id, Hasher: f.hasher, Server: n.server,
-		Peers: f.peers, Now: f.clock, Lost: n.lost,
+		Peers: f.peers, Pace: paces, Now: f.clock, Lost: n.lost,
 		May: func(device string, p policy.Index, r *ring.Ring, at ring.Partition) error {
 			book, err := n.steps.Of(device)
 			if err != nil {
@@ -209,7 +210,7 @@ func (f *cells) open(n *cell) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if n.repl, err = replicator.New(replicator.Deps{Devices: devices, Kinds: []replicator.Kind{copies, n.kind}, NodeID: id}); err != nil {
+	if n.repl, err = replicator.New(replicator.Deps{Devices: devices, Kinds: []replicator.Kind{copies, n.kind}, NodeID: id, Paces: paces}); err != nil {
 		f.t.Fatal(err)
 	}
 	repl := n.repl
