@@ -98,25 +98,35 @@ func TestBestOfWhatAPolicyNeeds(t *testing.T) {
 	for name, tt := range map[string]struct {
 		n, need  int
 		statuses []int
-		want     int // 0 is no quorum
+		treat    map[int]int
+		want     int  // 0 is no quorum
+		open     bool // another answer could change it
 	}{
-		"a majority is too few":     {5, 4, []int{201, 201, 201, 503, 503}, 0},
-		"as many as it needs":       {5, 4, []int{201, 201, 201, 201, 503}, 201},
-		"refused by a majority":     {5, 4, []int{409, 409, 409, 201, 201}, 409},
-		"fewer than a majority do":  {9, 3, []int{201, 201, 201, 503, 503, 503, 503, 503, 503}, 201},
-		"few, but not enough":       {9, 3, []int{201, 201, 503, 503, 503, 503, 503, 503, 503}, 0},
-		"a majority where it's nil": {5, 0, []int{201, 201, 201, 503, 503}, 201},
+		"a majority is too few":     {5, 4, []int{201, 201, 201, 503, 503}, nil, 0, true},
+		"as many as it needs":       {5, 4, []int{201, 201, 201, 201, 503}, nil, 201, false},
+		"refused by a majority":     {5, 4, []int{409, 409, 409, 201, 201}, nil, 409, true},
+		"fewer than a majority do":  {9, 3, []int{201, 201, 201, 503, 503, 503, 503, 503, 503}, nil, 201, false},
+		"few, but not enough":       {9, 3, []int{201, 201, 503, 503, 503, 503, 503, 503, 503}, nil, 0, true},
+		"a majority where it's nil": {5, 0, []int{201, 201, 201, 503, 503}, nil, 201, false},
+
+		// What counts as done has to be on as many as what is done.
+		"gone from too few":            {5, 4, []int{404, 404, 404, 503, 503}, map[int]int{404: 204}, 0, true},
+		"gone from as many":            {5, 4, []int{404, 404, 404, 404, 503}, map[int]int{404: 204}, 404, false},
+		"gone, with who had it":        {5, 4, []int{404, 404, 404, 204, 503}, map[int]int{404: 204}, 204, true},
+		"gone from a majority, by nil": {3, 0, []int{404, 404, 503}, map[int]int{404: 204}, 404, false},
+		"kept already by too few":      {5, 4, []int{409, 409, 409, 503, 503}, map[int]int{409: 201}, 0, true},
+		"refused for another reason":   {5, 4, []int{404, 404, 412, 503, 503}, map[int]int{404: 204}, 412, true},
 	} {
 		p := Place{Primaries: make([]*ring.Device, tt.n), need: tt.need}
 		var answers []Answer
 		for _, s := range tt.statuses {
 			answers = append(answers, Answer{Status: s})
 		}
-		a, err := p.Best(answers, nil)
+		a, err := p.Best(answers, tt.treat)
 		if a.Status != tt.want || (err != nil) != (tt.want == 0) {
 			t.Errorf("%s: Best(%v) = %d, %v, want %d", name, tt.statuses, a.Status, err, tt.want)
 		}
-		if settled := p.settled(answers); settled != (tt.want != 0) {
+		if settled := p.settled(answers); settled == tt.open {
 			t.Errorf("%s: settled(%v) = %v", name, tt.statuses, settled)
 		}
 	}
