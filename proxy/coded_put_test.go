@@ -372,6 +372,36 @@ func TestCodedPutThatLoses(t *testing.T) {
 	}
 }
 
+// Of four replicas two have something newer, of two clients at one time say: neither is it taken by
+// as many as it takes, nor refused by a majority, and it is sent once more as well.
+func TestCodedWriteThatLosesOnHalfOfTheReplicas(t *testing.T) {
+	for _, tt := range []struct {
+		method     string
+		size, want int
+	}{{http.MethodPut, 100, 201}, {http.MethodPut, 100 << 10, 201}, {http.MethodPut, 3 << 20, 503}, {http.MethodDelete, 0, 201}} {
+		c, data := newCodedNodes(t, 4, 2), randomBytes(tt.size)
+		ahead := timestamp.FromTicks(timestamp.Now().Ticks() + 1e7)
+		for i := range 2 {
+			c.objects[fmt.Sprint("d", i)] = map[string]codedObject{"o": {time: ahead}}
+		}
+		var resp *chain.Response
+		if tt.method == http.MethodPut {
+			resp = c.put(t.Context(), c.server(), nil, bytes.NewReader(data), int64(tt.size))
+		} else {
+			rq := newTestRequest(t, tt.method, http.Header{})
+			rq.Grant = func(string, name.Path) bool { return true }
+			resp = c.server().Serve(t.Context(), rq.Request)
+			resp.Close()
+		}
+		if resp.Status != tt.want {
+			t.Errorf("%s of %d bytes: got %d, %v, want %d", tt.method, tt.size, resp.Status, resp.Err, tt.want)
+		}
+		if tt.want == 201 && tt.method == http.MethodPut {
+			c.whole(fmt.Sprint(tt.size), "o", data, c.policy.Replicas(), c.policy.Fragments())
+		}
+	}
+}
+
 // Another write has fragments of the same time: nothing of it is touched. Where the time is one
 // that another cluster has given, what counts is whether that write was committed.
 func TestCodedPutAtATimeThatIsTaken(t *testing.T) {

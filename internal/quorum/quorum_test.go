@@ -3,6 +3,7 @@ package quorum
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -656,5 +657,40 @@ func TestFailingDevicesComeLastAndComeBack(t *testing.T) {
 	}
 	if now = now.Add(2 * time.Minute); f.errors.limited(p.Primaries[1]) {
 		t.Error("an old error still holds a device back")
+	}
+}
+
+func TestOutrun(t *testing.T) {
+	const before, now, after = "1000000000.00000", "1000000001.00000", "1000000002.00000"
+	p := Place{Primaries: make([]*ring.Device, 4), need: 3}
+	for name, tt := range map[string]struct {
+		says []string
+		want bool
+	}{
+		"two and two":            {[]string{"201 " + now, "201 " + now, "409 " + after, "409 " + after}, true},
+		"of the same time":       {[]string{"201 " + now, "201 " + now, "409 " + now}, true},
+		"one has not been heard": {[]string{"404 " + now, "201 " + now, "409 " + after}, true},
+		"two have not":           {[]string{"201 " + now, "409 " + after}, false},
+		"nothing newer":          {[]string{"201 " + now, "201 " + now, "409 " + before, "409 " + before}, false},
+		"another refusal":        {[]string{"201 " + now, "201 " + now, "412 " + after, "412 " + after}, false},
+		"nobody refuses":         {[]string{"201 " + now, "201 " + now, "201 " + now}, false},
+	} {
+		var answers []Answer
+		for _, says := range tt.says {
+			a := Answer{}
+			var at string
+			if _, err := fmt.Sscan(says, &a.Status, &at); err != nil {
+				t.Fatal(err)
+			}
+			a.Header.Add(backend.BackendStamp, at)
+			answers = append(answers, a)
+		}
+		stamp, err := timestamp.Parse(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Outrun(answers, stamp, map[int]int{404: 204}); got != tt.want {
+			t.Errorf("%s: Outrun(%v) = %v", name, tt.says, got)
+		}
 	}
 }

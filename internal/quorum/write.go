@@ -298,6 +298,23 @@ func (p Place) Best(answers []Answer, treat map[int]int) (Answer, error) {
 	return Answer{}, p.noQuorum(answers)
 }
 
+// Outrun reports whether a write of a time has lost on some replicas against what they have that is not older,
+// and was taken by others, so that there is no answer that stands: a quorum has said the one or the
+// other. It may be sent once more above that, as where a majority has refused it. treat is as in Best.
+func (p Place) Outrun(answers []Answer, stamp timestamp.T, treat map[int]int) bool {
+	lost, all := 0, 0
+	for i := range answers {
+		switch a := &answers[i]; {
+		case a.Status == http.StatusConflict && !a.Stamp().Before(stamp):
+			lost++
+			all++
+		case a.Status != 0 && class(a.Status, treat) == 2:
+			all++
+		}
+	}
+	return lost > 0 && all >= p.Quorum()
+}
+
 // rank prefers the statuses that are of the class themselves to those that only
 // count as it, and the higher of two.
 func rank(a, b Answer, treat map[int]int) int {
