@@ -375,6 +375,36 @@ func TestCodedPutThatLoses(t *testing.T) {
 	}
 }
 
+// Of four replicas two have something newer, of two clients at one time say: neither is it taken by
+// as many as it takes, nor refused by a majority, and it is sent once more as well.
+func TestCodedWriteThatLosesOnHalfOfTheReplicas(t *testing.T) {
+	for _, tt := range []struct {
+		method     string
+		size, want int
+	}{{http.MethodPut, 100, 201}, {http.MethodPut, 100 << 10, 201}, {http.MethodPut, 3 << 20, 503}, {http.MethodDelete, 0, 201}} {
+		c, data := newCodedNodes(t, 4, 2), randomBytes(tt.size)
+		ahead := timestamp.FromTicks(timestamp.Now().Ticks() + 1e7)
+		for i := range 2 {
+			c.objects[fmt.Sprint("d", i)] = map[string]codedObject{"o": {time: ahead}}
+		}
+		var resp *chain.Response
+		if tt.method == http.MethodPut {
+			resp = c.put(t.Context(), c.server(), nil, bytes.NewReader(data), int64(tt.size))
+		} else {
+			rq := newTestRequest(t, tt.method, http.Header{})
+			rq.Grant = func(string, name.Path) bool { return true }
+			resp = c.server().Serve(t.Context(), rq.Request)
+			resp.Close()
+		}
+		if resp.Status != tt.want {
+			t.Errorf("%s of %d bytes: got %d, %v, want %d", tt.method, tt.size, resp.Status, resp.Err, tt.want)
+		}
+		if tt.want == 201 && tt.method == http.MethodPut {
+			c.whole(fmt.Sprint(tt.size), "o", data, c.policy.Replicas(), c.policy.Fragments())
+		}
+	}
+}
+
 // Another write has fragments of the same time: nothing of it is touched. Where the time is one
 // that another cluster has given, what counts is whether that write was committed.
 func TestCodedPutAtATimeThatIsTaken(t *testing.T) {
@@ -496,5 +526,64 @@ func TestCodedWriteIsTheCoresAlone(t *testing.T) {
 	showSystem(shown, backend.Header{{Name: strings.ToLower(backend.CodedWrite), Value: "x"}, {Name: "X-Object-Sysmeta-Other", Value: "y"}})
 	if shown.Get(backend.CodedWrite) != "" || shown.Get("X-Object-Sysmeta-Other") != "y" {
 		t.Errorf("features are shown %v", shown)
+	}
+}
+
+// Some replica has data without a version, so that the commit is written once more. Nothing of the fragments
+// is touched then: the first round was of them, and the others have taken their commits.
+func TestCodedVersionThatIsWrittenTwice(t *testing.T) {
+	plain := timestamp.FromTicks(timestamp.Now().Ticks() - 1e7)
+	c, data := newCodedNodes(t, 4, 2), randomBytes(100<<10)
+	var asked atomic.Bool
+	c.script(func(device string, r *backend.Request, _ func() *backend.Response) *backend.Response {
+		switch {
+		case isFragment(r) && r.Method == http.MethodPut && asked.Load():
+			return saying(507)(r, nil)
+		case r.Method == http.MethodGet: // that data has been kept by somebody else
+			return nodetest.Status(404, "")
+		case r.Method == http.MethodHead:
+			return nodetest.Status(200, plain.String())
+		case isCommit(r) && device == "d3" && asked.CompareAndSwap(false, true):
+			resp := nodetest.Status(409, plain.String())
+			resp.Header.Add(backend.Unversioned, plain.String())
+			return resp
+		}
+		return nil
+	})
+	resp := c.put(t.Context(), c.server(), http.Header{backend.NewVersion: {"true"}}, bytes.NewReader(data), int64(len(data)))
+	id, err := timestamp.Parse(resp.Get(backend.VersionID))
+	if resp.Status != 201 || err != nil || !asked.Load() {
+		t.Fatalf("got %d, %v, version %v", resp.Status, resp.Err, err)
+	}
+	c.whole("twice", name.Path{Account: "a", Container: "c", Object: "o"}.Version(id).Object, data, c.policy.Replicas(), c.policy.Fragments())
+}
+
+// Who keeps once more what is kept already, and can't, leaves what is there: a commit may name it.
+func TestCodedUploadOfTheSameUndoesNothing(t *testing.T) {
+	for _, size := range []int{100 << 10, 3<<20 + 5} {
+		c, data := newCodedNodes(t, 4, 2), randomBytes(size)
+		s := c.server()
+		if resp := c.put(t.Context(), s, nil, bytes.NewReader(data), int64(size)); resp.Status != 201 {
+			t.Fatalf("%d bytes: got %d, %v", size, resp.Status, resp.Err)
+		}
+		first := c.replicas("o")["d0"]
+		c.fail(func(r *backend.Request) bool { return isFragment(r) && r.Method == http.MethodPut }, upTo(2), true, saying(507))
+		rq := newTestRequest(t, http.MethodPut, http.Header{})
+		path := name.Path{Account: "a", Container: "c", Object: "o"}
+		place, err := c.cluster.Object(codedPolicy, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		up := s.upload(place, func(_ int, stamp timestamp.T) backend.Header {
+			return backend.Header{{Name: backend.Timestamp, Value: stamp.String()}, {Name: backend.PolicyIndex, Value: codedPolicy.String()}}
+		})
+		up.stamp, up.length, up.coded = first.time, int64(size), s.codedUpload(rq, codedPolicy, func(timestamp.T) name.Path { return path })
+		if err := up.coded.as(first.header); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := up.run(t.Context(), bytes.NewReader(data)); err == nil {
+			t.Errorf("%d bytes: two of six devices took nothing, and it is kept", size)
+		}
+		c.whole(fmt.Sprint(size), "o", data, c.policy.Replicas(), c.policy.Fragments())
 	}
 }
