@@ -3,6 +3,7 @@ package fragments
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
@@ -35,7 +36,7 @@ func (p *pass) askAll(ctx context.Context, list []*question) {
 	silent, kept, heard := map[*question]int{}, map[*question]bool{}, map[string]peer{}
 	last := map[*question]string{} // who was silent, and why
 	ask := func(ctx context.Context, to peer) {
-		for some := range inChunks(whoseReplicaIsNot(list, to), replwire.MaxWrites) {
+		for some := range slices.Chunk(whoseReplicaIsNot(list, to), replwire.MaxWrites) {
 			at := to.fresh()
 			said, err := []replwire.Judged(nil), error(nil)
 			if why, down := p.peers.Down(at); down {

@@ -33,15 +33,20 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// putMany puts objects of 4 KiB, so many at a time, over connections that cost next to
-// nothing, and returns the processor time of all of it.
+// putMany is putAll of 4 KiB.
 func (p *probe) putMany(b *testing.B, container string, from, n, writers, names int) time.Duration {
+	b.Helper()
+	return p.putAll(b, container, strings.Repeat("x", 4<<10), from, n, writers, names)
+}
+
+// putAll puts objects, so many at a time, over connections that cost next to
+// nothing, and returns the processor time of all of it.
+func (p *probe) putAll(b *testing.B, container, body string, from, n, writers, names int) time.Duration {
 	b.Helper()
 	at, err := url.Parse(p.url)
 	if err != nil {
 		b.Fatal(err)
 	}
-	body := strings.Repeat("x", 4<<10)
 	var next atomic.Int64
 	next.Store(int64(from))
 	began := cpu(b)
