@@ -31,42 +31,26 @@ func (p *pass) has(ctx context.Context, q *question) bool {
 	return err != nil || v == replwire.Current || v == replwire.Unsure
 }
 
+// others is what devices have said of writes as who is no replica.
+type others struct {
+	silent map[*question]int    // how many can't say
+	why    map[*question]string // as one of them
+	has    map[*question]bool   // one has the commit
+	heard  map[string]peer      // who has answered, by what it calls itself
+}
+
 // askAll asks all other devices of a ring about writes of one policy.
 func (p *pass) askAll(ctx context.Context, list []*question) {
-	silent, kept, heard := map[*question]int{}, map[*question]bool{}, map[string]peer{}
-	last := map[*question]string{} // who was silent, and why
-	ask := func(ctx context.Context, to peer) {
+	o := others{map[*question]int{}, map[*question]string{}, map[*question]bool{}, map[string]peer{}}
+	replicator.Spread(ctx, p.peers.Pace, p.cfg.Concurrency, func(ctx context.Context, to peer) {
 		for some := range slices.Chunk(whoseReplicaIsNot(list, to), replwire.MaxWrites) {
 			at := to.fresh()
-			said, err := []replwire.Judged(nil), error(nil)
-			if why, down := p.peers.Down(at); down {
-				err = fmt.Errorf("%s: %s", at, why)
-			} else {
-				said, err = p.askVerdicts(ctx, at, some)
-			}
+			said, err := p.askUnlessDown(ctx, at, some)
 			p.judging.Lock()
-			if by, ok := heard[at.Sender()]; err == nil && ok && by != to {
-				err = fmt.Errorf("%s: the same device answers as %s/%s", at, by.addr, by.device)
-			}
-			for i, q := range some {
-				switch {
-				case err != nil:
-					silent[q]++
-					last[q] = err.Error()
-				case said[i].Verdict == replwire.Unsure:
-					silent[q]++
-					last[q] = at.String() + " can't tell"
-				case said[i].Verdict == replwire.Current:
-					kept[q] = true
-				}
-			}
-			if err == nil {
-				heard[at.Sender()] = to
-			}
+			o.note(to, at, some, said, err)
 			p.judging.Unlock()
 		}
-	}
-	replicator.Spread(ctx, p.peers.Pace, p.cfg.Concurrency, ask, func(hand func(peer) bool) {
+	}, func(hand func(peer) bool) {
 		for d := range list[0].of.ring.Devices() {
 			if !p.self(d.Name, d.ReplicationIP, d.ReplicationPort) && !hand(peer{d.ReplicationAddr(), d.Name}) {
 				return
@@ -74,12 +58,42 @@ func (p *pass) askAll(ctx context.Context, list []*question) {
 		}
 	})
 	for _, q := range list {
-		switch n := silent[q]; {
-		case ctx.Err() != nil, kept[q]:
+		switch n := o.silent[q]; {
+		case ctx.Err() != nil, o.has[q]:
 		case n <= q.of.policy.Parity:
 			q.none = true
 		default:
-			p.fail(q.of, nil, "", fmt.Sprintf("%d devices can't say whether they have the commit of a write that no replica has, as %s", n, last[q]), 1)
+			p.fail(q.of, nil, "", fmt.Sprintf("%d devices can't say whether they have the commit of a write that no replica has, as %s", n, o.why[q]), 1)
+		}
+	}
+}
+
+// askUnlessDown is askVerdicts of a device that is not left alone.
+func (p *pass) askUnlessDown(ctx context.Context, at *replicator.Peer, some []*question) ([]replwire.Judged, error) {
+	if why, down := p.peers.Down(at); down {
+		return nil, fmt.Errorf("%s: %s", at, why)
+	}
+	return p.askVerdicts(ctx, at, some)
+}
+
+// note notes what a device has said of some writes, or that it has said nothing.
+func (o *others) note(to peer, at *replicator.Peer, some []*question, said []replwire.Judged, err error) {
+	if by, ok := o.heard[at.Sender()]; err == nil && ok && by != to {
+		err = fmt.Errorf("%s: the same device answers as %s/%s", at, by.addr, by.device)
+	}
+	if err == nil {
+		o.heard[at.Sender()] = to
+	}
+	for i, q := range some {
+		switch {
+		case err != nil:
+			o.silent[q]++
+			o.why[q] = err.Error()
+		case said[i].Verdict == replwire.Unsure:
+			o.silent[q]++
+			o.why[q] = at.String() + " is not sure"
+		case said[i].Verdict == replwire.Current:
+			o.has[q] = true
 		}
 	}
 }

@@ -14,6 +14,9 @@ import (
 // ToBeMade is why a fragment is not in its place that has to be made again from others.
 const ToBeMade Reason = "to be made again"
 
+// NoPlace is why a fragment is missing that belongs on no device.
+const NoPlace Reason = "fewer devices than fragments"
+
 // CodedAsker is an Asker that can leave out what is not in fragments.
 type CodedAsker interface {
 	Asker
@@ -206,6 +209,17 @@ func (x *pieces) lacking(n uint32, h name.Hash, at timestamp.T, all there) (l La
 		if all[home][hash] != replwire.Data {
 			absent = append(absent, i)
 		}
+	}
+	for i := len(primaries); i < x.Fragments.ReplicaCount(); i++ {
+		hash := h.Fragment(at, i)
+		for _, states := range all {
+			if states[hash] == replwire.Data {
+				anywhere++
+				break
+			}
+		}
+		l.Missing++
+		l.Reasons = append(l.Reasons, NoPlace)
 	}
 	for _, i := range absent {
 		home := x.parts.place[primaries[i]]
