@@ -394,6 +394,12 @@ func TestFragmentsCommitsElsewhere(t *testing.T) {
 		t.Errorf("more are silent than may be lost, and there is %s of one and %s of the other", f.where(o), f.where(given))
 	}
 	f.nodes[0].down.Store(false)
+	f.failing(f.answersOf(3, 0))
+	look()
+	if f.held(given, 4, 4) == nil {
+		t.Error("one device has answered for two, and others are silent")
+	}
+	f.failing(nil)
 	look()
 	if f.held(o, 4, 4) == nil || f.held(o, 5, 5) == nil {
 		t.Errorf("one that was a replica has the commit, and there is %s", f.where(o))
