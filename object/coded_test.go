@@ -236,7 +236,7 @@ func TestCommitsSurviveFaultsAndCrashes(t *testing.T) {
 				}
 			}
 			fired = faulty.Fired()
-			for seed := range uint64(8) {
+			for seed := range uint64(4) {
 				after := newRigOn(t, skipMkdir{disk.AfterCrash(seed)}, "")
 				head, get := after.call("HEAD", ofCoded()...), after.call("GET", ofCoded()...)
 				ok := head.status == 404 && acked == 0

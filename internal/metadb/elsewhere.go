@@ -26,7 +26,7 @@ func (t *Tx) Elsewhere(after RowName, limit int) ([]Change, error) {
 	dk, dv := dead.Seek(from)
 	beyond := rowKey(nil, t.info.Policy+1, "")
 	skip := func(c tableCursor, k, v []byte) ([]byte, []byte) {
-		if k == nil || len(k) < spaceLen || spaceOf(k) != t.info.Policy {
+		if len(k) < spaceLen || spaceOf(k) != t.info.Policy {
 			return k, v
 		}
 		if t.info.Policy+1 == 0 {

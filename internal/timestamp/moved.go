@@ -30,16 +30,8 @@ const (
 // Moved returns the time of data when it has been moved to the place of another policy. It is
 // false for what can't be: a tombstone that says so, or data that was moved 32,767 times.
 func (t T) Moved() (to T, ok bool) {
-	n := uint64(0)
-	switch {
-	case t.IsExpiry(), t.IsLeft(), !t.isMoved() && t.offset > firstMask:
-		return T{}, false
-	case t.isMoved():
-		n = t.moves() + 1
-	default:
-		n = 1
-	}
-	if n > mostMoves {
+	n := t.moves() + 1
+	if t.IsExpiry() || t.IsLeft() || !t.isMoved() && t.offset > firstMask || n > mostMoves {
 		return T{}, false
 	}
 	return T{t.ticks, movedFlag | n<<movedShift | t.offset&firstMask}, true
