@@ -76,7 +76,11 @@ func (w *work) bury(ctx context.Context, of policy.Index, path name.Path, stamp 
 
 // move moves an object: what is in its place is to.
 func (w *work) move(ctx context.Context, of policy.Index, path name.Path, from, to *State) error {
-	if to.Kept.Before(from.Times.Data) {
+	there, err := w.there(ctx, path, from, to)
+	if err != nil {
+		return err
+	}
+	if !there {
 		if isOver(from.Header, w.Now().Unix()) {
 			return fmt.Errorf("%w: it has come to its end, and is left for the expirer", errWait)
 		}
@@ -95,6 +99,18 @@ func (w *work) move(ctx context.Context, of policy.Index, path name.Path, from, 
 		return err
 	}
 	return w.Objects.Delete(ctx, of, path, w.tombstone(from.Times.Data))
+}
+
+// there reports whether there is no need to store an object where it belongs, since that, or what is later, is there. Of
+// what a pass has stored that was broken off it has to be seen once more: its data may be gone where it was not committed in time.
+func (w *work) there(ctx context.Context, path name.Path, from, to *State) (bool, error) {
+	if to.Kept.Before(from.Times.Data) {
+		return false, nil
+	}
+	if !to.Live || to.Times.Data.Ticks() != from.Times.Data.Ticks() {
+		return true, nil
+	}
+	return w.Objects.Stands(ctx, w.policy, path, to)
 }
 
 // versionFirst has a link wait while the version that it leads to is still where the link is: moved before it,
@@ -141,6 +157,9 @@ func (w *work) copy(ctx context.Context, of policy.Index, path name.Path, from *
 // open opens an object when there is bandwidth for it. It waits before that, one at a time: who is to send it
 // is not kept waiting, and would give up.
 func (w *work) open(ctx context.Context, of policy.Index, path name.Path) (Object, error) {
+	if w.cfg.BytesPerSecond == 0 {
+		return w.Objects.Open(ctx, of, path) // nobody waits for one who is slow to answer
+	}
 	w.turn.Lock()
 	defer w.turn.Unlock()
 	if err := w.flow.Wait(ctx, 0); err != nil {

@@ -203,6 +203,10 @@ func TestWrites(t *testing.T) {
 		return w.Put(w.t.Context(), of, object, reconciler.Object{State: reconciler.State{Header: fieldsOf("x")}, Length: 1, Body: io.NopCloser(strings.NewReader("x"))}, late)
 	}
 	del := func(w *world) error { return w.Delete(w.t.Context(), of, object, late) }
+	end := func(w *world) error {
+		return w.Delete(w.t.Context(), of, object, timestamp.Expiry(early, early, 9))
+	}
+	longer := []string{"409", backend.DataStamp, early.String(), backend.BackendStamp, later.String()}
 	post := func(w *world) error {
 		return w.Post(w.t.Context(), of, object, reconciler.Change{Stamp: late, Header: fieldsOf("x")})
 	}
@@ -221,7 +225,9 @@ func TestWrites(t *testing.T) {
 		"delete":                        {del, [3][]string{{"204"}, stamped, fails}, true},
 		"delete, later":                 {del, [3][]string{refused(later), refused(late), fails}, true},
 		"delete, not noted":             {del, [3][]string{none, none, none}, false},
-		"delete, a void end":            {del, [3][]string{refused(early), refused(early), refused(early)}, false},
+		"delete, refused for less":      {del, [3][]string{refused(early), refused(early), refused(early)}, false},
+		"an end that is void":           {end, [3][]string{longer, longer, fails}, true},
+		"an end, refused for less":      {end, [3][]string{refused(early), refused(early), refused(early)}, false},
 		"post":                          {post, [3][]string{{"202"}, {"202"}, fails}, true},
 		"post, later":                   {post, [3][]string{refused(late), {"202"}, fails}, true},
 		"post, deleted":                 {post, [3][]string{gone, gone, fails}, true},
@@ -434,7 +440,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// Of a policy of erasure coding what is kept whole is moved, by its own quorum; what is in fragments, or would be, is left.
+// Of a policy of erasure coding what is kept whole is moved by its own quorum. What is in fragments needs to be understood, and a ring.
 func TestCoded(t *testing.T) {
 	w := newWorld(t)
 	for i := range 3 {
@@ -448,7 +454,7 @@ func TestCoded(t *testing.T) {
 		t.Errorf("what is small: %v", err)
 	}
 	if err := put(11); !errs.Is(err, errs.Unavailable) || w.took() != 3 {
-		t.Errorf("what would be in fragments: %v, %d have taken it", err, w.took()-3)
+		t.Errorf("what is to be in fragments, without a ring for these: %v, %d have taken it", err, w.took()-3)
 	}
 	for i := 2; i < nodetest.Nodes; i++ {
 		w.say(fmt.Sprint("d", i), 503)
@@ -464,8 +470,8 @@ func TestCoded(t *testing.T) {
 	for i := range 3 {
 		w.say(fmt.Sprint("d", i), 200, backend.DataStamp, late.String(), backend.BackendStamp, late.String(), backend.CodedWrite, "x")
 	}
-	if _, err := w.Open(t.Context(), codes, object); !errs.Is(err, errs.Unavailable) {
-		t.Errorf("what is in fragments: %v", err)
+	if _, err := w.Open(t.Context(), codes, object); !errs.Is(err, errs.Corrupt) {
+		t.Errorf("what is in fragments that nobody can tell: %v", err)
 	}
 	if s, err := w.Look(t.Context(), codes, object); err != nil || !s.Live || s.Kept != late {
 		t.Errorf("what is known of it: %+v, %v", s, err)
