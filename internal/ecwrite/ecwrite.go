@@ -70,7 +70,7 @@ type Object struct {
 // any error no commit was sent anywhere, and what was there before stays: errs.Corrupt where the body is not the
 // object's, errs.Unavailable where too few devices have their fragment.
 //
-// It holds the fragments of one segment in memory.
+// It holds the fragments of two segments in memory at most.
 func (w *Writer) Put(ctx context.Context, o Object) ([]quorum.Answer, error) {
 	place, err := w.cluster.Object(o.Policy.Index, o.Path)
 	if err != nil {

@@ -1,12 +1,13 @@
 // Package lockstep sends what belongs on the devices of a place a piece at a time, each to all of them before the
-// next: for who has bytes that come in a stream, and no client that waits. So no more than one piece is in
-// memory, and all go as fast as the slowest.
+// next: for who has bytes that come in a stream, and no client that waits. So no more than two pieces are in
+// memory, the first, until the second is sent, and one more; and all go as fast as the slowest.
 //
-// A device that can't be reached is replaced by a handoff, and so is one that has refused when the first piece is sent; one
-// that fails later is left out. Where that leaves too few, another go at it finds those that fail behind others.
+// A device that can't be reached is replaced by a handoff, and so is one that refuses or fails before the second piece was sent; one
+// that does so later is left out. Where that leaves too few, another go at it finds those that fail behind others.
 package lockstep
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -16,6 +17,9 @@ import (
 	"martlet/internal/quorum"
 	"martlet/ring"
 )
+
+// errBroken is what has come of a slot that was broken off from here.
+var errBroken = errors.New("given up before it was sent whole")
 
 // What is what is to be sent.
 type What struct {
@@ -30,6 +34,7 @@ type Upload struct {
 	What
 	cluster *quorum.Cluster
 	streams []*stream
+	pieces  int // that were sent
 }
 
 // New begins an upload. No device is told before the first Send.
@@ -37,7 +42,7 @@ func New(cluster *quorum.Cluster, what What) *Upload {
 	u := &Upload{What: what, cluster: cluster, streams: make([]*stream, len(what.Place.Primaries))}
 	spare := cluster.Spare(what.Place)
 	for slot, d := range what.Place.Primaries {
-		u.streams[slot] = &stream{u: u, slot: slot, route: spare.Route(d)}
+		u.streams[slot] = &stream{u: u, slot: slot, route: spare.Route(d), answer: quorum.Answer{Device: d, Slot: slot, Err: errBroken}}
 	}
 	return u
 }
@@ -46,12 +51,23 @@ func New(cluster *quorum.Cluster, what What) *Upload {
 // enough devices can have all of it at the end.
 func (u *Upload) Send(ctx context.Context, pieces func(slot int) []byte) bool {
 	u.each(func(s *stream) {
-		if s.begun {
-			s.send(ctx, pieces(s.slot))
-		} else {
-			s.open(ctx, pieces(s.slot))
+		piece := pieces(s.slot)
+		switch u.pieces {
+		case 0:
+			s.first = bytes.Clone(piece)
+			s.open(ctx)
+			return
+		case 1:
+			s.send(ctx, piece)
+			for s.replaced(ctx) {
+				s.send(ctx, piece)
+			}
+		default:
+			s.send(ctx, piece)
 		}
+		s.first = nil
 	})
+	u.pieces++
 	open, good := 0, 0
 	for _, s := range u.streams {
 		switch {
@@ -67,8 +83,10 @@ func (u *Upload) Send(ctx context.Context, pieces func(slot int) []byte) bool {
 // Commit closes what has been sent, by slot: without it no device keeps any of it. Answers says what came of that.
 func (u *Upload) Commit(ctx context.Context, closing func(slot int) backend.Header) {
 	u.each(func(s *stream) {
-		resp, err := s.to.Commit(closing(s.slot))
-		s.end(ctx, resp, err)
+		s.commit(ctx, closing(s.slot))
+		for s.replaced(ctx) {
+			s.commit(ctx, closing(s.slot))
+		}
 	})
 }
 
@@ -106,15 +124,13 @@ type stream struct {
 	route  *quorum.Route
 	device *ring.Device
 	to     *direct.Stream // nil while there is none
-	begun  bool
+	first  []byte         // piece, until it can't be sent to another device any more
 	ended  bool
 	answer quorum.Answer // once it has, or of a device that was replaced
 }
 
 // open finds a device that takes the first piece.
-func (s *stream) open(ctx context.Context, piece []byte) {
-	s.begun = true
-	s.answer = quorum.Answer{Slot: s.slot}
+func (s *stream) open(ctx context.Context) {
 	for s.device = s.route.Next(); s.device != nil && ctx.Err() == nil; s.device = s.route.Next() {
 		r := s.u.Request(s.slot, s.device)
 		s.u.cluster.Address(ctx, s.u.Place, s.device, r)
@@ -124,12 +140,22 @@ func (s *stream) open(ctx context.Context, piece []byte) {
 			continue
 		}
 		s.to, s.ended = to, false
-		s.send(ctx, piece)
+		s.send(ctx, s.first)
 		if !s.ended || s.answer.Final() {
 			return
 		}
 	}
 	s.ended = true
+}
+
+// replaced reports whether a device that has failed was replaced by one that has taken the first piece, as
+// long as there was no other.
+func (s *stream) replaced(ctx context.Context) bool {
+	if !s.ended || s.answer.Final() || s.first == nil {
+		return false
+	}
+	s.open(ctx)
+	return !s.ended
 }
 
 // send sends a piece. Where that fails the stream has ended.
@@ -141,6 +167,11 @@ func (s *stream) send(ctx context.Context, piece []byte) {
 		}
 		s.end(ctx, resp, err)
 	}
+}
+
+func (s *stream) commit(ctx context.Context, closing backend.Header) {
+	resp, err := s.to.Commit(closing)
+	s.end(ctx, resp, err)
 }
 
 func (s *stream) end(ctx context.Context, resp *backend.Response, err error) {

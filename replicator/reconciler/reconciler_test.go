@@ -394,6 +394,20 @@ func TestWhatFailsIsGoneAround(t *testing.T) {
 	}
 }
 
+// What is left behind counts as no older than what was there, when the clock is behind.
+func TestLeftByAClockThatIsBehind(t *testing.T) {
+	w := newWorld(t)
+	w.put(wrong, "o", written(10))
+	r := w.reconciler()
+	r.Now = func() time.Time { return time.Unix(1_600_000_000, 0) }
+	if err := r.Pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.objects[key{wrong, "o"}]; got.live || got.data.Happened().Before(at(10)) {
+		t.Errorf("left is %v, which happened at %s, before %s", got, got.data.Happened(), at(10))
+	}
+}
+
 // What a pass has stored that was broken off is stored again where its data is not all there.
 func TestScattered(t *testing.T) {
 	for _, scattered := range []bool{false, true} {

@@ -57,13 +57,13 @@ func (c *Copies) Put(ctx context.Context, p policy.Index, path name.Path, o reco
 	if err != nil {
 		return err
 	}
+	if o.Body == nil {
+		o.Body = io.NopCloser(bytes.NewReader(nil))
+	}
 	if of, _ := c.policies.ByIndex(p); of.Coded() && o.Length > of.WholeUpTo {
 		return c.encode(ctx, of, place, o, stamp)
 	}
 	u := &upload{c: c, place: place, stamp: stamp, fields: append(head(stamp, p), stored(o.Header)...), tell: c.tell(place), o: &o, sums: sums{md5: md5.New()}}
-	if o.Body == nil {
-		o.Body = io.NopCloser(bytes.NewReader(nil))
-	}
 	first := make([]byte, min(o.Length+1, chunkSize))
 	n, err := io.ReadFull(o.Body, first)
 	first = first[:n]
