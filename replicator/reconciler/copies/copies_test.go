@@ -28,6 +28,7 @@ import (
 const (
 	of    policy.Index = 3
 	codes policy.Index = 5 // of erasure coding
+	parts policy.Index = 7 // likewise, with a ring for its fragments
 )
 
 var (
@@ -58,10 +59,10 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, fleet: nodetest.New(t, object), got: map[string][]took{}}
 	client := direct.New(direct.Config{})
 	cluster := quorum.New(quorum.Config{}, quorum.Rings{
-		Account: w.fleet.Ring, Container: w.fleet.Ring, Objects: map[policy.Index]*ring.Source{of: w.fleet.Ring, codes: w.fleet.Ring},
-		Needs: map[policy.Index]int{codes: 3},
+		Account: w.fleet.Ring, Container: w.fleet.Ring, Objects: map[policy.Index]*ring.Source{of: w.fleet.Ring, codes: w.fleet.Ring, parts: w.fleet.Ring, parts.Fragments(): w.fleet.Ring},
+		Needs: map[policy.Index]int{codes: 3, parts: 2, parts.Fragments(): 3},
 	}, w.fleet.Hasher, client)
-	policies, err := policy.NewSet([]policy.Policy{{Index: of, Name: "of", Default: true}, {Index: codes, Name: "codes", Data: 4, Parity: 2, WholeUpTo: 10}})
+	policies, err := policy.NewSet([]policy.Policy{{Index: of, Name: "of", Default: true}, {Index: codes, Name: "codes", Data: 4, Parity: 2, WholeUpTo: 10}, {Index: parts, Name: "parts", Data: 2, Parity: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -475,6 +476,62 @@ func TestCoded(t *testing.T) {
 	}
 	if s, err := w.Look(t.Context(), codes, object); err != nil || !s.Live || s.Kept != late {
 		t.Errorf("what is known of it: %+v, %v", s, err)
+	}
+}
+
+// What is put into fragments is done when devices say, the commit being there, that they have them.
+func TestFragments(t *testing.T) {
+	body := strings.Repeat("x", 1000)
+	for what, tt := range map[string]struct {
+		keep int // devices that keep their fragment
+		lose int // those that do, until there is a commit
+		done bool
+	}{
+		"all keep theirs":    {3, 0, true},
+		"one does not":       {2, 0, false},
+		"one loses its own":  {3, 1, false},
+		"all lose their own": {3, 3, false},
+	} {
+		w := newWorld(t)
+		var mu sync.Mutex
+		var commit string // guarded by mu
+		has := map[string]string{}
+		for i := range nodetest.Nodes {
+			d := fmt.Sprint("d", i)
+			w.fleet.Script(d, func(_ context.Context, r *backend.Request) (*backend.Response, error) {
+				resp := &backend.Response{Status: 201}
+				if r.Body != nil {
+					_, _ = io.Copy(io.Discard, r.Body)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				fragments := r.Header.Get(backend.PolicyIndex) == parts.Fragments().String()
+				switch {
+				case fragments && r.Method == "PUT" && i < tt.keep:
+					has[d] = r.Header.Get(backend.FragmentIndex)
+				case fragments && r.Method == "PUT":
+					resp.Status = 507
+				case fragments && has[d] != "" && i >= tt.lose:
+					of, err := backend.ParseCoded(commit)
+					resp.Status = 204
+					resp.Header.Set(backend.FragmentsHeld, fmt.Sprintf("%s#%s/%x", late, has[d], of.Write))
+					return resp, err
+				case r.Method == "PUT":
+					commit = r.Header.Get(backend.CodedWrite)
+				case !fragments && i < 3:
+					resp.Status = 200
+					resp.Header = backend.Header{{Name: backend.DataStamp, Value: late.String()}, {Name: backend.BackendStamp, Value: late.String()}, {Name: backend.CodedWrite, Value: commit}}
+				default:
+					resp.Status = 204
+				}
+				return resp, nil
+			})
+		}
+		o := reconciler.Object{State: reconciler.State{Header: append(fieldsOf(body), backend.Field{Name: backend.CodedWrite, Value: "of where it was"})}, Length: 1000, Body: io.NopCloser(strings.NewReader(body))}
+		err := w.Put(t.Context(), parts, object, o, late)
+		if (err == nil) != tt.done || err != nil && !errs.Is(err, errs.Unavailable) || (commit != "") != (tt.keep == 3) {
+			t.Errorf("%s: %v, the commit is %q", what, err, commit)
+		}
 	}
 }
 
