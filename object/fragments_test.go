@@ -358,7 +358,7 @@ func fragmentsAfterFault(t *testing.T, n int, all [][]byte) (fired bool) {
 		mayBeDropped = true
 	}
 	fired = faulty.Fired()
-	for seed := range uint64(8) {
+	for seed := range uint64(4) {
 		after := newRigOn(t, skipMkdir{disk.AfterCrash(seed)}, "")
 		for i := range 3 {
 			a := after.fragment("GET", one(stamp(10), i, 1)...)

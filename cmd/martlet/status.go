@@ -95,12 +95,14 @@ type lackingLine struct {
 // durabilityReport is what --durability prints.
 type durabilityReport struct {
 	*survey.Durability
+	Fragments []*survey.Fragments `json:"fragments,omitempty"` // of each policy of erasure coding
 	Databases []*survey.Databases `json:"databases"`
 }
 
 // whole reports whether everything has all its copies in place, as far as that is certain.
 func (r *durabilityReport) whole() bool {
-	return r.Whole() && !slices.ContainsFunc(r.Databases, func(d *survey.Databases) bool { return !d.Whole() })
+	return r.Whole() && !slices.ContainsFunc(r.Fragments, func(f *survey.Fragments) bool { return !f.Whole() }) &&
+		!slices.ContainsFunc(r.Databases, func(d *survey.Databases) bool { return !d.Whole() })
 }
 
 // lister prints what is found as it is found: in JSON as the list that the report begins with.
@@ -205,6 +207,16 @@ func (f *statusFlags) tellDurability(ctx context.Context, out io.Writer, ask sur
 	if report.Durability, err = survey.DurabilityOf(ctx, ask, policies, objects); err != nil {
 		return err
 	}
+	for _, p := range policies {
+		if p.Data == 0 {
+			continue
+		}
+		found, err := survey.FragmentsOf(ctx, ask, p, objects)
+		if err != nil {
+			return err
+		}
+		report.Fragments = append(report.Fragments, found)
+	}
 	for _, kind := range kinds {
 		found, err := survey.DatabasesOf(ctx, ask, kind, bases)
 		if err != nil {
@@ -249,6 +261,9 @@ func (r *durabilityReport) text() string {
 	if r.UnknownPartitions > 0 {
 		fmt.Fprintf(&b, "%s unknown: none of the devices that hold them can be asked\n", some(int(r.UnknownPartitions), "partition"))
 	}
+	for _, f := range r.Fragments {
+		b.WriteString(fragmentsText(f))
+	}
 	for _, d := range r.Databases {
 		fmt.Fprintf(&b, "%s, of which %s have too few copies in their places, %s of them on handoffs alone; copies of %s differ\n",
 			some(int(d.Databases), d.Kind), number(int(d.TooFew)), number(int(d.HandoffOnly)), number(int(d.Differ)))
@@ -259,6 +274,18 @@ func (r *durabilityReport) text() string {
 	}
 	b.WriteString(unknownText(r.Unknown))
 	return b.String()
+}
+
+func fragmentsText(f *survey.Fragments) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s in fragments, of which %s have too few in their places; %s can't be read\n", f.Policy, some(int(f.Objects), "object"), number(int(f.Lacking)), number(int(f.Unreadable)))
+	for _, n := range slices.Sorted(maps.Keys(f.Missing)) {
+		fmt.Fprintf(&b, "  %s missing: %s\n", some(n, "fragment"), some(int(f.Missing[n]), "object"))
+	}
+	for _, why := range slices.Sorted(maps.Keys(f.Fragments)) {
+		fmt.Fprintf(&b, "  %s: %s\n", why, some(int(f.Fragments[why]), "fragment"))
+	}
+	return b.String() + unknownText(f.Unknown)
 }
 
 func unknownText(all []survey.Unknown) string {

@@ -28,21 +28,23 @@ func (m *meeting) Read(p []byte) (int, error) {
 
 // Archives are read at one time, from the first frame on.
 func TestArchivesAreReadAtOneTime(t *testing.T) {
-	c := code(t, "3+2", 20)
-	body := bytesOf(70, 1)
-	w := write(1, len(body))
-	nodes := from(archives(t, c, w, body, 100)...)
-	var all sync.WaitGroup
-	all.Add(3)
-	nodes.wrap = func(_ int, r io.Reader) io.Reader { return &meeting{Reader: r, all: &all} }
-	d, err := c.Decode(w, 0, -1, nodes.source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	if got, err := io.ReadAll(d); err != nil || !bytes.Equal(got, body) {
-		t.Errorf("got %d bytes, %v", len(got), err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := code(t, "3+2", 20)
+		body := bytesOf(70, 1)
+		w := write(1, len(body))
+		nodes := from(archives(t, c, w, body, 100)...)
+		var all sync.WaitGroup
+		all.Add(3)
+		nodes.wrap = func(_ int, r io.Reader) io.Reader { return &meeting{Reader: r, all: &all} }
+		d, err := c.Decode(w, 0, -1, nodes.source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		if got, err := io.ReadAll(d); err != nil || !bytes.Equal(got, body) {
+			t.Errorf("got %d bytes, %v", len(got), err)
+		}
+	})
 }
 
 // counted counts what was read.

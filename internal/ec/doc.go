@@ -9,7 +9,7 @@
 // What the package promises: bytes that it gives out are those that were written,
 // or there is an error, whatever archives it is given. A fragment whose checksum
 // fails, or that is of another write, another place or another shape, takes no part.
-// Memory is bounded by a segment's fragments for each transfer. What it leaves to
+// Memory is bounded by two segments' fragments for each transfer. What it leaves to
 // others: which version of an object is the one to read, which nodes to ask and in
 // what order, when an archive is durable, and what becomes of a bad one.
 //

@@ -72,7 +72,7 @@ type Entry struct {
 // not checked.
 type Archive struct {
 	replwire.Object
-	Body   io.ReadCloser
+	Body io.ReadCloser
 }
 
 // Store is what is needed of one device's objects and fragments, the latter under the policy's

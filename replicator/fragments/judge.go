@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"martlet/internal/backend"
 	"martlet/internal/policy"
@@ -109,20 +110,49 @@ func (p *pass) settle(ctx context.Context, f *found, x *piece, q *question) {
 	}
 }
 
+// asking is whom to ask about which writes.
+type asking struct {
+	by     map[judge][]*question
+	judges map[*part][]*replicator.Peer // the other replicas of the commits
+}
+
+// judge is a device that has commits of a policy.
+type judge struct {
+	policy policy.Index
+	peer
+}
+
 // askAbout asks the replicas of the commits about some writes, those of one in as few requests as can
-// be. What is not answered stays Unsure.
+// be, several of them at one time. What is not answered stays Unsure.
 func (p *pass) askAbout(ctx context.Context, list []*question) {
-	type to struct {
-		policy policy.Index
-		peer
-	}
-	by := map[to][]*question{}
-	judges := map[*part][]*replicator.Peer{}
-	for _, q := range list {
-		if judges[q.of] == nil {
-			judges[q.of], _ = replicator.Others(q.of.objects, q.of.number, p.device, p.Self)
+	a := p.asking(ctx, list)
+	replicator.Spread(ctx, p.peers.Pace, p.cfg.Concurrency, func(ctx context.Context, at judge) { p.askJudge(ctx, a, at) }, func(hand func(judge) bool) {
+		for at := range a.by {
+			if !hand(at) {
+				return
+			}
 		}
-		others := judges[q.of]
+	})
+	p.doubt(list, a.judges)
+}
+
+// askAlone is askAbout for who is one of those that are under way, and must not wait for others.
+func (p *pass) askAlone(ctx context.Context, q *question) {
+	a := p.asking(ctx, []*question{q})
+	for at := range a.by {
+		p.askJudge(ctx, a, at)
+	}
+	p.doubt([]*question{q}, a.judges)
+}
+
+// asking finds out whom to ask, and what the device says itself.
+func (p *pass) asking(ctx context.Context, list []*question) asking {
+	a := asking{map[judge][]*question{}, map[*part][]*replicator.Peer{}}
+	for _, q := range list {
+		if a.judges[q.of] == nil {
+			a.judges[q.of], _ = replicator.Others(q.of.objects, q.of.number, p.device, p.Self)
+		}
+		others := a.judges[q.of]
 		n := len(others)
 		if p.replica(q.of) {
 			n++
@@ -130,8 +160,8 @@ func (p *pass) askAbout(ctx context.Context, list []*question) {
 		q.said, q.at = make([]replwire.Verdict, n), make(map[peer]int, len(others))
 		for i, one := range others {
 			q.at[keyOf(one)] = i
-			at := to{q.of.policy.Index, keyOf(one)}
-			by[at] = append(by[at], q)
+			at := judge{q.of.policy.Index, keyOf(one)}
+			a.by[at] = append(a.by[at], q)
 		}
 		if p.replica(q.of) && q.of.own {
 			v, err := verdict(ctx, p.store, q.of.policy.Index, &q.write)
@@ -141,41 +171,30 @@ func (p *pass) askAbout(ctx context.Context, list []*question) {
 			q.said[n-1] = v
 		}
 	}
-	replicator.Spread(ctx, p.peers.Pace, p.cfg.Concurrency, func(ctx context.Context, at to) {
-		for some := range inChunks(by[at], replwire.MaxWrites) {
-			if why, ok := p.peers.Down(at.fresh()); ok {
-				p.fail(some[0].of, at.fresh(), "", why, int64(len(some)))
+	return a
+}
+
+// askJudge asks one device all that it is to be asked.
+func (p *pass) askJudge(ctx context.Context, a asking, at judge) {
+	for some := range slices.Chunk(a.by[at], replwire.MaxWrites) {
+		why, down := p.peers.Down(at.fresh())
+		if !down {
+			err := p.askOne(ctx, at.peer, some, a.judges)
+			if err == nil {
 				continue
 			}
-			if err := p.askOne(ctx, at.peer, some, judges); err != nil {
-				p.fail(some[0].of, at.fresh(), "", err.Error(), int64(len(some)))
-			}
+			why = err.Error()
 		}
-	}, func(hand func(to) bool) {
-		for at := range by {
-			if !hand(at) {
-				return
-			}
+		for _, q := range some {
+			q.of.lookAgain()
 		}
-	})
-	p.doubt(list, judges)
+		p.fail(some[0].of, at.fresh(), "", why, int64(len(some)))
+	}
 }
 
 // replica reports whether the device is itself a replica of the commits of a partition.
 func (p *pass) replica(of *part) bool {
 	return replicator.PlaceOf(of.objects, of.number, p.device, p.Self) >= 0
-}
-
-func inChunks[T any](list []T, most int) func(func([]T) bool) {
-	return func(yield func([]T) bool) {
-		for len(list) > 0 {
-			n := min(most, len(list))
-			if !yield(list[:n]) {
-				return
-			}
-			list = list[n:]
-		}
-	}
 }
 
 // askOne asks a replica about some writes.

@@ -177,17 +177,15 @@ func (p *pass) askSums(
 	}
 }
 
-// count finds out how many devices have all their fragments of a partition, by how many they have, of those
-// that this device lacks something of: the order in which they are gone into.
+// count finds out how many devices have all their fragments of a partition, as far as their numbers say: as many as whoever has
+// most. It is the order in which partitions are gone into.
 func (p *pass) count(ctx context.Context, of policy.Policy, all []*part) {
 	by := map[peer][]*part{}
 	lacking := 0
 	for _, x := range all {
-		x.good = of.Fragments()
-		if x.index < 0 || x.here >= x.many {
+		if x.index < 0 {
 			continue
 		}
-		x.good = 0
 		lacking++
 		others, _ := replicator.Others(x.ring, x.number, p.device, p.Self)
 		for _, to := range others {
@@ -195,15 +193,32 @@ func (p *pass) count(ctx context.Context, of policy.Policy, all []*part) {
 		}
 	}
 	if lacking < 2 {
-		return
+		return // there is no order
 	}
+	have := map[*part][]int64{}
 	p.askEach(ctx, by, func(ctx context.Context, to peer, parts []*part) {
 		p.askSums(ctx, of.Index.Fragments(), to, parts, func(*part) replwire.Digest { return replwire.Digest{} }, func(x *part, d *replwire.Difference, err error) {
-			if err == nil && d != nil && d.Objects >= x.many {
-				x.mu.Lock()
-				x.good++
-				x.mu.Unlock()
+			if err == nil && d != nil {
+				p.noting.Lock()
+				have[x] = append(have[x], d.Objects)
+				p.noting.Unlock()
 			}
 		})
 	})
+	for _, x := range all {
+		most := x.here
+		for _, n := range have[x] {
+			most = max(most, n)
+		}
+		x.good = of.Fragments()
+		if x.index < 0 || x.here >= most {
+			continue // it seems to lack nothing
+		}
+		x.good = 0
+		for _, n := range have[x] {
+			if n >= most {
+				x.good++
+			}
+		}
+	}
 }

@@ -37,6 +37,9 @@ func (c *closing) Read(b []byte) (int, error) {
 // open asks who has a fragment for it, from a byte of the archive on.
 func (p *pass) open(ctx context.Context, m *missing, h holding, from int64) (ec.Part, error) {
 	to := h.fresh()
+	if why, down := p.peers.Down(to); down {
+		return ec.Part{}, errs.E(errs.Op("fragments.read"), errs.Subject(to.String()), errs.Unavailable, why)
+	}
 	header := append(policyHeader(m.of.policy.Index.Fragments()),
 		backend.Field{Name: replwire.ReplicationHeader, Value: "true"},
 		backend.Field{Name: backend.FragmentTime, Value: m.commit.Time.String()},

@@ -178,7 +178,7 @@ func (p *pass) search(ctx context.Context, m *missing) {
 // gone reports whether an object is none any more, or another one: then there is nothing to be restored.
 func (p *pass) gone(ctx context.Context, m *missing) bool {
 	q := &question{of: m.of, write: replwire.Write{Hash: m.commit.Hash, Time: m.commit.Time, ID: m.commit.Coded.Write}}
-	p.askAbout(ctx, []*question{q})
+	p.askAlone(ctx, q)
 	return slices.ContainsFunc(q.said, func(v replwire.Verdict) bool { return v == replwire.Newer || v == replwire.Ended })
 }
 

@@ -43,6 +43,7 @@ import (
 type cell struct {
 	number int
 	disk   vfs.FS
+	top    string // the folder that has the device's
 	store  *engine.Engine
 	server *object.Server
 	repl   *replicator.Replicator
@@ -59,18 +60,21 @@ type cellRings struct{ fragments, commits *ring.Ring }
 // cells are nodes that keep the fragments of one policy, 1. They speak with each other
 // by calls.
 type cells struct {
-	t      testing.TB
-	nodes  []*cell
-	policy policy.Policy
-	set    policy.Set
-	code   *ec.Code
-	hasher name.Hasher
-	rings  atomic.Pointer[cellRings]
-	data   ring.Data
-	source *timestamp.Source
-	ahead  atomic.Int64 // of all clocks
-	age    time.Duration
-	segs   int64
+	t       testing.TB
+	nodes   []*cell
+	policy  policy.Policy
+	set     policy.Set
+	code    *ec.Code
+	hasher  name.Hasher
+	rings   atomic.Pointer[cellRings]
+	data    ring.Data
+	source  *timestamp.Source
+	ahead   atomic.Int64 // of all clocks
+	age     time.Duration
+	peers   replicator.Sender // how the nodes reach each other
+	segment int64             // of their logs, in bytes
+	depth   int               // of the buckets of the nodes' sums
+	root    func() string     // the folder of a disk that is to be a real one; nil for disks in memory
 
 	mu    sync.Mutex
 	fault func(to *cell, r *backend.Request) error // guarded by mu; before a request is answered
@@ -80,13 +84,14 @@ type cells struct {
 func (f *cells) clock() time.Time { return time.Now().Add(time.Duration(f.ahead.Load())) }
 
 // newCells makes nodes, the first of which are the primaries of every partition.
-func newCells(t testing.TB, shape ec.Shape, nodes int) *cells {
+func newCells(t testing.TB, shape ec.Shape, nodes int, change ...func(*cells)) *cells {
 	t.Helper()
-	f := &cells{t: t, policy: policy.Policy{Index: 1, Name: "ec", Data: shape.Data, Parity: shape.Parity}, age: 7 * 24 * time.Hour, count: map[string]int{}}
+	f := &cells{depth: 8, segment: 4 << 20, t: t, policy: policy.Policy{Index: 1, Name: "ec", Data: shape.Data, Parity: shape.Parity}, age: 7 * 24 * time.Hour, count: map[string]int{}}
 	var err error
 	if f.set, err = policy.NewSet([]policy.Policy{{Index: 0, Name: "plain", Default: true}, f.policy}); err != nil {
 		t.Fatal(err)
 	}
+	f.peers = calls{f}
 	if f.code, err = ec.New(ec.Layout{Shape: shape, Segment: 1 << 10}); err != nil {
 		t.Fatal(err)
 	}
@@ -102,9 +107,15 @@ func newCells(t testing.TB, shape ec.Shape, nodes int) *cells {
 			primaries = append(primaries, i)
 		}
 	}
+	for _, c := range change {
+		c(f)
+	}
 	f.rings.Store(f.ringsOf(primaries...))
 	for i := range nodes {
-		n := &cell{number: i, disk: f.blank()}
+		n := &cell{number: i, disk: f.blank(), top: "/mem"}
+		if f.root != nil {
+			n.top = f.root()
+		}
 		f.nodes = append(f.nodes, n)
 		f.open(n)
 	}
@@ -129,8 +140,11 @@ func (f *cells) ringsOf(primaries ...int) *cellRings {
 func (f *cells) addr(n *cell) string { return f.data.Devices[n.number].ReplicationAddr() }
 
 // blank returns an empty disk.
-func (f *cells) blank() *vfs.Mem {
+func (f *cells) blank() vfs.FS {
 	f.t.Helper()
+	if f.root != nil {
+		return vfs.OS
+	}
 	disk := vfs.NewMem()
 	err := errors.Join(disk.Mkdir("/mem"), disk.SyncDir("/"), disk.Mkdir("/mem/d"), disk.SyncDir("/mem"))
 	if err != nil {
@@ -142,12 +156,12 @@ func (f *cells) blank() *vfs.Mem {
 // open starts a node on its disk.
 func (f *cells) open(n *cell) {
 	f.t.Helper()
-	devices, err := device.NewSet(n.disk, "/mem", []string{"d"})
+	devices, err := device.NewSet(n.disk, n.top, []string{"d"})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	cfg := engine.Defaults()
-	cfg.FS, cfg.Reserve, cfg.SegmentSize, cfg.Depth = n.disk, 0, 4<<20, 8
+	cfg.FS, cfg.Reserve, cfg.SegmentSize, cfg.Depth = n.disk, 0, f.segment, f.depth
 	n.lost = make(chan fragments.Lost, 100)
 	lost := n.lost
 	stores := object.OpenStores(devices, cfg, func(device string, at engine.Location) {
@@ -160,6 +174,7 @@ func (f *cells) open(n *cell) {
 		f.t.Fatal(err)
 	}
 	id := replicator.NewNodeID()
+	paces := replicator.NewPaces([]string{"d"}, replicator.Limits{Concurrency: 2, Incoming: 8}, nil)
 	n.steps = steps.NewBooks(steps.Terms{ReclaimAge: f.age}, n.disk, devices)
 	self := hosts.At(netip.MustParseAddrPort(f.addr(n)), nil)
 	rings := func(i policy.Index) *ring.Ring {
@@ -176,14 +191,14 @@ func (f *cells) open(n *cell) {
 		return nil
 	}
 	copies, err := objects.New(objects.Config{Concurrency: 2, ReclaimAge: f.age, Few: 64}, objects.Deps{
-		Stores: map[string]objects.Store{"d": objectStore{n.store}}, Self: self, NodeID: id, Hasher: f.hasher, Merge: n.server, Peers: calls{f}, Now: f.clock, Ring: rings, Steps: n.steps.Of,
+		Stores: map[string]objects.Store{"d": objectStore{n.store}}, Self: self, NodeID: id, Hasher: f.hasher, Merge: n.server, Peers: f.peers, Pace: paces, Now: f.clock, Ring: rings, Steps: n.steps.Of,
 	})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	n.kind, err = fragments.New(fragments.Config{Concurrency: 2, ReclaimAge: f.age}, fragments.Deps{
 		Stores: map[string]fragments.Store{"d": fragmentStore{objectStore{n.store}}}, Policies: f.set, Ring: rings, Self: self, NodeID: id, Hasher: f.hasher, Server: n.server,
-		Peers: calls{f}, Now: f.clock, Lost: n.lost,
+		Peers: f.peers, Pace: paces, Now: f.clock, Lost: n.lost,
 		May: func(device string, p policy.Index, r *ring.Ring, at ring.Partition) error {
 			book, err := n.steps.Of(device)
 			if err != nil {
@@ -195,7 +210,7 @@ func (f *cells) open(n *cell) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if n.repl, err = replicator.New(replicator.Deps{Devices: devices, Kinds: []replicator.Kind{copies, n.kind}, NodeID: id}); err != nil {
+	if n.repl, err = replicator.New(replicator.Deps{Devices: devices, Kinds: []replicator.Kind{copies, n.kind}, NodeID: id, Paces: paces}); err != nil {
 		f.t.Fatal(err)
 	}
 	repl := n.repl

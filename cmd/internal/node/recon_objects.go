@@ -27,7 +27,7 @@ const (
 	// index, too, and counts what was damaged.
 	HoldingsPath = "/recon/holdings"
 	// StatesPath tells the states in a partition of a part power ("power", "partition"),
-	// from a hash on ("from"): replwire.Object.
+	// from a hash on ("from"): replwire.Object; with "coded=true" those alone of objects whose data is in fragments.
 	StatesPath = "/recon/states"
 	// NamePath tells the name under a hash ("hash"), percent-encoded: 404 if there is none.
 	NamePath = "/recon/name"
@@ -170,12 +170,16 @@ func (w *wanted) states(ctx context.Context) ([]byte, error) {
 			return nil, errs.Refuse(errs.Invalid, "from is no hash of the partition")
 		}
 	}
+	coded := w.values.Get("coded") == "true"
 	body := replwire.Begin(nil, replwire.Objects)
 	count, more := 0, false
 	began := time.Now()
 	for e, err := range w.engine.Walk(ctx, w.policy, from, all.Last()) {
 		if err != nil {
 			return nil, err
+		}
+		if coded && (e.State.Kind != engine.Live || !e.State.System.Has(backend.CodedWrite)) {
+			continue
 		}
 		if count == maxStates || count > 0 && time.Since(began) > tellTime {
 			more = true

@@ -26,6 +26,7 @@ type HTTP struct{ Client *http.Client }
 
 var (
 	_ RateAsker     = HTTP{}
+	_ CodedAsker    = HTTP{}
 	_ DatabaseAsker = HTTP{}
 )
 
@@ -55,9 +56,20 @@ func (a HTTP) Holdings(ctx context.Context, d *ring.Device, p policy.Index, powe
 
 // States implements Asker.
 func (a HTTP) States(ctx context.Context, d *ring.Device, p policy.Index, power int, partition uint32, from name.Hash) ([]replwire.Object, bool, error) {
-	b, err := a.ask(ctx, d, node.StatesPath, p, url.Values{
-		"power": {strconv.Itoa(power)}, "partition": {strconv.FormatUint(uint64(partition), 10)}, "from": {from.String()},
-	})
+	return a.states(ctx, d, p, power, partition, from, false)
+}
+
+// Coded implements CodedAsker.
+func (a HTTP) Coded(ctx context.Context, d *ring.Device, p policy.Index, power int, partition uint32, from name.Hash) ([]replwire.Object, bool, error) {
+	return a.states(ctx, d, p, power, partition, from, true)
+}
+
+func (a HTTP) states(ctx context.Context, d *ring.Device, p policy.Index, power int, partition uint32, from name.Hash, coded bool) ([]replwire.Object, bool, error) {
+	query := url.Values{"power": {strconv.Itoa(power)}, "partition": {strconv.FormatUint(uint64(partition), 10)}, "from": {from.String()}}
+	if coded {
+		query.Set("coded", "true")
+	}
+	b, err := a.ask(ctx, d, node.StatesPath, p, query)
 	if err != nil {
 		return nil, false, err
 	}

@@ -65,12 +65,13 @@ func (r *Rebalance) addUnknown(list []Unknown) {
 
 // RebalanceOf asks how far data is on its way. What a primary waits for of a partition is what
 // it has less of than whoever has most: so each replica that moves counts once, whoever brings
-// it. That a version is newer elsewhere, and as long, does not count here. Where little is
+// it. That a version is newer elsewhere, and as long, does not count here, nor which fragments a primary has,
+// but how many. Where little is
 // left it looks a second time after a second, and counts what is left both times: what clients
 // are just writing is on one device before it is on another.
 func RebalanceOf(ctx context.Context, ask Asker, policies []Policy) (*Rebalance, error) {
 	r := &Rebalance{Devices: []DeviceLeft{}, Databases: []DatabasesLeft{}, Unknown: []Unknown{}}
-	for _, p := range policies {
+	for _, p := range withFragments(policies) {
 		h, err := gather(ctx, ask, p, false)
 		if err != nil {
 			return nil, err
@@ -86,6 +87,18 @@ func RebalanceOf(ctx context.Context, ask Asker, policies []Policy) (*Rebalance,
 		r.sum(h, left)
 	}
 	return r, nil
+}
+
+// withFragments has the fragments of policies that code among the policies: each primary should have as many of them
+// as any other.
+func withFragments(policies []Policy) (all []Policy) {
+	for _, p := range policies {
+		all = append(all, p)
+		if p.Data > 0 {
+			all = append(all, Policy{Index: p.Index.Fragments(), Name: "fragments of " + p.Name, Ring: p.Fragments})
+		}
+	}
+	return all
 }
 
 // little is of how many partitions, each counted for each device that waits for something of it or

@@ -1,0 +1,251 @@
+package quorum
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/direct"
+	"martlet/internal/errs"
+	"martlet/internal/name"
+	"martlet/internal/policy"
+	"martlet/internal/quorum/nodetest"
+	"martlet/ring"
+)
+
+// fragmentBench is six nodes in memory of which the first three have a fragment each, unless
+// they are told otherwise.
+type fragmentBench struct {
+	c     *Cluster
+	place Place
+
+	mu    sync.Mutex
+	say   map[string]func(index int) *backend.Response // by device; guarded by mu
+	asked []string                                     // guarded by mu
+}
+
+func newFragmentBench(t *testing.T, cfg Config) *fragmentBench {
+	t.Helper()
+	path := name.Path{Account: "a", Container: "c", Object: "o"}
+	fleet := nodetest.InMemory(t, path)
+	client := direct.New(direct.Config{Dial: fleet.Dial})
+	t.Cleanup(client.Close)
+	b := &fragmentBench{say: map[string]func(int) *backend.Response{}}
+	b.c = New(cfg, Rings{Account: fleet.Ring, Container: fleet.Ring, Objects: map[policy.Index]*ring.Source{0: fleet.Ring}}, fleet.Hasher, client)
+	t.Cleanup(b.c.Wait)
+	var err error
+	if b.place, err = b.c.Object(0, path); err != nil {
+		t.Fatal(err)
+	}
+	for i := range nodetest.Nodes {
+		d := fmt.Sprint("d", i)
+		fleet.Script(d, func(_ context.Context, r *backend.Request) (*backend.Response, error) {
+			text := r.Header.Get(backend.FragmentIndex)
+			b.mu.Lock()
+			b.asked = append(b.asked, d+"/"+text)
+			say := b.say[d]
+			b.mu.Unlock()
+			index, err := strconv.Atoi(text)
+			if err != nil {
+				index = AnyFragment
+			}
+			if say != nil {
+				return say(index), nil
+			}
+			if index == i {
+				return fragment(i), nil
+			}
+			return nodetest.Status(404, ""), nil
+		})
+	}
+	return b
+}
+
+// fragment is an answer with a fragment.
+func fragment(index int) *backend.Response {
+	r := nodetest.Status(206, "")
+	r.Header.Add(backend.FragmentIndex, strconv.Itoa(index))
+	r.Length, r.Body = 4, io.NopCloser(strings.NewReader("data"))
+	return r
+}
+
+func (b *fragmentBench) begin(ctx context.Context, data int) *Fragments {
+	return b.c.Fragments(ctx, FragmentRead{
+		Place: b.place, Data: data,
+		Build: func(index int, but []int) *backend.Request {
+			h := backend.Header{{Name: backend.FragmentIndex, Value: strconv.Itoa(index)}}
+			if index == AnyFragment {
+				h[0].Value = "but " + strings.Trim(fmt.Sprint(but), "[]")
+			}
+			return &backend.Request{Method: http.MethodGet, Header: h}
+		},
+		Judge: func(r *backend.Response) (int, error) {
+			i, err := strconv.Atoi(r.Header.Get(backend.FragmentIndex))
+			if i > 9 {
+				err = errors.New("of another write")
+			}
+			return i, err
+		},
+	})
+}
+
+// order returns whom a read asks first, one after the other.
+func order(f *Fragments) (list []string) {
+	for _, h := range f.holders {
+		list = append(list, h.device.Name)
+	}
+	return list
+}
+
+func TestFragmentOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, err := ParseAffinity("r1z3=1, r1z2=2, r1z1=3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newFragmentBench(t, Config{Options: Options{Near: near}})
+		for range 20 {
+			if got := order(b.begin(t.Context(), 2)); !slices.Equal(got, []string{"d1", "d0", "d2"}) {
+				t.Fatalf("those with data first, and the nearest of them: got %v", got)
+			}
+		}
+		for range 10 {
+			b.c.Broke(b.place.Primaries[1])
+		}
+		if got := order(b.begin(t.Context(), 2)); !slices.Equal(got, []string{"d0", "d2", "d1"}) {
+			t.Errorf("what has been failing comes last: got %v", got)
+		}
+		b = newFragmentBench(t, Config{Options: Options{Timing: true}})
+		for i, d := range b.place.Primaries {
+			b.c.times.of(d).took(time.Duration(30-10*i)*time.Millisecond, time.Now())
+		}
+		if got := order(b.begin(t.Context(), 2)); !slices.Equal(got, []string{"d1", "d0", "d2"}) {
+			t.Errorf("the faster of those with data first: got %v", got)
+		}
+	})
+}
+
+// Whom a read of two fragments asks, and how it comes out.
+func TestFragments(t *testing.T) {
+	nothing := func(int) *backend.Response { return nodetest.Status(404, "") }
+	for name, tt := range map[string]struct {
+		say   map[string]func(int) *backend.Response
+		want  []int    // the fragments that come, in any order
+		asked []string // at least
+		not   []string // never
+	}{
+		"all is well":      {nil, []int{0, 1}, []string{"d0/0", "d1/1"}, []string{"d2/2", "d3/"}},
+		"one has nothing":  {map[string]func(int) *backend.Response{"d1": nothing}, []int{0, 2}, []string{"d1/1", "d2/2"}, []string{"d3/"}},
+		"of another write": {map[string]func(int) *backend.Response{"d0": func(int) *backend.Response { return fragment(10) }}, []int{1, 2}, []string{"d0/0", "d2/2"}, []string{"d3/"}},
+		"on a handoff": {map[string]func(int) *backend.Response{
+			"d0": nothing, "d1": func(int) *backend.Response { return nodetest.Status(507, "") },
+			"d4": func(i int) *backend.Response { return fragment(1) },
+		}, []int{1, 2}, []string{"d4/but 2"}, nil},
+		"the same one twice is one": {map[string]func(int) *backend.Response{
+			"d0": nothing, "d1": nothing, "d3": func(int) *backend.Response { return fragment(2) }, "d4": func(int) *backend.Response { return fragment(2) },
+			"d5": func(int) *backend.Response { return fragment(2) },
+		}, []int{2}, []string{"d3/but 2", "d4/but 2", "d5/but 2", "d0/but 2"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newFragmentBench(t, Config{})
+				for d, say := range tt.say {
+					b.say[d] = say
+				}
+				f := b.begin(t.Context(), 2)
+				defer f.Close()
+				var got []int
+				for len(got) < 2 {
+					one, err := f.Next(2-len(got), 0)
+					if err == io.EOF {
+						break
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer one.Body.Close()
+					got = append(got, one.Index)
+				}
+				slices.Sort(got)
+				if !slices.Equal(got, tt.want) {
+					t.Errorf("got %v, want %v: %s", got, tt.want, f.Said())
+				}
+				for _, a := range tt.asked {
+					if !slices.Contains(b.asked, a) {
+						t.Errorf("%s was not asked: %v", a, b.asked)
+					}
+				}
+				for _, a := range tt.not {
+					if slices.ContainsFunc(b.asked, func(s string) bool { return strings.HasPrefix(s, a) }) {
+						t.Errorf("%s was asked: %v", a, b.asked)
+					}
+				}
+			})
+		})
+	}
+}
+
+// In a later round those that broke off are asked again, after those that did not.
+func TestFragmentsOfALaterRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFragmentBench(t, Config{})
+		f := b.begin(t.Context(), 1)
+		defer f.Close()
+		for round, want := range []int{0, 1, 2, 0} {
+			if round == 1 || round == 2 {
+				b.say["d3"] = func(int) *backend.Response { return nodetest.Status(404, "") }
+			}
+			got, err := f.Next(1, int64(round))
+			if err != nil || round == 0 && got.Index != want {
+				t.Fatalf("round %d: got %d, %v, want %d", round, got.Index, err, want)
+			}
+			got.Broke(io.ErrUnexpectedEOF)
+			if err := got.Body.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := slices.Clone(b.asked[:3])
+		slices.Sort(first)
+		if !slices.Equal(first, []string{"d0/0", "d1/1", "d2/2"}) || len(b.asked) != 4 || strings.HasPrefix(b.asked[3], "d3") {
+			t.Errorf("asked were %v", b.asked)
+		}
+		if said := f.Said(); strings.Count(said, "unexpected EOF") != 4 {
+			t.Errorf("they said %q", said)
+		}
+	})
+}
+
+// Who has gone away is told so, and nobody is asked for him.
+func TestFragmentsForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFragmentBench(t, Config{})
+		for i := range 3 {
+			b.say[fmt.Sprint("d", i)] = func(int) *backend.Response {
+				<-time.After(time.Minute)
+				return nodetest.Status(404, "")
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		f := b.begin(ctx, 2)
+		defer f.Close()
+		time.AfterFunc(100*time.Millisecond, cancel)
+		began := time.Now()
+		if _, err := f.Next(2, 0); !errs.Is(err, errs.Aborted) || time.Since(began) > time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if _, err := f.Next(2, 1); !errs.Is(err, errs.Aborted) {
+			t.Errorf("afterwards: %v", err)
+		}
+		time.Sleep(time.Minute) // in the bubble, for the nodes to end
+	})
+}
