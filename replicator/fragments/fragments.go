@@ -29,10 +29,10 @@
 //
 // It was never decided: all replicas of the commit have answered, none has it, nor is in doubt, and it is older than
 // the reclaim age, by which what is on handoffs has come home. That is so too where another
-// write of just the same time is there: which of the two is in force at last is for the commits to settle.
-// Since its time may be from elsewhere, and a commit comes last, it has to have been seen here an hour before as well. And since
-// replicas may be such for no longer than a moment, all devices are asked: none has the commit, and no more of them are
-// silent than may be lost.
+// write of just the same time is there: which of the two is in force at last is for the commits to settle. Since a write
+// may be of a time long before it (another cluster's, or that of the data that a version is kept of), the process
+// has to have known it for a day as well, or for the reclaim age if that is less. And since replicas may be such for no longer than
+// a moment, all devices are asked: none has the commit, and no more of them are silent than may be lost.
 //
 // Errors, silence, a device that was away for too long (package steps), one that does not take
 // itself for a primary, two that answer as one and an answer that turns out to be the device's own confirm nothing.
@@ -107,7 +107,7 @@ type Store interface {
 // Config is what Fragments can be told.
 type Config struct {
 	Concurrency int           // partitions of one device, or fragments, under way at one time
-	ReclaimAge  time.Duration // after which a write that was never decided is given up
+	ReclaimAge  time.Duration // after which a write that was never decided is given up; it was known for a day then, or as long
 }
 
 // Defaults returns the configuration that fits most nodes.

@@ -12,8 +12,8 @@ func (p *pass) fate(x *piece, q *question) fate {
 }
 
 // old reports whether a fragment can be given up: its write is from before the horizon, and it has been here
-// for a while. The first alone does not tell, as the time of a write may be from elsewhere (package containersync), and
-// its commit is written after its fragments.
+// for a while, as far as this process knows. The first alone does not tell: a write may be of a time long before it, when another
+// cluster had it, or the data that a version is kept of, and its commit is written after its fragments.
 func (p *pass) old(x *piece) bool {
 	if !x.state.Times.Data.Happened().Before(p.horizon) {
 		return false
@@ -31,11 +31,11 @@ func (p *pass) dueOf(x *piece) time.Time {
 	return since.Add(p.wait())
 }
 
-// longestWrite is longer than any write takes from its first fragment to its commit.
-const longestWrite = time.Hour
+// longAgo is for how long a fragment has to have been here until it is given up, however old its write is.
+const longAgo = 24 * time.Hour
 
-// wait is how long a fragment has to have been here before it is given up.
-func (p *pass) wait() time.Duration { return min(longestWrite, p.cfg.ReclaimAge/8) }
+// wait is for how long that is.
+func (p *pass) wait() time.Duration { return min(longAgo, p.cfg.ReclaimAge) }
 
 // unheardOf returns the questions about writes that are to be given up.
 func (p *pass) unheardOf(all []*found, asked map[replwire.Write]*question) (list []*question) {

@@ -12,8 +12,9 @@ import (
 	"martlet/ring"
 )
 
-// seen is what the passes over a device remember of partitions, as long as the process runs:
-// those in which all was found in place. It is safe for concurrent use.
+// seen is what the passes over a device remember, as long as the process runs: of partitions
+// those in which all was found in place, and since when there are fragments of writes that are
+// not decided. It is safe for concurrent use.
 type seen struct {
 	mu     sync.Mutex
 	parts  map[place]sight     // guarded by mu
@@ -36,7 +37,7 @@ const (
 	// mostDoubts is how many of those are remembered at most; the others wait.
 	mostDoubts = 1 << 16
 	// doubtful is after how long one is forgotten where there is no room.
-	doubtful = 24 * time.Hour
+	doubtful = 3 * longAgo
 )
 
 // doubtful notes that a fragment is here of which it is not known that it was committed, and returns since when that was
@@ -48,7 +49,7 @@ func (s *seen) doubtful(x *piece, now time.Time) (since time.Time, known bool) {
 		return since, true
 	}
 	if len(s.doubts) >= mostDoubts {
-		if now.Sub(s.purged) < doubtful/24 {
+		if now.Sub(s.purged) < time.Hour {
 			return now, false
 		}
 		s.purged = now

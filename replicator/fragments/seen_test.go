@@ -32,6 +32,6 @@ func TestDoubtsAreBounded(t *testing.T) {
 		t.Errorf("where one has gone: %v, %v", since, known)
 	}
 	if _, known := s.doubtful(at(mostDoubts+1), begin.Add(doubtful+2*time.Hour)); !known || len(s.doubts) != 2 {
-		t.Errorf("a day later it is known: %v, with %d", known, len(s.doubts))
+		t.Errorf("days later it is known: %v, with %d", known, len(s.doubts))
 	}
 }

@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,17 +30,26 @@ type work struct {
 	policy policy.Index // where its objects belong
 	some   bool         // there was something to do
 
-	done, left atomic.Int64 // rows that are, and that are not
-	failed     failures
+	done, left, bad atomic.Int64 // rows that are, that are not, and those of the latter that have failed
+	failed          failures
 
 	mu    sync.Mutex
 	asked time.Time // when the policy was asked for last; guarded by mu
 	over  error     // why nothing more of it is moved; guarded by mu
 }
 
-// all goes through the rows. The error is why no more of them can be gone through; what failed of rows is in failed.
+// all goes through the rows, from where the last pass has left off: those that can't be moved must not keep all behind them
+// where they are. The error is why no more of them can be gone through; what failed of rows is in failed.
 func (w *work) all(ctx context.Context) error {
-	after := Row{}
+	from := w.broken.take(w.c.Path)
+	if err := w.span(ctx, from, nil); err != nil || from.Name == "" {
+		return err
+	}
+	return w.span(ctx, Row{}, &from)
+}
+
+// span goes through the rows that come after one, up to another one, or all.
+func (w *work) span(ctx context.Context, after Row, last *Row) error {
 	for ctx.Err() == nil {
 		page, err := w.Source.Rows(ctx, w.c, after.Policy, after.Name, w.page)
 		if errs.Is(err, errs.NotFound) {
@@ -49,7 +59,11 @@ func (w *work) all(ctx context.Context) error {
 			return err
 		}
 		rows := make([]Row, 0, len(page.Rows))
+		over := len(page.Rows) < w.page
 		for _, row := range page.Rows {
+			if over = over || last != nil && row.behind(last); last != nil && row.behind(last) {
+				break
+			}
 			if row.wants() {
 				rows = append(rows, row)
 			}
@@ -62,12 +76,17 @@ func (w *work) all(ctx context.Context) error {
 				return err
 			}
 		}
-		if len(page.Rows) < w.page {
+		if over {
 			return nil
 		}
 		after = page.Rows[len(page.Rows)-1]
 	}
 	return context.Cause(ctx)
+}
+
+// behind reports whether a row comes after another.
+func (r *Row) behind(other *Row) bool {
+	return cmp.Or(cmp.Compare(r.Policy, other.Policy), cmp.Compare(r.Name, other.Name)) > 0
 }
 
 // begin sees to it that rows may be moved to the policy that a replica says is the container's.
@@ -129,8 +148,9 @@ func (w *work) rows(ctx context.Context, rows []Row) error {
 	var under sync.WaitGroup
 	defer under.Wait()
 	for _, row := range rows {
-		if w.failedTooOften() {
-			return fmt.Errorf("%d objects could not be moved: %w", w.left.Load(), w.failed.join())
+		if n := w.bad.Load(); n >= mostFailed {
+			w.broken.leave(w.c.Path, row)
+			return fmt.Errorf("%d objects could not be moved: %w", n, w.failed.join())
 		}
 		if err := w.pace.Wait(ctx, 0); err != nil {
 			return err
@@ -147,8 +167,6 @@ func (w *work) rows(ctx context.Context, rows []Row) error {
 	return nil
 }
 
-func (w *work) failedTooOften() bool { return w.left.Load() >= mostFailed }
-
 // row does what there is to do about a row, and keeps count.
 func (w *work) row(ctx context.Context, row Row) {
 	err := w.place(ctx, row)
@@ -161,6 +179,7 @@ func (w *work) row(ctx context.Context, row Row) {
 		return
 	}
 	w.Reconciler.failed.Add(1)
+	defer w.bad.Add(1) // who sees it finds the error
 	w.failed.add(errs.E(errs.Op("reconciler.move"), errs.Subject(w.path(row).String()), err))
 }
 
@@ -168,6 +187,44 @@ func (w *work) path(row Row) name.Path {
 	p := w.c.Path
 	p.Object = row.Name
 	return p
+}
+
+// breaks remembers of containers of which too much has failed which row was to be next: the next pass begins behind
+// it. It is kept in memory only, and is of no more than containers of which something is left.
+type breaks struct {
+	mu sync.Mutex
+	at map[name.Path]Row // guarded by mu
+}
+
+func (b *breaks) leave(p name.Path, next Row) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.at[p] = next
+}
+
+// take returns where to begin, and forgets it.
+func (b *breaks) take(p name.Path) Row {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	row := b.at[p]
+	delete(b.at, p)
+	return row
+}
+
+// keep forgets all that are not of a list.
+func (b *breaks) keep(list []Container) {
+	known := pathsOf(list)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.at, func(p name.Path, _ Row) bool { return !known[p] })
+}
+
+func pathsOf(list []Container) map[name.Path]bool {
+	known := make(map[name.Path]bool, len(list))
+	for _, c := range list {
+		known[c.Path] = true
+	}
+	return known
 }
 
 // agreements remembers since when the replicas of containers agree. It is kept in memory only: after a start
@@ -201,10 +258,7 @@ func (a *agreements) forget(p name.Path) {
 
 // keep forgets all that are not of a list.
 func (a *agreements) keep(list []Container) {
-	known := make(map[name.Path]bool, len(list))
-	for _, c := range list {
-		known[c.Path] = true
-	}
+	known := pathsOf(list)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	maps.DeleteFunc(a.at, func(p name.Path, _ agreement) bool { return !known[p] })

@@ -82,15 +82,17 @@ type world struct {
 	first   bool
 	settled int
 
-	mu      sync.Mutex
-	objects map[key]object // guarded by mu
-	rows    map[key]Row    // guarded by mu
-	lag     bool           // listings hear of nothing but Unlist; guarded by mu
-	calls   []string       // guarded by mu
-	failAt  int            // the call that fails, from 1; 0 for none; guarded by mu
-	failed  bool           // guarded by mu
-	done    bool           // it fails when it has been done; guarded by mu
-	before  func(call string)
+	mu        sync.Mutex
+	objects   map[key]object // guarded by mu
+	rows      map[key]Row    // guarded by mu
+	lag       bool           // listings hear of nothing but Unlist; guarded by mu
+	calls     []string       // guarded by mu
+	paths     []string       // of what was looked for; guarded by mu
+	failAt    int            // the call that fails, from 1; 0 for none; guarded by mu
+	failed    bool           // guarded by mu
+	scattered bool           // of data that is moved too little is left, until it is stored again; guarded by mu
+	done      bool           // it fails when it has been done; guarded by mu
+	before    func(call string)
 }
 
 func newWorld(t testing.TB) *world {
@@ -225,8 +227,17 @@ func (w *world) state(p policy.Index, path name.Path) State {
 }
 
 func (w *world) Look(_ context.Context, p policy.Index, path name.Path) (s State, err error) {
-	err = w.call("look "+p.String(), func() { s = w.state(p, path) })
+	err = w.call("look "+p.String(), func() { s = w.state(p, path); w.paths = append(w.paths, path.Object) })
 	return s, err
+}
+
+// Stands says no once where data is scattered.
+func (w *world) Stands(_ context.Context, p policy.Index, _ name.Path, s *State) (is bool, err error) {
+	if !s.Live || p != w.own {
+		w.t.Errorf("asked whether %+v of policy %d stands", s, p)
+	}
+	err = w.call("stands", func() { is, w.scattered = !w.scattered, false })
+	return is, err
 }
 
 func (w *world) Open(_ context.Context, p policy.Index, path name.Path) (o Object, err error) {

@@ -153,6 +153,10 @@ type Objects interface {
 	// whole. Where there is none the error is of kind errs.NotFound.
 	Open(ctx context.Context, p policy.Index, path name.Path) (Object, error)
 
+	// Stands reports whether the data of what Look has found under a policy is there, as far as that is
+	// kept apart from what Look asks for. A replica has its own.
+	Stands(ctx context.Context, p policy.Index, path name.Path, s *State) (bool, error)
+
 	// Put stores an object as of a time, and tells the listing. When it returns nil that, or what is later, is on stable
 	// storage on a majority, and the listing was told or the telling is durably queued. It reads the body, and does not
 	// close it.
@@ -198,6 +202,7 @@ type Reconciler struct {
 
 	passes sync.Mutex // one at a time
 	agreed agreements
+	broken breaks
 
 	moved, deletes, dropped, bytes, failed, waiting atomic.Int64
 }
@@ -205,7 +210,7 @@ type Reconciler struct {
 const (
 	pageRows   = 256
 	trustFor   = 5 * time.Second
-	mostFailed = 100 // rows of a container in a pass, before it is left for the next
+	mostFailed = 100 // rows of a container in a pass, before what is behind them is left for the next
 	maxErrors  = 10  // of a pass that are told
 )
 
@@ -226,7 +231,7 @@ func New(cfg Config, deps Deps) (*Reconciler, error) {
 	}
 	return &Reconciler{
 		cfg: cfg, pace: replicator.NewPace(0, cfg.PerSecond), flow: replicator.NewPace(cfg.BytesPerSecond, 0), Deps: deps, page: pageRows, trustFor: trustFor,
-		agreed: agreements{at: map[name.Path]agreement{}},
+		agreed: agreements{at: map[name.Path]agreement{}}, broken: breaks{at: map[name.Path]Row{}},
 	}, nil
 }
 
@@ -250,6 +255,7 @@ func (r *Reconciler) Pass(ctx context.Context) error {
 	defer r.passes.Unlock()
 	list := r.Source.Containers(ctx)
 	r.agreed.keep(list)
+	r.broken.keep(list)
 	// A link that comes before its version is there leads nowhere meanwhile.
 	slices.SortStableFunc(list, func(a, b Container) int { return cmp.Compare(rank(a), rank(b)) })
 	var failed failures

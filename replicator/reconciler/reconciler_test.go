@@ -355,6 +355,73 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// Rows that can't be moved don't keep those behind them where they are, and what only waits is no failure, however much there is of it.
+func TestWhatFailsIsGoneAround(t *testing.T) {
+	w := newWorld(t)
+	for i := range 3 * mostFailed {
+		w.row(key{wrong, fmt.Sprintf("lost%03d", i)}, Row{Times: written(10).times()})
+	}
+	for i := range 2 * mostFailed {
+		w.put(wrong, fmt.Sprintf("over%03d", i), object{live: true, data: at(10), fields: "X-Delete-At=1"})
+	}
+	w.put(wrong, "z", written(10))
+	w.put(7, "a", written(10))
+	r := w.reconciler()
+	r.page = 11
+	for range 4 {
+		if err := r.Pass(t.Context()); err == nil || strings.Contains(err.Error(), "nil") {
+			t.Errorf("the pass says %v", err)
+		}
+	}
+	if !w.objects[key{right, "z"}].live || !w.objects[key{right, "a"}].live {
+		t.Errorf("what is behind what failed is still not moved")
+	}
+	asked := map[string]int{}
+	for _, c := range w.paths {
+		asked[c]++
+	}
+	if asked["lost000"] == 0 || asked["lost299"] == 0 {
+		t.Errorf("of what failed the first was looked for %d times, and the last %d", asked["lost000"], asked["lost299"])
+	}
+	r = w.reconciler()
+	for k := range w.rows {
+		if strings.HasPrefix(k.name, "lost") {
+			delete(w.rows, k)
+		}
+	}
+	if err := r.Pass(t.Context()); err != nil || r.Counts().Failed > 0 || r.Counts().Waiting != 1 {
+		t.Errorf("with what waits alone: %v, %+v", err, r.Counts())
+	}
+}
+
+// What is left behind counts as no older than what was there, when the clock is behind.
+func TestLeftByAClockThatIsBehind(t *testing.T) {
+	w := newWorld(t)
+	w.put(wrong, "o", written(10))
+	r := w.reconciler()
+	r.Now = func() time.Time { return time.Unix(1_600_000_000, 0) }
+	if err := r.Pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.objects[key{wrong, "o"}]; got.live || got.data.Happened().Before(at(10)) {
+		t.Errorf("left is %v, which happened at %s, before %s", got, got.data.Happened(), at(10))
+	}
+}
+
+// What a pass has stored that was broken off is stored again where its data is not all there.
+func TestScattered(t *testing.T) {
+	for _, scattered := range []bool{false, true} {
+		w := newWorld(t)
+		w.put(wrong, "o", written(10))
+		w.put(right, "o", written(10).as(moved(at(10))))
+		w.scattered = scattered
+		if err := w.reconciler().Pass(t.Context()); err != nil || slices.Contains(w.calls, "put") != scattered {
+			t.Errorf("scattered %v: %v, %q", scattered, err, w.calls)
+		}
+		w.check("after it", gone(left(at(10))), written(10).as(moved(at(10))))
+	}
+}
+
 // A link waits for its version, if that is still to be moved.
 func TestLinkWaitsForItsVersion(t *testing.T) {
 	w := newWorld(t)

@@ -58,8 +58,9 @@ func (w *work) missing(ctx context.Context, row Row, path name.Path, to *State) 
 	return w.Objects.Delete(ctx, row.Policy, path, w.tombstone(row.Times.Data))
 }
 
-// tombstone is the time of the tombstone that is left where something was.
-func (w *work) tombstone(was timestamp.T) timestamp.T { return was.Left(w.Now().Unix()) }
+// tombstone is the time of the tombstone that is left where something was. It is no older than that, also where the clock is
+// behind: it would be forgotten too early.
+func (w *work) tombstone(was timestamp.T) timestamp.T { return was.Left(max(w.Now().Unix(), was.Seconds())) }
 
 // bury brings a tombstone to where it belongs, and marks the one that is where it was. One that an expiry has left can't be
 // marked: it is brought again when the container is looked at again, which changes nothing.
@@ -76,7 +77,11 @@ func (w *work) bury(ctx context.Context, of policy.Index, path name.Path, stamp 
 
 // move moves an object: what is in its place is to.
 func (w *work) move(ctx context.Context, of policy.Index, path name.Path, from, to *State) error {
-	if to.Kept.Before(from.Times.Data) {
+	there, err := w.there(ctx, path, from, to)
+	if err != nil {
+		return err
+	}
+	if !there {
 		if isOver(from.Header, w.Now().Unix()) {
 			return fmt.Errorf("%w: it has come to its end, and is left for the expirer", errWait)
 		}
@@ -95,6 +100,18 @@ func (w *work) move(ctx context.Context, of policy.Index, path name.Path, from, 
 		return err
 	}
 	return w.Objects.Delete(ctx, of, path, w.tombstone(from.Times.Data))
+}
+
+// there reports whether there is no need to store an object where it belongs, since that, or what is later, is there. Of
+// what a pass has stored that was broken off it has to be seen once more: its data may be gone where it was not committed in time.
+func (w *work) there(ctx context.Context, path name.Path, from, to *State) (bool, error) {
+	if to.Kept.Before(from.Times.Data) {
+		return false, nil
+	}
+	if !to.Live || to.Times.Data.Ticks() != from.Times.Data.Ticks() {
+		return true, nil
+	}
+	return w.Objects.Stands(ctx, w.policy, path, to)
 }
 
 // versionFirst has a link wait while the version that it leads to is still where the link is: moved before it,
@@ -141,6 +158,9 @@ func (w *work) copy(ctx context.Context, of policy.Index, path name.Path, from *
 // open opens an object when there is bandwidth for it. It waits before that, one at a time: who is to send it
 // is not kept waiting, and would give up.
 func (w *work) open(ctx context.Context, of policy.Index, path name.Path) (Object, error) {
+	if w.cfg.BytesPerSecond == 0 {
+		return w.Objects.Open(ctx, of, path) // nobody waits for one who is slow to answer
+	}
 	w.turn.Lock()
 	defer w.turn.Unlock()
 	if err := w.flow.Wait(ctx, 0); err != nil {

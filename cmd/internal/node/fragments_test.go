@@ -341,9 +341,9 @@ func TestFragmentsUndecided(t *testing.T) {
 	}
 	f.nodes[2].down.Store(false)
 	f.pass() // by which the one that was away notes that it is there
-	f.later(time.Hour)
+	f.later(24 * time.Hour)
 	f.clean()
-	f.gone("after nine days", o)
+	f.gone("after ten days", o)
 	f.inPlace("the one before", before)
 }
 
@@ -360,13 +360,11 @@ func TestFragmentsOldWrite(t *testing.T) {
 	f.clean()
 	f.inPlace("no commit yet", o, late, never)
 	f.commit(o)
-	f.ahead.Add(int64(50 * time.Minute))
+	f.ahead.Add(int64(20 * time.Hour))
 	f.clean()
-	f.inPlace("no commit for almost an hour", o, late, never)
+	f.inPlace("no commit for almost a day", o, late, never)
 	f.commit(late)
-	f.ahead.Add(int64(time.Hour))
-	f.pass()
-	f.ahead.Add(int64(time.Hour))
+	f.ahead.Add(int64(4 * time.Hour))
 	f.clean()
 	f.inPlace("decided", o, late)
 	f.gone("never decided", never)
@@ -473,6 +471,26 @@ func TestFragmentsLostOnes(t *testing.T) {
 		t.Errorf("nodes 5 and 6 have %d and %d entries, want 1 and none", n, m)
 	}
 	f.inPlace("still", kept)
+}
+
+// A write may be of a time long ago, when another cluster or the data that a version is kept of had it: its commit is on
+// its way all the same, and its fragments are not given up at once.
+func TestFragmentsUndecidedOfATimeLongAgo(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 7)
+	long := f.source.Next().Add(-60 * 24 * time.Hour)
+	kept, lost := f.encode("kept", long, []byte("whose commit is late"), true), f.encode("lost", long, []byte("whose commit never comes"), true)
+	f.putAll(kept)
+	f.putAll(lost)
+	f.pass()
+	f.pass()
+	if n, m := f.distinct(kept), f.distinct(lost); n != 6 || m != 6 {
+		t.Errorf("before their commits %d and %d fragments are left", n, m)
+	}
+	f.commit(kept)
+	f.later(3 * 24 * time.Hour)
+	f.clean()
+	f.inPlace("that was committed", kept)
+	f.gone("after three days", lost)
 }
 
 // A fragment that is found damaged is made again at once, without a pass.

@@ -4,8 +4,9 @@
 // Objects are read as one replica reads them of another: as they are kept, be they past their time, or links. They
 // are written as a client's are: to a majority, with handoffs for those that are away, and with word to the listing.
 //
-// Under a policy of erasure coding that is so of small objects, of deletes, and of metadata, by its own quorum. What is in
-// fragments, or would be, is left for later: an error of kind errs.Unavailable.
+// Under a policy of erasure coding that is so of small objects, of deletes, and of metadata, by its own quorum. Data in
+// fragments is read by way of package ecread, and stored by way of ecwrite: it comes out of them, and is put into new ones
+// where it belongs, if that is another policy of that kind.
 package copies
 
 import (
@@ -19,6 +20,8 @@ import (
 	"sync"
 
 	"martlet/internal/backend"
+	"martlet/internal/ecread"
+	"martlet/internal/ecwrite"
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/policy"
@@ -33,10 +36,15 @@ import (
 type Copies struct {
 	cluster  *quorum.Cluster
 	policies policy.Set
+	reader   *ecread.Reader
+	writer   *ecwrite.Writer
 }
 
 // New returns what reaches a cluster, which stays the caller's, of these policies.
-func New(cluster *quorum.Cluster, policies policy.Set) *Copies { return &Copies{cluster, policies} }
+func New(cluster *quorum.Cluster, policies policy.Set) *Copies {
+	codes := ecread.NewCodes()
+	return &Copies{cluster, policies, ecread.New(cluster, codes), ecwrite.New(cluster, codes)}
+}
 
 var (
 	_ reconciler.Objects    = (*Copies)(nil)
@@ -193,10 +201,7 @@ func (c *Copies) Open(ctx context.Context, p policy.Index, path name.Path) (o re
 		return o, err
 	}
 	o.State, err = stateOf(reply.Status, reply.Header)
-	if o.Header.Has(backend.CodedWrite) {
-		err = errors.New("its data is in fragments, which are not moved yet")
-	}
-	if err == nil && reply.Status == http.StatusOK {
+	if err == nil && reply.Status == http.StatusOK && !o.Header.Has(backend.CodedWrite) {
 		o.Length, o.Body = reply.Length, reply.Body
 		return o, nil
 	}
@@ -206,6 +211,8 @@ func (c *Copies) Open(ctx context.Context, p policy.Index, path name.Path) (o re
 	switch {
 	case err != nil:
 		return o, errs.E(op, errs.Subject(path.String()), errs.Unavailable, err)
+	case reply.Status == http.StatusOK:
+		return c.decode(ctx, p, path, o)
 	case reply.Status == http.StatusNotFound:
 		return o, errs.E(op, errs.Subject(path.String()), errs.NotFound)
 	}
@@ -242,6 +249,9 @@ func (c *Copies) Delete(ctx context.Context, p policy.Index, path name.Path, sta
 		return &backend.Request{Method: http.MethodDelete, Header: append(head(stamp, p), tell[slot]...)}
 	})
 	return enough("copies.delete", place, answers, func(a *quorum.Answer) bool {
+		if a.Status == http.StatusConflict && stamp.Void(a.Stamp()) {
+			return true // what it was to end has been given a longer life there
+		}
 		return a.Status == http.StatusNotFound && !a.Stamp().IsZero() || isLater(a, stamp)
 	})
 }
@@ -296,9 +306,12 @@ func hasPrefix(field, prefix string) bool {
 	return ok
 }
 
-// stored returns all fields that an object is stored with.
+// stored returns all fields that an object is stored with, but for where its data is.
 func stored(of backend.Header) (h backend.Header) {
 	for _, f := range of {
+		if strings.EqualFold(f.Name, backend.CodedWrite) {
+			continue
+		}
 		if isMetadata(f.Name) || hasPrefix(f.Name, "X-Object-Sysmeta-") || strings.EqualFold(f.Name, "X-Static-Large-Object") || strings.EqualFold(f.Name, backend.ContentType) {
 			h = append(h, f)
 		}

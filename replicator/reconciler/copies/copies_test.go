@@ -28,6 +28,7 @@ import (
 const (
 	of    policy.Index = 3
 	codes policy.Index = 5 // of erasure coding
+	parts policy.Index = 7 // likewise, with a ring for its fragments
 )
 
 var (
@@ -58,10 +59,10 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, fleet: nodetest.New(t, object), got: map[string][]took{}}
 	client := direct.New(direct.Config{})
 	cluster := quorum.New(quorum.Config{}, quorum.Rings{
-		Account: w.fleet.Ring, Container: w.fleet.Ring, Objects: map[policy.Index]*ring.Source{of: w.fleet.Ring, codes: w.fleet.Ring},
-		Needs: map[policy.Index]int{codes: 3},
+		Account: w.fleet.Ring, Container: w.fleet.Ring, Objects: map[policy.Index]*ring.Source{of: w.fleet.Ring, codes: w.fleet.Ring, parts: w.fleet.Ring, parts.Fragments(): w.fleet.Ring},
+		Needs: map[policy.Index]int{codes: 3, parts: 2, parts.Fragments(): 3},
 	}, w.fleet.Hasher, client)
-	policies, err := policy.NewSet([]policy.Policy{{Index: of, Name: "of", Default: true}, {Index: codes, Name: "codes", Data: 4, Parity: 2, WholeUpTo: 10}})
+	policies, err := policy.NewSet([]policy.Policy{{Index: of, Name: "of", Default: true}, {Index: codes, Name: "codes", Data: 4, Parity: 2, WholeUpTo: 10}, {Index: parts, Name: "parts", Data: 2, Parity: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,6 +204,10 @@ func TestWrites(t *testing.T) {
 		return w.Put(w.t.Context(), of, object, reconciler.Object{State: reconciler.State{Header: fieldsOf("x")}, Length: 1, Body: io.NopCloser(strings.NewReader("x"))}, late)
 	}
 	del := func(w *world) error { return w.Delete(w.t.Context(), of, object, late) }
+	end := func(w *world) error {
+		return w.Delete(w.t.Context(), of, object, timestamp.Expiry(early, early, 9))
+	}
+	longer := []string{"409", backend.DataStamp, early.String(), backend.BackendStamp, later.String()}
 	post := func(w *world) error {
 		return w.Post(w.t.Context(), of, object, reconciler.Change{Stamp: late, Header: fieldsOf("x")})
 	}
@@ -221,7 +226,9 @@ func TestWrites(t *testing.T) {
 		"delete":                        {del, [3][]string{{"204"}, stamped, fails}, true},
 		"delete, later":                 {del, [3][]string{refused(later), refused(late), fails}, true},
 		"delete, not noted":             {del, [3][]string{none, none, none}, false},
-		"delete, a void end":            {del, [3][]string{refused(early), refused(early), refused(early)}, false},
+		"delete, refused for less":      {del, [3][]string{refused(early), refused(early), refused(early)}, false},
+		"an end that is void":           {end, [3][]string{longer, longer, fails}, true},
+		"an end, refused for less":      {end, [3][]string{refused(early), refused(early), refused(early)}, false},
 		"post":                          {post, [3][]string{{"202"}, {"202"}, fails}, true},
 		"post, later":                   {post, [3][]string{refused(late), {"202"}, fails}, true},
 		"post, deleted":                 {post, [3][]string{gone, gone, fails}, true},
@@ -434,7 +441,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// Of a policy of erasure coding what is kept whole is moved, by its own quorum; what is in fragments, or would be, is left.
+// Of a policy of erasure coding what is kept whole is moved by its own quorum. What is in fragments needs to be understood, and a ring.
 func TestCoded(t *testing.T) {
 	w := newWorld(t)
 	for i := range 3 {
@@ -448,7 +455,7 @@ func TestCoded(t *testing.T) {
 		t.Errorf("what is small: %v", err)
 	}
 	if err := put(11); !errs.Is(err, errs.Unavailable) || w.took() != 3 {
-		t.Errorf("what would be in fragments: %v, %d have taken it", err, w.took()-3)
+		t.Errorf("what is to be in fragments, without a ring for these: %v, %d have taken it", err, w.took()-3)
 	}
 	for i := 2; i < nodetest.Nodes; i++ {
 		w.say(fmt.Sprint("d", i), 503)
@@ -464,11 +471,67 @@ func TestCoded(t *testing.T) {
 	for i := range 3 {
 		w.say(fmt.Sprint("d", i), 200, backend.DataStamp, late.String(), backend.BackendStamp, late.String(), backend.CodedWrite, "x")
 	}
-	if _, err := w.Open(t.Context(), codes, object); !errs.Is(err, errs.Unavailable) {
-		t.Errorf("what is in fragments: %v", err)
+	if _, err := w.Open(t.Context(), codes, object); !errs.Is(err, errs.Corrupt) {
+		t.Errorf("what is in fragments that nobody can tell: %v", err)
 	}
 	if s, err := w.Look(t.Context(), codes, object); err != nil || !s.Live || s.Kept != late {
 		t.Errorf("what is known of it: %+v, %v", s, err)
+	}
+}
+
+// What is put into fragments is done when devices say, the commit being there, that they have them.
+func TestFragments(t *testing.T) {
+	body := strings.Repeat("x", 1000)
+	for what, tt := range map[string]struct {
+		keep int // devices that keep their fragment
+		lose int // those that do, until there is a commit
+		done bool
+	}{
+		"all keep theirs":    {3, 0, true},
+		"one does not":       {2, 0, false},
+		"one loses its own":  {3, 1, false},
+		"all lose their own": {3, 3, false},
+	} {
+		w := newWorld(t)
+		var mu sync.Mutex
+		var commit string // guarded by mu
+		has := map[string]string{}
+		for i := range nodetest.Nodes {
+			d := fmt.Sprint("d", i)
+			w.fleet.Script(d, func(_ context.Context, r *backend.Request) (*backend.Response, error) {
+				resp := &backend.Response{Status: 201}
+				if r.Body != nil {
+					_, _ = io.Copy(io.Discard, r.Body)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				fragments := r.Header.Get(backend.PolicyIndex) == parts.Fragments().String()
+				switch {
+				case fragments && r.Method == "PUT" && i < tt.keep:
+					has[d] = r.Header.Get(backend.FragmentIndex)
+				case fragments && r.Method == "PUT":
+					resp.Status = 507
+				case fragments && has[d] != "" && i >= tt.lose:
+					of, err := backend.ParseCoded(commit)
+					resp.Status = 204
+					resp.Header.Set(backend.FragmentsHeld, fmt.Sprintf("%s#%s/%x", late, has[d], of.Write))
+					return resp, err
+				case r.Method == "PUT":
+					commit = r.Header.Get(backend.CodedWrite)
+				case !fragments && i < 3:
+					resp.Status = 200
+					resp.Header = backend.Header{{Name: backend.DataStamp, Value: late.String()}, {Name: backend.BackendStamp, Value: late.String()}, {Name: backend.CodedWrite, Value: commit}}
+				default:
+					resp.Status = 204
+				}
+				return resp, nil
+			})
+		}
+		o := reconciler.Object{State: reconciler.State{Header: append(fieldsOf(body), backend.Field{Name: backend.CodedWrite, Value: "of where it was"})}, Length: 1000, Body: io.NopCloser(strings.NewReader(body))}
+		err := w.Put(t.Context(), parts, object, o, late)
+		if (err == nil) != tt.done || err != nil && !errs.Is(err, errs.Unavailable) || (commit != "") != (tt.keep == 3) {
+			t.Errorf("%s: %v, the commit is %q", what, err, commit)
+		}
 	}
 }
 
