@@ -177,6 +177,11 @@ func (c *codedNodes) keep(to backend.Target, p policy.Index, r *backend.Request)
 	return c.object(to, r, data)
 }
 
+func headerOf(archive []byte) (ec.Header, bool) {
+	h, err := ec.ParseHeader(archive)
+	return h, err == nil
+}
+
 func (c *codedNodes) fragment(to backend.Target, r *backend.Request, data []byte) (*backend.Response, error) {
 	index, err := strconv.Atoi(r.Header.Get(backend.FragmentIndex))
 	if err != nil {
@@ -190,8 +195,7 @@ func (c *codedNodes) fragment(to backend.Target, r *backend.Request, data []byte
 	switch r.Method {
 	case http.MethodPut:
 		k := fragmentKey{to.Path.Object, r.Header.Get(backend.Timestamp), index}
-		h, err := ec.ParseHeader(data)
-		if err != nil || h.Index != index {
+		if h, ok := headerOf(data); !ok || h.Index != index {
 			return nodetest.Status(422, ""), nil
 		}
 		if old, ok := has[k]; ok && !bytes.Equal(old, data) {
@@ -201,7 +205,7 @@ func (c *codedNodes) fragment(to backend.Target, r *backend.Request, data []byte
 		return nodetest.Status(201, r.Header.Get(backend.Timestamp)), nil
 	case http.MethodDelete:
 		k := fragmentKey{to.Path.Object, r.Header.Get(backend.FragmentTime), index}
-		if h, err := ec.ParseHeader(has[k]); err != nil || fmt.Sprintf("%x", h.Write.ID) != r.Header.Get(backend.FragmentWrite) {
+		if h, ok := headerOf(has[k]); !ok || fmt.Sprintf("%x", h.Write.ID) != r.Header.Get(backend.FragmentWrite) {
 			return nodetest.Status(404, ""), nil
 		}
 		delete(has, k)
@@ -267,6 +271,17 @@ func (c *codedNodes) script(instead func(device string, r *backend.Request, keep
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.instead = instead
+}
+
+// reset has the nodes forget all.
+func (c *codedNodes) reset() *codedNodes {
+	c.cluster.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.instead, c.seen = nil, nil
+	clear(c.fragments)
+	clear(c.objects)
+	return c
 }
 
 // replicas returns what each device has of an object, once all is over.

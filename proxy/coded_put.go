@@ -33,6 +33,7 @@ type codedUpload struct {
 	coding
 
 	write ec.WriteID
+	again bool                              // others may have made, and committed, the very same fragments
 	sized bool                              // the fragments say the size where it is known
 	path  func(stamp timestamp.T) name.Path // whose fragments they are: the object's, or its version's
 	begin func(room int) backend.Header     // of a request for a device
@@ -61,7 +62,7 @@ func (c *codedUpload) as(header backend.Header) error {
 		return err
 	}
 	if l := c.code.Layout; l == (ec.Layout{Shape: ec.Shape{Data: of.Data, Parity: of.Parity}, Segment: of.Segment}) {
-		c.write, c.sized = of.Write, of.Sized
+		c.write, c.sized, c.again = of.Write, of.Sized, true
 	}
 	return nil
 }
@@ -130,9 +131,13 @@ func (f *fragments) stand(ctx context.Context, answers []quorum.Answer) error {
 }
 
 // undo deletes what devices may have of the fragments, unless they have said that they didn't
-// take them. It must not be called once a commit may be on its way. Nobody waits for it, and where it fails fragments stay that nobody will ever
+// take them. It must not be called once a commit may be on its way; where others may have sent one of the very same fragments it
+// does nothing. Nobody waits for it, and where it fails fragments stay that nobody will ever
 // read, until the device finds that out by itself.
 func (f *fragments) undo(ctx context.Context, answers []quorum.Answer) {
+	if f.up.coded.again {
+		return
+	}
 	c := f.up.cluster
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), f.up.silence)
 	f.mu.Lock()
@@ -211,10 +216,15 @@ func (u *upload) encodeWhole(ctx context.Context, data []byte, sums *digest) (st
 	if err := u.keep(ctx, u.stamp, archives); err != nil {
 		return stored{}, err
 	}
-	// An archive does not say of which time it is: the same ones serve.
+	// An archive does not say of which time it is: the same ones serve. Those of a time at which they were
+	// committed are not sent again: if that failed they would be undone.
+	kept := u.stamp
 	again := func(ctx context.Context, stamp timestamp.T) []quorum.Answer {
-		if err := u.keep(ctx, stamp, archives); err != nil {
-			return []quorum.Answer{{Err: err}}
+		if stamp != kept {
+			if err := u.keep(ctx, stamp, archives); err != nil {
+				return []quorum.Answer{{Err: err}}
+			}
+			kept = stamp
 		}
 		return u.attest(ctx, stamp, of)
 	}

@@ -64,9 +64,10 @@ func (c *codedNodes) whole(what, object string, data []byte, replicas, fragments
 
 func TestCodedPut(t *testing.T) {
 	for _, shape := range [][2]int{{1, 1}, {4, 2}, {8, 4}} {
+		nodes := newCodedNodes(t, shape[0], shape[1])
 		for _, size := range codedSizes {
 			for _, sized := range []bool{true, false} {
-				c, data := newCodedNodes(t, shape[0], shape[1]), randomBytes(size)
+				c, data := nodes.reset(), randomBytes(size)
 				what := fmt.Sprintf("%d+%d, %d bytes, sized %v", shape[0], shape[1], size, sized)
 				length := int64(size)
 				if !sized {
@@ -98,7 +99,7 @@ func TestCodedPut(t *testing.T) {
 
 // What fails a check that is made before the commit leaves nothing at all.
 func TestCodedPutThatIsRefusedLeavesNothing(t *testing.T) {
-	gone := errs.E(errs.Aborted, "gone")
+	gone, nodes := errs.E(errs.Aborted, "gone"), newCodedNodes(t, 4, 2)
 	for _, size := range codedSizes {
 		data := randomBytes(size)
 		for what, tt := range map[string]struct {
@@ -120,7 +121,7 @@ func TestCodedPutThatIsRefusedLeavesNothing(t *testing.T) {
 			if (what == "too long" || what == "too large") && size < 2 {
 				continue
 			}
-			c := newCodedNodes(t, 4, 2)
+			c := nodes.reset()
 			s := c.server()
 			if tt.most > 0 {
 				s.cfg.Limits.MaxFileSize = limitOf(s.cfg.Limits.MaxFileSize, tt.most)
@@ -299,8 +300,10 @@ func TestCodedPutKeepsItsPromise(t *testing.T) {
 				return broke(r, keep)
 			case 3:
 				return keptAndBroke(r, keep)
-			case 4:
-				return saying(409)(r, keep)
+			case 4: // of a commit it would say that there is something newer
+				if isFragment(r) {
+					return saying(409)(r, keep)
+				}
 			}
 			return nil
 		})
@@ -372,6 +375,36 @@ func TestCodedPutThatLoses(t *testing.T) {
 	}
 }
 
+// Of four replicas two have something newer, of two clients at one time say: neither is it taken by
+// as many as it takes, nor refused by a majority, and it is sent once more as well.
+func TestCodedWriteThatLosesOnHalfOfTheReplicas(t *testing.T) {
+	for _, tt := range []struct {
+		method     string
+		size, want int
+	}{{http.MethodPut, 100, 201}, {http.MethodPut, 100 << 10, 201}, {http.MethodPut, 3 << 20, 503}, {http.MethodDelete, 0, 201}} {
+		c, data := newCodedNodes(t, 4, 2), randomBytes(tt.size)
+		ahead := timestamp.FromTicks(timestamp.Now().Ticks() + 1e7)
+		for i := range 2 {
+			c.objects[fmt.Sprint("d", i)] = map[string]codedObject{"o": {time: ahead}}
+		}
+		var resp *chain.Response
+		if tt.method == http.MethodPut {
+			resp = c.put(t.Context(), c.server(), nil, bytes.NewReader(data), int64(tt.size))
+		} else {
+			rq := newTestRequest(t, tt.method, http.Header{})
+			rq.Grant = func(string, name.Path) bool { return true }
+			resp = c.server().Serve(t.Context(), rq.Request)
+			resp.Close()
+		}
+		if resp.Status != tt.want {
+			t.Errorf("%s of %d bytes: got %d, %v, want %d", tt.method, tt.size, resp.Status, resp.Err, tt.want)
+		}
+		if tt.want == 201 && tt.method == http.MethodPut {
+			c.whole(fmt.Sprint(tt.size), "o", data, c.policy.Replicas(), c.policy.Fragments())
+		}
+	}
+}
+
 // Another write has fragments of the same time: nothing of it is touched. Where the time is one
 // that another cluster has given, what counts is whether that write was committed.
 func TestCodedPutAtATimeThatIsTaken(t *testing.T) {
@@ -417,7 +450,7 @@ func TestCodedVersion(t *testing.T) {
 
 // A device that takes nothing is left out, and the others are enough.
 func TestCodedPutLeavesOutWhoStalls(t *testing.T) {
-	c, data := newCodedNodes(t, 4, 2), randomBytes(24<<20) // more than sockets buffer
+	c, data := newCodedNodes(t, 4, 4), randomBytes(24<<20) // more than sockets buffer
 	s := c.server()
 	leave := make(chan struct{})
 	var stalled atomic.Bool
@@ -439,7 +472,9 @@ func TestCodedPutLeavesOutWhoStalls(t *testing.T) {
 	if resp.Status != 201 || !stalled.Load() {
 		t.Errorf("got %d, %v", resp.Status, resp.Err)
 	}
-	c.whole("stalled", "o", data, c.policy.Replicas(), 5)
+	if f, o := c.kept(); f < c.policy.FragmentQuorum() || f == c.policy.Fragments() || o < c.policy.Quorum() {
+		t.Errorf("there are %d fragments and %d replicas", f, o)
+	}
 }
 
 // DELETE and POST go to the replicas of the object, and to no other device.
@@ -491,5 +526,64 @@ func TestCodedWriteIsTheCoresAlone(t *testing.T) {
 	showSystem(shown, backend.Header{{Name: strings.ToLower(backend.CodedWrite), Value: "x"}, {Name: "X-Object-Sysmeta-Other", Value: "y"}})
 	if shown.Get(backend.CodedWrite) != "" || shown.Get("X-Object-Sysmeta-Other") != "y" {
 		t.Errorf("features are shown %v", shown)
+	}
+}
+
+// Some replica has data without a version, so that the commit is written once more. Nothing of the fragments
+// is touched then: the first round was of them, and the others have taken their commits.
+func TestCodedVersionThatIsWrittenTwice(t *testing.T) {
+	plain := timestamp.FromTicks(timestamp.Now().Ticks() - 1e7)
+	c, data := newCodedNodes(t, 4, 2), randomBytes(100<<10)
+	var asked atomic.Bool
+	c.script(func(device string, r *backend.Request, _ func() *backend.Response) *backend.Response {
+		switch {
+		case isFragment(r) && r.Method == http.MethodPut && asked.Load():
+			return saying(507)(r, nil)
+		case r.Method == http.MethodGet: // that data has been kept by somebody else
+			return nodetest.Status(404, "")
+		case r.Method == http.MethodHead:
+			return nodetest.Status(200, plain.String())
+		case isCommit(r) && device == "d3" && asked.CompareAndSwap(false, true):
+			resp := nodetest.Status(409, plain.String())
+			resp.Header.Add(backend.Unversioned, plain.String())
+			return resp
+		}
+		return nil
+	})
+	resp := c.put(t.Context(), c.server(), http.Header{backend.NewVersion: {"true"}}, bytes.NewReader(data), int64(len(data)))
+	id, err := timestamp.Parse(resp.Get(backend.VersionID))
+	if resp.Status != 201 || err != nil || !asked.Load() {
+		t.Fatalf("got %d, %v, version %v", resp.Status, resp.Err, err)
+	}
+	c.whole("twice", name.Path{Account: "a", Container: "c", Object: "o"}.Version(id).Object, data, c.policy.Replicas(), c.policy.Fragments())
+}
+
+// Who keeps once more what is kept already, and can't, leaves what is there: a commit may name it.
+func TestCodedUploadOfTheSameUndoesNothing(t *testing.T) {
+	for _, size := range []int{100 << 10, 3<<20 + 5} {
+		c, data := newCodedNodes(t, 4, 2), randomBytes(size)
+		s := c.server()
+		if resp := c.put(t.Context(), s, nil, bytes.NewReader(data), int64(size)); resp.Status != 201 {
+			t.Fatalf("%d bytes: got %d, %v", size, resp.Status, resp.Err)
+		}
+		first := c.replicas("o")["d0"]
+		c.fail(func(r *backend.Request) bool { return isFragment(r) && r.Method == http.MethodPut }, upTo(2), true, saying(507))
+		rq := newTestRequest(t, http.MethodPut, http.Header{})
+		path := name.Path{Account: "a", Container: "c", Object: "o"}
+		place, err := c.cluster.Object(codedPolicy, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		up := s.upload(place, func(_ int, stamp timestamp.T) backend.Header {
+			return backend.Header{{Name: backend.Timestamp, Value: stamp.String()}, {Name: backend.PolicyIndex, Value: codedPolicy.String()}}
+		})
+		up.stamp, up.length, up.coded = first.time, int64(size), s.codedUpload(rq, codedPolicy, func(timestamp.T) name.Path { return path })
+		if err := up.coded.as(first.header); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := up.run(t.Context(), bytes.NewReader(data)); err == nil {
+			t.Errorf("%d bytes: two of six devices took nothing, and it is kept", size)
+		}
+		c.whole(fmt.Sprint(size), "o", data, c.policy.Replicas(), c.policy.Fragments())
 	}
 }

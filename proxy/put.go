@@ -238,7 +238,7 @@ func (s *Server) upload(place quorum.Place, header func(slot int, stamp timestam
 }
 
 // conclude returns the answer that stands for an upload, and the stamp of what was stored.
-// Where something newer was there it is sent once more above that; v is nil where it makes
+// Where something newer was there, or on some replicas and the others have taken it, it is sent once more above that; v is nil where it makes
 // no version.
 func (s *Server) conclude(ctx context.Context, up *upload, sent stored, v *versioned) (timestamp.T, quorum.Answer, error) {
 	if v != nil {
@@ -250,7 +250,8 @@ func (s *Server) conclude(ctx context.Context, up *upload, sent stored, v *versi
 		return done.stamp, done.best, err
 	}
 	best, err := up.place.Best(sent.answers, nil)
-	if err != nil || best.Status != http.StatusConflict || sent.again == nil || up.fixed {
+	lost := err == nil && best.Status == http.StatusConflict || err != nil && up.place.Outrun(sent.answers, up.stamp, nil)
+	if !lost || sent.again == nil || up.fixed {
 		return up.stamp, best, err
 	}
 	stamp := s.stamps.After(quorum.Newest(sent.answers))

@@ -15,8 +15,8 @@ import (
 // write sends a small write to every replica of a place and returns the answer
 // that stands. build makes the requests for a stamp.
 //
-// Where a majority says that something newer is there already, the write is sent
-// once more above the newest stamp that they know: the client's write comes last,
+// Where a majority says that something newer is there already, or some do and the others have
+// taken the write, it is sent once more above the newest stamp that they know: the client's write comes last,
 // whatever another proxy's clock says. treat is as in quorum.Place.Best.
 func (s *Server) write(rq *request, place quorum.Place, build func(stamp string) quorum.Build, treat map[int]int) (quorum.Answer, error) {
 	stamp, fixed, err := s.stamp(rq.Request)
@@ -25,7 +25,7 @@ func (s *Server) write(rq *request, place quorum.Place, build func(stamp string)
 	}
 	answers := s.cluster.Write(rq.ctx, place, build(stamp.String()))
 	best, err := place.Best(answers, treat)
-	if err != nil || best.Status != http.StatusConflict || fixed {
+	if fixed || err == nil && best.Status != http.StatusConflict || err != nil && !place.Outrun(answers, stamp, treat) {
 		return best, err
 	}
 	newest := quorum.Newest(answers)

@@ -3,6 +3,7 @@ package quorum
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -98,25 +99,35 @@ func TestBestOfWhatAPolicyNeeds(t *testing.T) {
 	for name, tt := range map[string]struct {
 		n, need  int
 		statuses []int
-		want     int // 0 is no quorum
+		treat    map[int]int
+		want     int  // 0 is no quorum
+		open     bool // another answer could change it
 	}{
-		"a majority is too few":     {5, 4, []int{201, 201, 201, 503, 503}, 0},
-		"as many as it needs":       {5, 4, []int{201, 201, 201, 201, 503}, 201},
-		"refused by a majority":     {5, 4, []int{409, 409, 409, 201, 201}, 409},
-		"fewer than a majority do":  {9, 3, []int{201, 201, 201, 503, 503, 503, 503, 503, 503}, 201},
-		"few, but not enough":       {9, 3, []int{201, 201, 503, 503, 503, 503, 503, 503, 503}, 0},
-		"a majority where it's nil": {5, 0, []int{201, 201, 201, 503, 503}, 201},
+		"a majority is too few":     {5, 4, []int{201, 201, 201, 503, 503}, nil, 0, true},
+		"as many as it needs":       {5, 4, []int{201, 201, 201, 201, 503}, nil, 201, false},
+		"refused by a majority":     {5, 4, []int{409, 409, 409, 201, 201}, nil, 409, true},
+		"fewer than a majority do":  {9, 3, []int{201, 201, 201, 503, 503, 503, 503, 503, 503}, nil, 201, false},
+		"few, but not enough":       {9, 3, []int{201, 201, 503, 503, 503, 503, 503, 503, 503}, nil, 0, true},
+		"a majority where it's nil": {5, 0, []int{201, 201, 201, 503, 503}, nil, 201, false},
+
+		// What counts as done has to be on as many as what is done.
+		"gone from too few":            {5, 4, []int{404, 404, 404, 503, 503}, map[int]int{404: 204}, 0, true},
+		"gone from as many":            {5, 4, []int{404, 404, 404, 404, 503}, map[int]int{404: 204}, 404, false},
+		"gone, with who had it":        {5, 4, []int{404, 404, 404, 204, 503}, map[int]int{404: 204}, 204, true},
+		"gone from a majority, by nil": {3, 0, []int{404, 404, 503}, map[int]int{404: 204}, 404, false},
+		"kept already by too few":      {5, 4, []int{409, 409, 409, 503, 503}, map[int]int{409: 201}, 0, true},
+		"refused for another reason":   {5, 4, []int{404, 404, 412, 503, 503}, map[int]int{404: 204}, 412, true},
 	} {
 		p := Place{Primaries: make([]*ring.Device, tt.n), need: tt.need}
 		var answers []Answer
 		for _, s := range tt.statuses {
 			answers = append(answers, Answer{Status: s})
 		}
-		a, err := p.Best(answers, nil)
+		a, err := p.Best(answers, tt.treat)
 		if a.Status != tt.want || (err != nil) != (tt.want == 0) {
 			t.Errorf("%s: Best(%v) = %d, %v, want %d", name, tt.statuses, a.Status, err, tt.want)
 		}
-		if settled := p.settled(answers); settled != (tt.want != 0) {
+		if settled := p.settled(answers); settled == tt.open {
 			t.Errorf("%s: settled(%v) = %v", name, tt.statuses, settled)
 		}
 	}
@@ -646,5 +657,40 @@ func TestFailingDevicesComeLastAndComeBack(t *testing.T) {
 	}
 	if now = now.Add(2 * time.Minute); f.errors.limited(p.Primaries[1]) {
 		t.Error("an old error still holds a device back")
+	}
+}
+
+func TestOutrun(t *testing.T) {
+	const before, now, after = "1000000000.00000", "1000000001.00000", "1000000002.00000"
+	p := Place{Primaries: make([]*ring.Device, 4), need: 3}
+	for name, tt := range map[string]struct {
+		says []string
+		want bool
+	}{
+		"two and two":            {[]string{"201 " + now, "201 " + now, "409 " + after, "409 " + after}, true},
+		"of the same time":       {[]string{"201 " + now, "201 " + now, "409 " + now}, true},
+		"one has not been heard": {[]string{"404 " + now, "201 " + now, "409 " + after}, true},
+		"two have not":           {[]string{"201 " + now, "409 " + after}, false},
+		"nothing newer":          {[]string{"201 " + now, "201 " + now, "409 " + before, "409 " + before}, false},
+		"another refusal":        {[]string{"201 " + now, "201 " + now, "412 " + after, "412 " + after}, false},
+		"nobody refuses":         {[]string{"201 " + now, "201 " + now, "201 " + now}, false},
+	} {
+		var answers []Answer
+		for _, says := range tt.says {
+			a := Answer{}
+			var at string
+			if _, err := fmt.Sscan(says, &a.Status, &at); err != nil {
+				t.Fatal(err)
+			}
+			a.Header.Add(backend.BackendStamp, at)
+			answers = append(answers, a)
+		}
+		stamp, err := timestamp.Parse(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Outrun(answers, stamp, map[int]int{404: 204}); got != tt.want {
+			t.Errorf("%s: Outrun(%v) = %v", name, tt.says, got)
+		}
 	}
 }

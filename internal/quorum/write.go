@@ -256,13 +256,14 @@ func (p Place) enough(class int) int {
 }
 
 // settled reports whether enough replicas agree on a class of status below 500: more
-// answers can't change what the client is told.
+// answers can't change what the client is told. Refusals are as many as a quorum for that, since they may
+// be what counts as done.
 func (p Place) settled(answers []Answer) bool {
 	var count [5]int
 	for i := range answers {
 		if k := answers[i].Status / 100; k > 0 && k < 5 {
 			count[k]++
-			if count[k] >= p.enough(k) {
+			if count[k] >= max(p.enough(k), p.Quorum()) {
 				return true
 			}
 		}
@@ -273,7 +274,7 @@ func (p Place) settled(answers []Answer) bool {
 // Best returns the answer that stands for a write to the place: of the class that
 // enough replicas agree on, a quorum on what is good and a majority on what is not, the
 // one with the highest status. Where there is none, statuses are counted as treat says and looked at again (a DELETE
-// takes a 404 for done). Without one then, the error is of kind
+// takes a 404 for done). What counts as good by that is an answer only where a quorum says so. Without one then, the error is of kind
 // errs.Unavailable and lists what each replica said: the write may or may not
 // have happened.
 func (p Place) Best(answers []Answer, treat map[int]int) (Answer, error) {
@@ -285,12 +286,33 @@ func (p Place) Best(answers []Answer, treat map[int]int) (Answer, error) {
 					of = append(of, a)
 				}
 			}
-			if len(of) >= p.enough(k) {
-				return slices.MaxFunc(of, func(a, b Answer) int { return rank(a, b, t) }), nil
+			if len(of) < p.enough(k) {
+				continue
+			}
+			best := slices.MaxFunc(of, func(a, b Answer) int { return rank(a, b, t) })
+			if len(of) >= p.enough(class(best.Status, treat)) {
+				return best, nil
 			}
 		}
 	}
 	return Answer{}, p.noQuorum(answers)
+}
+
+// Outrun reports whether a write of a time has lost on some replicas against what they have that is not older,
+// and was taken by others, so that there is no answer that stands: a quorum has said the one or the
+// other. It may be sent once more above that, as where a majority has refused it. treat is as in Best.
+func (p Place) Outrun(answers []Answer, stamp timestamp.T, treat map[int]int) bool {
+	lost, all := 0, 0
+	for i := range answers {
+		switch a := &answers[i]; {
+		case a.Status == http.StatusConflict && !a.Stamp().Before(stamp):
+			lost++
+			all++
+		case a.Status != 0 && class(a.Status, treat) == 2:
+			all++
+		}
+	}
+	return lost > 0 && all >= p.Quorum()
 }
 
 // rank prefers the statuses that are of the class themselves to those that only
