@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -65,6 +66,20 @@ func (c *codedUpload) as(header backend.Header) error {
 		c.write, c.sized, c.again = of.Write, of.Sized, true
 	}
 	return nil
+}
+
+// fixed makes the identity of what the object is as of the time that it had in another cluster, if its size and MD5 were
+// said: of the name, the time and these. It is sent again, by another proxy as well, until it is there, and is
+// the same write then: what a proxy that died has left, or one that is under way at the same time, is not in its way. A body
+// that is not so long or has another MD5 is refused before any archive of it is whole.
+func (c *codedUpload) fixed(stamp timestamp.T, etag string, size int64) {
+	if c == nil || etag == "" || size < 0 {
+		return
+	}
+	l := c.code.Layout
+	sum := sha256.Sum256(fmt.Appendf(nil, "martlet proxy 1\n%v %d\n%d %v\n%d %q\n%q", l.Shape, l.Segment, c.policy.Index, stamp, size, etag, c.path(stamp).String()))
+	copy(c.write[:], sum[:])
+	c.again = true
 }
 
 // segmentQueue is queueLen for fragments, of which a chunk is those of a segment.

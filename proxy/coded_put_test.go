@@ -432,6 +432,37 @@ func TestCodedPutAtATimeThatIsTaken(t *testing.T) {
 	}
 }
 
+// What another cluster sends again at the time that it had there, with its size and MD5, is the same write: what was left
+// of one that failed, or whose proxy died, is what it would store. Other bytes are another write.
+func TestCodedPutOfAnotherTimeOnceMore(t *testing.T) {
+	for _, size := range []int{100 << 10, 3<<20 + 5} {
+		c, data := newCodedNodes(t, 4, 2), randomBytes(size)
+		header := func(data []byte) http.Header {
+			return http.Header{chain.Stamp: {"1400000000.00000"}, "Etag": {md5Hex(data)}}
+		}
+		c.fail(isCommit, upTo(2*c.nodes), false, broke)
+		s := c.server()
+		if first := c.put(t.Context(), s, header(data), bytes.NewReader(data), int64(size)); first.Status != 503 {
+			t.Fatalf("%d bytes: got %d, %v, want 503", size, first.Status, first.Err)
+		}
+		c.script(nil)
+		other := bytes.Clone(data)
+		other[size-1]++
+		if resp := c.put(t.Context(), s, header(other), bytes.NewReader(other), int64(size)); resp.Status != 409 {
+			t.Errorf("%d other bytes: got %d, %v, want 409", size, resp.Status, resp.Err)
+		}
+		c.fail(func(r *backend.Request) bool { return isFragment(r) && r.Method == http.MethodPut }, upTo(2), true, saying(507))
+		if resp := c.put(t.Context(), s, header(data), bytes.NewReader(data), int64(size)); resp.Status != 503 {
+			t.Errorf("%d bytes, where two take nothing: got %d, %v, want 503", size, resp.Status, resp.Err)
+		}
+		c.script(nil)
+		if resp := c.put(t.Context(), s, header(data), bytes.NewReader(data), int64(size)); resp.Status != 201 {
+			t.Errorf("%d bytes, once more: got %d, %v, want 201", size, resp.Status, resp.Err)
+		}
+		c.whole(fmt.Sprint(size), "o", data, c.policy.Replicas(), c.policy.Fragments())
+	}
+}
+
 // The fragments of a version are under its own name, and its commit asks for a version.
 func TestCodedVersion(t *testing.T) {
 	for _, size := range []int{100, 100 << 10, 3<<20 + 5} {

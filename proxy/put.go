@@ -208,6 +208,7 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 	})
 	if fixed {
 		up.stamp = stamp
+		up.coded.fixed(stamp, b.etag, b.length)
 	}
 	sent, err := up.run(rq.ctx, b.content)
 	if up.coded != nil && fixed && refusedFragments(err) && s.taken(rq, place, c, stamp) {
