@@ -90,7 +90,7 @@ crash: clients
 ## soak: the same for KILLS kills and CUTS power cuts (SEED=n makes the same choices again)
 soak: clients
 	MARTLET_KILLS=$(KILLS) MARTLET_CUTS=$(CUTS) MARTLET_SEED=$(SEED) \
-		go test -count 1 -timeout 0 -v -run '^TestCrash(Kill|PowerCut)$$' ./test
+		go test -count 1 -timeout 0 -v -run '^TestCrash(Kill|PowerCut)(WithFragments)?$$' ./test
 
 ## bench: every benchmark, or those that BENCH matches
 bench:

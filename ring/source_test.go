@@ -151,7 +151,7 @@ func TestFirstReplicas(t *testing.T) {
 		}
 	}
 	check(s.Ring())
-	if first.Ring() != first.Ring() {
+	if now := first.Ring(); now != first.Ring() {
 		t.Error("another ring at each look")
 	}
 	rows[0], rows[2] = rows[2], rows[0]

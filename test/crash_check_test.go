@@ -117,7 +117,7 @@ func (b *crashBench) checkReplicas(ctx context.Context, o *object) (all string, 
 		url := fmt.Sprintf("http://%s.1.%d:6200/d1/0/AUTH_test%s", b.cluster.network, n+1, o.path())
 		var a answered
 		err := pollErr(ctx, 5*time.Second, func() error {
-			a = b.send(ctx, "HEAD", url, nil)
+			a = b.send(ctx, "HEAD", url, nil, "X-Backend-Storage-Policy-Index", b.policyOf(o))
 			if a.status == http.StatusOK || a.status == http.StatusNotFound {
 				return nil
 			}
@@ -150,6 +150,14 @@ func (b *crashBench) checkReplicas(ctx context.Context, o *object) (all string, 
 		return all, fmt.Errorf("%s may be one of %v, which too few of its replicas are", o.path(), o.may)
 	}
 	return all, nil
+}
+
+// policyOf is the index of the policy that an object is under.
+func (b *crashBench) policyOf(o *object) string {
+	if o.container == b.coded {
+		return "1"
+	}
+	return "0"
 }
 
 // checkMade wants a container to be on a majority of its replicas.

@@ -33,11 +33,17 @@ func setting(t *testing.T, name string, normal uint64) uint64 {
 // sync of a directory makes a name in it durable, while else one of the log does as well.
 func newCrashBench(t *testing.T, daemon program, seed uint64, withDisks, zero bool) (b *crashBench, disks []*disk) {
 	t.Helper()
-	return newCrashBenchOf(t, daemon, seed, withDisks, zero, "")
+	return newCrashBenchOf(t, daemon, seed, withDisks, zero, unlike{})
 }
 
-// newCrashBenchOf is newCrashBench where one of the containers has versions, if it is named.
-func newCrashBenchOf(t *testing.T, daemon program, seed uint64, withDisks, zero bool, versioned string) (b *crashBench, disks []*disk) {
+// unlike is which of the containers are not plain ones; "" for none.
+type unlike struct {
+	versioned string // it has versions
+	coded     string // its objects are in 2+1 fragments
+}
+
+// newCrashBenchOf is newCrashBench where some of the containers are not plain ones.
+func newCrashBenchOf(t *testing.T, daemon program, seed uint64, withDisks, zero bool, not unlike) (b *crashBench, disks []*disk) {
 	t.Helper()
 	c := &cluster{dir: filepath.Join(t.TempDir(), "cluster"), network: network(t), nodes: 4, daemon: daemon}
 	if withDisks {
@@ -45,7 +51,11 @@ func newCrashBenchOf(t *testing.T, daemon program, seed uint64, withDisks, zero 
 			disks = append(disks, newDisk(t, filepath.Join(c.dir, fmt.Sprintf("storage%d", n+1), "d1")))
 		}
 	}
-	c.init(t, "--devices", "1", "--part-power", "6")
+	flags := []string{"--devices", "1", "--part-power", "6"}
+	if not.coded != "" {
+		flags = append(flags, "--nodes", "4", "--policy", "ec21=2+1")
+	}
+	c.init(t, flags...)
 	for n := range c.nodes { // queued rows are delivered soon, so that they need not be waited for
 		name := c.file(fmt.Sprintf("storage%d.toml", n+1))
 		text, err := os.ReadFile(name)
@@ -69,11 +79,17 @@ func newCrashBenchOf(t *testing.T, daemon program, seed uint64, withDisks, zero 
 	c.start(t)
 	tok := token(t, c.url())
 	b = &crashBench{newWorkload(c.url(), tok, seed), c}
+	a := &api{url: b.url, token: tok}
 	for _, container := range crashContainers {
-		as(t, tok, "PUT", b.url+"/"+container, nil, http.StatusCreated)
+		policy := "Policy-0"
+		if container == not.coded {
+			policy = "ec21"
+		}
+		a.want(t, http.StatusCreated, "PUT", "/"+container, "", "X-Storage-Policy", policy)
 	}
-	if b.versioned = versioned; versioned != "" {
-		(&api{url: b.url, token: tok}).want(t, http.StatusNoContent, "POST", "/"+versioned, "", "X-Versions-Enabled", "true")
+	b.coded = not.coded
+	if b.versioned = not.versioned; b.versioned != "" {
+		a.want(t, http.StatusNoContent, "POST", "/"+b.versioned, "", "X-Versions-Enabled", "true")
 	}
 	return b, disks
 }
@@ -274,8 +290,33 @@ func TestCrashPowerCut(t *testing.T) {
 func TestCrashKillWithVersions(t *testing.T) {
 	seed, n := setting(t, "MARTLET_SEED", rand.Uint64()), int(setting(t, "MARTLET_KILLS", 20))
 	began := time.Now()
-	b, _ := newCrashBenchOf(t, program{path: binary}, seed, false, seed%2 == 0, crashContainers[1])
+	b, _ := newCrashBenchOf(t, program{path: binary}, seed, false, seed%2 == 0, unlike{versioned: crashContainers[1]})
 	did, err := b.kills(t, n, seed)
+	t.Logf("seed %d: %s; %s", seed, did, b.tally(began))
+	if err != nil {
+		t.Fatalf("MARTLET_SEED=%d: %v", seed, err)
+	}
+}
+
+// The same of objects in fragments: a reader sees the version before or the new one, whole,
+// whoever was killed at which step of the PUT.
+func TestCrashKillWithFragments(t *testing.T) {
+	seed, n := setting(t, "MARTLET_SEED", rand.Uint64()), int(setting(t, "MARTLET_KILLS", 12))
+	began := time.Now()
+	b, _ := newCrashBenchOf(t, program{path: binary}, seed, false, seed%2 == 0, unlike{coded: crashContainers[1]})
+	did, err := b.kills(t, n, seed)
+	t.Logf("seed %d: %s; %s", seed, did, b.tally(began))
+	if err != nil {
+		t.Fatalf("MARTLET_SEED=%d: %v", seed, err)
+	}
+}
+
+// And when disks lose power.
+func TestCrashPowerCutWithFragments(t *testing.T) {
+	seed, n := setting(t, "MARTLET_SEED", rand.Uint64()), int(setting(t, "MARTLET_CUTS", 6))
+	began := time.Now()
+	b, disks := newCrashBenchOf(t, program{path: binary}, seed, true, seed%2 == 0, unlike{coded: crashContainers[1]})
+	did, err := b.cuts(t, disks, n, seed)
 	t.Logf("seed %d: %s; %s", seed, did, b.tally(began))
 	if err != nil {
 		t.Fatalf("MARTLET_SEED=%d: %v", seed, err)

@@ -118,6 +118,7 @@ type client struct {
 type workload struct {
 	url, token string
 	versioned  string // the container with versions, if there is one
+	coded      string // the container of policy 1, whose objects are in fragments, if there is one
 	clients    []*client
 	http       *http.Client
 

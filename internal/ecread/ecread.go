@@ -107,10 +107,10 @@ func (o *Object) Open(ctx context.Context, off, n int64) (io.ReadCloser, error) 
 	if off < 0 || n < 0 || n > o.Size || off > o.Size-n {
 		return nil, errs.E(op, errs.Range, fmt.Sprintf("%d bytes from %d on of %d", n, off, o.Size))
 	}
-	b := &body{o: o}
-	b.ctx, b.stop = context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	b := &body{o: o, ctx: ctx, stop: stop}
 	_, b.to = o.code.Part(o.Size, off, n)
-	b.fragments = o.reader.cluster.Fragments(b.ctx, quorum.FragmentRead{Place: o.place, Data: o.Data, Build: b.ask, Judge: b.judge})
+	b.fragments = o.reader.cluster.Fragments(ctx, quorum.FragmentRead{Place: o.place, Data: o.Data, Build: b.ask, Judge: b.judge})
 	var err error
 	if b.decoder, err = o.code.Decode(o.write(), off, n, b.source); err != nil {
 		b.stop()

@@ -333,7 +333,8 @@ func (f *Fragments) settle(o inquired) (Fragment, bool) {
 		return Fragment{}, false
 	}
 	f.c.heard(h.device, o.resp)
-	index, err := 0, error(nil)
+	var index int
+	var err error
 	if o.resp.Status/100 != 2 {
 		if overAccount(o.resp.Status, o.resp.Header) {
 			f.limited++

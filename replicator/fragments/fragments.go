@@ -29,7 +29,9 @@
 //
 // It was never decided: all replicas of the commit have answered, none has it, nor is in doubt, and it is older than
 // the reclaim age, by which what is on handoffs has come home. That is so too where another
-// write of just the same time is there: which of the two is in force at last is for the commits to settle.
+// write of just the same time is there: which of the two is in force at last is for the commits to settle. Since a write
+// may be of a time long before it (another cluster's, or that of the data that a version is kept of), the process
+// has to have known it for a day as well, or for the reclaim age if that is less.
 //
 // Errors, silence, a device that was away for too long (package steps), one that does not take
 // itself for a primary, two that answer as one and an answer that turns out to be the device's own confirm nothing.
@@ -104,7 +106,7 @@ type Store interface {
 // Config is what Fragments can be told.
 type Config struct {
 	Concurrency int           // partitions of one device, or fragments, under way at one time
-	ReclaimAge  time.Duration // after which a write that was never decided is given up
+	ReclaimAge  time.Duration // after which a write that was never decided is given up; it was known for a day then, or as long
 }
 
 // Defaults returns the configuration that fits most nodes.
@@ -176,7 +178,7 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 	}
 	f := &Fragments{cfg: cfg, Deps: deps, seen: map[string]*seen{}, codes: map[ec.Layout]*ec.Code{}, rings: map[policy.Index]rings{}}
 	for device := range deps.Stores {
-		f.seen[device] = &seen{parts: map[place]sight{}}
+		f.seen[device] = &seen{parts: map[place]sight{}, since: map[replwire.Write]time.Time{}}
 	}
 	return f, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/policy"
@@ -82,7 +83,15 @@ func (p *pass) decide(ctx context.Context, all []*found) {
 // settle drops a doubtful fragment, or keeps it.
 func (p *pass) settle(ctx context.Context, f *found, x *piece, q *question) {
 	happened := x.state.Times.Data.Happened()
-	switch fateOf(q.said, x.of.policy.Quorum(), happened.Before(p.horizon)) {
+	fate, due := fateOf(q.said, x.of.policy.Quorum(), happened.Before(p.horizon)), happened.Time().Add(p.cfg.ReclaimAge)
+	if fate == givenUp || fate == young {
+		known := p.seen.undecided(x.write(), p.began).Add(p.known())
+		if known.After(p.began) {
+			fate = young
+		}
+		due = latest(due, known)
+	}
+	switch fate {
 	case superseded, givenUp:
 		gone, err := p.guard.Drop(p.device, x.of.ring, func() *ring.Ring { return p.Ring(x.of.policy.Index.Fragments()) }, func() (bool, error) {
 			if err := p.fresh(); err != nil {
@@ -101,13 +110,28 @@ func (p *pass) settle(ctx context.Context, f *found, x *piece, q *question) {
 		x.of.lookAgain() // something else may be missing under its hash
 		return
 	case young:
-		x.of.due(happened.Time().Add(p.cfg.ReclaimAge))
+		x.of.due(due)
 	case keep:
 		x.of.lookAgain()
 	}
 	if !x.atHome() {
 		f.strays = append(f.strays, x)
 	}
+}
+
+// longAgo is for how long a device has to know a write that is not decided until it is given up, however
+// old it is: it may be of a time long before it was written, when another cluster had it, or the data that
+// a version is kept of.
+const longAgo = 24 * time.Hour
+
+// known is for how long that is.
+func (p *pass) known() time.Duration { return min(longAgo, p.cfg.ReclaimAge) }
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // asking is whom to ask about which writes.

@@ -100,6 +100,7 @@ func (f *Fragments) newPass(device string, before timestamp.T, t *replicator.Tal
 		sums:  replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: "object", NodeID: f.NodeID, Device: device},
 	}
 	p.peers.Fresh = p.fresh
+	p.seen.forget(p.began.Add(-p.cfg.ReclaimAge - 2*p.known()))
 	return p
 }
 

@@ -1,6 +1,7 @@
 package fragments
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -9,11 +10,33 @@ import (
 	"martlet/ring"
 )
 
-// seen is what the passes over a device remember of partitions, as long as the process runs:
-// those in which all was found in place. It is safe for concurrent use.
+// seen is what the passes over a device remember, as long as the process runs: of partitions
+// those in which all was found in place, and since when there are fragments of writes that are
+// not decided. It is safe for concurrent use.
 type seen struct {
 	mu    sync.Mutex
-	parts map[place]sight // guarded by mu
+	parts map[place]sight              // guarded by mu
+	since map[replwire.Write]time.Time // guarded by mu; of those that are not decided
+}
+
+// undecided returns since when a write has been known as one that is not decided.
+func (s *seen) undecided(w replwire.Write, now time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since, ok := s.since[w]
+	if !ok || since.After(now) {
+		since = now
+		s.since[w] = now
+	}
+	return since
+}
+
+// forget forgets writes that are known since before a time: they have been decided, or will be
+// seen anew.
+func (s *seen) forget(before time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.since, func(_ replwire.Write, since time.Time) bool { return since.Before(before) })
 }
 
 // place is a partition of a policy.

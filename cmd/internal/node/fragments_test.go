@@ -346,6 +346,26 @@ func TestFragmentsUndecided(t *testing.T) {
 	f.inPlace("the one before", before)
 }
 
+// A write may be of a time long ago, when another cluster or the data that a version is kept of had it: its commit is on
+// its way all the same, and its fragments are not given up at once.
+func TestFragmentsUndecidedOfATimeLongAgo(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 7)
+	long := f.source.Next().Add(-60 * 24 * time.Hour)
+	kept, lost := f.encode("kept", long, []byte("whose commit is late"), true), f.encode("lost", long, []byte("whose commit never comes"), true)
+	f.putAll(kept)
+	f.putAll(lost)
+	f.pass()
+	f.pass()
+	if n, m := f.distinct(kept), f.distinct(lost); n != 6 || m != 6 {
+		t.Errorf("before their commits %d and %d fragments are left", n, m)
+	}
+	f.commit(kept)
+	f.later(3 * 24 * time.Hour)
+	f.clean()
+	f.inPlace("that was committed", kept)
+	f.gone("after three days", lost)
+}
+
 // A fragment that is found damaged is made again at once, without a pass.
 func TestFragmentsRepaired(t *testing.T) {
 	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 7)
