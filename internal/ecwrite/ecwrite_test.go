@@ -41,8 +41,9 @@ const fragments = 6 // of an object, and as many primaries
 // world is devices that keep fragments and commits as the object server does, by its rules.
 type world struct {
 	*ecwrite.Writer
-	t     *testing.T
-	fleet *nodetest.Fleet
+	t       *testing.T
+	fleet   *nodetest.Fleet
+	cluster *quorum.Cluster
 
 	mu      sync.Mutex
 	has     map[string]map[backend.FragmentID][]byte // by device; guarded by mu
@@ -60,7 +61,7 @@ func newWorld(t *testing.T) *world {
 		Needs:   map[policy.Index]int{1: coded.Quorum(), policy.Index(1).Fragments(): coded.FragmentQuorum()},
 	}, w.fleet.Hasher, client)
 	t.Cleanup(func() { cluster.Wait(); client.Close() })
-	w.Writer = ecwrite.New(cluster, ecread.NewCodes())
+	w.cluster, w.Writer = cluster, ecwrite.New(cluster, ecread.NewCodes())
 	for i := range 2 * fragments {
 		d := "d" + strconv.Itoa(i)
 		w.has[d] = map[backend.FragmentID][]byte{}
@@ -158,6 +159,7 @@ func (w *world) put(body []byte, change ...func(*ecwrite.Object)) ([]quorum.Answ
 	for _, c := range change {
 		c(&o)
 	}
+	defer w.cluster.Wait() // for commits that were not waited for
 	return w.Put(w.t.Context(), o)
 }
 
@@ -203,9 +205,7 @@ func decode(of backend.Coded, archives map[int][]byte, indexes []int) ([]byte, e
 
 func bytesOf(n int) []byte {
 	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(rand.Uint32())
-	}
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(b)
 	return b
 }
 
@@ -257,7 +257,7 @@ func TestDevicesFail(t *testing.T) {
 		"all":                               {507, []int{0, 1, 2, 3, 4, 5}, true, false, 0},
 		"one of them could take the commit": {507, []int{0}, true, true, 5},
 	} {
-		w, body := newWorld(t), bytesOf(2*ec.Segment+9)
+		w, body := newWorld(t), bytesOf(ec.Segment-9) // of which a device that refuses it late is replaced as well
 		w.fail(tt.status, tt.primaries...)
 		if tt.handoffs {
 			w.fail(tt.status, handoffs...)
@@ -282,12 +282,12 @@ func TestDevicesDieLater(t *testing.T) {
 		for i := range n {
 			w.fleet.Script("d"+strconv.Itoa(i), func(_ context.Context, r *backend.Request) (*backend.Response, error) {
 				if r.Body != nil {
-					_, _ = io.CopyN(io.Discard, r.Body, ec.Segment/4+100)
+					_, _ = io.CopyN(io.Discard, r.Body, 5*ec.Segment/8) // something of the third segment
 				}
 				return nodetest.Status(500, ""), nil
 			})
 		}
-		_, err := w.put(bytesOf(16 * ec.Segment))
+		_, err := w.put(bytesOf(4 * ec.Segment))
 		if done := n < 2; (err == nil) != done || (len(w.commits) > 0) != done {
 			t.Errorf("%d die: %v, %d commits", n, err, len(w.commits))
 		}
@@ -336,7 +336,7 @@ func TestAgain(t *testing.T) {
 	if _, err := w.put(body); err == nil || w.distinct() != 6 {
 		t.Fatalf("with two that fail: %v, %d fragments", err, w.distinct())
 	}
-	for _, i := range []int{0, 1} {
+	for i := range 2 * fragments {
 		d := "d" + strconv.Itoa(i)
 		w.fleet.Script(d, func(_ context.Context, r *backend.Request) (*backend.Response, error) { return w.serve(d, r) })
 	}

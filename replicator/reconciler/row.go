@@ -60,7 +60,9 @@ func (w *work) missing(ctx context.Context, row Row, path name.Path, to *State) 
 
 // tombstone is the time of the tombstone that is left where something was. It is no older than that, also where the clock is
 // behind: it would be forgotten too early.
-func (w *work) tombstone(was timestamp.T) timestamp.T { return was.Left(max(w.Now().Unix(), was.Seconds())) }
+func (w *work) tombstone(was timestamp.T) timestamp.T {
+	return was.Left(max(w.Now().Unix(), was.Seconds()))
+}
 
 // bury brings a tombstone to where it belongs, and marks the one that is where it was. One that an expiry has left can't be
 // marked: it is brought again when the container is looked at again, which changes nothing.
