@@ -54,7 +54,7 @@ type bench struct {
 	mu    sync.Mutex
 	has   map[string][]archive // by device; guarded by mu
 	slow  map[string]time.Duration
-	fails map[string]int // devices that answer with a status
+	fails map[string]int // devices that answer with a status; guarded by mu
 	sent  int64          // bytes of bodies that were asked for; guarded by mu
 	asked []string       // "device index" or "device but indexes"; guarded by mu
 }
@@ -193,6 +193,22 @@ func (b *bench) give(d string, a archive) {
 	b.has[d] = append(b.has[d], a)
 }
 
+// swap gives the devices other archives, and returns those that they had.
+func (b *bench) swap(has map[string][]archive) (had map[string][]archive) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	had, b.has = b.has, has
+	return had
+}
+
+// anew takes everything from the devices, and mends them. One may still be answering somebody who
+// is gone.
+func (b *bench) anew() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.has, b.fails = map[string][]archive{}, map[string]int{}
+}
+
 // take takes what a device has.
 func (b *bench) take(d string) []archive {
 	b.mu.Lock()
@@ -250,11 +266,9 @@ const (
 // spoil does to the fragments of an object that was written what it is told, and returns how many
 // are bad. Where is about where in an archive.
 func (b *bench) spoil(what []int, where int, of []byte, sized bool) (bad int) {
-	own := b.has
-	b.has = map[string][]archive{}
+	own := b.swap(map[string][]archive{})
 	b.write(2, of, sized)
-	other := b.has
-	b.has = own
+	other := b.swap(own)
 	for i, kind := range what {
 		at := ec.HeaderSize + (where*31+i*7)%(len(b.has[device(i)][0].bytes)-ec.HeaderSize)
 		switch kind {
@@ -265,9 +279,12 @@ func (b *bench) spoil(what []int, where int, of []byte, sized bool) (bad int) {
 		case breaksOff:
 			b.change(i, func(a *archive) { a.breaks = int64(at - ec.HeaderSize) })
 		case foreign:
-			b.has[device(i)] = other[device(i)]
+			b.take(device(i))
+			b.give(device(i), other[device(i)][0])
 		case refused:
+			b.mu.Lock()
 			b.fails[device(i)] = 500 + where%10
+			b.mu.Unlock()
 		}
 		if kind != good {
 			bad++
@@ -306,8 +323,7 @@ func TestEveryChoiceOfLosses(t *testing.T) {
 			choices *= kinds
 		}
 		for choice := range choices {
-			clear(b.has)
-			clear(b.fails)
+			b.anew()
 			for i, rest := 0, choice; i < len(what); i, rest = i+1, rest/kinds {
 				what[i] = rest % kinds
 			}
@@ -328,8 +344,7 @@ func TestAnyLosses(t *testing.T) {
 	}
 	rapid.Check(t, func(r *rapid.T) {
 		b := benches[rapid.SampledFrom([]string{"4+2", "8+4", "10+4"}).Draw(r, "shape")]
-		clear(b.has)
-		clear(b.fails)
+		b.anew()
 		all := data(rapid.IntRange(1, 450).Draw(r, "size"))
 		off := rapid.IntRange(0, len(all)-1).Draw(r, "off")
 		n := rapid.IntRange(0, len(all)-off).Draw(r, "n")
@@ -382,7 +397,7 @@ func TestDyingAnywhere(t *testing.T) {
 	frame := int64(16 + segment/2)
 	for at := int64(0); at <= 4*frame; at++ {
 		for dies := range 2 {
-			clear(b.has)
+			b.anew()
 			state := b.write(1, want, true)
 			b.change(dies, func(a *archive) { a.breaks = at })
 			for _, spare := range []string{"d2", "d4"} {
@@ -414,7 +429,7 @@ func TestFragmentsAtOtherPlaces(t *testing.T) {
 		"two that are not home":  {0, 1, 7, 7, 4, 5},
 		"four, on other devices": {-1, 0, -1, 6, 11, 0},
 	} {
-		clear(b.has)
+		b.anew()
 		state := b.write(1, want, true)
 		var all []archive
 		for i := range n {
@@ -431,7 +446,7 @@ func TestFragmentsAtOtherPlaces(t *testing.T) {
 		}
 	}
 	// And where there are too few there is an end to it.
-	clear(b.has)
+	b.anew()
 	state := b.write(1, want, true)
 	for i := range n {
 		if a := b.take(device(i)); i < 3 {

@@ -292,12 +292,14 @@ func TestStrangers(t *testing.T) {
 	p := startProbe(t)
 	address := fmt.Sprintf("http://%s:%d", p.configs[0].Replication.Address, p.configs[0].Replication.Port)
 	p.want("REPLICATE", address+"/d1/0", map[string]string{"X-Backend-Kind": "object", "X-Backend-Part-Power": "5"}, "", 403)
-	p.want("GET", address+"/d1/0/a/c/o", nil, "", 405)
+	p.want("GET", address+"/d1/0/a/c/o", nil, "", 403)
+	p.want("HEAD", address+"/d1/0/a/c/o", nil, "", 405)
 	p.stop(1)
 	p.configs[0].Replication.Peers = []string{"127.0.0.1/32"}
 	p.start(1)
 	h := map[string]string{"X-Backend-Kind": "object", "X-Backend-Part-Power": "5", "X-Backend-Storage-Policy-Index": "0"}
 	p.want("REPLICATE", address+"/d1/0", h, "", 200)
+	p.want("GET", address+"/d1/0/a/c/o", h, "", 405) // of what is whole on each replica nobody asks for data
 	h["X-Backend-Storage-Policy-Index"] = "3"
 	p.want("REPLICATE", address+"/d1/0", h, "", 400)
 }
