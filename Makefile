@@ -70,7 +70,7 @@ fuzz:
 
 ## e2e: the built binary as separate processes, driven by curl, swift and rclone; rings compared with Swift's
 e2e: build clients
-	go test -count 1 -parallel $(AT_ONCE) -timeout 10m -run '$(RUN)' -skip '^TestCrash|^TestBench|^TestLong' ./test
+	go test -count 1 -parallel $(AT_ONCE) -timeout 20m -run '$(RUN)' -skip '^TestCrash|^TestBench|^TestLong' ./test
 
 ## functional: Swift's functional tests, from its source in SUITE, against a cluster of one's own
 functional: build

@@ -204,12 +204,14 @@ func TestListeners(t *testing.T) {
 	as(t, tok, "PUT", c.url()+"/v1/AUTH_test/c", nil, http.StatusCreated)
 	as(t, tok, "PUT", c.url()+"/v1/AUTH_test/c/o", strings.NewReader("o"), http.StatusCreated)
 
-	for url, want := range map[string]int{
-		"http://" + c.network + ".1.1:6200/d1/0/a/c/o": http.StatusNotFound,         // the object server: no such object
-		"http://" + c.network + ".2.1:6203/d1/0/a/c/o": http.StatusMethodNotAllowed, // replication: not its verb
+	for what, want := range map[string]int{
+		"HEAD http://" + c.network + ".1.1:6200/d1/0/a/c/o": http.StatusNotFound,         // the object server: no such object
+		"HEAD http://" + c.network + ".2.1:6203/d1/0/a/c/o": http.StatusMethodNotAllowed, // replication: not its verb
+		"GET http://" + c.network + ".2.1:6203/d1/0/a/c/o":  http.StatusForbidden,        // of fragments, for nodes
 	} {
-		if a := do(t, request(t, "GET", url, nil)); a.StatusCode != want {
-			t.Errorf("GET %s: %s, want %d", url, a.Status, want)
+		method, url, _ := strings.Cut(what, " ")
+		if a := do(t, request(t, method, url, nil)); a.StatusCode != want {
+			t.Errorf("%s: %s, want %d", what, a.Status, want)
 		}
 	}
 	counted := func(url, line string) bool {
