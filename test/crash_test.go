@@ -345,12 +345,14 @@ func TestCrashIsNoticed(t *testing.T) {
 	}
 }
 
+// noticeCut and noticeKill go on until something is noticed. That takes a few faults, but of the right sort, and
+// once in a while chance has few of those among many.
 func noticeCut(t *testing.T, daemon program, seed uint64, zero bool) (string, error) {
 	b, disks := newCrashBench(t, daemon, seed, true, zero)
-	return b.cuts(t, disks, 20, seed)
+	return b.cuts(t, disks, 60, seed)
 }
 
 func noticeKill(t *testing.T, daemon program, seed uint64, zero bool) (string, error) {
 	b, _ := newCrashBench(t, daemon, seed, false, zero)
-	return b.kills(t, 60, seed)
+	return b.kills(t, 240, seed)
 }
