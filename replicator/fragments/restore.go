@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -32,11 +33,36 @@ func (p *pass) restore(ctx context.Context, all []*found) {
 	}
 	p.spread(ctx, len(lacking), func(ctx context.Context, i int) { p.locate(ctx, lacking[i]) })
 	slices.SortStableFunc(list, func(a, b *missing) int { return cmp.Compare(a.left, b.left) })
-	p.spread(ctx, len(list), func(ctx context.Context, i int) {
-		if ctx.Err() == nil {
-			p.get(ctx, list[i])
+	groups := together(list)
+	p.spread(ctx, len(groups), func(ctx context.Context, i int) {
+		var all sync.WaitGroup
+		for _, m := range groups[i] {
+			all.Go(func() {
+				if ctx.Err() == nil {
+					p.get(ctx, m)
+				}
+			})
 		}
+		all.Wait()
 	})
+}
+
+// sideBySide is how many objects of a segment at most count as one of those that are under way: most of
+// the time of one is waiting for others' answers and for its own sync, which they share.
+const sideBySide = 4
+
+// together puts small ones next to each other in one group, and large ones in groups of their own. The order stays.
+func together(list []*missing) (groups [][]*missing) {
+	for _, m := range list {
+		last := len(groups) - 1
+		small := m.commit.Coded.Size <= int64(m.layout.Segment)
+		if last >= 0 && small && len(groups[last]) < sideBySide && groups[last][0].commit.Coded.Size <= int64(groups[last][0].layout.Segment) {
+			groups[last] = append(groups[last], m)
+			continue
+		}
+		groups = append(groups, []*missing{m})
+	}
+	return groups
 }
 
 // locate finds out who has which fragments of the objects that something is missing of.

@@ -20,6 +20,7 @@ import (
 	"martlet/internal/direct"
 	"martlet/internal/ec"
 	"martlet/internal/httpapi"
+	"martlet/replicator/fragments"
 )
 
 // BenchmarkFragmentsRebuild measures how fast a device that was emptied gets its fragments, of 64 KiB at 4+2, from five
@@ -32,7 +33,7 @@ func BenchmarkFragmentsRebuild(b *testing.B) {
 		b.StopTimer()
 		var listeners []net.Listener
 		f := newCells(b, shape, 6, func(f *cells) {
-			f.segment, f.depth = 64<<20, 12
+			f.segment, f.depth, f.width = 64<<20, 12, fragments.Defaults().Concurrency
 			f.data.PartPower = 4
 			f.root = func() string {
 				top := b.TempDir()

@@ -74,6 +74,7 @@ type cells struct {
 	peers   replicator.Sender // how the nodes reach each other
 	segment int64             // of their logs, in bytes
 	depth   int               // of the buckets of the nodes' sums
+	width   int               // how many fragments of a pass are under way
 	root    func() string     // the folder of a disk that is to be a real one; nil for disks in memory
 
 	mu    sync.Mutex
@@ -86,7 +87,7 @@ func (f *cells) clock() time.Time { return time.Now().Add(time.Duration(f.ahead.
 // newCells makes nodes, the first of which are the primaries of every partition.
 func newCells(t testing.TB, shape ec.Shape, nodes int, change ...func(*cells)) *cells {
 	t.Helper()
-	f := &cells{depth: 8, segment: 4 << 20, t: t, policy: policy.Policy{Index: 1, Name: "ec", Data: shape.Data, Parity: shape.Parity}, age: 7 * 24 * time.Hour, count: map[string]int{}}
+	f := &cells{width: 2, depth: 8, segment: 4 << 20, t: t, policy: policy.Policy{Index: 1, Name: "ec", Data: shape.Data, Parity: shape.Parity}, age: 7 * 24 * time.Hour, count: map[string]int{}}
 	var err error
 	if f.set, err = policy.NewSet([]policy.Policy{{Index: 0, Name: "plain", Default: true}, f.policy}); err != nil {
 		t.Fatal(err)
@@ -174,7 +175,7 @@ func (f *cells) open(n *cell) {
 		f.t.Fatal(err)
 	}
 	id := replicator.NewNodeID()
-	paces := replicator.NewPaces([]string{"d"}, replicator.Limits{Concurrency: 2, Incoming: 8}, nil)
+	paces := replicator.NewPaces([]string{"d"}, replicator.Limits{Concurrency: f.width, Incoming: 8}, nil)
 	n.steps = steps.NewBooks(steps.Terms{ReclaimAge: f.age}, n.disk, devices)
 	self := hosts.At(netip.MustParseAddrPort(f.addr(n)), nil)
 	rings := func(i policy.Index) *ring.Ring {
@@ -196,7 +197,7 @@ func (f *cells) open(n *cell) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	n.kind, err = fragments.New(fragments.Config{Concurrency: 2, ReclaimAge: f.age}, fragments.Deps{
+	n.kind, err = fragments.New(fragments.Config{Concurrency: f.width, ReclaimAge: f.age}, fragments.Deps{
 		Stores: map[string]fragments.Store{"d": fragmentStore{objectStore{n.store}}}, Policies: f.set, Ring: rings, Self: self, NodeID: id, Hasher: f.hasher, Server: n.server,
 		Peers: f.peers, Pace: paces, Now: f.clock, Lost: n.lost,
 		May: func(device string, p policy.Index, r *ring.Ring, at ring.Partition) error {
