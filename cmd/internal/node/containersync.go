@@ -93,15 +93,32 @@ type syncSource struct {
 
 var _ containersync.Source = syncSource{}
 
-// Containers returns the replicas of those devices of the node that are primaries. What
-// a device has that was away for too long may have been deleted elsewhere, and is left out.
+// Containers returns what ownContainers does.
 func (s syncSource) Containers(context.Context) []containersync.Container {
 	var list []containersync.Container
-	for _, path := range s.server.Synced() {
-		_, primaries := s.primaries(s.rings.container, path)
+	for _, c := range s.ownContainers(s.self, s.server.Synced()) {
+		list = append(list, containersync.Container{Path: c.path, Device: c.device, Mine: c.place, Of: c.of})
+	}
+	return list
+}
+
+// ownContainer is a replica of a container on a device of the node, and which of how many primaries that is.
+type ownContainer struct {
+	path      name.Path
+	device    string
+	place, of int
+}
+
+// ownContainers returns the replicas of containers on those devices of the node, by the address of its container
+// server, that are primaries. What a device has that was away for too long may have been deleted elsewhere, and
+// is left out.
+func (p parts) ownContainers(self hosts.Self, paths []name.Path) []ownContainer {
+	var list []ownContainer
+	for _, path := range paths {
+		_, primaries := p.primaries(p.rings.container, path)
 		for i, d := range primaries {
-			if s.self.Is(d.IP, d.Port) && s.may(databases.SetOfContainers, s.rings.container, d.Name, s.hasher.Hash(path)) == nil {
-				list = append(list, containersync.Container{Path: path, Device: d.Name, Mine: i, Of: len(primaries)})
+			if self.Is(d.IP, d.Port) && p.may(databases.SetOfContainers, p.rings.container, d.Name, p.hasher.Hash(path)) == nil {
+				list = append(list, ownContainer{path, d.Name, i, len(primaries)})
 			}
 		}
 	}

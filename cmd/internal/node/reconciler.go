@@ -14,7 +14,6 @@ import (
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
 	"martlet/replicator"
-	"martlet/replicator/databases"
 	"martlet/replicator/reconciler"
 	"martlet/replicator/reconciler/copies"
 )
@@ -93,17 +92,11 @@ type misplacedSource struct {
 
 var _ reconciler.Source = misplacedSource{}
 
-// Containers returns the replicas of those devices of the node that are primaries. What a device has that was away for
-// too long may have been deleted elsewhere, and is left out.
+// Containers returns what ownContainers does.
 func (s misplacedSource) Containers(context.Context) []reconciler.Container {
 	var list []reconciler.Container
-	for _, path := range s.server.Misplaced() {
-		_, primaries := s.primaries(s.rings.container, path)
-		for i, d := range primaries {
-			if s.self.Is(d.IP, d.Port) && s.may(databases.SetOfContainers, s.rings.container, d.Name, s.hasher.Hash(path)) == nil {
-				list = append(list, reconciler.Container{Path: path, Device: d.Name, First: i == 0})
-			}
-		}
+	for _, c := range s.ownContainers(s.self, s.server.Misplaced()) {
+		list = append(list, reconciler.Container{Path: c.path, Device: c.device, First: c.place == 0})
 	}
 	return list
 }
