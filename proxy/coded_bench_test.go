@@ -7,9 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +18,7 @@ import (
 	"martlet/internal/conf"
 	"martlet/internal/direct"
 	"martlet/internal/ec"
+	"martlet/internal/ec/ectest"
 	"martlet/internal/ecread"
 	"martlet/internal/name"
 	"martlet/internal/policy"
@@ -314,28 +313,7 @@ func (c *codedNodes) kept() (fragments, objects int) {
 
 // decode returns the bytes that archives are of.
 func (c *codedNodes) decode(of backend.Coded, archives map[int][]byte) ([]byte, error) {
-	size := of.Size
-	if !of.Sized {
-		size = ec.UnknownSize
-	}
-	left := slices.Sorted(maps.Keys(archives))
-	d, err := c.codings[codedPolicy].code.Decode(ec.Write{ID: of.Write, Size: size}, 0, -1, func(segment int64) (ec.Part, error) {
-		if len(left) == 0 {
-			return ec.Part{}, io.EOF
-		}
-		a := archives[left[0]]
-		left = left[1:]
-		h, err := ec.ParseHeader(a)
-		if err != nil {
-			return ec.Part{}, err
-		}
-		return ec.Part{Header: h, Frames: bytes.NewReader(a[min(h.FrameAt(segment), int64(len(a))):])}, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	return io.ReadAll(d)
+	return ectest.Decode(c.codings[codedPolicy].code, of, archives)
 }
 
 // requests counts those that begin so.

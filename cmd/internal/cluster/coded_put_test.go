@@ -15,6 +15,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/ec"
+	"martlet/internal/ec/ectest"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/timestamp"
@@ -163,27 +164,9 @@ func TestCodedPutOnDisk(t *testing.T) {
 
 // decode returns the bytes that archives are of, without the first few.
 func decode(code *ec.Code, of backend.Coded, archives map[int][]byte, without int) ([]byte, error) {
-	w := ec.Write{ID: of.Write, Size: of.Size}
-	if !of.Sized {
-		w.Size = ec.UnknownSize
+	left := maps.Clone(archives)
+	for _, index := range slices.Sorted(maps.Keys(archives))[:min(len(archives), without)] {
+		delete(left, index)
 	}
-	left := slices.Sorted(maps.Keys(archives))
-	left = left[min(len(left), without):]
-	d, err := code.Decode(w, 0, -1, func(segment int64) (ec.Part, error) {
-		if len(left) == 0 {
-			return ec.Part{}, io.EOF
-		}
-		a := archives[left[0]]
-		left = left[1:]
-		h, err := ec.ParseHeader(a)
-		if err != nil {
-			return ec.Part{}, err
-		}
-		return ec.Part{Header: h, Frames: bytes.NewReader(a[min(h.FrameAt(segment), int64(len(a))):])}, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	return io.ReadAll(d)
+	return ectest.Decode(code, of, left)
 }
