@@ -117,6 +117,9 @@ func ours(dir string) error {
 func (f *Folder) write() error {
 	o := f.Options
 	s := newSecrets()
+	if o.suffix != "" {
+		s.suffix = o.suffix
+	}
 	if err := f.makeDevices(s); err != nil {
 		return err
 	}

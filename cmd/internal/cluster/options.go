@@ -40,6 +40,8 @@ type Options struct {
 	// storage is on 127.0.1.N, replication on 127.0.2.N, and the admin address of
 	// the proxy on 127.0.0.1. Clusters beside each other have different ones.
 	Network string `toml:"network"`
+
+	suffix string // of what is hashed, where a test wants the same placement each time; "" is by chance
 }
 
 // Defaults is the cluster of `martlet dev`.

@@ -66,7 +66,7 @@ func startPatientProbe(t testing.TB, patience time.Duration, change ...func(*Opt
 	t.Helper()
 	o := Defaults()
 	o.Network, o.PartPower = freeNetwork(t), 5
-	o.Listen = o.Network + ".0.1:0"
+	o.Listen, o.suffix = o.Network+".0.1:0", t.Name()
 	for _, c := range change {
 		c(&o)
 	}
