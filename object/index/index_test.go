@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path"
 	"slices"
 	"sync"
 	"testing"
@@ -275,84 +273,6 @@ func TestDropsGoAway(t *testing.T) {
 	}
 	if d, err := ix.Digest(Set{}, 0, 0); err != nil || !d.IsZero() {
 		t.Fatalf("all was dropped, and the digest is %v, %v", d, err)
-	}
-}
-
-// TestDamage flips bits of every byte: each is found, or does no harm.
-func TestDamage(t *testing.T) {
-	disk := vfs.NewMem()
-	ix := mustOpen(t, disk)
-	log := spread(4, 60)
-	for _, n := range []int{30, 60} {
-		if err := errors.Join(replay(ix, log[:n], ix.Applied()), ix.Checkpoint(t.Context())); err != nil {
-			t.Fatal(err)
-		}
-	}
-	names, err := disk.ReadDir("/index")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := 0
-	for _, e := range names {
-		file, err := disk.OpenFile(path.Join("/index", e.Name), os.O_RDWR)
-		if err != nil {
-			t.Fatal(err)
-		}
-		size, _ := file.Size()
-		whole := make([]byte, size)
-		if err := readFull(file, whole, 0); err != nil {
-			t.Fatal(err)
-		}
-		look := func(what string) {
-			t.Helper()
-			ix, err := Open(config(disk))
-			if err == nil {
-				err = same(ix, modelOf(log))
-				ix.Close()
-			}
-			if errs.KindOf(err) != errs.Corrupt {
-				t.Fatalf("%s of %s: %v", what, e.Name, err)
-			}
-			found++
-		}
-		for i, b := range whole {
-			if i%blockSize > 100 && i < len(whole)-1500 && i%61 != 0 {
-				continue
-			}
-			if _, err := file.WriteAt([]byte{b ^ byte(1<<(i%8))}, int64(i)); err != nil {
-				t.Fatal(err)
-			}
-			look(fmt.Sprintf("byte %d", i))
-			if _, err := file.WriteAt([]byte{b}, int64(i)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for _, n := range []int64{0, 1, size / 2, size - 1} {
-			if err := file.Truncate(n); err != nil {
-				t.Fatal(err)
-			}
-			look(fmt.Sprintf("the end, from %d on,", n))
-			if _, err := file.WriteAt(whole, 0); err != nil {
-				t.Fatal(err)
-			}
-		}
-		file.Close()
-	}
-	if found < 3000 {
-		t.Fatalf("only %d flips were tried", found)
-	}
-	if err := disk.Remove("/index/" + names[0].Name); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(config(disk)); errs.KindOf(err) != errs.Corrupt {
-		t.Fatalf("without a run: %v", err)
-	}
-	if err := Remove(disk, "/index"); err != nil {
-		t.Fatal(err)
-	}
-	again := mustOpen(t, disk)
-	if err := errors.Join(replay(again, log, again.Position()), same(again, modelOf(log))); err != nil {
-		t.Fatal(err)
 	}
 }
 
