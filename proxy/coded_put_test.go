@@ -121,7 +121,7 @@ func TestCodedPutWithoutEnoughFragments(t *testing.T) {
 		for how, answer := range map[string]func(*backend.Request, func() *backend.Response) *backend.Response{
 			"full": full, "full at the end": saying(507), "broken": broke, "stored, and broken": keptAndBroke,
 		} {
-			for _, size := range []int{100 << 10, 3<<20 + 5} {
+			for _, size := range []int{100 << 10, 1<<20 + 5} {
 				for lost := range shape[1] + 2 {
 					c, data := newCodedNodes(t, shape[0], shape[1]), randomBytes(size)
 					c.fail(puts, upTo(lost), true, answer)
