@@ -58,7 +58,7 @@ unit:
 ## race: the tests under the race detector (lint has vetted them)
 race: clients
 	CGO_ENABLED=1 $(SCRATCH) go test -race -vet off -p $(AT_ONCE) -timeout 15m $(PACKAGES)
-	$(PLAIN) $(SCRATCH) go test -vet off -p $(AT_ONCE) -timeout 5m -run "^($$(sed -nE 's/^func ((Test|Fuzz|Example)[A-Za-z0-9_]*)\(.*/\1/p' $(UNRACED) | paste -sd '|'))$$" $(sort $(dir $(UNRACED)))
+	$(PLAIN) $(SCRATCH) go test -vet off -p $(AT_ONCE) -timeout 10m -run "^($$(sed -nE 's/^func ((Test|Fuzz|Example)[A-Za-z0-9_]*)\(.*/\1/p' $(UNRACED) | paste -sd '|'))$$" $(sort $(dir $(UNRACED)))
 
 ## lint: go vet, the edges between packages, and the linters of .golangci.yml at the version that tools.mod pins
 lint: vet edges
