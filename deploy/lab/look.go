@@ -182,7 +182,10 @@ func (a *app) forward() *cobra.Command {
 		Args:   arguments(1, 1),
 		Hidden: true,
 		RunE: func(c *cobra.Command, args []string) error {
-			return delay.Run(c.Context(), args[0], links.Near(args[0]), late)
+			return delay.Run(c.Context(), args[0], links.Near(args[0]), late, func() error {
+				_, err := fmt.Fprintln(c.OutOrStdout(), bed.Forwards)
+				return err
+			})
 		},
 	}
 	c.Flags().DurationVar(&late, "delay", 0, "how much later")

@@ -72,7 +72,12 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "lab",
 		Short: "A cluster on three networks of its own, on one machine, to be broken",
-		Args:  cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("there is no command %q; see lab --help", args[0])}
+			}
+			return nil
+		},
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 
 		SilenceErrors: true, // run prints them

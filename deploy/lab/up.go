@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -92,17 +93,21 @@ func (a *app) down() *cobra.Command {
 }
 
 func (a *app) addNode() *cobra.Command {
-	return a.on(&cobra.Command{
+	var wait time.Duration
+	c := a.on(&cobra.Command{
 		Use:   "add-node",
 		Short: "Add a storage node, and put its devices into the rings",
 		Long: `Adds one, starts it, adds its devices to every ring and rebalances them. No ring is rebalanced while data of the rebalance
-before is on its way: then this says so, and is to be called again later. It goes on where it was stopped.`,
+before is on its way: then this says so, and is to be called again later, or waits with --wait. It goes on where it was
+stopped.`,
 		Args: arguments(0, 0),
 	}, func(ctx context.Context, l *bed.Lab, _ []string) (map[string]any, error) {
-		name, err := l.AddNode(ctx)
+		name, err := l.AddNode(ctx, wait)
 		if err != nil && name != "" {
 			err = fmt.Errorf("%w; when that is mended: lab add-node", err)
 		}
 		return map[string]any{"node": name}, err
 	})
+	c.Flags().DurationVar(&wait, "wait", 0, "for how long it tries to rebalance each ring")
+	return c
 }

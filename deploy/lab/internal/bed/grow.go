@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // AddNode adds a storage node, or goes on with one whose adding was stopped on the way: the machine and its
@@ -15,8 +16,8 @@ import (
 // node's name.
 //
 // A ring is not rebalanced while the data of the rebalance before is under way: then the error says so, and
-// AddNode is to be called again.
-func (l *Lab) AddNode(ctx context.Context) (name string, err error) {
+// AddNode is to be called again. It tries for so long by itself, for each ring.
+func (l *Lab) AddNode(ctx context.Context, wait time.Duration) (name string, err error) {
 	if !l.Made {
 		return "", wrong("the lab is not up: lab up")
 	}
@@ -42,7 +43,7 @@ func (l *Lab) AddNode(ctx context.Context) (name string, err error) {
 		return n.Name, err
 	}
 	for len(n.Ringless) > 0 {
-		if err := l.enroll(ctx, n, n.Ringless[0]); err != nil {
+		if err := until(ctx, wait, func() error { return l.enroll(ctx, n, n.Ringless[0]) }); err != nil {
 			return n.Name, fmt.Errorf("%s, and the ring %s: %w", n.Name, n.Ringless[0], err)
 		}
 		n.Ringless = n.Ringless[1:]

@@ -1,9 +1,12 @@
 package bed
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -155,13 +158,36 @@ func (l *Lab) forward(ctx context.Context, n *Node, leg *Leg, self string) error
 	if err := link.Insert(ctx, silent); err != nil {
 		return err
 	}
-	p, err := proc.Start(ctx, l.Switch.Name, filepath.Join(l.dir, outDir, link.Port+".out"), self, "forward", link.Port, "--delay", leg.Delay.String())
+	out := filepath.Join(l.dir, outDir, link.Port+".out")
+	if err := os.Remove(out); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	p, err := proc.Start(ctx, l.Switch.Name, out, self, "forward", link.Port, "--delay", leg.Delay.String())
 	if err != nil {
 		return err
 	}
 	leg.Forwarder = &p
-	return l.save()
+	if err := l.save(); err != nil {
+		return err
+	}
+	// It says one thing, that it forwards, or what is wrong.
+	var said []byte
+	if err := until(ctx, startUp, func() (err error) {
+		if said, err = os.ReadFile(out); err == nil && !bytes.HasSuffix(said, []byte("\n")) {
+			err = errors.New("the forwarder does not say that it forwards")
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	if string(said) != Forwards+"\n" {
+		return fmt.Errorf("the forwarder: %s", bytes.TrimSpace(said))
+	}
+	return nil
 }
+
+// Forwards is what a forwarder says when it begins.
+const Forwards = "forwarding"
 
 func rate(bits int64) string {
 	switch {

@@ -250,21 +250,23 @@ func (l *Lab) save() error {
 	})
 }
 
-// until calls f every few milliseconds until it returns nil, and returns its last error if that takes too long.
+// until calls f, at first every few milliseconds and then ever more seldom, until it returns nil, and returns its
+// last error if that takes too long.
 func until(ctx context.Context, within time.Duration, f func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := f()
 		if err == nil {
 			return nil
 		}
+		pause.Reset(wait)
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w (waited for %v)", err, within)
-		case <-tick.C:
+			return err
+		case <-pause.C:
 		}
 	}
 }

@@ -58,10 +58,10 @@ func able(martlet string) error {
 // asked for must be those it has. Faults stay; only processes that were killed and nodes without power come
 // back. It returns the lab, to be closed, when everything answers.
 func Up(ctx context.Context, dir, martlet string, o Options, asked func(flag string) bool, say func(format string, args ...any)) (*Lab, error) {
-	if err := able(martlet); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	if err := o.Check(); err != nil {
+	if err := able(martlet); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -4,6 +4,7 @@ package damage
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -25,7 +26,7 @@ func Fill(folder string) (taken int64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if taken, err = f.Seek(0, 2); err != nil {
+	if taken, err = f.Seek(0, io.SeekEnd); err != nil {
 		return 0, err
 	}
 	for step := int64(1 << 30); step >= 4096; {

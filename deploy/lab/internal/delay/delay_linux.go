@@ -27,9 +27,9 @@ type frame struct {
 	due  time.Time
 }
 
-// Run forwards between the devices, each frame so much later, until ctx ends or a device goes away. It is to
-// be run in the namespace of the devices, by the thread that entered it.
-func Run(ctx context.Context, a, b string, delay time.Duration) error {
+// Run forwards between the devices, each frame so much later, until ctx ends or a device goes away. It calls
+// begun when nothing is lost any more. It is to be run in a process of the devices' namespace.
+func Run(ctx context.Context, a, b string, delay time.Duration, begun func() error) error {
 	from, err := open(a)
 	if err != nil {
 		return err
@@ -37,6 +37,9 @@ func Run(ctx context.Context, a, b string, delay time.Duration) error {
 	to, err := open(b)
 	if err != nil {
 		return errors.Join(err, from.Close())
+	}
+	if err := begun(); err != nil {
+		return errors.Join(err, from.Close(), to.Close())
 	}
 	ended := make(chan error, 4)
 	for _, way := range []struct{ from, to *os.File }{{from, to}, {to, from}} {

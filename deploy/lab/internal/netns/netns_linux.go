@@ -132,6 +132,13 @@ func apart(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread does not end, and what it has is taken for what the process has.
+			err := apart(f)
+			runtime.UnlockOSThread()
+			done <- err
+			return
+		}
 		done <- f()
 	}()
 	return <-done
@@ -171,7 +178,7 @@ func Dial(name string) func(ctx context.Context, network, address string) (net.C
 	}
 }
 
-// Processes lists the processes in any of the namespaces with these inodes.
+// Processes lists the processes in any of the namespaces with these inodes, but for this one.
 func Processes(inodes map[uint64]bool) (pids []int, err error) {
 	all, err := os.ReadDir("/proc")
 	if err != nil {
@@ -179,7 +186,7 @@ func Processes(inodes map[uint64]bool) (pids []int, err error) {
 	}
 	for _, p := range all {
 		pid, err := strconv.Atoi(p.Name())
-		if err != nil {
+		if err != nil || pid == os.Getpid() {
 			continue
 		}
 		var st unix.Stat_t
