@@ -78,7 +78,7 @@ func newRoot() *cobra.Command {
 			}
 			return nil
 		},
-		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 
 		SilenceErrors: true, // run prints them
 		SilenceUsage:  true,
