@@ -231,3 +231,33 @@ func TestTargets(t *testing.T) {
 		t.Errorf("the balancer is told %s, %v", balancer, err)
 	}
 }
+
+// What the kernel had is forgotten when the machine was started anew; what is on disks is not.
+func TestAfterRestart(t *testing.T) {
+	l := open(t, func(s *State) {
+		s.Options.Name = "bed-test-nobody-has-this"
+		s.Nodes = s.Options.plan()
+		s.Switch = Namespace{Name: s.Options.Name + "-switch", Inode: 7}
+		s.Boot, s.Made, s.Bridges = "an earlier one", true, true
+		n := s.Nodes[0]
+		n.Namespace.Inode, n.Linked, n.Dark, n.Process = 7, true, true, &proc.Process{Pid: 7, Boot: "an earlier one"}
+		n.Legs[0].Cut, n.Legs[1].Bits, n.Legs[1].Forwarder = Silent, 8000, &proc.Process{Pid: 8}
+		n.Devices[0].Fault = Vanished
+	})
+	if err := l.afterRestart(); err != nil {
+		t.Fatal(err)
+	}
+	want := l.Options.plan()[0]
+	want.Devices[0].Fault = Vanished
+	if got := l.Nodes[0]; !reflect.DeepEqual(got, want) || l.Bridges || l.Switch.Inode != 0 || !l.Made {
+		t.Errorf("after a restart there is %+v, want %+v; and %+v", got, want, l.State)
+	}
+	boot, err := proc.Boot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Nodes[0].Dark = true
+	if err := l.afterRestart(); err != nil || l.Boot != boot || !l.Nodes[0].Dark {
+		t.Errorf("without a restart %+v was forgotten, of the start %s: %v", l.Nodes[0], l.Boot, err)
+	}
+}

@@ -126,11 +126,7 @@ func (o Options) Endpoint() string {
 
 // free refuses a plan whose namespaces are somebody else's.
 func (l *Lab) free() error {
-	all := []Namespace{l.Switch}
-	for _, n := range l.Nodes {
-		all = append(all, n.Namespace)
-	}
-	for _, s := range all {
+	for _, s := range l.namespaces() {
 		free, err := s.free()
 		if err != nil {
 			return err

@@ -164,6 +164,12 @@ func (l *Lab) afterRestart() error {
 	if err != nil || boot == l.Boot {
 		return err
 	}
+	// The names may be another lab's by now.
+	for _, s := range l.namespaces() {
+		if live, err := netns.Live(s.Name); err != nil || live {
+			return errors.Join(err, wrong("there is a network namespace %s, which is not this lab's", s.Name))
+		}
+	}
 	l.say("the machine was started anew since: faults of networks are gone, those of devices stay")
 	l.Boot, l.Bridges, l.Switch.Inode = boot, false, 0
 	for _, n := range l.Nodes {
@@ -412,17 +418,9 @@ func (l *Lab) Down(ctx context.Context) error {
 	failed := []error{l.endProcesses(ctx)}
 	unmounted, err := l.unmountAll(ctx)
 	failed = append(failed, err)
-	names := []Namespace{l.Switch}
-	for _, n := range l.Nodes {
-		names = append(names, n.Namespace)
-	}
+	names := l.namespaces()
 	for _, s := range names {
-		// One whose inode is not known was about to be made when all was stopped.
-		is, err := s.is()
-		if err == nil && (is || s.Inode == 0) {
-			err = netns.Delete(s.Name)
-		}
-		failed = append(failed, err)
+		failed = append(failed, l.remove(s))
 	}
 	if l.Folder {
 		failed = append(failed, netns.Retire())
@@ -440,6 +438,41 @@ func (l *Lab) Down(ctx context.Context) error {
 		l.say("%s stays: %v", l.dir, err)
 	}
 	return l.Close()
+}
+
+// remove takes a namespace away, if it is the lab's.
+func (l *Lab) remove(s Namespace) error {
+	boot, err := proc.Boot()
+	if err != nil {
+		return err
+	}
+	ours, err := s.is()
+	if err != nil {
+		return err
+	}
+	if boot != l.Boot {
+		// All of the lab's ended with the machine. What it may have left is a name without a namespace.
+		live, err := netns.Live(s.Name)
+		if err != nil {
+			return err
+		}
+		ours = !live
+	} else if s.Inode == 0 {
+		ours = true // it was about to be made when all was stopped, and the name was free
+	}
+	if !ours {
+		return nil
+	}
+	return netns.Delete(s.Name)
+}
+
+// namespaces are all that the lab has.
+func (l *Lab) namespaces() []Namespace {
+	all := []Namespace{l.Switch}
+	for _, n := range l.Nodes {
+		all = append(all, n.Namespace)
+	}
+	return all
 }
 
 // endProcesses ends those that the lab has started, and whatever else is in its namespaces: those are its own,

@@ -105,7 +105,13 @@ func Is(name string, inode uint64) (bool, error) {
 	return ok && is == inode, err
 }
 
-// Named reports whether anything has that name.
+// Live reports whether there is a namespace of that name; Named, whether anything has it.
+func Live(name string) (bool, error) {
+	_, ok, err := find(name)
+	return ok, err
+}
+
+// Named reports whether anything has that name, be it a namespace or what a machine that lost power has left of one.
 func Named(name string) (bool, error) {
 	_, err := os.Lstat(Path(name))
 	if errors.Is(err, fs.ErrNotExist) {
