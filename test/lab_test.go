@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"martlet/ring"
 )
 
 // lab is a lab that a test has put up.
@@ -388,6 +390,7 @@ func TestLab(t *testing.T) {
 	l.do(t, "up") // once more changes nothing
 
 	l.networks(t)
+	l.addNode(t)
 	l.networkFaults(t)
 	l.nodeFaults(t)
 	l.deviceFaults(t)
@@ -481,6 +484,32 @@ func (l *lab) networks(t *testing.T) {
 	}
 }
 
+// addNode adds a node, which comes into all rings once nothing is where it does not belong.
+func (l *lab) addNode(t *testing.T) {
+	l.replicate(t, "storage1", "storage2", "storage3", "storage4")
+	l.do(t, "add-node", "--wait", "2m")
+	if err := reaches(t, "storage1", "10.77.2.5:6203"); err != nil {
+		t.Errorf("the node that was added is not reached by others: %v", err)
+	}
+	for name, port := range map[string]int{"account": 6202, "container": 6201, "object": 6200} {
+		r, err := ring.Load(filepath.Join(l.dir, "cluster/etc/rings", name+".ring.gz"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		partitions := 0 // that it has a replica of
+		for p := range ring.Partition(r.Partitions()) {
+			for _, d := range r.AppendPrimaries(nil, p) {
+				if d.IP == "10.77.1.5" && d.Port == port && d.ReplicationIP == "10.77.2.5" {
+					partitions++
+				}
+			}
+		}
+		if partitions == 0 {
+			t.Errorf("the ring %s has nothing for the node that was added", name)
+		}
+	}
+}
+
 // networkFaults makes a leg slow, and pulls a cable.
 func (l *lab) networkFaults(t *testing.T) {
 	roundTrip := func() time.Duration {
@@ -527,7 +556,7 @@ func (l *lab) nodeFaults(t *testing.T) {
 	})
 	l.do(t, "power", "--off", "storage1", "storage2", "storage3", "storage4")
 	for _, n := range l.status(t).Nodes {
-		if strings.HasPrefix(n.Name, "storage") && n.State != "dark" {
+		if strings.HasPrefix(n.Name, "storage") && n.Name != "storage5" && n.State != "dark" {
 			t.Errorf("%s is %s, without power", n.Name, n.State)
 		}
 	}

@@ -193,11 +193,11 @@ func folder(dir string) (string, error) {
 	if err != nil {
 		return dir, err
 	}
-	real, err := filepath.EvalSymlinks(absolute)
+	resolved, err := filepath.EvalSymlinks(absolute)
 	if err != nil {
 		return dir, err
 	}
-	return real, nil
+	return resolved, nil
 }
 
 // lock locks the folder itself, so that nothing is left behind.

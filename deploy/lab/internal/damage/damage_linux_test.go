@@ -30,7 +30,7 @@ func device(t interface {
 // nothing.
 func TestFlips(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
-		dir, err := os.MkdirTemp("/dev/shm", "flips-") // each flip is synced, and this is about where they are
+		dir, err := os.MkdirTemp("/dev/shm", "flips-") //nolint:usetesting // in memory: each flip is synced, and this is about where they are
 		if err != nil {
 			r.Fatal(err)
 		}
