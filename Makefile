@@ -22,7 +22,7 @@ AT_ONCE  ?= $(shell nproc)
 UNRACED   = $(shell grep -rl --include='*_test.go' '^//go:build .*!race' .)
 LINT      = go tool -modfile=tools.mod golangci-lint
 
-.PHONY: build lab lab-up lab-down lab-packages run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance clean
+.PHONY: build lab lab-up lab-down lab-packages run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance deb clean
 
 ## build: compile bin/martlet
 build:
@@ -118,6 +118,11 @@ bench-rings: clients
 ## bench-rebalance: a fifth node joins four while clients are at work: failures, bytes moved, ETA, latency (about four minutes)
 bench-rebalance: clients
 	go test -count 1 -timeout 15m -v -run '^TestBenchRebalance$$' ./test
+
+## deb: the Debian package, bin/martlet_VERSION_ARCH.deb (a version of Debian's form, made of VERSION)
+deb: build
+	DEB_ARCH=$$(go env GOARCH) DEB_VERSION=$$(deploy/package/version.sh '$(VERSION)') \
+		go tool -modfile=deb.mod nfpm package --config deploy/package/nfpm.yaml --packager deb --target bin/
 
 clean:
 	rm -rf bin

@@ -148,6 +148,7 @@ func (m program) start(t *testing.T, args ...string) *process {
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	p.cmd.Env = append(os.Environ(), m.env...)
 	p.cmd.Dir = t.TempDir()
+	p.cmd.WaitDelay = 10 * time.Second // a child that it has left may hold its output
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
