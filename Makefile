@@ -29,11 +29,26 @@ LINT      = $(PLAIN) go tool -modfile=tools.mod golangci-lint
 # it (crash) stay on the disk.
 SCRATCH   = bash test/scratch.sh
 
-.PHONY: build run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance deb clean
+.PHONY: build lab lab-up lab-down lab-packages run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance deb clean
 
 ## build: compile bin/martlet
 build:
 	$(PLAIN) go build -ldflags '$(LDFLAGS)' -o bin/martlet ./cmd/martlet
+
+## lab: compile bin/lab and bin/martlet
+lab: build
+	$(PLAIN) go build -ldflags '$(LDFLAGS)' -o bin/lab ./deploy/lab
+
+## lab-up, lab-down: a cluster on three networks of its own, as root (docs/lab.md); ARGS='--nodes 6' and the like
+lab-up:
+	@bash deploy/lab/lab up $(ARGS)
+
+lab-down:
+	@bash deploy/lab/lab down $(ARGS)
+
+# What the lab wants and a fresh Debian machine lacks.
+lab-packages:
+	@bash deploy/lab/packages.sh
 
 ## run: build, and start a whole cluster in one process on loopback (ARGS='--nodes 6' and the like)
 run dev: build
@@ -82,7 +97,7 @@ fuzz:
 
 ## e2e: the built binary as separate processes, driven by curl, swift and rclone; rings compared with Swift's
 e2e: build clients
-	$(PLAIN) go test -vet off -count 1 -parallel $(AT_ONCE) -timeout 20m -run '$(RUN)' -skip '^TestCrash|^TestBench|^TestLong' ./test
+	$(PLAIN) go test -vet off -count 1 -parallel $(AT_ONCE) -timeout 20m -run '$(RUN)' -skip '^TestCrash|^TestLab|^TestBench|^TestLong' ./test
 
 ## functional: Swift's functional tests, from its source in SUITE, against a cluster of one's own
 functional: build
@@ -95,9 +110,9 @@ clients-long: clients
 	@bash test/clients.sh restic duplicity
 	go test -count 1 -timeout 20m -v -run '^TestLong' ./test
 
-## crash: processes killed and power cut under load, as root; what was acknowledged must be there
-crash: clients
-	$(PLAIN) go test -vet off -count 1 -timeout 10m -v -run '^TestCrash' ./test
+## crash: processes killed and power cut under load, as root; what was acknowledged must be there. The lab, put up and broken
+crash: clients lab-packages
+	$(PLAIN) go test -vet off -count 1 -timeout 10m -v -run '^TestCrash|^TestLab' ./test
 
 ## soak: the same for KILLS kills and CUTS power cuts (SEED=n makes the same choices again)
 soak: clients

@@ -2,17 +2,17 @@ package test
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"martlet/internal/loopdisk"
 )
 
 // apartMark tells the process that runs the tests from the one that starts it.
@@ -49,14 +49,13 @@ func apart() (code int, err error) {
 	return 0, err
 }
 
-// imageSize is that of a device; mkfs.xfs makes nothing smaller than 300 MiB. The
-// file has holes and takes what is written.
-const imageSize = 1 << 30 // bytes
+// imageSize is that of a device, in bytes.
+const imageSize = 1 << 30
 
-// disk is a device that can lose power: an XFS on a loop-mounted image.
+// disk is a device that can lose power.
 type disk struct {
-	image, path string
-	mounted     bool
+	loopdisk.Disk
+	mounted bool
 }
 
 // newDisk makes one, mounted on a folder that it makes, and unmounted at the
@@ -66,22 +65,15 @@ func newDisk(t *testing.T, path string) *disk {
 	if !isApart() {
 		t.Fatal("power cuts need file systems of their own: run this test as root, with the right to mount (CAP_SYS_ADMIN)")
 	}
-	d := &disk{image: filepath.Join(t.TempDir(), "image"), path: path}
-	f, err := os.Create(d.image)
-	if err != nil {
+	d := &disk{Disk: loopdisk.Disk{Image: filepath.Join(t.TempDir(), "image"), Path: path}}
+	if err := d.Make(t.Context(), imageSize); err != nil {
 		t.Fatal(err)
-	}
-	if err := errors.Join(f.Truncate(imageSize), f.Close(), os.MkdirAll(path, 0o750)); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("mkfs.xfs", "-q", d.image).CombinedOutput(); err != nil {
-		t.Fatalf("mkfs.xfs: %v\n%s", err, out)
 	}
 	d.mount(t)
 	t.Cleanup(func() {
 		if d.mounted {
-			if err := unix.Unmount(d.path, unix.MNT_DETACH); err != nil {
-				t.Errorf("unmount %s: %v", d.path, err)
+			if err := d.Detach(); err != nil {
+				t.Error(err)
 			}
 		}
 	})
@@ -90,8 +82,8 @@ func newDisk(t *testing.T, path string) *disk {
 
 func (d *disk) mount(t *testing.T) {
 	t.Helper()
-	if out, err := exec.Command("mount", "-o", "loop", d.image, d.path).CombinedOutput(); err != nil {
-		t.Fatalf("mount %s: %v\n%s", d.path, err, out)
+	if err := d.Mount(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	d.mounted = true
 }
@@ -100,36 +92,16 @@ func (d *disk) mount(t *testing.T) {
 // Nobody may be using it.
 func (d *disk) again(t *testing.T) {
 	t.Helper()
-	poll(t, 10*time.Second, "unmount "+d.path, func() error { return unix.Unmount(d.path, 0) })
+	poll(t, 10*time.Second, "unmount "+d.Path, d.Unmount)
 	d.mounted = false
 	d.mount(t)
 }
 
-// What <xfs/xfs_fs.h> says of stopping a file system.
-const (
-	xfsGoingDown  = 0x8004587d // XFS_IOC_GOINGDOWN
-	xfsNoLogFlush = 2          // XFS_FSOP_GOING_FLAGS_NOLOGFLUSH
-)
-
-// cut stops disks at one instant as a power cut does: what no sync has put on
-// them, of data or of the journal, never gets there. It is what `xfs_io -x -c
-// shutdown` does.
+// cut stops disks at one instant as a power cut does.
 func cut(disks []*disk) error {
-	var all sync.WaitGroup
-	failed := make([]error, len(disks))
+	all := make([]loopdisk.Disk, len(disks))
 	for i, d := range disks {
-		all.Go(func() {
-			f, err := os.Open(d.path)
-			if err != nil {
-				failed[i] = err
-				return
-			}
-			defer f.Close()
-			if err := unix.IoctlSetPointerInt(int(f.Fd()), xfsGoingDown, xfsNoLogFlush); err != nil {
-				failed[i] = fmt.Errorf("shutdown of %s: %w", d.path, err)
-			}
-		})
+		all[i] = d.Disk
 	}
-	all.Wait()
-	return errors.Join(failed...)
+	return loopdisk.Cut(all...)
 }

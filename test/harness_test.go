@@ -62,9 +62,12 @@ func buildAndRun(m *testing.M) (code int, err error) {
 }
 
 // build compiles the program to a path, with build tags, and else as `make build` does, from whose cache most of it is.
-func build(path string, tags ...string) error {
+func build(path string, tags ...string) error { return buildOf("martlet/cmd/martlet", path, tags...) }
+
+// buildOf is build of any program.
+func buildOf(program, path string, tags ...string) error {
 	cmd := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-tags", strings.Join(tags, ","),
-		"-ldflags", "-X main.version=v0.0.0-test", "-o", path, "martlet/cmd/martlet")
+		"-ldflags", "-X main.version=v0.0.0-test", "-o", path, program)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)

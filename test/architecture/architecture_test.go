@@ -96,6 +96,10 @@ var unreachable = []struct {
 	{within("ring/..."), []string{"net/http", "log/slog"}, "a ring is a pure value"},
 	{servers, within("cmd/..."), "what assembles processes stands above all of them"},
 	{
+		within("deploy/..."), append(within("cmd/...", "internal/direct", "internal/quorum", "internal/backend"), servers...),
+		"the lab knows a cluster as an operator does, by its program, its files and its addresses: what it breaks it must not be part of",
+	},
+	{
 		within("internal/backend", "internal/clusterkey", "internal/direct", "internal/errs", "internal/name", "internal/policy", "internal/rowbatch", "internal/timestamp"), []string{"net/http"},
 		"the words of the conversation between nodes mention no HTTP library, so that what carries them can be exchanged",
 	},
@@ -134,7 +138,7 @@ var confined = []struct {
 	},
 	{"github.com/klauspost/reedsolomon", within("internal/ec"), "erasure coding is one idea"},
 	{"github.com/minio/crc64nvme", within("internal/ec"), "what blocks on a disk have is CRC32C"},
-	{"github.com/spf13/cobra", within("cmd/martlet"), "only the command line knows flags"},
+	{"github.com/spf13/cobra", within("cmd/martlet", "deploy/lab"), "only the command line knows flags, that of the cluster's program and that of the lab"},
 	{"github.com/gorilla/mux", within("proxy/..."), "only the proxy has routes"},
 	{"github.com/pelletier/go-toml/v2", within("internal/conf"), "configuration is read, and its mistakes are told, in one way"},
 }

@@ -76,7 +76,7 @@ ec = {{text .Shape}}
 folder = "rings"
 {{end}}
 
-{{define "proxy"}}# The proxy. Paths are taken from the folder of this file.
+{{define "proxy"}}# A proxy. Paths are taken from the folder of this file.
 
 {{template "cluster" .}}
 [proxy]
@@ -86,7 +86,7 @@ listen = {{text .Listen}}
 listen = {{text .Admin}}
 
 [log]
-file = "../log/proxy.log" # empty is the standard error
+file = {{text .Log}} # empty is the standard error
 
 [auth]
 secrets = [{{text .Token}}] # the first signs tokens, all are accepted
@@ -144,6 +144,7 @@ file = {{text .Log}}
 {{define "manifest"}}# What this cluster was made of. It can't be changed afterwards.
 nodes = {{.Nodes}}
 devices = {{.Devices}}
+proxies = {{.Proxies}}
 replicas = {{.Replicas}}
 part_power = {{.PartPower}}
 listen = {{text .Listen}}
@@ -158,51 +159,67 @@ func render(name string, data any) ([]byte, error) {
 	return bytes.TrimLeft(b.Bytes(), "\n"), err
 }
 
+// common is what the files of all processes say alike.
+type common struct {
+	Cluster, Suffix, Token, KeyFile string
+	Policies                        []policyTable
+}
+
 // configs returns the configuration files by name.
 func (o Options) configs(s secrets) (map[string][]byte, error) {
-	type common struct {
-		Cluster, Suffix, Token, KeyFile string
-		Policies                        []policyTable
-	}
 	shared := common{Cluster: clusterName, Suffix: s.suffix, Token: s.token, Policies: o.policyTables()}
 	all := map[string][]byte{}
 	var err error
-	if all[manifestFile], err = render("manifest", struct {
-		Options
-		PolicyTexts []string
-	}{o, o.policyTexts()}); err != nil {
+	if all[manifestFile], err = o.manifest(); err != nil {
 		return nil, err
 	}
-	all[proxyFile], err = render("proxy", struct {
-		common
-		Listen, Admin string
-		Users         []User
-	}{shared, o.Listen, o.proxyAdmin(), Users()})
-	if err != nil {
-		return nil, err
-	}
-	if o.ClusterKey {
-		shared.KeyFile = keyFile // proxies need none
-		all[keyFile] = s.key
-	}
-	for n := 1; n <= o.Nodes; n++ {
-		devices := make([]string, o.Devices)
-		for i := range devices {
-			devices[i] = deviceName(i + 1)
-		}
-		all[storageFile(n)], err = render("storage", struct {
+	for n := 1; n <= o.Proxies; n++ {
+		all[proxyFile(n)], err = render("proxy", struct {
 			common
-			N                                                       int
-			Address, ReplicationAddress, Root, Admin, Log           string
-			Devices                                                 []string
-			ObjectPort, ContainerPort, AccountPort, ReplicationPort int
-		}{
-			shared, n, o.storageIP(n), o.replicationIP(n), "../" + nodeName(n), fmt.Sprintf("%s:%d", o.storageIP(n), adminPort),
-			"../log/" + nodeName(n) + ".log", devices, objectPort, containerPort, accountPort, replicationPort,
-		})
+			Listen, Admin, Log string
+			Users              []User
+		}{shared, o.proxyListen(n), o.proxyAdmin(n), "../log/" + proxyName(n) + ".log", Users()})
 		if err != nil {
 			return nil, err
 		}
 	}
+	if o.ClusterKey {
+		all[keyFile] = s.key
+	}
+	for n := 1; n <= o.Nodes; n++ {
+		if all[storageFile(n)], err = o.storageConfig(n, s.suffix); err != nil {
+			return nil, err
+		}
+	}
 	return all, nil
+}
+
+func (o Options) manifest() ([]byte, error) {
+	return render("manifest", struct {
+		Options
+		PolicyTexts []string
+	}{o, o.policyTexts()})
+}
+
+// storageConfig returns the configuration of storage node n, of a cluster that hashes with the
+// suffix.
+func (o Options) storageConfig(n int, suffix string) ([]byte, error) {
+	shared := common{Cluster: clusterName, Suffix: suffix, Policies: o.policyTables()}
+	if o.ClusterKey {
+		shared.KeyFile = keyFile // proxies need none
+	}
+	devices := make([]string, o.Devices)
+	for i := range devices {
+		devices[i] = deviceName(i + 1)
+	}
+	return render("storage", struct {
+		common
+		N                                                       int
+		Address, ReplicationAddress, Root, Admin, Log           string
+		Devices                                                 []string
+		ObjectPort, ContainerPort, AccountPort, ReplicationPort int
+	}{
+		shared, n, o.storageIP(n), o.replicationIP(n), "../" + nodeName(n), fmt.Sprintf("%s:%d", o.storageIP(n), adminPort),
+		"../log/" + nodeName(n) + ".log", devices, objectPort, containerPort, accountPort, replicationPort,
+	})
 }
