@@ -124,7 +124,7 @@ type Op struct {
 	Size int64 `json:"size,omitempty"` // of that body, in bytes
 
 	Query *Query `json:"query,omitempty"` // of a List
-	Seen  *Seen  `json:"seen,omitempty"`  // of a read; nil where it saw nothing
+	Seen  *Seen  `json:"seen,omitempty"`  // of a read, or of a write whose answer was wrong; nil where it saw nothing
 }
 
 // Name returns the name of the object.
@@ -263,4 +263,20 @@ type AccountEntry struct {
 	Container string `json:"container"`
 	Objects   int64  `json:"objects"`
 	Bytes     int64  `json:"bytes"`
+}
+
+// Only returns what was read of some names, and of their containers the rows of just those.
+func (f *Final) Only(names []Name) *Final {
+	of := make(map[Name]bool, len(names))
+	for _, n := range names {
+		of[n] = true
+	}
+	all := *f
+	all.Looks = nil
+	for _, l := range f.Looks {
+		if of[l.Name] || of[Name{Container: l.Container}] || of[Name{}] {
+			all.Looks = append(all.Looks, l)
+		}
+	}
+	return &all
 }
