@@ -234,6 +234,8 @@ type Look struct {
 	Status int    `json:"status"`
 	Failed string `json:"failed,omitempty"` // why nothing was seen
 	Seen   Seen   `json:"seen"`
+	// Counted is what the container counts of it, in bytes, where that is not its size: a large object's manifest.
+	Counted int64 `json:"counted,omitempty"`
 }
 
 // A Container is what one proxy says of a container.

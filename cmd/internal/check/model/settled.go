@@ -12,7 +12,7 @@ import (
 func Settled(h history.History, f history.Final) ([]Violation, []history.Entry, Counts) {
 	b := newBook(h)
 	c := Counts{Ops: len(h.Ops)}
-	truth := map[history.Name]history.State{}
+	truth := truths{}
 	looked := map[history.Name]string{} // who has said so
 	for i := range f.Looks {
 		l := &f.Looks[i]
@@ -37,15 +37,23 @@ func Settled(h history.History, f history.Final) ([]Violation, []history.Entry, 
 	return b.found, floorOf(truth), c
 }
 
+// truths are what names are, as the first read of each said that could.
+type truths map[history.Name]known
+
+type known struct {
+	history.State
+	counted int64 // what counts of it
+}
+
 func compareNames(x, y history.Name) int {
 	return cmp.Or(cmp.Compare(x.Container, y.Container), cmp.Compare(x.Object, y.Object))
 }
 
-func floorOf(truth map[history.Name]history.State) []history.Entry {
+func floorOf(truth truths) []history.Entry {
 	var floor []history.Entry
 	for n, s := range truth {
 		if !s.Missing {
-			floor = append(floor, history.Entry{Name: n, State: s})
+			floor = append(floor, history.Entry{Name: n, State: s.State})
 		}
 	}
 	slices.SortFunc(floor, func(x, y history.Entry) int { return compareNames(x.Name, y.Name) })
@@ -53,7 +61,7 @@ func floorOf(truth map[history.Name]history.State) []history.Entry {
 }
 
 // look judges one read. What the first one of a name that could say anything has said is the truth for the others.
-func (b *book) look(l *history.Look, truth map[history.Name]history.State, by map[history.Name]string) {
+func (b *book) look(l *history.Look, truth truths, by map[history.Name]string) {
 	who := fmt.Sprintf("when all had settled a %s of %s by way of proxy %d", map[history.Kind]string{history.Head: "HEAD"}[l.How], l.Name, l.Proxy)
 	if l.How != history.Head {
 		who = fmt.Sprintf("when all had settled a GET of %s by way of proxy %d", l.Name, l.Proxy)
@@ -70,12 +78,12 @@ func (b *book) look(l *history.Look, truth map[history.Name]history.State, by ma
 		return
 	}
 	if was, ok := truth[l.Name]; ok {
-		if l.Seen.State != was {
-			b.add(Disagree, names, fmt.Sprintf("%s returned %s, and %s", who, state(l.Seen.State), by[l.Name]+" "+state(was)))
+		if l.Seen.State != was.State {
+			b.add(Disagree, names, fmt.Sprintf("%s returned %s, and %s", who, state(l.Seen.State), by[l.Name]+" "+state(was.State)))
 		}
 		return
 	}
-	truth[l.Name], by[l.Name] = l.Seen.State, who
+	truth[l.Name], by[l.Name] = known{l.Seen.State, cmp.Or(l.Counted, l.Seen.Size)}, who
 	t := b.tale(l.Name)
 	b.judge(&view{
 		tale: t, state: l.Seen.State, start: forever, end: forever, who: who + " returned ",
@@ -84,7 +92,7 @@ func (b *book) look(l *history.Look, truth map[history.Name]history.State, by ma
 }
 
 // container judges the listing and the counts of a container by what is in it.
-func (b *book) container(l *history.Container, truth map[history.Name]history.State) {
+func (b *book) container(l *history.Container, truth truths) {
 	who := fmt.Sprintf("when all had settled proxy %d said of %s ", l.Proxy, l.Container)
 	at := history.Name{Container: l.Container}
 	switch {
@@ -111,7 +119,7 @@ func (b *book) container(l *history.Container, truth map[history.Name]history.St
 		case is.Missing:
 			b.add(Listing, []history.Name{n}, who+"that it has "+row.Name+", which is not there", b.deletesOf(n)...)
 		case row.Data != is.Data || row.Size != is.Size || row.Body != is.Body:
-			b.add(Listing, []history.Name{n}, fmt.Sprintf("%sthat %s has %s of write %d, and it has %s", who, row.Name, body(stateOf(row)), row.Data, state(is)), b.ops[row.Data], b.ops[is.Data])
+			b.add(Listing, []history.Name{n}, fmt.Sprintf("%sthat %s has %s of write %d, and it has %s", who, row.Name, body(stateOf(row)), row.Data, state(is.State)), b.ops[row.Data], b.ops[is.Data])
 		}
 	}
 	var objects, bytes int64
@@ -120,9 +128,9 @@ func (b *book) container(l *history.Container, truth map[history.Name]history.St
 			continue
 		}
 		objects++
-		bytes += s.Size
+		bytes += s.counted
 		if !listed[n.Object] {
-			b.add(Listing, []history.Name{n}, who+"nothing of "+n.Object+", which is there: "+state(s), b.ops[s.Data])
+			b.add(Listing, []history.Name{n}, who+"nothing of "+n.Object+", which is there: "+state(s.State), b.ops[s.Data])
 		}
 	}
 	if l.Objects != objects || l.Bytes != bytes {
@@ -139,7 +147,7 @@ func (b *book) deletesOf(n history.Name) []*history.Op {
 
 // account judges the counts of the account. Where it has containers that are not the workload's, only the rows of those that
 // are.
-func (b *book) account(a *history.Account, f *history.Final, truth map[history.Name]history.State) {
+func (b *book) account(a *history.Account, f *history.Final, truth truths) {
 	who := fmt.Sprintf("when all had settled proxy %d said of the account ", a.Proxy)
 	at := []history.Name{{}}
 	if a.Failed != "" {
@@ -154,7 +162,7 @@ func (b *book) account(a *history.Account, f *history.Final, truth map[history.N
 	for n, s := range truth {
 		if e, ok := is[n.Container]; ok && !s.Missing {
 			e.Objects++
-			e.Bytes += s.Size
+			e.Bytes += s.counted
 			is[n.Container] = e
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -128,14 +129,31 @@ func (w *Workload) look(ctx context.Context, l *history.Look) {
 		if err == nil && seen == nil {
 			err = errors.New(resp.Status)
 		}
-		if err == nil {
-			l.Seen = *seen
+		if err != nil {
+			return err
+		}
+		l.Seen = *seen
+		if l.How == history.Get && resp.Header.Get("X-Static-Large-Object") != "" {
+			l.Counted, err = w.manifestLength(ctx, l.Proxy, l.Name)
 		}
 		return err
 	})
 }
 
-// pages reads a listing page by page.
+// manifestLength is how many bytes the manifest of a large object has, as it is stored.
+func (w *Workload) manifestLength(ctx context.Context, proxy int, n history.Name) (int64, error) {
+	resp, err := w.http.Do(w.request(ctx, proxy, http.MethodGet, n.Container, n.Object, url.Values{"multipart-manifest": {"get"}}))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return 0, errors.New(resp.Status)
+	}
+	return io.Copy(io.Discard, resp.Body)
+}
+
+// pageOf is how many names a page of a listing has.
 const pageOf = 1000
 
 func (w *Workload) lookContainer(ctx context.Context, c *history.Container) {
