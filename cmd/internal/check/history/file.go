@@ -22,7 +22,8 @@ type line struct {
 	Event  *Event        `json:"event,omitempty"`  //
 	Steady time.Duration `json:"steady,omitempty"` // ends the steady stretch of the round
 
-	// What was read at its end.
+	// What was read at its end, and when.
+	Final     *span      `json:"final,omitempty"`
 	Look      *Look      `json:"look,omitempty"`
 	Container *Container `json:"container,omitempty"`
 	Account   *Account   `json:"account,omitempty"`
@@ -31,6 +32,11 @@ type line struct {
 type roundLine struct {
 	N     int           `json:"n"`
 	Began time.Duration `json:"began"`
+}
+
+type span struct {
+	Began time.Duration `json:"began"`
+	Ended time.Duration `json:"ended"`
 }
 
 // lines are those that begin a round.
@@ -45,7 +51,7 @@ func (h *History) lines() []line {
 
 // lines are what was read, as they are in files.
 func (f *Final) lines() []line {
-	var all []line
+	all := []line{{Final: &span{f.Began, f.Ended}}}
 	for i := range f.Looks {
 		all = append(all, line{Look: &f.Looks[i]})
 	}
@@ -201,6 +207,8 @@ func (h *History) end(l *line) {
 	}
 	f := h.Final
 	switch {
+	case l.Final != nil:
+		f.Began, f.Ended = l.Final.Began, l.Final.Ended
 	case l.Look != nil:
 		f.Looks = append(f.Looks, *l.Look)
 	case l.Container != nil:
@@ -225,7 +233,7 @@ func (f *reader) parse(b []byte) (l line, err error) {
 	}
 	is := 0
 	for _, there := range []bool{
-		l.Round != nil, l.Floor != nil, l.Op != nil, l.Event != nil, l.Steady != 0, l.Look != nil, l.Container != nil, l.Account != nil,
+		l.Round != nil, l.Floor != nil, l.Op != nil, l.Event != nil, l.Steady != 0, l.Final != nil, l.Look != nil, l.Container != nil, l.Account != nil,
 	} {
 		if there {
 			is++
@@ -237,6 +245,8 @@ func (f *reader) parse(b []byte) (l line, err error) {
 	case l.Round != nil && (l.Round.N < 1 || !moment(l.Round.Began)):
 		return l, wrong(f.n, "round %d from %v", l.Round.N, l.Round.Began)
 	case l.Event != nil && !moment(l.Event.At), !moment(l.Steady):
+		return l, wrong(f.n, "no such time")
+	case l.Final != nil && (!moment(l.Final.Began) || !moment(l.Final.Ended)), l.Floor != nil && !moment(l.Floor.Expires):
 		return l, wrong(f.n, "no such time")
 	case l.Look != nil && l.Look.How != Get && l.Look.How != Head:
 		return l, wrong(f.n, "a look is a get or a head")
@@ -258,6 +268,8 @@ func (f *reader) op(o *Op) error {
 		return wrong(f.n, "operation %d has no kind or no outcome", o.ID)
 	case !moment(o.Start) || !moment(o.End) || o.End < o.Start:
 		return wrong(f.n, "operation %d is from %v to %v", o.ID, o.Start, o.End)
+	case !moment(o.Expires) || o.Expires != 0 && o.Kind != Put:
+		return wrong(f.n, "operation %d ends what it stores at %v", o.ID, o.Expires)
 	case (o.Kind == Copy) != (o.From != nil):
 		return wrong(f.n, "operation %d: a copy has a source, and nothing else has one", o.ID)
 	case (o.Kind == List) != (o.Object == ""):

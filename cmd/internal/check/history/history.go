@@ -123,6 +123,9 @@ type Op struct {
 	Body int64 `json:"body,omitempty"`
 	Size int64 `json:"size,omitempty"` // of that body, in bytes
 
+	// Expires is when what a Put stores ends by itself, since the history began; 0 is never.
+	Expires time.Duration `json:"expires,omitempty"`
+
 	Query *Query `json:"query,omitempty"` // of a List
 	Seen  *Seen  `json:"seen,omitempty"`  // of a read, or of a write whose answer was wrong; nil where it saw nothing
 }
@@ -178,6 +181,7 @@ type Listed struct {
 type Entry struct {
 	Name
 	State
+	Expires time.Duration `json:"expires,omitempty"` // as of Op
 }
 
 // An Event is what happened to the store, or to the run, at a moment: a fault that began, one that ended.
@@ -223,9 +227,11 @@ type History struct {
 
 // Final is what was read when a round had ended and the store had settled.
 type Final struct {
-	Looks      []Look      `json:"looks"`
-	Containers []Container `json:"containers"`
-	Accounts   []Account   `json:"accounts"`
+	Began      time.Duration `json:"began"` // when the reading did, and when it ended
+	Ended      time.Duration `json:"ended"`
+	Looks      []Look        `json:"looks"`
+	Containers []Container   `json:"containers"`
+	Accounts   []Account     `json:"accounts"`
 }
 
 // A Look is one read of one name.

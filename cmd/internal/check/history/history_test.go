@@ -31,15 +31,16 @@ func readAll(t testing.TB, text string) (Header, []History, error) {
 // sample is a history with something of everything.
 func sample() []History {
 	limits := Limits{Skew: time.Millisecond, Grace: time.Second}
-	floor := []Entry{{Name{"c", "ö \n"}, State{Data: 1, Body: 1, Mark: 2, Size: 9}}}
+	floor := []Entry{{Name{"c", "ö \n"}, State{Data: 1, Body: 1, Mark: 2, Size: 9}, 50}}
 	return []History{
 		{Limits: limits, Round: 1, Steady: 77, Events: []Event{{At: 5, What: "kill"}}, Ops: []Op{
-			{ID: 1, Kind: Put, Container: "c", Object: "ö \n", Start: 1, End: 2, Status: 201, Outcome: Acked, Body: 1, Size: 9},
+			{ID: 1, Kind: Put, Container: "c", Object: "ö \n", Start: 1, End: 2, Status: 201, Outcome: Acked, Body: 1, Size: 9, Expires: 50},
 			{ID: 2, Client: 3, Proxy: 1, Kind: Post, Container: "c", Object: "ö \n", Start: 2, End: 4, Outcome: Unknown, Note: "EOF"},
 			{ID: 3, Kind: Copy, Container: "c", Object: "p", From: &Name{"c", "ö \n"}, Start: 2, End: 4, Status: 404, Outcome: Refused},
 			{ID: 4, Kind: Get, Container: "c", Object: "p", Start: 4, End: 5, Status: 404, Outcome: Acked, Seen: &Seen{State: State{Missing: true}}},
 			{ID: 5, Kind: List, Container: "c", Start: 4, End: 5, Status: 200, Outcome: Acked, Query: &Query{Prefix: "o", Limit: 3}, Seen: &Seen{Names: []Listed{{"o", 1, 1, 9}}, Whole: true}},
 		}, Final: &Final{
+			Began: 80, Ended: 90,
 			Looks:      []Look{{Name: Name{"c", "p"}, Proxy: 1, How: Head, Status: 404, Seen: Seen{State: State{Missing: true}}}, {Name: Name{"c", "ö \n"}, How: Get, Failed: "503", Counted: 4}},
 			Containers: []Container{{Container: "c", Names: []Listed{{"ö \n", 1, 1, 9}}, Objects: 1, Bytes: 9}},
 			Accounts:   []Account{{Proxy: 1, Containers: 1, Objects: 1, Bytes: 9, Listed: []AccountEntry{{"c", 1, 9}}}},
@@ -85,7 +86,7 @@ func TestLog(t *testing.T) {
 	l.Final(Final{})
 	first := l.History()
 	l.Unsteady()
-	l.NextRound([]Entry{{Name{"c", "o"}, State{Data: 3}}}, false)
+	l.NextRound([]Entry{{Name{"c", "o"}, State{Data: 3}, 0}}, false)
 	work()
 	second := l.History()
 	l.NextRound(nil, true)
@@ -163,6 +164,7 @@ func TestRefused(t *testing.T) {
 		"a listing of an object": {header + round + op(`kind:"list"`), "listing"},
 		"a get of no object":     {header + round + op(`object:`), "listing"},
 		"a look that lists":      {header + round + `{"look":{"container":"c","object":"o","how":"list"}}` + "\n", "a get or a head"},
+		"an end of a delete":     {header + round + op(`kind:"delete","expires":4`), "ends what it stores"},
 		"a write that sees":      {header + round + op(`seen:{"data":1}`), "sees nothing"},
 		"a time beyond all":      {header + round + `{"steady":9000000000000000000}` + "\n", "no such time"},
 		"a line without end":     {header + round + `{"event":{"what":"` + strings.Repeat("x", maxLine) + "\"}}\n", "longer"},

@@ -41,6 +41,9 @@ func NewLog(to io.Writer, h Header) *Log {
 // Now is the time of the history.
 func (l *Log) Now() time.Duration { return time.Since(l.began) }
 
+// At is the time of the history at a second since 1970.
+func (l *Log) At(second int64) time.Duration { return time.Unix(second, 0).Sub(l.began) }
+
 // Header returns the header.
 func (l *Log) Header() Header { return l.header }
 

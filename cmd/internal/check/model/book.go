@@ -34,6 +34,7 @@ type tale struct {
 	blind   []*history.Op           // copies that may have been done and do not know what they copied
 	deletes []*history.Op           // that may have been done, by their start
 	gone    []time.Duration         // and the latest end of those up to each
+	ending  []*history.Op           // writes of data that may have been done, and end by themselves
 
 	all, quick           line          // acknowledged writes of data: all, and those that all replicas have answered
 	allPosts, quickPosts line          // acknowledged POSTs, likewise
@@ -123,6 +124,9 @@ func (b *book) fill(t *tale, writes []*history.Op) {
 			t.blind = append(t.blind, o)
 		default:
 			t.bodies[o.Body] = append(t.bodies[o.Body], o)
+		}
+		if o.Expires > 0 {
+			t.ending = append(t.ending, o)
 		}
 		if o.Outcome == history.Acked {
 			all = append(all, o)

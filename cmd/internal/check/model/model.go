@@ -19,6 +19,7 @@ const (
 	Mixed      = "mixed"      // parts of writes that do not belong together
 	Floor      = "floor"      // older than what was settled when the round began
 	Stale      = "stale"      // older than what was acknowledged, while nothing was broken
+	Expired    = "expired"    // what had come to its end
 	Lost       = "lost"       // settled, and an acknowledged write is not there
 	Undeleted  = "undeleted"  // settled, and what was deleted is there
 	Unreadable = "unreadable" // settled, and there is no answer

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"martlet/cmd/internal/check/history"
 )
@@ -17,7 +18,7 @@ func Settled(h history.History, f history.Final) ([]Violation, []history.Entry, 
 	for i := range f.Looks {
 		l := &f.Looks[i]
 		c.Looks++
-		b.look(l, truth, looked)
+		b.look(l, &f, truth, looked)
 	}
 	for n := range b.tales {
 		if _, ok := looked[n]; !ok && len(f.Looks) > 0 && n.Object != "" {
@@ -43,6 +44,7 @@ type truths map[history.Name]known
 type known struct {
 	history.State
 	counted int64 // what counts of it
+	expires time.Duration
 }
 
 func compareNames(x, y history.Name) int {
@@ -53,7 +55,7 @@ func floorOf(truth truths) []history.Entry {
 	var floor []history.Entry
 	for n, s := range truth {
 		if !s.Missing {
-			floor = append(floor, history.Entry{Name: n, State: s.State})
+			floor = append(floor, history.Entry{Name: n, State: s.State, Expires: s.expires})
 		}
 	}
 	slices.SortFunc(floor, func(x, y history.Entry) int { return compareNames(x.Name, y.Name) })
@@ -61,7 +63,7 @@ func floorOf(truth truths) []history.Entry {
 }
 
 // look judges one read. What the first one of a name that could say anything has said is the truth for the others.
-func (b *book) look(l *history.Look, truth truths, by map[history.Name]string) {
+func (b *book) look(l *history.Look, f *history.Final, truth truths, by map[history.Name]string) {
 	who := fmt.Sprintf("when all had settled a %s of %s by way of proxy %d", map[history.Kind]string{history.Head: "HEAD"}[l.How], l.Name, l.Proxy)
 	if l.How != history.Head {
 		who = fmt.Sprintf("when all had settled a GET of %s by way of proxy %d", l.Name, l.Proxy)
@@ -78,17 +80,33 @@ func (b *book) look(l *history.Look, truth truths, by map[history.Name]string) {
 		return
 	}
 	if was, ok := truth[l.Name]; ok {
-		if l.Seen.State != was.State {
+		if l.Seen.State != was.State && !b.endsMeanwhile(was.expires, f) && !b.endsMeanwhile(b.expires(b.tale(l.Name), l.Seen.Data), f) {
 			b.add(Disagree, names, fmt.Sprintf("%s returned %s, and %s", who, state(l.Seen.State), by[l.Name]+" "+state(was.State)))
 		}
 		return
 	}
-	truth[l.Name], by[l.Name] = known{l.Seen.State, cmp.Or(l.Counted, l.Seen.Size)}, who
 	t := b.tale(l.Name)
+	truth[l.Name], by[l.Name] = known{l.Seen.State, cmp.Or(l.Counted, l.Seen.Size), b.expires(t, l.Seen.Data)}, who
 	b.judge(&view{
-		tale: t, state: l.Seen.State, start: forever, end: forever, who: who + " returned ",
+		tale: t, state: l.Seen.State, start: f.Began, end: forever, by: f.Ended, who: who + " returned ",
 		after: t.all.upTo(forever), afterPost: t.allPosts.upTo(forever), settled: true,
 	})
+}
+
+// expires returns when what a write has stored under a name ends by itself; 0 is never.
+func (b *book) expires(t *tale, data int64) time.Duration {
+	if t.floor != nil && t.floor.Data == data {
+		return t.floor.Expires
+	}
+	if o := b.ops[data]; o != nil {
+		return o.Expires
+	}
+	return 0
+}
+
+// endsMeanwhile reports whether what ends at a time may have done so between two looks at it.
+func (b *book) endsMeanwhile(at time.Duration, f *history.Final) bool {
+	return at > 0 && at+slip+b.h.Skew >= f.Began && at-slip-b.h.Skew <= f.Ended
 }
 
 // container judges the listing and the counts of a container by what is in it.

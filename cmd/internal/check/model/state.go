@@ -13,8 +13,9 @@ type view struct {
 	tale       *tale
 	state      history.State
 	start, end time.Duration
-	op         *history.Op // that saw it; nil at the end of a round
-	who        string      // for the sentence: "GET 12 of a/b (...) "
+	by         time.Duration // when it was seen, at the latest: end, but at the end of a round
+	op         *history.Op   // that saw it; nil at the end of a round
+	who        string        // for the sentence: "GET 12 of a/b (...) "
 
 	// after is the write of data that it must not be older than, afterPost the POST that its metadata must not be older
 	// than if that came after the data; nil where nothing is asked.
@@ -25,7 +26,7 @@ type view struct {
 // read judges a read of a name.
 func (b *book) read(c *Counts, o *history.Op, n history.Name, s history.State) {
 	c.Reads++
-	v := &view{tale: b.tale(n), state: s, start: o.Start, end: o.End, op: o, who: b.said(o) + " returned "}
+	v := &view{tale: b.tale(n), state: s, start: o.Start, end: o.End, by: o.End, op: o, who: b.said(o) + " returned "}
 	if o.Kind == history.Copy {
 		v.who = b.said(o) + " found at " + n.String() + " "
 	}
@@ -44,7 +45,7 @@ func (b *book) judge(v *view) bool {
 		return b.missing(v)
 	}
 	from, ok := b.source(v)
-	return ok && b.fresh(v, from) && b.metadata(v, from)
+	return ok && b.alive(v, from) && b.fresh(v, from) && b.metadata(v, from)
 }
 
 // fail notes what is wrong with a view.
@@ -56,6 +57,9 @@ func (b *book) fail(v *view, rule, why string, ops ...*history.Op) bool {
 // missing judges a view in which there is nothing.
 func (b *book) missing(v *view) bool {
 	t := v.tale
+	if b.hasEnded(v) {
+		return true
+	}
 	n := sort.Search(len(t.deletes), func(i int) bool { return t.deletes[i].Start >= v.end })
 	if t.floor != nil && n == 0 {
 		return b.fail(v, b.rule(v, Floor, Lost), "nothing, although it was there when the round began and nobody had deleted it")
@@ -64,6 +68,42 @@ func (b *book) missing(v *view) bool {
 		return true
 	}
 	return b.fail(v, b.rule(v, Stale, Lost), "nothing, although "+b.did(v.after)+", and nobody has deleted it since", v.after)
+}
+
+// slip is how far a clock and the time of a history, which is of another one, may come apart in a run.
+const slip = time.Second
+
+// hasEnded reports whether what was there may have ended by itself when it was looked at.
+func (b *book) hasEnded(v *view) bool {
+	past := func(at time.Duration) bool { return at > 0 && at-slip-b.h.Skew <= v.by }
+	if v.after == nil && v.tale.floor != nil && past(v.tale.floor.Expires) {
+		return true
+	}
+	for _, o := range v.tale.ending {
+		if o.Start < v.end && past(o.Expires) && (v.after == nil || o == v.after || !b.older(o, v.after)) {
+			return true
+		}
+	}
+	return false
+}
+
+// alive judges whether what is seen has not ended before. Listings are late in that.
+func (b *book) alive(v *view, from source) bool {
+	if v.op != nil && v.op.Kind == history.List {
+		return true
+	}
+	past := func(at time.Duration) bool { return at > 0 && at+slip+b.h.Skew < v.start }
+	if from.floor && !past(v.tale.floor.Expires) || len(from.writes) == 0 && !from.floor {
+		return true
+	}
+	var ended *history.Op
+	for _, o := range from.writes {
+		if !past(o.Expires) {
+			return true
+		}
+		ended = o
+	}
+	return b.fail(v, Expired, "what had come to its X-Delete-At", ended)
 }
 
 // rule is the name of one that is another when all has settled.

@@ -13,6 +13,7 @@ type preset struct {
 	weights [history.List + 1]int
 	large   int // of 1000 PUTs, how many make a static large object
 	sizes   func(*rand.Rand, int64) int64
+	expires int // of 100 PUTs, how many store what ends by itself
 	names   int // at most so many; 0 is as many as the configuration has
 }
 
@@ -29,6 +30,7 @@ var presets = map[string]preset{
 	"post":      {weights: weights(10, 45, 3, 2, 10, 0, 30, 0), sizes: smallSize, names: 4},
 	"listing":   {weights: weights(30, 0, 25, 5, 0, 0, 0, 40), sizes: smallSize},
 	"large":     {weights: weights(40, 2, 5, 3, 25, 20, 5, 0), large: 150, sizes: largeSize, names: 8},
+	"expiry":    {weights: weights(35, 0, 5, 0, 30, 0, 20, 10), sizes: smallSize, names: 8, expires: 60},
 	"ec":        {weights: weights(35, 5, 8, 7, 20, 20, 5, 0), large: 20, sizes: codedSize, names: 8},
 }
 

@@ -23,7 +23,7 @@ const tries = 5
 // Final reads everything, by way of each endpoint. It is for when Run has returned and the store had its time to settle. What
 // cannot be read is in what it returns; the error is that of ctx.
 func (w *Workload) Final(ctx context.Context) (history.Final, error) {
-	var f history.Final
+	f := history.Final{Began: w.log.Now()}
 	names := w.written()
 	var jobs []func()
 	for proxy := range w.cfg.Endpoints {
@@ -63,6 +63,7 @@ func (w *Workload) Final(ctx context.Context) (history.Final, error) {
 	}
 	close(queue)
 	all.Wait()
+	f.Ended = w.log.Now()
 	return f, ctx.Err()
 }
 

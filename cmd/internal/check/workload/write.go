@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"martlet/cmd/internal/check/history"
 )
@@ -38,6 +39,7 @@ type manner struct {
 	wait    bool // it waits for a 100 Continue
 	absent  bool // only where there is nothing
 	cut     int64
+	ends    int64 // X-Delete-At; 0 is none
 }
 
 // manner chooses how to upload a body.
@@ -65,7 +67,12 @@ func (c *client) put(ctx context.Context, n history.Name) {
 	}
 	size := c.w.mix.sizes(c.chance, c.w.cfg.Largest)
 	m := c.manner(size)
+	ends, after := c.chance.IntN(100), c.chance.Int64N(4)
 	op := c.start(history.Put, n)
+	if ends < c.w.mix.expires {
+		m.ends = time.Now().Unix() + 2 + after
+		op.Expires = c.w.log.At(m.ends)
+	}
 	op.Body, op.Size = op.ID, size
 	c.upload(ctx, &op, content{id: op.ID, base: op.ID, size: size}, m)
 	c.end(&op)
@@ -95,6 +102,9 @@ func (c *client) upload(ctx context.Context, op *history.Op, b content, m manner
 		r.Header.Set("Etag", strings.Repeat("0", len(etag)))
 	case m.etag:
 		r.Header.Set("Etag", etag)
+	}
+	if m.ends > 0 {
+		r.Header.Set("X-Delete-At", strconv.FormatInt(m.ends, 10))
 	}
 	if m.wait {
 		r.Header.Set("Expect", "100-continue")
