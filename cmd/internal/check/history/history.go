@@ -107,7 +107,11 @@ type Op struct {
 
 	Container string `json:"container"`
 	Object    string `json:"object,omitempty"` // "" of a List
-	From      *Name  `json:"from,omitempty"`   // of a Copy: what was copied
+	// Version is the ID of a version: of a read, the one that it is of; of a Put, the one that it has made, as far as it
+	// was told.
+	Version string `json:"version,omitempty"`
+
+	From *Name `json:"from,omitempty"` // of a Copy: what was copied
 
 	// Start is before the first byte was sent, End when the client knew, or gave up: both since the
 	// history began, on one monotonic clock.
@@ -130,17 +134,34 @@ type Op struct {
 	Seen  *Seen  `json:"seen,omitempty"`  // of a read, or of a write whose answer was wrong; nil where it saw nothing
 }
 
-// Name returns the name of the object.
-func (o *Op) Name() Name { return Name{o.Container, o.Object} }
+// Name returns the name that the operation is about: of a read of a version, of that version.
+func (o *Op) Name() Name {
+	n := Name{Container: o.Container, Object: o.Object}
+	if !o.Kind.Writes() {
+		n.Version = o.Version
+	}
+	return n
+}
 
-// A Name is that of an object.
+// Kept returns the name of the version that a write has made beside what its own name has. It reports whether there is one.
+func (o *Op) Kept() (Name, bool) {
+	return Name{Container: o.Container, Object: o.Object, Version: o.Version}, o.Kind == Put && o.Version != ""
+}
+
+// A Name is that of an object, or of one version of it.
 type Name struct {
 	Container string `json:"container"`
 	Object    string `json:"object"`
+	Version   string `json:"version,omitempty"` // its ID
 }
 
 // String is container/object.
-func (n Name) String() string { return n.Container + "/" + n.Object }
+func (n Name) String() string {
+	if n.Version != "" {
+		return n.Container + "/" + n.Object + "?version-id=" + n.Version
+	}
+	return n.Container + "/" + n.Object
+}
 
 // Query is which part of a container a List asked for.
 type Query struct {
@@ -255,6 +276,9 @@ type Container struct {
 	Names     []Listed `json:"names"`   // all rows
 	Objects   int64    `json:"objects"` // its counts
 	Bytes     int64    `json:"bytes"`
+
+	// Versions says that the container keeps versions, which it counts as well: its counts are not judged.
+	Versions bool `json:"versions,omitempty"`
 }
 
 // An Account is what one proxy says of the account. Extra is whether it holds what is none of the

@@ -80,6 +80,9 @@ func newBook(h history.History) *book {
 		b.ops[o.ID] = o
 		if o.Kind.Writes() && o.Outcome != history.Refused {
 			writes[o.Name()] = append(writes[o.Name()], o)
+			if n, ok := o.Kept(); ok {
+				writes[n] = append(writes[n], o)
+			}
 		}
 	}
 	for n, ops := range writes {
@@ -87,6 +90,9 @@ func newBook(h history.History) *book {
 		b.fill(b.tale(n), ops)
 	}
 	for n, t := range b.tales {
+		if n.Version != "" {
+			continue // it is in no listing
+		}
 		b.in[n.Container] = append(b.in[n.Container], t)
 	}
 	for _, all := range b.in {

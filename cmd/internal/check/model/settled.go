@@ -48,7 +48,7 @@ type known struct {
 }
 
 func compareNames(x, y history.Name) int {
-	return cmp.Or(cmp.Compare(x.Container, y.Container), cmp.Compare(x.Object, y.Object))
+	return cmp.Or(cmp.Compare(x.Container, y.Container), cmp.Compare(x.Object, y.Object), cmp.Compare(x.Version, y.Version))
 }
 
 func floorOf(truth truths) []history.Entry {
@@ -142,7 +142,7 @@ func (b *book) container(l *history.Container, truth truths) {
 	}
 	var objects, bytes int64
 	for n, s := range truth {
-		if n.Container != l.Container || s.Missing {
+		if n.Container != l.Container || n.Version != "" || s.Missing {
 			continue
 		}
 		objects++
@@ -151,7 +151,7 @@ func (b *book) container(l *history.Container, truth truths) {
 			b.add(Listing, []history.Name{n}, who+"nothing of "+n.Object+", which is there: "+state(s.State), b.ops[s.Data])
 		}
 	}
-	if l.Objects != objects || l.Bytes != bytes {
+	if !l.Versions && (l.Objects != objects || l.Bytes != bytes) {
 		b.add(Count, []history.Name{at}, fmt.Sprintf("%sthat it has %d objects of %d bytes, and there are %d of %d", who, l.Objects, l.Bytes, objects, bytes))
 	}
 }
@@ -178,7 +178,7 @@ func (b *book) account(a *history.Account, f *history.Final, truth truths) {
 		is[c] = history.AccountEntry{Container: c}
 	}
 	for n, s := range truth {
-		if e, ok := is[n.Container]; ok && !s.Missing {
+		if e, ok := is[n.Container]; ok && !s.Missing && n.Version == "" {
 			e.Objects++
 			e.Bytes += s.counted
 			is[n.Container] = e

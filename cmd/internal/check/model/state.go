@@ -168,7 +168,7 @@ func (b *book) byData(v *view) (source, bool) {
 		return source{floor: true}, true
 	}
 	o := b.ops[s.Data]
-	if o == nil || o.Name() != t.name || o.Outcome == history.Refused || o.Start >= v.end || !o.Kind.Data() || o.Kind == history.Delete {
+	if o == nil || !wrote(o, t.name) || o.Outcome == history.Refused || o.Start >= v.end || !o.Kind.Data() || o.Kind == history.Delete {
 		return source{}, b.stranger(v, s.Data, "the data")
 	}
 	blind := o.Kind == history.Copy && o.Body == 0 && o.Outcome == history.Unknown
@@ -180,6 +180,12 @@ func (b *book) byData(v *view) (source, bool) {
 		return source{}, b.fail(v, Mixed, fmt.Sprintf("%s with the type of %s, which stored %s", body(s), b.said(o), body(history.State{Body: o.Body, Size: o.Size})), o)
 	}
 	return source{writes: []*history.Op{o}}, true
+}
+
+// wrote reports whether an operation is about a name, or has made it.
+func wrote(o *history.Op, n history.Name) bool {
+	kept, ok := o.Kept()
+	return o.Name() == n || ok && kept == n
 }
 
 // mayCopy reports whether a copy can have found a body at its source.
@@ -197,7 +203,7 @@ func (b *book) stranger(v *view, id int64, what string) bool {
 		return b.fail(v, Floor, what+"which is from before the round, and was not there any more when it began")
 	case o.Outcome == history.Refused && o.Name() == v.tale.name:
 		return b.fail(v, Refused, what+"which was refused: "+b.said(o), o)
-	case o.Name() != v.tale.name:
+	case !wrote(o, v.tale.name):
 		return b.fail(v, Foreign, what+"which was written under another name: "+b.said(o), o)
 	case o.Start >= v.end:
 		return b.fail(v, Future, what+"which was only sent later: "+b.said(o), o)
@@ -244,7 +250,7 @@ func (b *book) metadata(v *view, from source) bool {
 		switch {
 		case m == nil && t.floor != nil && s.Mark == t.floor.Mark:
 			return b.fail(v, Mixed, fmt.Sprintf("data of write %d with metadata from before the round", s.Data), b.ops[s.Data])
-		case m == nil, m.Name() != t.name, m.Outcome == history.Refused, m.Start >= v.end:
+		case m == nil, !wrote(m, t.name), m.Outcome == history.Refused, m.Start >= v.end:
 			return b.stranger(v, s.Mark, "metadata")
 		case m.Kind == history.Post:
 		case s.Data == 0 && m.Kind != history.Delete: // which data it is was not shown

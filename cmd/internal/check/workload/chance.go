@@ -10,11 +10,12 @@ import (
 
 // A preset is a mixture of operations.
 type preset struct {
-	weights [history.List + 1]int
-	large   int // of 1000 PUTs, how many make a static large object
-	sizes   func(*rand.Rand, int64) int64
-	expires int // of 100 PUTs, how many store what ends by itself
-	names   int // at most so many; 0 is as many as the configuration has
+	weights  [history.List + 1]int
+	large    int // of 1000 PUTs, how many make a static large object
+	sizes    func(*rand.Rand, int64) int64
+	expires  int // of 100 PUTs, how many store what ends by itself
+	versions int // of 100 GETs and HEADs, how many are of a version that is known; 0 has containers without versions
+	names    int // at most so many; 0 is as many as the configuration has
 }
 
 func weights(put, post, del, cop, get, rng, head, list int) (w [history.List + 1]int) {
@@ -31,6 +32,7 @@ var presets = map[string]preset{
 	"listing":   {weights: weights(30, 0, 25, 5, 0, 0, 0, 40), sizes: smallSize},
 	"large":     {weights: weights(40, 2, 5, 3, 25, 20, 5, 0), large: 150, sizes: largeSize, names: 8},
 	"expiry":    {weights: weights(35, 0, 5, 0, 30, 0, 20, 10), sizes: smallSize, names: 8, expires: 60},
+	"versions":  {weights: weights(35, 0, 10, 0, 30, 10, 10, 5), sizes: smallSize, names: 6, versions: 60},
 	"ec":        {weights: weights(35, 5, 8, 7, 20, 20, 5, 0), large: 20, sizes: codedSize, names: 8},
 }
 

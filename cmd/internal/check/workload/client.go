@@ -72,7 +72,7 @@ func (c *client) name() history.Name {
 
 // start begins an operation.
 func (c *client) start(kind history.Kind, n history.Name) history.Op {
-	op := history.Op{Client: c.n, Proxy: c.proxy, Kind: kind, Container: n.Container, Object: n.Object}
+	op := history.Op{Client: c.n, Proxy: c.proxy, Kind: kind, Container: n.Container, Object: n.Object, Version: n.Version}
 	op.ID, op.Start = c.w.log.Start()
 	return op
 }

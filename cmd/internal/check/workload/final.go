@@ -33,9 +33,11 @@ func (w *Workload) Final(ctx context.Context) (history.Final, error) {
 			}
 		}
 		for _, c := range append([]string{w.segments}, w.containers...) {
-			f.Containers = append(f.Containers, history.Container{Container: c, Proxy: proxy})
+			f.Containers = append(f.Containers, history.Container{Container: c, Proxy: proxy, Versions: w.mix.versions > 0})
 		}
-		f.Accounts = append(f.Accounts, history.Account{Proxy: proxy})
+		if w.mix.versions == 0 { // versions are in containers that nobody sees, and count
+			f.Accounts = append(f.Accounts, history.Account{Proxy: proxy})
+		}
 	}
 	for i := range f.Looks {
 		jobs = append(jobs, func() { w.look(ctx, &f.Looks[i]) })
@@ -83,13 +85,16 @@ func (w *Workload) written() []history.Name {
 		if h.Ops[i].Kind.Writes() {
 			all[h.Ops[i].Name()] = true
 		}
+		if n, ok := h.Ops[i].Kept(); ok {
+			all[n] = true
+		}
 	}
 	names := make([]history.Name, 0, len(all))
 	for n := range all {
 		names = append(names, n)
 	}
 	slices.SortFunc(names, func(a, b history.Name) int {
-		return cmp.Or(cmp.Compare(a.Container, b.Container), cmp.Compare(a.Object, b.Object))
+		return cmp.Or(cmp.Compare(a.Container, b.Container), cmp.Compare(a.Object, b.Object), cmp.Compare(a.Version, b.Version))
 	})
 	return names
 }

@@ -78,9 +78,14 @@ func (c *client) spans() []span {
 // read sends a GET of all or of a part, or a HEAD.
 func (c *client) read(ctx context.Context, n history.Name, kind history.Kind) {
 	a := asking{newest: c.chance.IntN(10) == 0}
-	condition, of := c.chance.IntN(8), c.chance.Int64()
+	condition, of, old := c.chance.IntN(8), c.chance.Int64(), c.chance.IntN(100)
 	if kind == history.Range {
 		a.spans = c.spans()
+	}
+	if old < c.w.mix.versions {
+		if v, ok := c.w.versions.some(of); ok {
+			n = v
+		}
 	}
 	op := c.start(kind, n)
 	if kind == history.Get && condition < 2 {
@@ -113,7 +118,11 @@ func (w *Workload) reading(ctx context.Context, proxy int, n history.Name, kind 
 	if kind == history.Head {
 		method = http.MethodHead
 	}
-	r := w.request(ctx, proxy, method, n.Container, n.Object, nil)
+	var query url.Values
+	if n.Version != "" {
+		query = url.Values{"version-id": {n.Version}}
+	}
+	r := w.request(ctx, proxy, method, n.Container, n.Object, query)
 	if a.newest {
 		r.Header.Set("X-Newest", "true")
 	}

@@ -97,6 +97,7 @@ type Workload struct {
 	segments   string   // the container of parts of large objects
 	names      []string
 	bodies     *bodies
+	versions   versions
 	clients    []*client
 }
 
@@ -208,6 +209,9 @@ func (w *Workload) makeContainer(ctx context.Context, c, policy string) error {
 		r := w.request(ctx, 0, method, c, "", nil)
 		if policy != "" && method == http.MethodPut {
 			r.Header.Set("X-Storage-Policy", policy)
+		}
+		if w.mix.versions > 0 && method == http.MethodPut && c != w.segments {
+			r.Header.Set("X-Versions-Enabled", "true")
 		}
 		resp, err := w.http.Do(r)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"martlet/cmd/internal/check/history"
@@ -22,6 +23,44 @@ const (
 	markField = "X-Object-Meta-Mark"
 	typeStem  = "check/"
 )
+
+// versionField is the ID of a version, in answers to those who made it.
+const versionField = "X-Object-Version-Id"
+
+// versions are the latest that were made, so that they are read.
+type versions struct {
+	mu  sync.Mutex // guards all that follows
+	all []history.Name
+	n   int
+}
+
+// keepVersions is how many of them are read.
+const keepVersions = 64
+
+func (v *versions) add(op *history.Op) {
+	n, ok := op.Kept()
+	if !ok {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.all) < keepVersions {
+		v.all = append(v.all, n)
+	} else {
+		v.all[v.n%keepVersions] = n
+	}
+	v.n++
+}
+
+// some returns the version that a number chooses; it reports whether there is one.
+func (v *versions) some(n int64) (history.Name, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.all) == 0 {
+		return history.Name{}, false
+	}
+	return v.all[uint64(n)%uint64(len(v.all))], true
+}
 
 func mark(h http.Header, id int64, data bool) {
 	text := strconv.FormatInt(id, 10)
@@ -116,11 +155,17 @@ func (c *client) upload(ctx context.Context, op *history.Op, b content, m manner
 	status := c.answered(op, resp, err)
 	whole := r.Body == http.NoBody || body.whole(m.chunked)
 	settle(op, status, whole && !m.wrong)
+	if op.Outcome == history.Acked && c.w.mix.versions > 0 {
+		op.Version = resp.Header.Get(versionField)
+		defer func() { c.w.versions.add(op) }()
+	}
 	switch {
 	case !whole:
 		op.Note = strings.TrimSpace(fmt.Sprintf("broken off at %d of %d bytes %s", body.sent, b.size, op.Note))
 	case m.wrong:
 		op.Note = "with an ETag that it does not have"
+	case status == http.StatusCreated && c.w.mix.versions > 0 && op.Container != c.w.segments && resp.Header.Get(versionField) == "":
+		op.Seen = &history.Seen{Wrong: "was not told which version it has made"}
 	case status == http.StatusCreated && resp.Header.Get("Etag") != etag:
 		op.Seen = &history.Seen{Wrong: fmt.Sprintf("was answered with the ETag %q, and its body has %s", resp.Header.Get("Etag"), etag)}
 	}
