@@ -225,8 +225,9 @@ type Limits struct {
 	// Skew is how far the clocks of proxies may be apart: of two writes one is older only where more than this is
 	// between them.
 	Skew time.Duration `json:"skew"`
-	// Grace is how long a proxy waits for the last replicas of a write once it may answer. Of a write that took
-	// less in all it is known that it did not give up on any.
+	// Grace is less than each time after which a write goes on without a replica, or a listing: post_quorum_timeout and
+	// conn_timeout of proxies, container_update_timeout of object servers. A write that took no longer in all has come to all
+	// of them, unless one has failed.
 	Grace time.Duration `json:"grace"`
 }
 

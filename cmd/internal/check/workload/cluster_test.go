@@ -139,13 +139,16 @@ func (c *counting) work(t testing.TB, w *Workload, requests int64) {
 	}
 }
 
-// small is a workload that a test has time for.
-func smallWorkload(endpoints ...string) (Config, *counting) {
+// smallWorkload is one that a test has time for.
+func smallWorkload(t testing.TB, endpoints ...string) (Config, *counting) {
+	t.Helper()
 	cfg := Defaults()
 	cfg.Endpoints = endpoints
 	cfg.Policies = []string{"Policy-0", "ec21"}
-	cfg.Clients, cfg.Names, cfg.Largest, cfg.Rate, cfg.Timeout = 8, 6, 3<<20, 0, time.Minute
-	c := &counting{RoundTripper: &http.Transport{MaxIdleConnsPerHost: cfg.Clients, DisableCompression: true, ExpectContinueTimeout: time.Second}}
+	cfg.Clients, cfg.Names, cfg.Largest, cfg.Rate, cfg.Timeout = 8, 6, 1200<<10, 0, time.Minute
+	carrier := &http.Transport{MaxIdleConnsPerHost: cfg.Clients, DisableCompression: true, ExpectContinueTimeout: time.Second}
+	t.Cleanup(carrier.CloseIdleConnections)
+	c := &counting{RoundTripper: carrier}
 	cfg.Transport = c
 	return cfg, c
 }
@@ -156,7 +159,7 @@ func logFor(cfg *Config, to io.Writer) {
 
 // Two rounds of everything against a cluster in which nothing is broken.
 func TestHealthyCluster(t *testing.T) {
-	cfg, c := smallWorkload(startCluster(t)...)
+	cfg, c := smallWorkload(t, startCluster(t)...)
 	var file bytes.Buffer
 	logFor(&cfg, &file)
 	w, err := New(t.Context(), cfg)
@@ -166,7 +169,7 @@ func TestHealthyCluster(t *testing.T) {
 	done := map[string]int{}
 	for range 2 {
 		began := time.Now()
-		c.work(t, w, 200)
+		c.work(t, w, 150)
 		h := w.History()
 		found, counts := model.Reads(h)
 		for i := range h.Ops {

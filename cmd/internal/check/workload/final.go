@@ -126,20 +126,16 @@ func (w *Workload) persist(ctx context.Context, do func(ctx context.Context) err
 
 func (w *Workload) look(ctx context.Context, l *history.Look) {
 	l.Failed = w.persist(ctx, func(ctx context.Context) error {
-		resp, err := w.http.Do(w.reading(ctx, l.Proxy, l.Name, l.How, asking{}))
-		if err != nil {
-			return err
-		}
-		l.Status = resp.StatusCode
-		seen, err := w.observe(resp, l.How, asking{})
+		status, header, seen, err := w.see(ctx, l.Proxy, l.Name, l.How, asking{})
+		l.Status = status
 		if err == nil && seen == nil {
-			err = errors.New(resp.Status)
+			err = errors.New(http.StatusText(status))
 		}
 		if err != nil {
 			return err
 		}
 		l.Seen = *seen
-		if l.How == history.Get && resp.Header.Get("X-Static-Large-Object") != "" {
+		if l.How == history.Get && header.Get("X-Static-Large-Object") != "" {
 			l.Counted, err = w.manifestLength(ctx, l.Proxy, l.Name)
 		}
 		return err

@@ -1,3 +1,5 @@
+//go:build !race
+
 package workload
 
 import (
@@ -6,7 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
-	"log" //nolint:depguard // what httputil wants
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -201,14 +203,14 @@ func TestLiarsAreFound(t *testing.T) {
 	for what, l := range lies {
 		seed++
 		t.Run(what, func(t *testing.T) {
-			cfg, c := smallWorkload(lieBetween(t, endpoint, l.liar))
+			cfg, c := smallWorkload(t, lieBetween(t, endpoint, l.liar))
 			cfg.Seed, cfg.Preset, cfg.Policies, cfg.Clients = seed, l.preset, []string{"Policy-0"}, 4
 			logFor(&cfg, nil)
 			w, err := New(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.work(t, w, 100)
+			c.work(t, w, 80)
 			h := w.History()
 			found, _ := model.Reads(h)
 			f, err := w.Final(t.Context())

@@ -47,11 +47,10 @@ func (s span) of(size int64) (at, n int64) {
 
 // An asking is what is special about a read.
 type asking struct {
-	spans   []span
-	match   string // If-Match
-	differ  string // If-None-Match
-	newest  bool
-	bearing bool // the answer must say whose data and metadata it is
+	spans  []span
+	match  string // If-Match
+	differ string // If-None-Match
+	newest bool
 }
 
 // spans chooses one range, or sometimes two.
@@ -97,19 +96,24 @@ func (c *client) read(ctx context.Context, n history.Name, kind history.Kind) {
 	}
 	ctx, cancel := c.w.patience(ctx, c.w.cfg.Largest)
 	defer cancel()
-	resp, err := c.w.http.Do(c.w.reading(ctx, c.proxy, n, kind, a))
-	if err != nil {
-		op.Outcome, op.Note = history.Unknown, brief(err)
-		c.end(&op)
-		return
-	}
-	op.Status = resp.StatusCode
-	op.Seen, err = c.w.observe(resp, kind, a)
+	var err error
+	op.Status, _, op.Seen, err = c.w.see(ctx, c.proxy, n, kind, a)
 	op.Outcome = history.Acked
 	if err != nil {
 		op.Outcome, op.Note = history.Unknown, brief(err)
 	}
 	c.end(&op)
+}
+
+// see sends a read and returns the status and the header of the answer, and what was seen in it.
+func (w *Workload) see(ctx context.Context, proxy int, n history.Name, kind history.Kind, a asking) (int, http.Header, *history.Seen, error) {
+	resp, err := w.http.Do(w.reading(ctx, proxy, n, kind, a))
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	defer drain(resp)
+	seen, err := w.observe(resp, kind, a)
+	return resp.StatusCode, resp.Header, seen, err
 }
 
 // reading makes the request of a read.
@@ -145,24 +149,19 @@ func (w *Workload) reading(ctx context.Context, proxy int, n history.Name, kind 
 // observe reads an answer to its end and returns what was seen in it; nil where that is nothing. An error is that of an
 // answer that was broken off, or that is none.
 func (w *Workload) observe(resp *http.Response, kind history.Kind, a asking) (*history.Seen, error) {
-	defer func() { _ = resp.Body.Close() }()
 	switch resp.StatusCode {
 	case http.StatusNotFound:
-		drain(resp)
 		return &history.Seen{State: history.State{Missing: true}}, nil
 	case http.StatusOK, http.StatusPartialContent, http.StatusNotModified, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
 	default:
-		drain(resp)
 		return nil, errors.New(resp.Status)
 	}
 	good := resp.StatusCode/100 == 2
 	if !good && resp.Header.Get("Etag") == "" {
-		drain(resp)
 		return nil, nil //nolint:nilnil // an answer that shows nothing is none that is wrong
 	}
 	seen, b := w.shown(resp.Header, good)
 	if seen.Wrong != "" {
-		drain(resp)
 		return seen, nil
 	}
 	var err error
@@ -172,7 +171,6 @@ func (w *Workload) observe(resp *http.Response, kind history.Kind, a asking) (*h
 	case http.StatusPartialContent:
 		err = w.part(resp, a, seen, b)
 	default:
-		drain(resp)
 		seen.Wrong = denied(resp, a, b)
 	}
 	return seen, err
@@ -234,8 +232,8 @@ func (w *Workload) whole(resp *http.Response, kind history.Kind, a asking, seen 
 
 // part reads a range, or more than one.
 func (w *Workload) part(resp *http.Response, a asking, seen *history.Seen, b content) error {
-	t, params, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if err != nil || t != "multipart/byteranges" {
+	t := resp.Header.Get("Content-Type")
+	if !strings.HasPrefix(t, "multipart/byteranges") {
 		if len(a.spans) == 1 {
 			at, n := a.spans[0].of(b.size)
 			if want := fmt.Sprintf("bytes %d-%d/%d", at, at+n-1, b.size); n == 0 || resp.Header.Get("Content-Range") != want {
@@ -248,6 +246,10 @@ func (w *Workload) part(resp *http.Response, a asking, seen *history.Seen, b con
 	if len(a.spans) < 2 {
 		seen.Wrong = "was asked for one range and returned several"
 		return nil
+	}
+	_, params, err := mime.ParseMediaType(t)
+	if err != nil {
+		return err
 	}
 	for parts := multipart.NewReader(resp.Body, params["boundary"]); ; {
 		p, err := parts.NextRawPart()

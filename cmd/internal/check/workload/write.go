@@ -151,12 +151,11 @@ func (c *client) upload(ctx context.Context, op *history.Op, b content, m manner
 	if m.absent {
 		r.Header.Set("If-None-Match", "*")
 	}
-	resp, err := c.w.http.Do(r)
-	status := c.answered(op, resp, err)
+	status, header := c.send(op, r)
 	whole := r.Body == http.NoBody || body.whole(m.chunked)
 	settle(op, status, whole && !m.wrong)
 	if op.Outcome == history.Acked && c.w.mix.versions > 0 {
-		op.Version = resp.Header.Get(versionField)
+		op.Version = header.Get(versionField)
 		defer func() { c.w.versions.add(op) }()
 	}
 	switch {
@@ -164,25 +163,26 @@ func (c *client) upload(ctx context.Context, op *history.Op, b content, m manner
 		op.Note = strings.TrimSpace(fmt.Sprintf("broken off at %d of %d bytes %s", body.sent, b.size, op.Note))
 	case m.wrong:
 		op.Note = "with an ETag that it does not have"
-	case status == http.StatusCreated && c.w.mix.versions > 0 && op.Container != c.w.segments && resp.Header.Get(versionField) == "":
+	case status == http.StatusCreated && c.w.mix.versions > 0 && op.Container != c.w.segments && header.Get(versionField) == "":
 		op.Seen = &history.Seen{Wrong: "was not told which version it has made"}
-	case status == http.StatusCreated && resp.Header.Get("Etag") != etag:
-		op.Seen = &history.Seen{Wrong: fmt.Sprintf("was answered with the ETag %q, and its body has %s", resp.Header.Get("Etag"), etag)}
+	case status == http.StatusCreated && header.Get("Etag") != etag:
+		op.Seen = &history.Seen{Wrong: fmt.Sprintf("was answered with the ETag %q, and its body has %s", header.Get("Etag"), etag)}
 	}
 }
 
-// answered reads an answer to a write, and returns its status.
-func (c *client) answered(op *history.Op, resp *http.Response, err error) int {
+// send sends a write, reads the answer, and returns its status, 0 where there is none, and its header.
+func (c *client) send(op *history.Op, r *http.Request) (int, http.Header) {
+	resp, err := c.w.http.Do(r)
 	if err != nil {
 		op.Note = brief(err)
-		return 0
+		return 0, nil
 	}
+	defer drain(resp)
 	if resp.StatusCode >= 400 {
 		b, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // words only
 		op.Note = strings.Join(strings.Fields(strings.ToValidUTF8(string(b), "?")), " ")
 	}
-	drain(resp)
-	return resp.StatusCode
+	return resp.StatusCode, resp.Header
 }
 
 // brief is an error without the URL.
@@ -202,8 +202,8 @@ func (c *client) small(ctx context.Context, n history.Name, kind history.Kind) {
 	if kind == history.Post {
 		mark(r.Header, op.ID, false)
 	}
-	resp, err := c.w.http.Do(r)
-	settle(&op, c.answered(&op, resp, err), true)
+	status, _ := c.send(&op, r)
+	settle(&op, status, true)
 	c.end(&op)
 }
 
@@ -228,12 +228,12 @@ func (c *client) copy(ctx context.Context, n history.Name) {
 		r.Header.Set("Destination", escape(n.String()))
 	}
 	mark(r.Header, op.ID, true)
-	resp, err := c.w.http.Do(r)
-	settle(&op, c.answered(&op, resp, err), true)
+	status, header := c.send(&op, r)
+	settle(&op, status, true)
 	if op.Outcome == history.Acked {
-		b, ok := c.w.bodies.of(resp.Header.Get("Etag"))
+		b, ok := c.w.bodies.of(header.Get("Etag"))
 		if op.Body, op.Size = b.id, b.size; !ok {
-			op.Seen = &history.Seen{Wrong: fmt.Sprintf("was answered with the ETag %q, which is of no body that was written", resp.Header.Get("Etag"))}
+			op.Seen = &history.Seen{Wrong: fmt.Sprintf("was answered with the ETag %q, which is of no body that was written", header.Get("Etag"))}
 		}
 	}
 	c.end(&op)
@@ -313,12 +313,11 @@ func (c *client) manifest(ctx context.Context, op *history.Op, l *large) {
 	mark(r.Header, op.ID, true)
 	body := &sending{size: int64(len(l.manifest)), cut: int64(len(l.manifest)), from: bytes.NewReader(l.manifest)}
 	r.Body, r.ContentLength = body, body.size
-	resp, err := c.w.http.Do(r)
-	status := c.answered(op, resp, err)
+	status, header := c.send(op, r)
 	settle(op, status, body.whole(false))
 	op.Note = strings.TrimSpace("a manifest " + op.Note)
 	if status == http.StatusCreated {
-		if etag := strings.Trim(resp.Header.Get("Etag"), `"`); etag != l.etag {
+		if etag := strings.Trim(header.Get("Etag"), `"`); etag != l.etag {
 			op.Seen = &history.Seen{Wrong: fmt.Sprintf("was answered with the ETag %q, and the large object has %s", etag, l.etag)}
 		}
 	}
