@@ -38,6 +38,7 @@ type tale struct {
 
 	all, quick           line          // acknowledged writes of data: all, and those that all replicas have answered
 	allPosts, quickPosts line          // acknowledged POSTs, likewise
+	first                time.Duration // when the first write began that may have stored anything
 	loose                time.Duration // when the first write of data began that may not have come to all replicas
 }
 
@@ -105,7 +106,7 @@ func newBook(h history.History) *book {
 func (b *book) tale(n history.Name) *tale {
 	t := b.tales[n]
 	if t == nil {
-		t = &tale{name: n, loose: forever, bodies: map[int64][]*history.Op{}}
+		t = &tale{name: n, first: forever, loose: forever, bodies: map[int64][]*history.Op{}}
 		b.tales[n] = t
 	}
 	return t
@@ -117,6 +118,9 @@ func (b *book) fill(t *tale, writes []*history.Op) {
 	for _, o := range writes {
 		if !o.Kind.Data() {
 			continue
+		}
+		if o.Kind != history.Delete {
+			t.first = min(t.first, o.Start)
 		}
 		switch {
 		case o.Kind == history.Delete:

@@ -72,17 +72,7 @@ func Reads(h history.History) ([]Violation, Counts) {
 // ofNothing reports whether there was nothing under the name of an operation, whichever replica was asked.
 func (b *book) ofNothing(o *history.Op) bool {
 	t := b.tale(o.Name())
-	if t.floor != nil {
-		return false
-	}
-	first := forever
-	for _, ops := range t.bodies {
-		first = min(first, ops[0].Start)
-	}
-	if len(t.blind) > 0 {
-		first = min(first, t.blind[0].Start)
-	}
-	return first >= o.End
+	return t.floor == nil && t.first >= o.End
 }
 
 // add notes a violation.

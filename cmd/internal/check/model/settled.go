@@ -88,7 +88,7 @@ func (b *book) look(l *history.Look, f *history.Final, truth truths, by map[hist
 	t := b.tale(l.Name)
 	truth[l.Name], by[l.Name] = known{l.Seen.State, cmp.Or(l.Counted, l.Seen.Size), b.expires(t, l.Seen.Data)}, who
 	b.judge(&view{
-		tale: t, state: l.Seen.State, start: f.Began, end: forever, by: f.Ended, who: who + " returned ",
+		tale: t, state: l.Seen.State, start: f.Began, end: forever, by: f.Ended, who: func() string { return who + " returned " },
 		after: t.all.upTo(forever), afterPost: t.allPosts.upTo(forever), settled: true,
 	})
 }

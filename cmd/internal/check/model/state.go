@@ -15,7 +15,7 @@ type view struct {
 	start, end time.Duration
 	by         time.Duration // when it was seen, at the latest: end, but at the end of a round
 	op         *history.Op   // that saw it; nil at the end of a round
-	who        string        // for the sentence: "GET 12 of a/b (...) "
+	who        func() string // begins the sentence: "GET 12 of a/b (...) returned "
 
 	// after is the write of data that it must not be older than, afterPost the POST that its metadata must not be older
 	// than if that came after the data; nil where nothing is asked.
@@ -26,10 +26,12 @@ type view struct {
 // read judges a read of a name.
 func (b *book) read(c *Counts, o *history.Op, n history.Name, s history.State) {
 	c.Reads++
-	v := &view{tale: b.tale(n), state: s, start: o.Start, end: o.End, by: o.End, op: o, who: b.said(o) + " returned "}
-	if o.Kind == history.Copy {
-		v.who = b.said(o) + " found at " + n.String() + " "
-	}
+	v := &view{tale: b.tale(n), state: s, start: o.Start, end: o.End, by: o.End, op: o, who: func() string {
+		if o.Kind == history.Copy {
+			return b.said(o) + " found at " + n.String() + " "
+		}
+		return b.said(o) + " returned "
+	}}
 	if o.End <= b.steady {
 		v.after, v.afterPost = v.tale.quick.upTo(o.Start), v.tale.quickPosts.upTo(o.Start)
 		if v.after != nil || v.afterPost != nil {
@@ -50,7 +52,7 @@ func (b *book) judge(v *view) bool {
 
 // fail notes what is wrong with a view.
 func (b *book) fail(v *view, rule, why string, ops ...*history.Op) bool {
-	b.add(rule, []history.Name{v.tale.name}, v.who+why, append(ops, v.op)...)
+	b.add(rule, []history.Name{v.tale.name}, v.who()+why, append(ops, v.op)...)
 	return false
 }
 

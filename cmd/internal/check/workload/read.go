@@ -253,10 +253,10 @@ func (w *Workload) part(resp *http.Response, a asking, seen *history.Seen, b con
 	}
 	for parts := multipart.NewReader(resp.Body, params["boundary"]); ; {
 		p, err := parts.NextRawPart()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil //nolint:nilerr // there was a last part
+		case err != nil:
 			return err
 		}
 		if data, ok := number(strings.TrimPrefix(p.Header.Get("Content-Type"), typeStem)); !ok || seen.Data != 0 && seen.Data != data {
