@@ -20,20 +20,32 @@ SUITE    ?=
 AT_ONCE  ?= $(shell nproc)
 # The tests that the race detector leaves out: they take minutes there, or count allocations.
 UNRACED   = $(shell grep -rl --include='*_test.go' '^//go:build .*!race' .)
-LINT      = go tool -modfile=tools.mod golangci-lint
+# All that is not for the race detector is compiled in one way, which is that of `make build`: what one target has
+# compiled the next finds in the cache.
+PLAIN     = CGO_ENABLED=0 GOFLAGS='$(strip $(shell go env GOFLAGS) -trimpath)'
+LINT      = $(PLAIN) go tool -modfile=tools.mod golangci-lint
+# Where tests have their files: in memory, if there is plenty. Most of the time of those that write is waiting for the disk,
+# the more so where others use it, and none of them cuts its power. Those of the built binary (e2e) and those that do cut
+# it (crash) stay on the disk.
+SCRATCH   = bash test/scratch.sh
 
-.PHONY: build run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance clean
+.PHONY: build run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance deb clean
 
 ## build: compile bin/martlet
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/martlet ./cmd/martlet
+	$(PLAIN) go build -ldflags '$(LDFLAGS)' -o bin/martlet ./cmd/martlet
 
 ## run: build, and start a whole cluster in one process on loopback (ARGS='--nodes 6' and the like)
 run dev: build
 	exec bin/martlet dev $(ARGS)
 
 ## test: everything that CI demands; what a fresh Debian machine lacks for it is installed first
-test: clients lint race e2e crash
+# The linters take minutes of a processor. They have what the tests leave idle, who wait for disks and for each other.
+test: clients
+	@log=$$(mktemp); nice -n 19 $(MAKE) lint >"$$log" 2>&1 & lint=$$!; \
+	failed=; $(MAKE) race e2e crash || failed=tests; \
+	wait $$lint || failed="$$failed lint"; cat "$$log"; rm -f "$$log"; \
+	if [ -n "$$failed" ]; then echo "failed: $$failed" >&2; exit 1; fi
 
 ## clients: swift, rclone, curl, Swift's own code and a C compiler, where they are missing
 clients:
@@ -41,23 +53,23 @@ clients:
 
 ## unit: the tests without the race detector
 unit:
-	go test -timeout 5m $(PACKAGES)
+	$(SCRATCH) go test -timeout 5m $(PACKAGES)
 
-## race: the tests under the race detector
+## race: the tests under the race detector (lint has vetted them)
 race: clients
-	CGO_ENABLED=1 go test -race -p $(AT_ONCE) -timeout 15m $(PACKAGES)
-	go test -p $(AT_ONCE) -timeout 5m -run "^($$(sed -nE 's/^func ((Test|Fuzz|Example)[A-Za-z0-9_]*)\(.*/\1/p' $(UNRACED) | paste -sd '|'))$$" $(sort $(dir $(UNRACED)))
+	CGO_ENABLED=1 $(SCRATCH) go test -race -vet off -p $(AT_ONCE) -timeout 15m $(PACKAGES)
+	$(PLAIN) $(SCRATCH) go test -vet off -p $(AT_ONCE) -timeout 10m -run "^($$(sed -nE 's/^func ((Test|Fuzz|Example)[A-Za-z0-9_]*)\(.*/\1/p' $(UNRACED) | paste -sd '|'))$$" $(sort $(dir $(UNRACED)))
 
 ## lint: go vet, the edges between packages, and the linters of .golangci.yml at the version that tools.mod pins
 lint: vet edges
 	$(LINT) run ./...
 
 vet:
-	go vet ./...
+	$(PLAIN) go vet ./...
 
 # Never from the cache, which doesn't know what the go command read.
 edges:
-	go test -count 1 ./test/architecture
+	$(PLAIN) go test -vet off -count 1 ./test/architecture
 
 ## fuzz: each fuzz target for FUZZTIME, what it finds is kept in testdata
 fuzz:
@@ -70,7 +82,7 @@ fuzz:
 
 ## e2e: the built binary as separate processes, driven by curl, swift and rclone; rings compared with Swift's
 e2e: build clients
-	go test -count 1 -parallel $(AT_ONCE) -timeout 20m -run '$(RUN)' -skip '^TestCrash|^TestBench|^TestLong' ./test
+	$(PLAIN) go test -vet off -count 1 -parallel $(AT_ONCE) -timeout 20m -run '$(RUN)' -skip '^TestCrash|^TestBench|^TestLong' ./test
 
 ## functional: Swift's functional tests, from its source in SUITE, against a cluster of one's own
 functional: build
@@ -85,7 +97,7 @@ clients-long: clients
 
 ## crash: processes killed and power cut under load, as root; what was acknowledged must be there
 crash: clients
-	go test -count 1 -timeout 10m -v -run '^TestCrash' ./test
+	$(PLAIN) go test -vet off -count 1 -timeout 10m -v -run '^TestCrash' ./test
 
 ## soak: the same for KILLS kills and CUTS power cuts (SEED=n makes the same choices again)
 soak: clients
@@ -103,6 +115,11 @@ bench-rings: clients
 ## bench-rebalance: a fifth node joins four while clients are at work: failures, bytes moved, ETA, latency (about four minutes)
 bench-rebalance: clients
 	go test -count 1 -timeout 15m -v -run '^TestBenchRebalance$$' ./test
+
+## deb: the Debian package, bin/martlet_VERSION_ARCH.deb (a version of Debian's form, made of VERSION)
+deb: build
+	DEB_ARCH=$$(go env GOARCH) DEB_VERSION=$$(deploy/package/version.sh '$(VERSION)') \
+		go tool -modfile=deb.mod nfpm package --config deploy/package/nfpm.yaml --packager deb --target bin/
 
 clean:
 	rm -rf bin

@@ -21,7 +21,8 @@ const quorumSize = 2
 // crashBench is a cluster under load to which things happen.
 type crashBench struct {
 	*workload
-	cluster *cluster
+	cluster  *cluster
+	together bool // whatever happens, happens to all nodes at one instant
 }
 
 // check says which promise does not hold of what the clients were told, with

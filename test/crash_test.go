@@ -78,7 +78,7 @@ func newCrashBenchOf(t *testing.T, daemon program, seed uint64, withDisks, zero 
 	}
 	c.start(t)
 	tok := token(t, c.url())
-	b = &crashBench{newWorkload(c.url(), tok, seed), c}
+	b = &crashBench{workload: newWorkload(c.url(), tok, seed), cluster: c}
 	a := &api{url: b.url, token: tok}
 	for _, container := range crashContainers {
 		policy := "Policy-0"
@@ -117,10 +117,10 @@ func (b *crashBench) kills(t *testing.T, n int, seed uint64) (did string, err er
 	for i := range n {
 		var victims []**process
 		switch kind := chance.IntN(10); {
-		case kind < 6:
+		case kind < 6 && !b.together:
 			victims = append(victims, &c.storage[chance.IntN(c.nodes)])
 			one++
-		case kind < 8:
+		case kind < 8 || b.together:
 			for n := range c.storage {
 				victims = append(victims, &c.storage[n])
 			}
@@ -190,7 +190,7 @@ func (b *crashBench) cuts(t *testing.T, disks []*disk, n int, seed uint64) (did 
 	for i := range n {
 		// The last cut of an even number is of all, and so is every other before it.
 		victims := make([]int, 0, c.nodes)
-		if i%2 == 0 {
+		if i%2 == 0 && !b.together {
 			victims = append(victims, chance.IntN(c.nodes))
 			one++
 		} else {
@@ -346,13 +346,16 @@ func TestCrashIsNoticed(t *testing.T) {
 }
 
 // noticeCut and noticeKill go on until something is noticed. That takes a few faults, but of the right sort, and
-// once in a while chance has few of those among many.
+// once in a while chance has few of those among many. So each is of all nodes: what only one of them has lost, a
+// majority still has. The tests above have as many of those among theirs.
 func noticeCut(t *testing.T, daemon program, seed uint64, zero bool) (string, error) {
 	b, disks := newCrashBench(t, daemon, seed, true, zero)
-	return b.cuts(t, disks, 60, seed)
+	b.together = true
+	return b.cuts(t, disks, 30, seed)
 }
 
 func noticeKill(t *testing.T, daemon program, seed uint64, zero bool) (string, error) {
 	b, _ := newCrashBench(t, daemon, seed, false, zero)
-	return b.kills(t, 240, seed)
+	b.together = true
+	return b.kills(t, 60, seed)
 }

@@ -87,6 +87,7 @@ func TestKillWhileWriting(t *testing.T) {
 // With a node gone everything still works; once it is back it is told what it
 // missed of listings, and accounts come to know what their containers hold.
 func TestNodeGone(t *testing.T) {
+	t.Parallel()
 	const n = 30
 	c := newCluster(t)
 	c.start(t)

@@ -167,6 +167,7 @@ func onDisk(t *testing.T, mount func(t *testing.T, folder string)) (c *cluster, 
 // A disk that is taken off answers 507 and nothing is written where it was; one
 // that fails does, too. Put back, it serves what it had.
 func TestDeviceComesBack(t *testing.T) {
+	t.Parallel()
 	var d *disk
 	c, folder := onDisk(t, func(t *testing.T, folder string) { d = newDisk(t, folder) })
 	tok := token(t, c.url())
@@ -225,6 +226,7 @@ func TestDeviceComesBack(t *testing.T) {
 // An empty disk is no device before device init says so, and the running node
 // takes it then.
 func TestDeviceReplaced(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.quickly(t)
 	folder := filepath.Join(c.dir, "storage1", "d1")

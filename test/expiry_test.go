@@ -44,6 +44,7 @@ func with(t *testing.T, token, method, url, header, value string, want int) {
 // killed again and again: in the end the listing has exactly those that were given a longer
 // life, also where a node has missed that, and all of them can be read.
 func TestExpiryWhileNodesAreKilled(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.often(t)
 	c.onlyPassesOnDemand(t)

@@ -107,6 +107,7 @@ func adds(t *testing.T, file, settings string) {
 // TestFeatures runs every example of docs/features.md as it stands there, on clusters that are configured as
 // it says.
 func TestFeatures(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile(featuresPage)
 	if err != nil {
 		t.Fatal(err)

@@ -61,9 +61,9 @@ func buildAndRun(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// build compiles the program to a path, with build tags.
+// build compiles the program to a path, with build tags, and else as `make build` does, from whose cache most of it is.
 func build(path string, tags ...string) error {
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-tags", strings.Join(tags, ","),
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-tags", strings.Join(tags, ","),
 		"-ldflags", "-X main.version=v0.0.0-test", "-o", path, "martlet/cmd/martlet")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -145,6 +145,7 @@ func (m program) start(t *testing.T, args ...string) *process {
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	p.cmd.Env = append(os.Environ(), m.env...)
 	p.cmd.Dir = t.TempDir()
+	p.cmd.WaitDelay = 10 * time.Second // a child that it has left may hold its output
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	largeSize = 256 << 20 // bytes
+	largeSize = 160 << 20 // bytes
 	growMost  = 100 << 20 // bytes
 )
 

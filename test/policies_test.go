@@ -46,6 +46,7 @@ func (c *cluster) renew(t *testing.T, n int) {
 // TestAPolicyIsAdded is docs/operations.md, "Storage policies", on a cluster that runs
 // and is used meanwhile: a policy is added, containers move to it, and it is deprecated.
 func TestAPolicyIsAdded(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "--part-power", "6")
 	c.start(t)
 	me := signIn(t, c.url(), "test:tester", "testing")
@@ -192,6 +193,7 @@ func (m manual) block(t *testing.T, first string) string {
 // A whole cluster with policies: as many nodes as an erasure-coded one has fragments, and
 // what the banner says clients find.
 func TestDevWithPolicies(t *testing.T) {
+	t.Parallel()
 	n := network(t)
 	address, dir := n+".0.1:8080", t.TempDir()+"/dev"
 	p, _ := startDev(t, "--dir", dir, "--network", n, "--listen", address, "--part-power", "6", "--policy", "silver", "--policy", "ec32=3+2")

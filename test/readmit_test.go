@@ -14,6 +14,7 @@ import (
 // something, unless that is forced, and not where nothing is fenced. Others bring back all that belongs there, and
 // what it alone had stays aside.
 func TestReadmitAsEmpty(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.quickly(t)
 	c.onlyPassesOnDemand(t)

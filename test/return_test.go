@@ -212,7 +212,7 @@ func (c *cluster) replicate(t *testing.T) {
 // fails. It comes back, and after one pass of each node everything is where the
 // ring says, and nowhere else.
 func TestANodeReturnsAndNothingIsMissing(t *testing.T) {
-	tree := sourceTree(t, "net", "crypto", "os")
+	tree := sourceTree(t, "net", "go", "os")
 	want := sums(t, tree)
 	c := newCluster(t)
 	c.onlyPassesOnDemand(t)

@@ -96,6 +96,7 @@ func (c *cluster) readable(t *testing.T, tok string, want map[string]string) {
 // in steps, the part power is raised, a node is lost. Data follows, and can be read all the time; and
 // what `martlet locate` prints finds it.
 func TestRingsOfARunningCluster(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "--part-power", "6")
 	c.onlyPassesOnDemand(t)
 	c.quickRings(t)
@@ -204,6 +205,7 @@ func (c *cluster) durability(t *testing.T, status int) (d durable) {
 // copied from the others, while there is no new one and when there is. Nothing is lost,
 // and all of it can be read all the time.
 func TestADiskIsReplaced(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "--part-power", "6")
 	c.onlyPassesOnDemand(t)
 	c.quickRings(t)
@@ -276,6 +278,7 @@ func TestADiskIsReplaced(t *testing.T) {
 // Rings may have host names: with nothing else in them a cluster serves and replicates.
 // Every node is on the one name that all machines have, at ports of its own.
 func TestRingsOfHostNames(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "--part-power", "6")
 	c.onlyPassesOnDemand(t)
 	free := func() string {

@@ -9,6 +9,7 @@ import (
 
 // TestSwitches: features that are off unless an operator switches them on, on one cluster.
 func TestSwitches(t *testing.T) {
+	t.Parallel()
 	c, me := clusterWith(t, `etag_quoter = { enabled = true }
 read_only = { enabled = true }
 ratelimit = { enabled = true, max_sleep_time = "1s", container_ratelimit = { 2 = 0.001 }, container_listing_ratelimit = { 2 = 0.001 } }

@@ -15,7 +15,7 @@ func newConfig() *cobra.Command {
 		Args:  arguments(cobra.NoArgs),
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(&cobra.Command{
+	c.AddCommand(newConfigInit(), &cobra.Command{
 		Use:   "check FILE",
 		Short: "Say whether a configuration file is right, without starting anything",
 		Args:  arguments(cobra.ExactArgs(1)),

@@ -11,6 +11,7 @@ import (
 
 	"martlet/cmd/internal/config"
 	"martlet/cmd/internal/node"
+	"martlet/internal/handover"
 )
 
 func newProxy() *cobra.Command {
@@ -19,7 +20,19 @@ func newProxy() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return serve(ctx, c.Log, func(o node.Options) (daemon, error) { return node.OpenProxy(c, o) })
+		self, err := handover.Self()
+		if err != nil {
+			return err
+		}
+		return serve(ctx, c.Log, func(ctx context.Context, o node.Options) error {
+			p, err := node.OpenProxy(c, o)
+			if err != nil {
+				return notStarted(ctx, o.Log, err)
+			}
+			ctx, stop := handingOver(ctx, o.Log, self, p.Listeners())
+			defer stop()
+			return runReady(ctx, o, p)
+		})
 	})
 }
 
@@ -29,7 +42,26 @@ func newStorage() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return serve(ctx, c.Log, func(o node.Options) (daemon, error) { return node.OpenStorage(c, o) }) //nolint:contextcheck // what waits in it has a limit of its own
+		self, err := handover.Self()
+		if err != nil {
+			return err
+		}
+		again := false
+		err = serve(ctx, c.Log, func(ctx context.Context, o node.Options) error {
+			s, err := node.OpenStorage(c, o) //nolint:contextcheck // what waits in it has a limit of its own
+			if err != nil {
+				return notStarted(ctx, o.Log, err)
+			}
+			ctx, stop := replacing(ctx, o.Log, self, file)
+			defer stop()
+			err = runReady(ctx, o, s)
+			again = errors.Is(context.Cause(ctx), errReplaced)
+			return err
+		})
+		if err == nil && again {
+			return self.Replace()
+		}
+		return err
 	})
 }
 
@@ -55,23 +87,36 @@ type daemon interface {
 	Run(ctx context.Context) error
 }
 
-// serve opens the log and a registry, then the process itself, and runs it until
-// ctx ends.
-func serve(ctx context.Context, to config.Log, open func(node.Options) (daemon, error)) (err error) {
+// serve opens the log and a registry, takes what a predecessor has left, and has run open the process itself and run it
+// until ctx ends.
+func serve(ctx context.Context, to config.Log, run func(context.Context, node.Options) error) (err error) {
 	log, logFile, err := node.OpenLog(to)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, logFile.Close()) }()
-	registry := newRegistry()
-	d, err := open(node.Options{Log: log, Registry: registry, Gatherer: registry, Version: versionText()})
+	inherited, err := handover.Take()
 	if err != nil {
-		log.LogAttrs(ctx, slog.LevelError, "not started", slog.Any("err", err))
-		return err
+		return notStarted(ctx, log, err)
 	}
-	err = d.Run(ctx)
+	defer inherited.Close()
+	registry := newRegistry()
+	return run(ctx, node.Options{Log: log, Registry: registry, Gatherer: registry, Version: versionText(), Inherited: inherited})
+}
+
+func notStarted(ctx context.Context, log *slog.Logger, err error) error {
+	log.LogAttrs(ctx, slog.LevelError, "not started", slog.Any("err", err))
+	return err
+}
+
+// runReady tells whoever waits for it that a process serves, its sockets being open, and runs it.
+func runReady(ctx context.Context, o node.Options, d daemon) error {
+	if err := o.Inherited.Ready(); err != nil {
+		o.Log.LogAttrs(ctx, slog.LevelWarn, "nobody could be told that this process serves", slog.Any("err", err))
+	}
+	err := d.Run(ctx)
 	if err != nil {
-		log.LogAttrs(ctx, slog.LevelError, "failed", slog.Any("err", err))
+		o.Log.LogAttrs(ctx, slog.LevelError, "failed", slog.Any("err", err))
 	}
 	return err
 }

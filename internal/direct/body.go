@@ -50,6 +50,23 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Buffered returns how many bytes of the body have been read from the connection already: reading
+// these waits for nothing. It is for the goroutine that reads.
+func (b *body) Buffered() int {
+	if !b.state.CompareAndSwap(atRest, reading) {
+		return 0
+	}
+	n := 0
+	if b.err == nil {
+		n = int(min(int64(b.c.w-b.c.r), b.left))
+	}
+	if !b.state.CompareAndSwap(reading, atRest) {
+		b.c.drop()
+		return 0
+	}
+	return n
+}
+
 // Close gives the connection back if the body has come to its end, or if the
 // rest is at hand already; otherwise it closes the connection. It interrupts a
 // Read.

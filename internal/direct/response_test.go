@@ -62,6 +62,44 @@ func TestAnswersThatAreTaken(t *testing.T) {
 	}
 }
 
+// What has come with the head of an answer can be read without waiting, no more of it than is the body's.
+func TestBuffered(t *testing.T) {
+	for name, tt := range map[string]struct {
+		text string
+		want int
+	}{
+		"all of it":     {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 5},
+		"a part":        {"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello", 5},
+		"nothing":       {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 0},
+		"more than all": {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello again", 5},
+		"chunks":        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := script(t, answers(tt.text))
+			resp, err := client(t, Config{}).Do(t.Context(), s.addr, get())
+			if err != nil {
+				t.Fatal(err)
+			}
+			body := resp.Body.(interface{ Buffered() int })
+			if got := body.Buffered(); got != tt.want {
+				t.Errorf("%d bytes, want %d", got, tt.want)
+			}
+			if n, err := io.ReadFull(resp.Body, make([]byte, tt.want)); n != tt.want || err != nil {
+				t.Errorf("%d bytes were read, %v", n, err)
+			}
+			if got := body.Buffered(); got != 0 {
+				t.Errorf("%d bytes after these were read", got)
+			}
+			if err := resp.Body.Close(); err != nil {
+				t.Error(err)
+			}
+			if got := body.Buffered(); got != 0 {
+				t.Errorf("%d bytes of a body that is closed", got)
+			}
+		})
+	}
+}
+
 func TestAnswersThatAreRefused(t *testing.T) {
 	const chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 	for name, tt := range map[string]struct {

@@ -95,6 +95,101 @@ func TestOneSegmentIsReadAhead(t *testing.T) {
 	}
 }
 
+// has says that so many of its bytes are there.
+type has struct {
+	io.Reader
+	n int64
+}
+
+func (h has) Buffered() int { return int(h.n) }
+
+// What is there already is read when it is wanted, by who wants it: neither ahead nor by a goroutine. What is
+// not all there is read as if nothing was.
+func TestWhatIsThereIsReadWhenWanted(t *testing.T) {
+	c := code(t, "2+1", 20)
+	body := bytesOf(200, 1)
+	frame := c.frame(20)
+	for name, tt := range map[string]struct {
+		there  []int64 // of each archive
+		frames int64   // read after Prime
+	}{
+		"all is there":       {[]int64{frame, frame}, 2},
+		"a byte is missing":  {[]int64{frame - 1, frame - 1}, 4},
+		"one is to wait for": {[]int64{frame, 0}, 3},
+		"the other is":       {[]int64{0, frame}, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := write(1, len(body))
+			nodes := from(archives(t, c, w, body, 100)...)
+			var n atomic.Int64
+			nodes.wrap = func(i int, r io.Reader) io.Reader { return has{counted{r, &n}, tt.there[i]} }
+			d, err := c.Decode(w, 0, -1, nodes.source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			if err := d.Prime(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if got, want := n.Load(), tt.frames*frame; got != want {
+				t.Errorf("%s: %d bytes were read after the first segment, want %d", name, got, want)
+			}
+			for i, p := range d.g.parts {
+				if waits := p.tasks != nil; i < 2 && waits != (tt.there[i] < frame) {
+					t.Errorf("%s: archive %d has a goroutine: %v", name, i, waits)
+				}
+			}
+			if got, err := io.ReadAll(d); err != nil || !bytes.Equal(got, body) {
+				t.Errorf("%s: %d bytes, %v", name, len(got), err)
+			}
+		})
+	}
+}
+
+// One that fails is replaced at once, while others are still to be waited for.
+func TestFailureDoesNotWaitForTheSlow(t *testing.T) {
+	c := code(t, "3+2", 20)
+	body := bytesOf(20, 1)
+	w := write(1, len(body))
+	all := archives(t, c, w, body, 100)
+	synctest.Test(t, func(t *testing.T) {
+		nodes := from(all[0], all[1], all[2], all[4])
+		slow, asked := make(chan struct{}), false
+		nodes.wrap = func(i int, r io.Reader) io.Reader {
+			switch i {
+			case 0:
+				return after{r, slow}
+			case 1:
+				return failing{}
+			case 3:
+				asked = true
+				close(slow)
+			}
+			return r
+		}
+		d, err := c.Decode(w, 0, -1, nodes.source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		if got, err := io.ReadAll(d); err != nil || !bytes.Equal(got, body) || !asked {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	})
+}
+
+// after gives nothing before a channel is closed.
+type after struct {
+	io.Reader
+	when chan struct{}
+}
+
+func (a after) Read(p []byte) (int, error) {
+	<-a.when
+	return a.Reader.Read(p)
+}
+
 // hangs gives so many bytes and then nothing until it is interrupted.
 type hangs struct {
 	io.Reader

@@ -2,11 +2,13 @@ package ec
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"syscall"
 	"testing"
 
 	"github.com/klauspost/reedsolomon"
+	"github.com/minio/crc64nvme"
 )
 
 var benched = []string{"1+1", "4+2", "8+3", "10+4", "20+8"}
@@ -59,11 +61,14 @@ func benchEncode(b *testing.B, c *Code, size int, body func() io.Reader) {
 	}
 }
 
-// Decoding a large object: from the data fragments, and with as many of them lost as can be,
-// beside the library's own decoding of that, and the reading of k archives alone, a copy.
+// Decoding a large object: from the data fragments, and with as many of them lost as can be, of archives
+// that are there, and of such that may have to be waited for; once of bytes that are in place, once read from
+// memory, which is a copy. Beside it the library's own decoding of a segment that is in place, the reading of k
+// archives alone, and what no decoder of archives that are in memory can do without: that the library decodes them where they
+// are, and they are checksummed.
 func BenchmarkDecode(b *testing.B) {
 	const segments = 16
-	body := bytesOf(segments*Segment, 1)
+	body := bytes.Repeat(bytesOf(Segment, 1), segments)
 	for _, s := range benched {
 		c, err := New(Of(shape(b, s)))
 		if err != nil {
@@ -95,35 +100,104 @@ func BenchmarkDecode(b *testing.B) {
 			}
 		})
 		lost := min(c.Parity, c.Data)
-		for name, there := range map[string][][]byte{"whole": all[:c.Data], "lost": all[lost : lost+c.Data]} {
-			b.Run(s+"/decode-"+name, func(b *testing.B) {
-				b.ReportAllocs()
-				b.SetBytes(int64(len(body)))
-				defer processorTime(b)()
-				for b.Loop() {
-					d, err := c.Decode(w, 0, -1, from(there...).source)
-					if err != nil {
-						b.Fatal(err)
-					}
-					if n, err := d.WriteTo(io.Discard); n != int64(len(body)) || err != nil {
-						b.Fatal(n, err)
-					}
-					if err := d.Close(); err != nil {
-						b.Fatal(err)
+		b.Run(s+"/floor-lost", func(b *testing.B) { benchFloor(b, c, all, lost, segments) })
+		for _, how := range []struct {
+			name  string
+			here  set
+			place bool
+		}{{"", everyone, true}, {"-waited", 0, true}, {"-read", everyone, false}, {"-read-waited", 0, false}} {
+			from := func(there [][]byte) Source {
+				n := &nodes{archives: there, here: how.here}
+				if how.place {
+					n.wrap = func(i int, _ io.Reader) io.Reader {
+						r := &framesInPlace{l: c.Layout, archive: there[i]}
+						if how.here == 0 {
+							return r
+						}
+						return has{r, 1 << 30}
 					}
 				}
-			})
-		}
-		b.Run(s+"/rebuild", func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetBytes(int64(len(body)))
-			defer processorTime(b)()
-			for b.Loop() {
-				if _, _, err := c.Rebuild(io.Discard, w, 0, from(all[1:1+c.Data]...).source); err != nil {
-					b.Fatal(err)
+				return n.source
+			}
+			decode := func(there [][]byte) func() (int64, error) {
+				return func() (int64, error) {
+					d, err := c.Decode(w, 0, -1, from(there))
+					if err != nil {
+						return 0, err
+					}
+					n, err := d.WriteTo(io.Discard)
+					return n, errors.Join(err, d.Close())
 				}
 			}
-		})
+			b.Run(s+"/decode-whole"+how.name, func(b *testing.B) { benchDecode(b, len(body), decode(all[:c.Data])) })
+			b.Run(s+"/decode-lost"+how.name, func(b *testing.B) { benchDecode(b, len(body), decode(all[lost:lost+c.Data])) })
+			b.Run(s+"/rebuild"+how.name, func(b *testing.B) {
+				benchDecode(b, len(body), func() (int64, error) {
+					n, _, err := c.Rebuild(io.Discard, w, 0, from(all[1:1+c.Data]))
+					return n, err
+				})
+			})
+		}
+	}
+}
+
+// framesInPlace gives the frames of an archive whose fragments are all the same. They are where they
+// are read to, but when a buffer is used first.
+type framesInPlace struct {
+	l       Layout
+	archive []byte
+	next    int64
+}
+
+func (r *framesInPlace) Read(p []byte) (int, error) {
+	frame := r.archive[r.l.FrameAt(r.next):r.l.FrameAt(r.next+1)]
+	r.next++
+	n := len(frame)
+	if !bytes.Equal(p[frameHead:frameHead+64], frame[frameHead:frameHead+64]) || !bytes.Equal(p[n-64:n], frame[n-64:]) {
+		copy(p, frame)
+	}
+	return copy(p, frame[:frameHead]) + n - frameHead, nil
+}
+
+// benchFloor has the library make the first data fragments of k others where they are in archives,
+// after the checksums of these.
+func benchFloor(b *testing.B, c *Code, all [][]byte, lost, segments int) {
+	rs, err := reedsolomon.New(c.Data, c.Parity, reedsolomon.WithMaxGoroutines(1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	each := c.fragment(Segment)
+	made := reedsolomon.AllocAligned(lost, each)
+	shards := make([][]byte, c.Fragments())
+	b.SetBytes(int64(segments * Segment))
+	defer processorTime(b)()
+	for b.Loop() {
+		for segment := range int64(segments) {
+			for i := range made {
+				shards[i] = made[i][:0]
+			}
+			for i := lost; i < lost+c.Data; i++ {
+				frame := all[i][c.FrameAt(segment):c.FrameAt(segment+1)]
+				shards[i] = frame[frameHead:]
+				if crc64nvme.Checksum(frame) == 0 {
+					b.Fatal("no such checksum is likely")
+				}
+			}
+			if err := rs.ReconstructData(shards); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
+func benchDecode(b *testing.B, size int, decode func() (int64, error)) {
+	b.ReportAllocs()
+	b.SetBytes(int64(size))
+	defer processorTime(b)()
+	for b.Loop() {
+		if n, err := decode(); n != int64(size) || err != nil {
+			b.Fatal(n, err)
+		}
 	}
 }
 
@@ -196,20 +270,15 @@ func BenchmarkSmall(b *testing.B) {
 		}
 	})
 	all := archives(b, c, w, body, len(body))
-	b.Run("decode", func(b *testing.B) {
-		b.ReportAllocs()
-		defer processorTime(b)()
-		for b.Loop() {
-			d, err := c.Decode(w, 0, -1, from(all...).source)
-			if err != nil {
-				b.Fatal(err)
+	for name, here := range map[string]set{"decode": everyone, "decode-waited": 0} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			defer processorTime(b)()
+			for b.Loop() {
+				if err := readAll(c, w, &nodes{archives: all, here: here}); err != nil {
+					b.Fatal(err)
+				}
 			}
-			if _, err := d.WriteTo(io.Discard); err != nil {
-				b.Fatal(err)
-			}
-			if err := d.Close(); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+		})
+	}
 }

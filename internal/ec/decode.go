@@ -104,7 +104,7 @@ func (d *Decoder) fill() error {
 		return d.end(errs.E(errs.Op("ec.decode"), errs.Range, fmt.Sprintf("the object has %d bytes", start+int64(g.length))))
 	}
 	if g.length > 0 {
-		if err := g.code.rs.ReconstructData(g.buf.shards); err != nil {
+		if err := g.restore(g.code.data()); err != nil {
 			return d.end(errs.E(errs.Op("ec.decode"), err))
 		}
 	}

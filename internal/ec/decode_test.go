@@ -105,8 +105,9 @@ func TestAnyLosses(t *testing.T) {
 			}
 			there = append(there, a)
 		}
+		here := set(rapid.Uint32().Draw(r, "which are there"))
 		got, faults, err := decodedFrom(c, w, int64(off), int64(n), func() *nodes {
-			return &nodes{archives: there, wrap: func(i int, r io.Reader) io.Reader {
+			return &nodes{archives: there, here: here, wrap: func(i int, r io.Reader) io.Reader {
 				if n, ok := breaks[i]; ok {
 					return breaking(r, n)
 				}
@@ -119,7 +120,7 @@ func TestAnyLosses(t *testing.T) {
 
 		index := order[0]
 		var b bytes.Buffer
-		if length, _, err := c.Rebuild(&b, w, index, from(there...).source); err != nil || length != int64(size) || !bytes.Equal(b.Bytes(), all[index]) {
+		if length, _, err := c.Rebuild(&b, w, index, (&nodes{archives: there, here: here}).source); err != nil || length != int64(size) || !bytes.Equal(b.Bytes(), all[index]) {
 			r.Fatalf("rebuilt %d bytes of an object of %d, %v", b.Len(), length, err)
 		}
 	})

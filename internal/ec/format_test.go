@@ -36,15 +36,6 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// The matrices for all choices of lost fragments are kept where they take little.
-func TestInversionsThatAreKept(t *testing.T) {
-	for s, want := range map[string]bool{"1+1": true, "4+2": true, "8+4": true, "12+4": true, "10+8": false, "20+8": false} {
-		if got := shape(t, s).cacheInversions(); got != want {
-			t.Errorf("%s: %v", s, got)
-		}
-	}
-}
-
 func TestHeader(t *testing.T) {
 	for _, want := range []Header{
 		{Layout{Shape{4, 2}, Segment}, Write{WriteID{1, 15: 2}, 1 << 40}, 5},

@@ -6,8 +6,6 @@ import (
 	"io"
 	"sync"
 
-	"github.com/minio/crc64nvme"
-
 	"martlet/internal/errs"
 )
 
@@ -16,10 +14,15 @@ type Part struct {
 	Header Header
 
 	// Frames has the frame of the segment that was asked for, and those behind it. It is read by
-	// a goroutine of its own, up to a frame ahead. It is closed once it is not needed any more, if it is an
-	// io.Closer, never while it is read. A Read that is under way then is waited for, unless it is an Interrupter.
+	// a goroutine of its own, up to a frame ahead, unless it is a Buffered and has all of a frame. It is
+	// closed once it is not needed any more, if it is an io.Closer, never while it is read. A Read that
+	// is under way then is waited for, unless it is an Interrupter.
 	Frames io.Reader
 }
+
+// A Buffered knows how many bytes it can give without waiting for any. What it has it is asked for
+// by the goroutine that wants it, which costs less than to have another one do it.
+type Buffered interface{ Buffered() int }
 
 // An Interrupter can be told, by another goroutine than the one that reads, to end a Read that is
 // under way, and that no more are wanted.
@@ -49,63 +52,66 @@ type gather struct {
 	buf    *buffer
 	parts  []part // by index
 	faults []Fault
+	recipe *recipe // that was used last
 
-	results chan result // has room for all
-	under   int         // how many frames are being read
-	spare   *buffer     // of the segment ahead; nil before there is one
-	ahead   bool        // its frames are being read
+	spare   *buffer // of the segment ahead; nil before there is one
+	ahead   bool    // its frames are being read
 	readers sync.WaitGroup
+
+	mu    sync.Mutex
+	ended sync.Cond // of mu: what is being read has ended, or something of it was not good
+	under int       // how many frames goroutines are reading; changed under mu, and only by who calls next
+	done  set       // of their indexes, those of frames that were read; guarded by mu
+	bad   bool      // one of these is not good; guarded by mu
 
 	number int64
 	length int
 	last   bool
+	have   int // how many good fragments there are
 }
 
 // part is what is read of an index.
 type part struct {
-	reader io.Reader // nil where there is none
-	seed   uint64
-	tasks  chan<- []byte // where its goroutine is to read a frame to
-	busy   bool          // it is reading
-}
-
-// result is how the reading of a frame ended.
-type result struct {
-	index, n int
-	err      error
+	reader   io.Reader // nil where there is none
+	buffered Buffered  // the same; nil if it doesn't know
+	seed     uint64
+	tasks    chan<- task // for its goroutine; nil before there is one
+	busy     bool        // that is reading
+	frame    frame       // what it has read last, guarded by the gather's mu
+	err      error       // what was wrong with that, likewise
 }
 
 // gather returns one that begins with the frame of a segment, and wants those before end.
 func (c *Code) gather(w Write, first, end int64, source Source) *gather {
-	return &gather{code: c, write: w, end: end, source: source, number: first - 1}
+	g := &gather{code: c, write: w, end: end, source: source, number: first - 1}
+	g.ended.L = &g.mu
+	return g
 }
 
 // next reads the next segment; after an error it must not be called again. Fragments are in buf.shards where they are there, and
 // have no length where they are not.
 func (g *gather) next() error {
 	g.number++
-	g.length = -1
+	g.length, g.have = -1, 0
 	g.turn()
-	have := 0
-	for have < g.code.Data {
-		if have+g.under == g.code.Data {
-			if g.good(g.result()) {
-				have++
-			}
+	g.beginAll()
+	for g.have < g.code.Data {
+		if g.have+g.under == g.code.Data {
+			g.wait()
 			continue
 		}
 		p, err := g.source(g.number)
 		if err == io.EOF {
-			have += g.stop()
+			g.stop()
 			g.close()
-			return g.tooFew(have)
+			return g.tooFew()
 		}
 		if err != nil {
 			g.faults = append(g.faults, Fault{Index: -1, Segment: g.number, Err: err})
 			continue
 		}
 		if i, ok := g.take(p); ok {
-			g.begin(i, g.buf, g.number)
+			g.begin(i)
 		}
 	}
 	if g.number+1 < g.end && !g.last {
@@ -119,21 +125,161 @@ func (g *gather) turn() {
 	switch {
 	case g.buf == nil:
 		n := g.code.Fragments()
-		g.buf, g.parts, g.results = g.newBuffer(), make([]part, n), make(chan result, n)
+		g.buf, g.parts = g.newBuffer(), make([]part, n)
 	case g.ahead:
 		g.buf, g.spare, g.ahead = g.spare, g.buf, false
 	}
 	for i := range g.buf.shards {
-		g.buf.shards[i] = g.buf.slots[i][fragmentAt:fragmentAt]
+		g.buf.shards[i] = nil
 	}
 }
 
-// result waits for one of the frames that are being read.
-func (g *gather) result() result {
-	r := <-g.results
-	g.under--
-	g.parts[r.index].busy = false
-	return r
+func (g *gather) newBuffer() *buffer {
+	most := int64(g.code.Segment)
+	if g.write.Size >= 0 {
+		most = min(most, g.write.Size)
+	}
+	return g.code.buffer(most)
+}
+
+// frame returns how long the frame of a segment is, or may be at most.
+func (g *gather) frame(number int64) int {
+	most := g.code.Segment
+	if g.write.Size >= 0 {
+		most = g.code.length(g.write.Size, number)
+	}
+	return int(g.code.frame(most))
+}
+
+// task is the reading of the frame of an index, that of segment number.
+func (g *gather) task(i int, into *buffer, number int64) task {
+	return task{into.slots[i][frameAt : frameAt+g.frame(number)], number}
+}
+
+// beginAll begins with the frames that are not being read already, with those first that are to be waited for.
+func (g *gather) beginAll() {
+	for i := range g.parts {
+		if p := &g.parts[i]; p.reader != nil && !p.busy && !p.has(g.frame(g.number)) {
+			g.begin(i)
+		}
+	}
+	for i := range g.parts {
+		if p := &g.parts[i]; p.reader != nil && !p.busy {
+			g.begin(i)
+		}
+	}
+}
+
+// begin has a frame of the segment read: here if it is there already, else by the goroutine of its index.
+func (g *gather) begin(i int) {
+	t := g.task(i, g.buf, g.number)
+	if p := &g.parts[i]; p.has(len(t.into)) {
+		f, err := t.read(p.reader, g.code.Layout, g.write.Size, p.seed)
+		g.accept(i, f, err)
+		return
+	}
+	g.send(i, t)
+}
+
+// readAhead begins with the segment behind the one that was read. What is there already can wait.
+func (g *gather) readAhead() {
+	for i := range g.parts {
+		if p := &g.parts[i]; p.reader == nil || p.has(g.frame(g.number+1)) {
+			continue
+		}
+		if g.spare == nil {
+			g.spare = g.newBuffer()
+		}
+		g.ahead = true
+		g.send(i, g.task(i, g.spare, g.number+1))
+	}
+}
+
+// send gives a task to the goroutine of an index.
+func (g *gather) send(i int, t task) {
+	p := &g.parts[i]
+	if p.tasks == nil {
+		g.start(i)
+	}
+	p.busy = true
+	g.mu.Lock()
+	g.under++
+	g.mu.Unlock()
+	p.tasks <- t
+}
+
+// start starts the goroutine that reads an archive, frame by frame as it is told to.
+func (g *gather) start(i int) {
+	p := &g.parts[i]
+	tasks := make(chan task, 1)
+	p.tasks = tasks
+	r, seed, layout, size := p.reader, p.seed, g.code.Layout, g.write.Size
+	g.readers.Go(func() {
+		for t := range tasks {
+			f, err := t.read(r, layout, size, seed)
+			g.over(i, f, err)
+		}
+	})
+}
+
+// over says that a goroutine has read a frame. Nobody is woken before that is of use: all that are being
+// read are needed, unless another is to be asked for in the place of one.
+func (g *gather) over(i int, f frame, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.parts[i].frame, g.parts[i].err = f, err
+	g.done |= 1 << i
+	g.bad = g.bad || err != nil
+	if g.bad || g.done.len() == g.under {
+		g.ended.Signal()
+	}
+}
+
+// collect returns of which indexes goroutines have read a frame, once these are all or one is not good.
+func (g *gather) collect() set {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for !g.bad && g.done.len() < g.under {
+		g.ended.Wait()
+	}
+	done := g.done
+	g.under -= done.len()
+	g.done, g.bad = 0, false
+	for i := range g.parts {
+		g.parts[i].busy = g.parts[i].busy && !done.has(i)
+	}
+	return done
+}
+
+// wait takes in what goroutines have read.
+func (g *gather) wait() {
+	done := g.collect()
+	for i := range g.parts {
+		if done.has(i) {
+			g.accept(i, g.parts[i].frame, g.parts[i].err)
+		}
+	}
+}
+
+// accept takes in a frame that was read, and drops the part if it isn't good.
+func (g *gather) accept(i int, f frame, err error) {
+	if err == nil && g.length >= 0 && (g.length != f.length || g.last != f.last) {
+		err = frameError(g.number, errors.New("other fragments are of a segment of another length"))
+	}
+	if err != nil {
+		g.drop(i)
+		g.faults = append(g.faults, Fault{i, g.number, err})
+		return
+	}
+	g.length, g.last = f.length, f.last
+	g.buf.shards[i] = g.buf.slots[i][fragmentAt : fragmentAt+g.code.fragment(f.length)]
+	g.have++
+}
+
+// restore makes fragments of the segment that are not there.
+func (g *gather) restore(want set) (err error) {
+	g.recipe, err = g.code.restore(g.buf, want, g.recipe)
+	return err
 }
 
 // interrupt has the reading of frames end, as soon as it can.
@@ -145,56 +291,20 @@ func (g *gather) interrupt() {
 	}
 }
 
-// stop ends the reading of frames and returns how many of them were good.
-func (g *gather) stop() (good int) {
+// stop ends the reading of frames, and takes in those that were read.
+func (g *gather) stop() {
 	g.interrupt()
 	for g.under > 0 {
-		if g.good(g.result()) {
-			good++
-		}
-	}
-	return good
-}
-
-func (g *gather) newBuffer() *buffer {
-	most := int64(g.code.Segment)
-	if g.write.Size >= 0 {
-		most = min(most, g.write.Size)
-	}
-	return g.code.buffer(most)
-}
-
-// readAhead begins with the segment behind the one that was read.
-func (g *gather) readAhead() {
-	if g.spare == nil {
-		g.spare = g.newBuffer()
-	}
-	g.ahead = true
-	for i := range g.parts {
-		if g.parts[i].reader != nil {
-			g.begin(i, g.spare, g.number+1)
-		}
+		g.wait()
 	}
 }
 
-// begin has the frame of an index read, that of segment number.
-func (g *gather) begin(i int, into *buffer, number int64) {
-	l, most := g.code.Layout, g.code.Segment
-	if g.write.Size >= 0 {
-		most = l.length(g.write.Size, number)
-	}
-	p := &g.parts[i]
-	p.busy = true
-	g.under++
-	p.tasks <- into.slots[i][frameAt : fragmentAt+l.fragment(most)]
-}
-
-func (g *gather) tooFew(have int) error {
+func (g *gather) tooFew() error {
 	why := make([]error, 0, len(g.faults))
 	for _, f := range g.faults {
 		why = append(why, fmt.Errorf("index %d at segment %d: %w", f.Index, f.Segment, f.Err))
 	}
-	err := fmt.Errorf("%w: %d of %d at segment %d", ErrTooFew, have, g.code.Data, g.number)
+	err := fmt.Errorf("%w: %d of %d at segment %d", ErrTooFew, g.have, g.code.Data, g.number)
 	if len(why) > 0 {
 		err = fmt.Errorf("%w: %w", err, errors.Join(why...))
 	}
@@ -215,7 +325,8 @@ func (g *gather) take(p Part) (index int, ok bool) {
 	case g.parts[h.Index].reader != nil:
 		err = fmt.Errorf("%w: one of its index is there", ErrForeign)
 	default:
-		g.read(h, p.Frames)
+		buffered, _ := p.Frames.(Buffered)
+		g.parts[h.Index] = part{reader: p.Frames, buffered: buffered, seed: h.sum()}
 		return h.Index, true
 	}
 	closeReader(p.Frames)
@@ -223,80 +334,23 @@ func (g *gather) take(p Part) (index int, ok bool) {
 	return h.Index, false
 }
 
-// read starts the goroutine that reads an archive, frame by frame as it is told to.
-func (g *gather) read(h *Header, frames io.Reader) {
-	tasks := make(chan []byte, 1)
-	g.parts[h.Index] = part{reader: frames, seed: h.sum(), tasks: tasks}
-	index, results := h.Index, g.results
-	g.readers.Go(func() {
-		for into := range tasks {
-			n, err := io.ReadFull(frames, into)
-			results <- result{index, n, err}
-		}
-	})
-}
-
 // drop lets go of an archive.
 func (g *gather) drop(i int) {
 	p := &g.parts[i]
 	if p.reader != nil {
-		close(p.tasks)
+		if p.tasks != nil {
+			close(p.tasks)
+		}
 		closeReader(p.reader)
 		*p = part{}
 	}
-}
-
-// good takes in a frame that was read and drops the part if it isn't good.
-func (g *gather) good(r result) bool {
-	err := g.check(r)
-	if err == nil {
-		return true
-	}
-	g.drop(r.index)
-	g.faults = append(g.faults, Fault{r.index, g.number, err})
-	return false
-}
-
-func (g *gather) check(r result) error {
-	l, slot, n := g.code.Layout, g.buf.slots[r.index], r.n
-	if n < frameHead || r.err != nil && r.err != io.ErrUnexpectedEOF {
-		return shortOr(r.err)
-	}
-	f := parseFrame(slot[frameAt:])
-	if err := f.check(l, g.write.Size, g.number); err != nil {
-		return err
-	}
-	size := l.fragment(f.length)
-	if n < frameHead+size {
-		return ErrShort
-	}
-	if n > frameHead+size {
-		return frameError(g.number, errors.New("there are bytes behind the last frame"))
-	}
-	sum := crc64nvme.Update(g.parts[r.index].seed, slot[frameAt:frameAt+8])
-	if crc64nvme.Update(sum, slot[fragmentAt:fragmentAt+size]) != f.sum {
-		return frameError(g.number, errSum)
-	}
-	if g.length >= 0 && (g.length != f.length || g.last != f.last) {
-		return frameError(g.number, errors.New("other fragments are of a segment of another length"))
-	}
-	g.length, g.last = f.length, f.last
-	g.buf.shards[r.index] = slot[fragmentAt : fragmentAt+size]
-	return nil
-}
-
-func shortOr(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return ErrShort
-	}
-	return err
 }
 
 // close ends what is being read and gives the memory back.
 func (g *gather) close() {
 	g.interrupt()
 	for g.under > 0 {
-		g.result() // what was ended says nothing
+		g.collect() // what was ended says nothing
 	}
 	for i := range g.parts {
 		g.drop(i)

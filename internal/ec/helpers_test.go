@@ -85,12 +85,25 @@ func (s stream) Interrupt() {
 	}
 }
 
+func (s stream) Buffered() int {
+	if b, ok := s.Reader.(Buffered); ok {
+		return b.Buffered()
+	}
+	return 0
+}
+
+// here has all of its bytes, and says so.
+type here struct{ *bytes.Reader }
+
+func (h here) Buffered() int { return h.Len() }
+
 // nodes hands out archives in their order, each as it is or with what goes wrong.
 type nodes struct {
 	archives [][]byte
 	segments []int64 // from which each was asked for
 	given    int
 	open     int
+	here     set // which say that all of them can be read without waiting
 	wrap     func(i int, r io.Reader) io.Reader
 }
 
@@ -106,7 +119,11 @@ func (n *nodes) source(segment int64) (Part, error) {
 	if err != nil {
 		return Part{}, err
 	}
-	var r io.Reader = bytes.NewReader(a[min(h.FrameAt(segment), int64(len(a))):])
+	all := bytes.NewReader(a[min(h.FrameAt(segment), int64(len(a))):])
+	var r io.Reader = all
+	if n.here.has(i) {
+		r = here{all}
+	}
 	if n.wrap != nil {
 		r = n.wrap(i, r)
 	}
@@ -116,23 +133,30 @@ func (n *nodes) source(segment int64) (Part, error) {
 
 func from(archives ...[]byte) *nodes { return &nodes{archives: archives} }
 
-// decoded reads a range, once by Read and once by WriteTo, which must not differ.
+// everyone says that all archives are read without waiting.
+const everyone = ^set(0)
+
+// decoded reads a range by Read and by WriteTo, of archives that are waited for and of such that are there, which
+// must not differ.
 func decoded(c *Code, w Write, off, n int64, archives ...[]byte) ([]byte, []Fault, error) {
 	return decodedFrom(c, w, off, n, func() *nodes { return from(archives...) })
 }
 
 func decodedFrom(c *Code, w Write, off, n int64, sources func() *nodes) ([]byte, []Fault, error) {
-	var results [2][]byte
-	var failed [2]error
+	var results [4][]byte
+	var failed [4]error
 	var faults []Fault
 	for i := range results {
 		nodes := sources()
+		if i >= 2 {
+			nodes.here = ^nodes.here
+		}
 		d, err := c.Decode(w, off, n, nodes.source)
 		if err != nil {
 			return nil, nil, err
 		}
 		var b bytes.Buffer
-		if i == 0 {
+		if i%2 == 0 {
 			_, failed[i] = b.ReadFrom(struct{ io.Reader }{d})
 		} else {
 			_, failed[i] = d.WriteTo(&b)
@@ -144,11 +168,23 @@ func decodedFrom(c *Code, w Write, off, n int64, sources func() *nodes) ([]byte,
 		if nodes.open != 0 {
 			return nil, faults, fmt.Errorf("%d archives are still open", nodes.open)
 		}
-	}
-	if !bytes.Equal(results[0], results[1]) || (failed[0] == nil) != (failed[1] == nil) {
-		return nil, faults, fmt.Errorf("Read and WriteTo differ: %d bytes, %w; %d bytes, %w", len(results[0]), failed[0], len(results[1]), failed[1])
+		if !bytes.Equal(results[i], results[0]) || (failed[i] == nil) != (failed[0] == nil) {
+			return nil, faults, fmt.Errorf("ways of reading differ: %d bytes, %w; %d bytes, %w", len(results[0]), failed[0], len(results[i]), failed[i])
+		}
 	}
 	return results[0], faults, failed[0]
+}
+
+// readAll reads all of an object and lets it go.
+func readAll(c *Code, w Write, of *nodes) error {
+	d, err := c.Decode(w, 0, -1, of.source)
+	if err != nil {
+		return err
+	}
+	if _, err := d.WriteTo(io.Discard); err != nil {
+		return err
+	}
+	return d.Close()
 }
 
 var errBroken = errors.New("the connection broke")

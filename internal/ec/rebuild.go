@@ -20,15 +20,13 @@ func (c *Code) Rebuild(w io.Writer, write Write, index int, source Source) (size
 	}
 	g := c.gather(write, 0, maxFrames, source)
 	defer g.close()
-	only := make([]bool, c.Fragments())
-	only[index] = true
 	start := headerAt
 	for !g.last {
 		if err := g.next(); err != nil {
 			return 0, g.faults, errs.E(op, err)
 		}
 		if g.length > 0 {
-			if err := c.rs.ReconstructSome(g.buf.shards, only); err != nil {
+			if err := g.restore(1 << index); err != nil {
 				return 0, g.faults, errs.E(op, err)
 			}
 		}

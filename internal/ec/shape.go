@@ -62,9 +62,10 @@ func (s Shape) Check() error {
 type Code struct {
 	Layout
 
-	rs    reedsolomon.Encoder
-	small sync.Pool // of *buffer, for segments of up to smallSegment bytes
-	whole sync.Pool // of *buffer, for whole segments
+	rs      reedsolomon.Encoder
+	recipes recipes
+	small   sync.Pool // of *buffer, for segments of up to smallSegment bytes
+	whole   sync.Pool // of *buffer, for whole segments
 }
 
 // New returns the code of a layout. The error is of kind errs.Invalid.
@@ -73,8 +74,7 @@ func New(l Layout) (*Code, error) {
 	if err := l.Check(); err != nil {
 		return nil, errs.E(op, err)
 	}
-	// One goroutine for each transfer: there are as many transfers as there is work.
-	rs, err := reedsolomon.New(l.Data, l.Parity, reedsolomon.WithMaxGoroutines(1), reedsolomon.WithInversionCache(l.cacheInversions()))
+	rs, err := reedsolomon.New(l.Data, l.Parity, l.options()...)
 	if err != nil {
 		return nil, errs.E(op, errs.Invalid, err)
 	}
@@ -84,25 +84,12 @@ func New(l Layout) (*Code, error) {
 	return c, nil
 }
 
-// cacheInversions says whether the matrices for all choices of lost fragments may be
-// kept: the library never forgets one, and of large shapes they would take gigabytes.
-func (s Shape) cacheInversions() bool {
-	const most = 4 << 20 // bytes
-	n := s.Fragments()
-	each := s.Data*(s.Data+24) + 8*n + 64
-	total, choices := 0, 1
-	for lost := 1; lost <= s.Parity; lost++ {
-		choices = choices * (n - lost + 1) / lost
-		total += choices * each
-	}
-	return total <= most
-}
-
 // A buffer has the fragments of one segment, with room for heads in front of each.
 type buffer struct {
 	slots  [][]byte // for each index, all there is: room for the heads, and the fragment
-	shards [][]byte // for each index, what the library is given
+	shards [][]byte // for each index, the fragment
 	out    [][]byte // for each index, what is handed on
+	in     [][]byte // what fragments are made of, and these
 	most   int      // bytes of a segment that it is for
 }
 
@@ -130,7 +117,7 @@ func newBuffer(s Shape, segment int) *buffer {
 	each := int(slotSize(s, segment))
 	mem := make([]byte, n*each)
 	b := &buffer{
-		slots: make([][]byte, n), shards: make([][]byte, n), out: make([][]byte, n),
+		slots: make([][]byte, n), shards: make([][]byte, n), out: make([][]byte, n), in: make([][]byte, 0, n),
 		most: segment,
 	}
 	for i := range b.slots {

@@ -109,6 +109,14 @@ func (f *frames) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Buffered implements ec.Buffered.
+func (f *frames) Buffered() int {
+	if in, ok := f.from.Body.(ec.Buffered); ok {
+		return in.Buffered()
+	}
+	return 0
+}
+
 // Interrupt implements ec.Interrupter.
 func (f *frames) Interrupt() { f.from.Interrupt() }
 

@@ -449,17 +449,18 @@ func TestAnAnswerDoesNotWaitForTheBody(t *testing.T) {
 }
 
 func TestSlowTransferOfAnyLengthIsFine(t *testing.T) {
+	t.Parallel()
 	url, _, _ := observed(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
 		_, _ = fmt.Fprintf(w, "%d %v", n, err)
-	}), Observed{Silence: 200 * time.Millisecond})
+	}), Observed{Silence: time.Second})
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
 	_, _ = io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 20\r\n\r\n")
-	tick := time.NewTicker(30 * time.Millisecond) // 600 ms in all, three times the silence that is allowed
+	tick := time.NewTicker(120 * time.Millisecond) // 2.4 s in all, more than twice the silence that is allowed
 	defer tick.Stop()
 	for range 20 {
 		<-tick.C

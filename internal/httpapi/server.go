@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,7 +31,19 @@ type Server struct {
 	NewID func() string
 
 	Connections *Connections // bounds how many are open; nil is no bound
+
+	Certificate *Certificate // makes it speak TLS; nil is plain HTTP
+	LeastTLS    uint16       // tls.VersionTLS12, which 0 is, or newer
 }
+
+// ErrHandedOver is the cause of the end (context.Cause) where another process serves on the same socket already. Then
+// connections that are open are not closed under the hands of clients: for a while each is answered on, and told in the
+// answer that it ends. Without that a request may be on its way to a connection that waits for one and is closed, and its
+// client can't know whether it was done.
+var ErrHandedOver = errors.New("handed over to another process")
+
+// farewell is for how long that is, for clients that ask nothing meanwhile.
+const farewell = 5 * time.Second
 
 // Listen opens a TCP address. Port 0 picks a free one; the listener knows it.
 func Listen(addr string) (net.Listener, error) {
@@ -63,15 +76,23 @@ func (s *Server) Run(ctx context.Context) error {
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
 	accepted := s.Listener
+	if s.Certificate != nil {
+		accepted = newSecure(accepted, s.Certificate, s.LeastTLS)
+	}
 	if s.NewID != nil {
-		l := &named{s.Listener, s.NewID, s.Log}
+		l := &named{accepted, s.NewID, s.Log}
 		l.register(srv)
 		accepted = l
+	}
+	if s.Certificate != nil {
+		registerSecure(srv)
 	}
 	if s.Connections != nil {
 		accepted = listener{accepted, s.Connections}
 		onState(srv, s.Connections.state)
 	}
+	var ending atomic.Bool
+	endConnections(srv, &ending)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(accepted) }()
 	select {
@@ -81,14 +102,32 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
+	if errors.Is(context.Cause(ctx), ErrHandedOver) {
+		ending.Store(true)
+		if err := s.Listener.Close(); err != nil {
+			s.Log.LogAttrs(ctx, slog.LevelWarn, "listener", slog.String("server", s.Name), slog.Any("err", err))
+		}
+		<-time.After(min(farewell, drain))
+	}
 	if err := srv.Shutdown(bound); err != nil {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "requests broken off at shutdown", slog.String("server", s.Name), slog.Any("err", err))
 		_ = srv.Close() // their connections; what they wrote is as durable as their answers said
 	}
-	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) && !(ending.Load() && errors.Is(err, net.ErrClosed)) {
 		return fmt.Errorf("%s on %s: %w", s.Name, s.Listener.Addr(), err)
 	}
 	return nil
+}
+
+// endConnections has each answer end its connection as soon as ending says so.
+func endConnections(srv *http.Server, ending *atomic.Bool) {
+	h := srv.Handler
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ending.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // onState has one more be told what becomes of connections.

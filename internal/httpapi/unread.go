@@ -70,6 +70,9 @@ func (c *namedConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// NetConn is the connection below.
+func (c *namedConn) NetConn() net.Conn { return c.Conn }
+
 // CloseWrite ends one direction, where the connection can.
 func (c *namedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {

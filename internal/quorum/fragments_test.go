@@ -135,6 +135,24 @@ func TestFragmentOrder(t *testing.T) {
 	})
 }
 
+// A small fragment, which comes with the head of the answer, says that it is there.
+func TestFragmentThatIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFragmentBench(t, Config{}).begin(t.Context(), 1)
+		defer f.Close()
+		got, err := f.Next(1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, ok := got.Body.(interface{ Buffered() int }); !ok || b.Buffered() != len("data") {
+			t.Errorf("a body %T of which nothing is there", got.Body)
+		}
+		if err := got.Body.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Whom a read of two fragments asks, and how it comes out.
 func TestFragments(t *testing.T) {
 	nothing := func(int) *backend.Response { return nodetest.Status(404, "") }

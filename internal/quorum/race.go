@@ -201,6 +201,14 @@ type lastingBody struct {
 	end func()
 }
 
+// Buffered returns how many bytes can be read without waiting, as far as the body knows.
+func (b *lastingBody) Buffered() int {
+	if in, ok := b.ReadCloser.(interface{ Buffered() int }); ok {
+		return in.Buffered()
+	}
+	return 0
+}
+
 func (b *lastingBody) Close() error {
 	err := b.ReadCloser.Close()
 	b.end()

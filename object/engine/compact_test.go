@@ -1,3 +1,5 @@
+//go:build !race
+
 package engine
 
 import (
@@ -8,15 +10,6 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/vfs"
 )
-
-// seal ends the segment that is appended to, as a restart does.
-func (w *world) seal(t testing.TB) {
-	t.Helper()
-	if err := w.e.Close(); err != nil {
-		t.Fatal(err)
-	}
-	w.open(w.fs)
-}
 
 // What is moved may come behind what was written later, and there is still what was
 // dropped, with later times, before both. ops are done each into a segment of its own,

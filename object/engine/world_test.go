@@ -748,3 +748,12 @@ func aHistory(t testing.TB, seed uint64, ops int) *world {
 // withoutIndex throws the index of a device away: it is made again from the log when the
 // device is opened next.
 func withoutIndex(cfg Config) error { return index.Remove(cfg.FS, indexFolder) }
+
+// seal ends the segment that is appended to, as a restart does.
+func (w *world) seal(t testing.TB) {
+	t.Helper()
+	if err := w.e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.open(w.fs)
+}

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"testing"
 
-	"pgregory.net/rapid"
-
 	"martlet/internal/errs"
 	"martlet/internal/policy"
 	"martlet/internal/seglog"
@@ -68,75 +66,6 @@ func (h *history) opened(ix *Index, count *tally) error {
 	return nil
 }
 
-// TestCrashModel has faults in any call, indexes that are opened again in the same
-// process, which sees what may not be on the disk, and power cuts, after each other in
-// any order.
-func TestCrashModel(t *testing.T) {
-	ctx := t.Context()
-	rapid.Check(t, func(t *rapid.T) {
-		disk := vfs.NewMem()
-		h := newHistory()
-		var ix *Index
-		var count *tally
-		faulted := func(err error) bool {
-			if err != nil && errs.KindOf(err) != errs.BadDevice {
-				t.Fatal(err)
-			}
-			return err != nil
-		}
-		open := func(t *rapid.T) {
-			var options []vfs.FaultOption
-			if rapid.Bool().Draw(t, "for good") {
-				options = append(options, vfs.FaultForever())
-			}
-			faulty := vfs.FailAt(disk, rapid.IntRange(0, 100).Draw(t, "fault"), options...)
-			for _, fs := range []vfs.FS{faulty, disk} {
-				var err error
-				if ix, count, err = openTally(fs); err == nil {
-					if err = h.opened(ix, count); err == nil {
-						return
-					}
-					ix.Close()
-				}
-				if !faulted(err) || fs == disk {
-					t.Fatal(err)
-				}
-			}
-		}
-		open(t)
-		defer func() { ix.Close() }()
-		t.Repeat(map[string]func(*rapid.T){
-			"apply": func(t *rapid.T) {
-				e := event{at(len(h.log)), genKey.Draw(t, "key"), genEntry.Draw(t, "entry")}
-				h.log = append(h.log, e)
-				h.change(ix, count, len(h.log), e.key, e.new)
-			},
-			"amend": func(t *rapid.T) {
-				h.change(ix, count, len(h.log), genKey.Draw(t, "key"), genEntry.Draw(t, "entry"))
-			},
-			"checkpoint": func(t *rapid.T) {
-				if !faulted(ix.Checkpoint(ctx)) {
-					h.acked = len(h.states) - 1
-				}
-			},
-			"merge some": func(t *rapid.T) {
-				n := rapid.IntRange(1, 4).Draw(t, "runs")
-				_, err := ix.merge(ctx, "test", func(all []int64) int { return min(n, len(all)) })
-				faulted(err)
-			},
-			"open again": func(t *rapid.T) {
-				ix.Close()
-				open(t)
-			},
-			"crash": func(t *rapid.T) {
-				ix.Close()
-				disk = disk.AfterCrash(rapid.Uint64Range(0, 100).Draw(t, "seed"))
-				open(t)
-			},
-		})
-	})
-}
-
 // TestOpenWhereItIsFull opens an index on a device without room for a manifest.
 func TestOpenWhereItIsFull(t *testing.T) {
 	disk := vfs.NewMem()
@@ -170,55 +99,6 @@ func TestOpenWhereItIsFull(t *testing.T) {
 	disk.SetCapacity(1 << 30)
 	if err := ix.Checkpoint(t.Context()); err != nil || ix.Position() != at(40) {
 		t.Fatalf("a checkpoint with room: %v, and the position is %v", err, ix.Position())
-	}
-}
-
-// TestOpenAgainThenCrash fails each call, opens the index again in the same process,
-// which sees names that no sync will make durable, and cuts the power: what was opened
-// is there.
-func TestOpenAgainThenCrash(t *testing.T) {
-	log := spread(9, 12)
-	for n, fired := 0, true; fired; n++ {
-		disk := vfs.NewMem()
-		faulty := vfs.FailAt(disk, n)
-		if ix, err := Open(config(faulty)); err == nil {
-			for i := range log {
-				if err = replay(ix, log[:i+1], log[i].at); err == nil && i%4 == 3 {
-					err = ix.Checkpoint(t.Context())
-				}
-				if err == nil && i == 7 {
-					err = ix.MergeAll(t.Context())
-				}
-				if err != nil {
-					break
-				}
-			}
-			ix.Close()
-		}
-		fired = faulty.Fired()
-		again := mustOpen(t, disk)
-		seen := again.Position()
-		for range 2 {
-			for seed := range uint64(16) {
-				after, err := Open(config(disk.AfterCrash(seed)))
-				if err != nil {
-					t.Fatalf("fault %d, seed %d: %v", n, seed, err)
-				}
-				if p := after.Position(); p != seen {
-					t.Fatalf("fault %d, seed %d: opened at %v, then at %v", n, seed, seen, p)
-				}
-				if err := same(after, modelOf(log[:indexOf(log, after.Position())])); err != nil {
-					t.Fatalf("fault %d, seed %d: %v", n, seed, err)
-				}
-				after.Close()
-			}
-			// What comes next is as durable as ever.
-			if err := errors.Join(replay(again, log, seen), again.Checkpoint(t.Context())); err != nil {
-				t.Fatal(err)
-			}
-			seen = again.Position()
-		}
-		again.Close()
 	}
 }
 
@@ -351,21 +231,6 @@ func TestBroken(t *testing.T) {
 	}
 	if tried < 4 {
 		t.Errorf("%d faults broke the index", tried)
-	}
-}
-
-func TestTooManyRuns(t *testing.T) {
-	ix := mustOpen(t, vfs.NewMem())
-	log := spread(13, 2)
-	if err := errors.Join(replay(ix, log[:1], seglog.Position{}), ix.Checkpoint(t.Context()), replay(ix, log, at(1))); err != nil {
-		t.Fatal(err)
-	}
-	ix.view = newView(slices.Repeat(ix.view.runs, maxRuns))
-	if err := ix.Checkpoint(t.Context()); errs.KindOf(err) != errs.Unavailable {
-		t.Fatalf("a manifest that no one reads is written: %v", err)
-	}
-	if err := errors.Join(ix.MergeAll(t.Context()), ix.Checkpoint(t.Context()), same(ix, modelOf(log))); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -133,59 +133,6 @@ func TestExtraIsOfThePosition(t *testing.T) {
 	}
 }
 
-// TestExtraFaults fails each call to the disk below a checkpoint and a merge: what is
-// there afterwards is of the position, and what was frozen before the failure stays so.
-func TestExtraFaults(t *testing.T) {
-	log := spread(21, 12)
-	for n, fired := 0, true; fired; n++ {
-		disk := vfs.NewMem()
-		faulty := vfs.FailAt(disk, n)
-		ix, kept, err := openTally(faulty)
-		if err != nil {
-			continue
-		}
-		for i, e := range log {
-			old, _ := ix.Get(e.key) // what is wrong with it is for TestFaults
-			ix.ApplyWith(e.at, kept.count(uint64(i)), Change{e.key, old, e.new})
-			if i%3 == 2 {
-				_ = ix.Checkpoint(t.Context()) // seen in the position
-			}
-			if i == 8 {
-				_ = ix.MergeAll(t.Context())
-			}
-		}
-		want := func(ix *Index) {
-			t.Helper()
-			var c tally
-			for i := range log[:indexOf(log, ix.Position())] {
-				c.count(uint64(i))()
-			}
-			if got := tallyOf(ix.Extra()); got != c {
-				t.Fatalf("fault %d: at %v there is %v, want %v", n, ix.Position(), got, c)
-			}
-		}
-		want(ix)
-		err = ix.Checkpoint(t.Context())
-		want(ix)
-		acked := ix.Position()
-		if fired = faulty.Fired(); err == nil && acked != log[len(log)-1].at {
-			t.Fatalf("fault %d: a checkpoint came to %v", n, acked)
-		}
-		ix.Close()
-		for seed := range uint64(6) {
-			after, _, err := openTally(disk.AfterCrash(seed))
-			if err != nil {
-				t.Fatalf("fault %d, seed %d: %v", n, seed, err)
-			}
-			want(after)
-			if after.Position().Less(acked) {
-				t.Fatalf("fault %d, seed %d: opened at %v, was at %v", n, seed, after.Position(), acked)
-			}
-			after.Close()
-		}
-	}
-}
-
 func TestExtraAlone(t *testing.T) {
 	disk := vfs.NewMem()
 	counted := vfs.FailAt(disk, -1)

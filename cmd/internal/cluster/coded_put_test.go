@@ -1,17 +1,12 @@
 package cluster
 
 import (
-	"bytes"
-	"crypto/md5" // the ETag of the API
-	"fmt"
-	"io"
+
+	// the ETag of the API
+
 	"maps"
-	"math/rand/v2"
-	"net/http"
 	"path/filepath"
 	"slices"
-	"testing"
-	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/ec"
@@ -87,79 +82,6 @@ func (p *probe) bytesOf(e *engine.Engine, at engine.Location) []byte {
 		all = append(all, b...)
 	}
 	return all
-}
-
-// What a PUT under erasure coding leaves on devices: up to whole_up_to bytes whole on the replicas of
-// the object, and of others commits there, and fragments that are the bytes.
-func TestCodedPutOnDisk(t *testing.T) {
-	shapes := []ec.Shape{{Data: 1, Parity: 1}, {Data: 4, Parity: 2}, {Data: 8, Parity: 4}}
-	p := startPatientProbe(t, 20*time.Second, func(o *Options) { // the machine may be busy
-		o.Nodes, o.Devices = 12, 1
-		for _, s := range shapes {
-			o.Policies = append(o.Policies, Policy{Name: fmt.Sprintf("ec%d-%d", s.Data, s.Parity), Shape: s})
-		}
-	})
-	const wholeUpTo = 8 << 10
-	chance := rand.NewChaCha8([32]byte{1})
-	for i, shape := range shapes {
-		index := policy.Index(i + 1)
-		container := fmt.Sprint("coded", i)
-		p.want("PUT", p.url+"/"+container, map[string]string{"X-Storage-Policy": fmt.Sprintf("ec%d-%d", shape.Data, shape.Parity)}, "", 201)
-		replicas := min(shape.Fragments(), shape.Parity+2)
-		code, err := ec.New(ec.Of(shape))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, size := range []int{0, 1, wholeUpTo, wholeUpTo + 1, 64 << 10, 1<<20 - 1, 1 << 20, 1<<20 + 1, 5<<20 + 7} {
-			for _, chunked := range []bool{false, true} {
-				what := fmt.Sprintf("%v, %d bytes, chunked %v", shape, size, chunked)
-				data := make([]byte, size)
-				_, _ = chance.Read(data)
-				o := fmt.Sprint("o", size, chunked)
-				var body io.Reader = bytes.NewReader(data)
-				if chunked {
-					body = struct{ io.Reader }{body}
-				}
-				r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.url+"/"+container+"/"+o, body)
-				if err != nil {
-					t.Fatal(err)
-				}
-				r.Header.Set("X-Auth-Token", p.token)
-				resp, err := p.client.Do(r)
-				if err != nil {
-					t.Fatal(err)
-				}
-				resp.Body.Close()
-				sum := md5.Sum(data)
-				if etag := fmt.Sprintf("%x", sum); resp.StatusCode != 201 || resp.Header.Get("Etag") != etag {
-					t.Errorf("%s: got %s, ETag %s, want %s", what, resp.Status, resp.Header.Get("Etag"), etag)
-				}
-				have, archives := p.stored(index, name.Path{Account: "AUTH_test", Container: container, Object: o}, shape)
-				if len(have) != replicas {
-					t.Errorf("%s: %d replicas have it, want %d", what, len(have), replicas)
-				}
-				for place, s := range have {
-					text := s.System.Get(backend.CodedWrite)
-					if size <= wholeUpTo {
-						if s.Length != int64(size) || s.MD5 != sum || text != "" || len(archives) > 0 {
-							t.Errorf("%s: %s has %d bytes, %q, and there are %d fragments", what, place, s.Length, text, len(archives))
-						}
-						continue
-					}
-					of, err := backend.ParseCoded(text)
-					if err != nil || s.Length != 0 || of.Size != int64(size) || of.ETag != fmt.Sprintf("%x", sum) || of.Sized == (chunked && size >= 256<<10) {
-						t.Errorf("%s: %s has %d bytes and says %q, %v", what, place, s.Length, text, err)
-					}
-					if len(archives) != shape.Fragments() {
-						t.Errorf("%s: there are %d fragments, want %d", what, len(archives), shape.Fragments())
-					}
-					if got, err := decode(code, of, archives, shape.Parity); err != nil || !bytes.Equal(got, data) {
-						t.Errorf("%s: the fragments are %d bytes, %v", what, len(got), err)
-					}
-				}
-			}
-		}
-	}
 }
 
 // decode returns the bytes that archives are of, without the first few.

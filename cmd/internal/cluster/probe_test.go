@@ -76,7 +76,7 @@ func startPatientProbe(t testing.TB, patience time.Duration, change ...func(*Opt
 	}
 	p := &probe{
 		patience: patience, t: t, whole: t, folder: f, nodes: make([]*node.Storage, o.Nodes), ends: make([]func(), o.Nodes), source: timestamp.NewSource(nil),
-		client: &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}, direct: direct.New(direct.Config{}),
+		client: &http.Client{Transport: &http.Transport{}, Timeout: 2 * time.Minute}, direct: direct.New(direct.Config{}),
 	}
 	for n := 1; n <= o.Nodes; n++ {
 		c, err := config.LoadStorage(f.StorageFile(n))

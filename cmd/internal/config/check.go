@@ -15,6 +15,7 @@ import (
 	"martlet/internal/clusterkey"
 	"martlet/internal/conf"
 	"martlet/internal/ec"
+	"martlet/internal/httpapi"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
@@ -31,6 +32,7 @@ func (c *Proxy) Check() error {
 	c.Cluster.check(k)
 	c.Rings.check(k)
 	k.address("proxy.listen", c.Server.Listen)
+	c.Server.TLS.check(k)
 	k.positive("proxy.client_timeout", c.Server.ClientTimeout)
 	k.positive("proxy.node_timeout", c.Server.NodeTimeout)
 	k.positive("proxy.recoverable_node_timeout", c.Server.RecoverableNodeTimeout)
@@ -65,6 +67,22 @@ func (c *Proxy) Check() error {
 	c.Log.check(k)
 	k.distinct([]place{{"proxy.listen", c.Server.Listen}, {"admin.listen", c.Admin.Listen}})
 	return k.err
+}
+
+func (c TLS) check(k *checker) {
+	if c.MinVersion != "1.2" && c.MinVersion != "1.3" {
+		k.fail("proxy.tls.min_version", c.MinVersion, "must be 1.2 or 1.3")
+	}
+	switch {
+	case c.CertFile == "" && c.KeyFile == "":
+	case c.CertFile == "":
+		k.fail("proxy.tls.cert_file", "", "must be set where proxy.tls.key_file is")
+	case c.KeyFile == "":
+		k.fail("proxy.tls.key_file", "", "must be set where proxy.tls.cert_file is")
+	default:
+		_, err := httpapi.LoadCertificate(c.CertFile, c.KeyFile)
+		k.wrap("proxy.tls.cert_file", err)
+	}
 }
 
 // Of admission control: more requests than that are more than a process has sockets for,

@@ -8,6 +8,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"time"
 
 	"martlet/internal/conf"
@@ -103,7 +104,26 @@ type ProxyServer struct {
 	Listen       string        `toml:"listen"`        // host:port for clients
 	DrainTimeout conf.Duration `toml:"drain_timeout"` // for requests that are under way at the end
 
+	TLS TLS `toml:"tls"`
+
 	proxy.Config
+}
+
+// TLS has a proxy speak HTTPS, and nothing else.
+type TLS struct {
+	// CertFile and KeyFile are PEM: the certificate, and those of who signed it, and its key. Both or neither are set.
+	// They are read again when they have changed.
+	CertFile   string `toml:"cert_file"`
+	KeyFile    string `toml:"key_file"`
+	MinVersion string `toml:"min_version"` // "1.2" or "1.3"
+}
+
+// Least is MinVersion as package crypto/tls has it.
+func (c TLS) Least() uint16 {
+	if c.MinVersion == "1.3" {
+		return tls.VersionTLS13
+	}
+	return tls.VersionTLS12
 }
 
 // Auth is who may use the cluster.
@@ -297,7 +317,7 @@ func DefaultProxy() *Proxy {
 	return &Proxy{
 		Cluster: Cluster{Name: "martlet"},
 		Rings:   Rings{CheckEvery: seconds(15)},
-		Server:  ProxyServer{Listen: "127.0.0.1:8080", DrainTimeout: seconds(30), Config: proxy.Defaults()},
+		Server:  ProxyServer{Listen: "127.0.0.1:8080", DrainTimeout: seconds(30), TLS: TLS{MinVersion: "1.2"}, Config: proxy.Defaults()},
 		Auth:    Auth{Config: auth.Defaults()},
 		Admin:   Admin{Listen: "127.0.0.1:6209"},
 		Log:     Log{Level: "info", Format: "text", Requests: "info"},

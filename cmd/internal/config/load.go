@@ -78,6 +78,8 @@ func (c *Proxy) resolve() {
 	within(dir, &c.Rings.Folder)
 	within(dir, &c.Log.File)
 	within(dir, &c.Server.ContainerSync.File)
+	within(dir, &c.Server.TLS.CertFile)
+	within(dir, &c.Server.TLS.KeyFile)
 }
 
 func (c *Storage) resolve() {

@@ -24,6 +24,7 @@ import (
 
 	"martlet/cmd/internal/config"
 	"martlet/internal/daemon"
+	"martlet/internal/handover"
 	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
 	"martlet/internal/policy"
@@ -38,6 +39,9 @@ type Options struct {
 	Gatherer prometheus.Gatherer // of the admin address; nil leaves /metrics out there
 	Version  string              // for /info
 	Lookup   hosts.Lookup        // of host names in rings; nil for the machine's
+
+	// Inherited is what a predecessor has handed over; nil is nothing.
+	Inherited *handover.Inherited
 
 	// Listen opens the address of a server ("object", "replication", "proxy", ...); nil is TCP.
 	Listen func(server, address string) (net.Listener, error)
@@ -58,6 +62,22 @@ type task struct {
 	name  string
 	every time.Duration
 	pass  daemon.Pass
+}
+
+// takeOr returns the sockets that a predecessor has handed over, and opens the others.
+func takeOr(in *handover.Inherited, open func(server, address string) (net.Listener, error)) func(server, address string) (net.Listener, error) {
+	if in == nil {
+		return open
+	}
+	return func(server, address string) (net.Listener, error) {
+		if l, ok := in.Listener(server, address); ok {
+			return l, nil
+		}
+		if open == nil {
+			return httpapi.Listen(address)
+		}
+		return open(server, address)
+	}
 }
 
 // listen opens an address for a server.
@@ -87,6 +107,15 @@ func (p *process) admin(c config.Admin, gatherer prometheus.Gatherer, more func(
 		more(mux)
 	}
 	return p.listen(&httpapi.Server{Name: "admin", Handler: mux, Log: p.log, Drain: time.Second}, c.Listen)
+}
+
+// listeners are the sockets of a process that has not been run, by the names of their servers.
+func (p *process) listeners() map[string]net.Listener {
+	all := map[string]net.Listener{}
+	for _, s := range p.servers {
+		all[s.Name] = s.Listener
+	}
+	return all
 }
 
 // addressOf is where the server of that name listens.

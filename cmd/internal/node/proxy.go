@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"martlet/cmd/internal/config"
 	"martlet/internal/httpapi"
@@ -22,7 +26,7 @@ type Proxy struct {
 // OpenProxy opens everything that a proxy needs, its listeners included. What it
 // returns is to be run, or closed.
 func OpenProxy(c *config.Proxy, o Options) (*Proxy, error) {
-	p := &Proxy{process: process{log: o.Log, listener: o.Listen}}
+	p := &Proxy{process: process{log: o.Log, listener: takeOr(o.Inherited, o.Listen)}}
 	if err := p.open(c, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("proxy: %w", err), p.close())
 	}
@@ -59,8 +63,13 @@ func (p *Proxy) open(c *config.Proxy, o Options) error {
 	if err != nil {
 		return fmt.Errorf("proxy metrics: %w", err)
 	}
+	certificate, err := p.certificate(c.Server.TLS, o.Registry)
+	if err != nil {
+		return err
+	}
 	err = p.listen(&httpapi.Server{
 		Name: "proxy", Handler: server, Log: o.Log, Silence: c.Server.ClientTimeout.D(), Drain: c.Server.DrainTimeout.D(), Connections: connections,
+		Certificate: certificate, LeastTLS: c.Server.TLS.Least(),
 		NewID: func() string { return httpapi.NewTransID(time.Now(), "") },
 	}, c.Server.Listen)
 	if err != nil {
@@ -73,8 +82,39 @@ func (p *Proxy) open(c *config.Proxy, o Options) error {
 // Address is where the proxy listens for clients.
 func (p *Proxy) Address() string { return p.address }
 
+// Listeners are the sockets that it listens on, by the names of its servers. They are asked for before it runs.
+func (p *Proxy) Listeners() map[string]net.Listener { return p.listeners() }
+
 // Run serves until ctx ends, and closes the proxy.
 func (p *Proxy) Run(ctx context.Context) error { return p.run(ctx) }
 
 // Close closes a proxy that was not run.
 func (p *Proxy) Close() error { return p.close() }
+
+// certificateEvery is how often the files of a certificate are looked at.
+const certificateEvery = 10 * time.Second
+
+// certificate reads the certificate that a proxy shows, and has it read again when it changes; nil is none.
+func (p *Proxy) certificate(c config.TLS, reg prometheus.Registerer) (*httpapi.Certificate, error) {
+	if c.CertFile == "" {
+		return nil, nil //nolint:nilnil // no certificate is no mistake
+	}
+	cert, err := httpapi.LoadCertificate(c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	p.log.LogAttrs(context.Background(), slog.LevelInfo, "certificate", slog.String("is", cert.String()))
+	p.every("certificate", certificateEvery, func(ctx context.Context) error {
+		changed, err := cert.Reload()
+		if err != nil {
+			return fmt.Errorf("the certificate in use stays: %w", err)
+		}
+		if changed {
+			p.log.LogAttrs(ctx, slog.LevelInfo, "another certificate", slog.String("is", cert.String()))
+		}
+		return nil
+	})
+	return cert, reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "martlet_certificate_end_timestamp_seconds", Help: "When the certificate that clients are shown ends.",
+	}, func() float64 { return float64(cert.NotAfter().Unix()) }))
+}
