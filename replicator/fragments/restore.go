@@ -156,7 +156,10 @@ func (p *pass) get(ctx context.Context, m *missing) {
 	if m.others() < m.layout.Data {
 		p.search(ctx, m)
 	}
-	err := p.take(ctx, m, func(w io.Writer) error { return p.rebuild(ctx, m, w) })
+	err := p.take(ctx, m, func(w io.Writer) error {
+		_, err := p.rebuild(ctx, m, w)
+		return err
+	})
 	if err == nil || ctx.Err() != nil {
 		return
 	}
