@@ -188,7 +188,7 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 		suspects: make(chan Lost, mostSuspects), looked: newLately[Lost](mostLooked),
 	}
 	for device := range deps.Stores {
-		f.seen[device] = &seen{parts: map[place]sight{}, doubts: map[doubt]time.Time{}}
+		f.seen[device] = &seen{sought: newLately[doubt](mostSought), parts: map[place]sight{}, doubts: map[doubt]time.Time{}}
 	}
 	return f, nil
 }

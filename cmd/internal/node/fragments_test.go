@@ -805,3 +805,54 @@ func TestFragmentsAccusedOfNothing(t *testing.T) {
 	}
 	f.inPlace("then", o)
 }
+
+// Where too few fragments are left all devices are asked for more, in the background not in each pass again; who asks for a pass has
+// them asked.
+func TestFragmentsSoughtSeldom(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 8)
+	o := f.encode("o", timestamp.FromTime(time.Now().Add(-time.Hour)), []byte("of which too little is left"), true)
+	f.put(o, 0, 0)
+	f.commit(o)
+	var far atomic.Int64 // how often those were asked that nobody takes for likely to have one
+	last := f.nodes[7]
+	for d := range f.rings.Load().fragments.Handoffs(0) {
+		last = f.nodes[d.ID]
+	}
+	f.failing(func(to *cell, r *backend.Request) error {
+		if to == last && r.Method == "REPLICATE" && r.Header.Get(backend.PolicyIndex) == f.policy.Index.Fragments().String() {
+			far.Add(1)
+		}
+		return nil
+	})
+	background := func(after time.Duration) (asked int64, failed int64) {
+		t.Helper()
+		f.ahead.Add(int64(after))
+		far.Store(0)
+		r, err := f.nodes[2].repl.Pass(t.Context(), replicator.Options{Settled: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return far.Load(), r.Devices[0].Kinds[1].Failed
+	}
+	for i, want := range []struct {
+		after time.Duration
+		asked bool
+	}{
+		{0, true}, {time.Minute, false}, {50 * time.Minute, false}, {10 * time.Minute, true}, {time.Hour, false}, {time.Hour, true}, {3 * time.Hour, false}, {time.Hour, true}, // 1, 2, 4 hours
+	} {
+		if asked, failed := background(want.after); asked > 0 != want.asked || failed == 0 {
+			t.Errorf("pass %d: one far away was asked %d times, want %v; %d failed", i, asked, want.asked, failed)
+		}
+	}
+	far.Store(0)
+	if c := f.pass(2); far.Load() == 0 || c.Failed == 0 {
+		t.Errorf("a pass that somebody asked for: one far away was asked %d times, %+v", far.Load(), c)
+	}
+	f.put(o, 1, 1) // it is back
+	if asked, failed := background(time.Minute); asked > 0 || failed > 0 {
+		t.Errorf("enough are back: %d questions, %d failed", asked, failed)
+	}
+	if got := f.where(o); got != "0:0 1:1 2:2" {
+		t.Errorf("there is %s", got)
+	}
+}
