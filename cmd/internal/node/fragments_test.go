@@ -856,3 +856,20 @@ func TestFragmentsSoughtSeldom(t *testing.T) {
 		t.Errorf("there is %s", got)
 	}
 }
+
+// Fragments on a device that is no primary of their partition are on a handoff.
+func TestFragmentsHeldByHandoffs(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 4)
+	o := f.object("o", 3000)
+	f.put(o, 1, 3)
+	for i, want := range []int64{0, 0, 0, 1} {
+		held, err := f.nodes[i].kind.Held(t.Context(), "d")
+		if err != nil || len(held) != 1 || held[0] != (replicator.Held{Kind: "fragment", Policy: "1", Partitions: 1, Handoffs: want}) {
+			t.Errorf("node %d holds %+v, %v, want %d partitions as a handoff", i, held, err, want)
+		}
+	}
+	f.clean()
+	if held, err := f.nodes[3].kind.Held(t.Context(), "d"); err != nil || len(held) != 1 || held[0].Handoffs != 0 {
+		t.Errorf("after a pass the handoff holds %+v, %v", held, err)
+	}
+}
