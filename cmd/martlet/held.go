@@ -148,13 +148,13 @@ func (h *handoffReport) add(a asked, devices []replicator.DeviceHeld) error {
 		}
 		told := a.kind == "object" // of a policy that was never used there is nothing to tell
 		for _, k := range d.Kinds {
-			if k.Kind != a.kind || k.Policy != a.policy {
-				continue
+			if k.Policy != a.policy || k.Kind != a.kind && (k.Kind != "fragment" || a.kind != "object") {
+				continue // fragments are placed by the ring of the objects
 			}
 			told = true
 			if k.Handoffs > 0 {
 				h.Handoffs += int(k.Handoffs)
-				h.Where = append(h.Where, fmt.Sprintf("%s/%s: %s of %ss", a.addr, name, some(int(k.Handoffs), "partition"), a.kind))
+				h.Where = append(h.Where, fmt.Sprintf("%s/%s: %s of %ss", a.addr, name, some(int(k.Handoffs), "partition"), k.Kind))
 			}
 		}
 		if !told {

@@ -73,7 +73,8 @@ type located struct {
 	Primaries []spot  `json:"primaries"`
 	Handoffs  []spot  `json:"handoffs"`
 
-	more int // handoffs that are not listed
+	more int           // handoffs that are not listed
+	of   policy.Policy // of an object; without data where it is not known
 }
 
 // spot is a device that something belongs on, and how to ask it.
@@ -81,6 +82,23 @@ type spot struct {
 	deviceInfo
 	URL  string `json:"url"`
 	Curl string `json:"curl"`
+
+	// Under a policy of erasure coding: whether the object's commit belongs there, which fragment does, and what asks for the fragments
+	// of it that are there.
+	Commit        bool   `json:"commit,omitempty"`
+	Fragment      *int   `json:"fragment,omitempty"`
+	FragmentsCurl string `json:"fragments_curl,omitempty"`
+}
+
+// holds says what belongs on a device under a policy of erasure coding.
+func (s *spot) holds() string {
+	switch {
+	case s.Fragment == nil:
+		return ""
+	case s.Commit:
+		return fmt.Sprintf("commit, fragment %d", *s.Fragment)
+	}
+	return fmt.Sprintf("fragment %d", *s.Fragment)
 }
 
 // pathOf reads the names: one argument each, or all in one.
@@ -121,8 +139,12 @@ func (f *locateFlags) locate(c *cobra.Command, args []string) (answer, error) {
 	hash := hasher.Hash(p)
 	partition := r.Partition(hash)
 	a.Version, a.Hash, a.Partition, a.PartPower = r.Version(), hash.String(), uint32(partition), r.PartPower()
-	for _, d := range r.AppendPrimaries(nil, partition) {
-		a.Primaries = append(a.Primaries, a.spot(d, p))
+	for i, d := range r.AppendPrimaries(nil, partition) {
+		s := a.spot(d, p)
+		if a.of.Coded() {
+			s.Commit, s.Fragment = i < a.of.Replicas(), &i
+		}
+		a.Primaries = append(a.Primaries, s)
 	}
 	limit := f.handoffs
 	if limit < 0 {
@@ -204,7 +226,7 @@ func (f *locateFlags) choose(cluster *config.Cluster, a *located) error {
 		a.note("note: as of the default policy, %s; --policy names another", p.Name)
 	}
 	index := uint16(p.Index)
-	a.Policy, a.Index = p.Name, &index
+	a.Policy, a.Index, a.of = p.Name, &index, p
 	return nil
 }
 
@@ -234,10 +256,17 @@ func (a *located) spot(d *ring.Device, p name.Path) spot {
 	s := spot{deviceInfo: infoOf(*d), URL: "http://" + d.Addr() + target.Quoted()}
 	header := ""
 	if a.Index != nil {
-		header = fmt.Sprintf(" -H '%s: %d'", backend.PolicyIndex, *a.Index)
+		header = policyArgument(policy.Index(*a.Index))
 	}
 	s.Curl = "curl -g -I" + header + " " + shell(s.URL)
+	if a.of.Coded() {
+		s.FragmentsCurl = "curl -g -I" + policyArgument(a.of.Index.Fragments()) + " " + shell(s.URL)
+	}
 	return s
+}
+
+func policyArgument(p policy.Index) string {
+	return fmt.Sprintf(" -H '%s: %s'", backend.PolicyIndex, p)
 }
 
 func (a *located) text(p *page) {
@@ -254,13 +283,21 @@ func (a *located) text(p *page) {
 	row("hash", a.Hash)
 	row("partition", fmt.Sprintf("%d of 2^%d", a.Partition, a.PartPower))
 	p.printf("\n")
-	rows := [][]cell{head("", "DEVICE", "STORAGE", "REPLICATION", "REGION>", "ZONE>")}
+	titles := []string{"", "DEVICE", "STORAGE", "REPLICATION", "REGION>", "ZONE>"}
+	if a.of.Coded() {
+		titles = append(titles, "HOLDS")
+	}
+	rows := [][]cell{head(titles...)}
 	list := func(what string, spots []spot, s style) {
 		for i, d := range spots {
-			rows = append(rows, []cell{
+			one := []cell{
 				left(fmt.Sprintf("%s %d", what, i+1)).in(s), left(d.Name), left(d.Addr()), left(d.ReplicationAddr()),
 				right(fmt.Sprint(d.Region)), right(fmt.Sprint(d.Zone)),
-			})
+			}
+			if a.of.Coded() {
+				one = append(one, left(d.holds()))
+			}
+			rows = append(rows, one)
 		}
 	}
 	list("primary", a.Primaries, bold)
@@ -271,10 +308,17 @@ func (a *located) text(p *page) {
 	}
 	p.printf("\n")
 	for _, d := range a.Primaries {
-		p.printf("%s\n", d.Curl)
+		if d.Fragment == nil || d.Commit {
+			p.printf("%s\n", d.Curl)
+		}
 	}
 	for _, d := range a.Handoffs {
 		p.printf("%s  # handoff\n", d.Curl)
+	}
+	for _, d := range a.Primaries {
+		if d.Fragment != nil {
+			p.printf("%s  # fragment %d\n", d.FragmentsCurl, *d.Fragment)
+		}
 	}
 }
 

@@ -72,6 +72,10 @@ const (
 	FragmentsBut  = "X-Backend-Fragments-But"
 	FragmentTime  = "X-Backend-Fragment-Timestamp"
 	FragmentWrite = "X-Backend-Fragment-Write"
+	// FragmentSuspect in a GET of a fragment on the replication network says that another node has
+	// found it damaged, in a way that the disk's own checksums don't show. It is answered
+	// with 202, and without a body: its device looks at it by itself.
+	FragmentSuspect = "X-Backend-Fragment-Suspect"
 	// Fragment is the field of a fragment that says which it is: the header of its archive
 	// (package ec), in hexadecimal. FragmentsHeld in the answer to a HEAD lists those of a
 	// name that are here.

@@ -102,6 +102,10 @@ type Store interface {
 	// Drop removes a hash whose state is exactly that, all of it, and reports whether
 	// it was. It is gone durably then. Of a fragment that was lost that is the mark which says so.
 	Drop(ctx context.Context, p policy.Index, o replwire.Object) (bool, error)
+
+	// Quarantine takes a fragment whose state is exactly that out of use because of what is wrong with it, durably, and has
+	// Deps.Lost say so. It does nothing where there is another state.
+	Quarantine(ctx context.Context, p policy.Index, o replwire.Object, why error) error
 }
 
 // Config is what Fragments can be told.
@@ -146,8 +150,10 @@ type Deps struct {
 type Fragments struct {
 	cfg Config
 	Deps
-	guard replicator.Guard
-	seen  map[string]*seen // by device; what passes remember
+	guard    replicator.Guard
+	seen     map[string]*seen // by device; what passes remember
+	suspects chan Lost        // that others have found damaged
+	looked   *lately[Lost]    // at which of those
 
 	mu    sync.Mutex
 	codes map[ec.Layout]*ec.Code // guarded by mu
@@ -177,9 +183,12 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &Fragments{cfg: cfg, Deps: deps, seen: map[string]*seen{}, codes: map[ec.Layout]*ec.Code{}, rings: map[policy.Index]rings{}}
+	f := &Fragments{
+		cfg: cfg, Deps: deps, seen: map[string]*seen{}, codes: map[ec.Layout]*ec.Code{}, rings: map[policy.Index]rings{},
+		suspects: make(chan Lost, mostSuspects), looked: newLately[Lost](mostLooked),
+	}
 	for device := range deps.Stores {
-		f.seen[device] = &seen{parts: map[place]sight{}, doubts: map[doubt]time.Time{}}
+		f.seen[device] = &seen{sought: newLately[doubt](mostSought), parts: map[place]sight{}, doubts: map[doubt]time.Time{}}
 	}
 	return f, nil
 }

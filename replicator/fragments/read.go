@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"strconv"
 
 	"martlet/internal/backend"
@@ -40,11 +41,7 @@ func (p *pass) open(ctx context.Context, m *missing, h holding, from int64) (ec.
 	if why, down := p.peers.Down(to); down {
 		return ec.Part{}, errs.E(errs.Op("fragments.read"), errs.Subject(to.String()), errs.Unavailable, why)
 	}
-	header := append(policyHeader(m.of.policy.Index.Fragments()),
-		backend.Field{Name: replwire.ReplicationHeader, Value: "true"},
-		backend.Field{Name: backend.FragmentTime, Value: m.commit.Time.String()},
-		backend.Field{Name: backend.FragmentIndex, Value: strconv.Itoa(h.index)},
-		backend.Field{Name: backend.FragmentWrite, Value: hex.EncodeToString(m.commit.Coded.Write[:])})
+	header := p.asks(m, h)
 	if from > 0 {
 		header.Add("Range", fmt.Sprintf("bytes=%d-", from))
 	}
@@ -65,6 +62,15 @@ func (p *pass) open(ctx context.Context, m *missing, h holding, from int64) (ec.
 		return ec.Part{}, errors.Join(fmt.Errorf("%s: %w", to, err), resp.Body.Close())
 	}
 	return ec.Part{Header: head, Frames: &paced{ctx: ctx, pass: p, body: resp.Body}}, nil
+}
+
+// asks is the header of a request about a fragment that somebody has.
+func (p *pass) asks(m *missing, h holding) backend.Header {
+	return append(policyHeader(m.of.policy.Index.Fragments()),
+		backend.Field{Name: replwire.ReplicationHeader, Value: "true"},
+		backend.Field{Name: backend.FragmentTime, Value: m.commit.Time.String()},
+		backend.Field{Name: backend.FragmentIndex, Value: strconv.Itoa(h.index)},
+		backend.Field{Name: backend.FragmentWrite, Value: hex.EncodeToString(m.commit.Coded.Write[:])})
 }
 
 // paced is an archive that is read no faster than the device's limits let it be.
@@ -97,6 +103,9 @@ func (p *pass) fetch(ctx context.Context, m *missing, h holding, w io.Writer) (e
 	body := part.Frames.(*paced)
 	defer func() { err = errors.Join(err, body.Close()) }()
 	head, size, err := ec.Verify(io.TeeReader(body, w))
+	if errs.Is(err, errs.Corrupt) {
+		p.accuse(ctx, m, h.index)
+	}
 	if err == nil && (head != ec.Header{Layout: m.layout, Write: m.write, Index: m.of.index} || size != m.commit.Coded.Size) {
 		err = errs.E(errs.Op("fragments.fetch"), errs.Corrupt, fmt.Errorf("%s/%s has another archive than it says", h.addr, h.device))
 	}
@@ -178,14 +187,15 @@ func (r *reading) end() {
 	}
 }
 
-// rebuild writes the archive that is missing, made from others.
-func (p *pass) rebuild(ctx context.Context, m *missing, w io.Writer) error {
+// rebuild writes the archive that is missing, made from others. It returns the indexes of those that were found damaged, whose devices
+// are told, also without an error: others were enough then.
+func (p *pass) rebuild(ctx context.Context, m *missing, w io.Writer) (bad []int, err error) {
 	code, err := p.code(m.layout)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if n := m.others(); n < m.layout.Data {
-		return errs.E(errs.Op("fragments.rebuild"), errs.Unavailable, fmt.Errorf("%w: %d of the others can be found, and it takes %d", ec.ErrTooFew, n, m.layout.Data))
+		return nil, errs.E(errs.Op("fragments.rebuild"), errs.Unavailable, fmt.Errorf("%w: %d of the others can be found, and it takes %d", ec.ErrTooFew, n, m.layout.Data))
 	}
 	r := p.read(ctx, m)
 	defer r.end()
@@ -194,10 +204,14 @@ func (p *pass) rebuild(ctx context.Context, m *missing, w io.Writer) error {
 	for _, f := range faults {
 		if errs.Is(f.Err, errs.Corrupt) {
 			p.fail(m.of, nil, m.commit.Path.String(), fmt.Sprintf("fragment %d is damaged where it is, at segment %d: %v", f.Index, f.Segment, f.Err), 1)
+			if f.Index >= 0 && !slices.Contains(bad, f.Index) {
+				bad = append(bad, f.Index)
+				p.accuse(ctx, m, f.Index)
+			}
 		}
 	}
 	if err == nil && size != m.commit.Coded.Size {
 		err = errs.E(errs.Op("fragments.rebuild"), errs.Corrupt, fmt.Errorf("the fragments are of %d bytes, and the object has %d", size, m.commit.Coded.Size))
 	}
-	return err
+	return bad, err
 }

@@ -10,13 +10,15 @@ import (
 	"martlet/ring"
 )
 
-// Repair has fragments that were lost to damage made again, until ctx ends: it is all that does so
-// at once. A pass does the same for what was missed.
+// Repair has fragments that were lost to damage made again, and looks at those that others have found damaged, until ctx ends: it is all
+// that does so at once. A pass does the same for what was missed.
 func (f *Fragments) Repair(ctx context.Context) error {
 	for {
 		select {
 		case l := <-f.Lost:
 			f.repair(ctx, l)
+		case l := <-f.suspects:
+			f.examine(ctx, l)
 		case <-ctx.Done():
 			return nil
 		}
@@ -26,17 +28,11 @@ func (f *Fragments) Repair(ctx context.Context) error {
 // repair makes a fragment again that was lost, if it belongs on the device: it is a pass over the objects whose hashes
 // begin as that of the fragment does, of which there is one.
 func (f *Fragments) repair(ctx context.Context, l Lost) {
-	tally := replicator.NewTally(f.Name())
-	p := f.newPass(l.Device, timestamp.T{}, tally)
-	of, ok := f.Policies.ByIndex(l.Policy.Objects())
-	if p == nil || !ok || !of.Coded() || f.Ring(of.Index) == nil || f.Ring(l.Policy) == nil {
-		return
-	}
-	rings := f.ringsOf(of.Index)
-	x := p.partOf(of, rings, rings.now.Partition(l.Hash))
-	if x.index < 0 {
+	p, x := f.alone(l)
+	if x == nil || x.index < 0 {
 		return // others are to have it
 	}
+	tally := p.tally
 	here := p.goInto(ctx, unit{x, l.Hash.FragmentRange()})
 	p.restore(ctx, []*found{here})
 	for _, fail := range tally.Counts().Failures {
@@ -46,6 +42,17 @@ func (f *Fragments) repair(ctx context.Context, l Lost) {
 	if n := tally.Counts().Rebuilt; n > 0 {
 		f.Log.LogAttrs(ctx, slog.LevelInfo, "a fragment that was lost was made again", slog.String("device", l.Device), slog.String("hash", l.Hash.String()))
 	}
+}
+
+// alone begins what is done about one fragment; the part is nil where there is nobody to do it.
+func (f *Fragments) alone(l Lost) (*pass, *part) {
+	p := f.newPass(l.Device, timestamp.T{}, replicator.NewTally(f.Name()))
+	of, ok := f.Policies.ByIndex(l.Policy.Objects())
+	if p == nil || !ok || !of.Coded() || f.Ring(of.Index) == nil || f.Ring(l.Policy) == nil {
+		return p, nil
+	}
+	rings := f.ringsOf(of.Index)
+	return p, p.partOf(of, rings, rings.now.Partition(l.Hash))
 }
 
 // partOf is a partition as the device sees it by itself.

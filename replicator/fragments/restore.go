@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -153,10 +154,16 @@ func (p *pass) get(ctx context.Context, m *missing) {
 			return
 		}
 	}
-	if m.others() < m.layout.Data {
+	if m.others() < m.layout.Data && p.maySearch(m) {
 		p.search(ctx, m)
 	}
-	err := p.take(ctx, m, func(w io.Writer) error { return p.rebuild(ctx, m, w) })
+	err := p.take(ctx, m, func(w io.Writer) error {
+		_, err := p.rebuild(ctx, m, w)
+		return err
+	})
+	if err == nil {
+		p.seen.sought.forget(m.wanted())
+	}
 	if err == nil || ctx.Err() != nil {
 		return
 	}
@@ -165,6 +172,27 @@ func (p *pass) get(ctx context.Context, m *missing) {
 		return
 	}
 	p.fail(m.of, nil, m.commit.Path.String(), err.Error(), 1)
+}
+
+const (
+	// mostSought is of how many objects is remembered that all devices were asked for their fragments, in vain. Of
+	// those behind them they are asked in each pass.
+	mostSought = 1 << 14
+
+	// searchAgain is for how long they are not asked again at first; it doubles each time, up to searchSeldom.
+	searchAgain, searchSeldom = time.Hour, 24 * time.Hour
+)
+
+// maySearch reports whether all devices are asked for fragments of an object: in the background not each time, where that was in vain before.
+// The devices that they are on if all is well are asked in each pass all the same.
+func (p *pass) maySearch(m *missing) bool {
+	due := p.seen.sought.due(m.wanted(), p.Now(), searchAgain, searchSeldom)
+	return due || p.before.IsZero()
+}
+
+// wanted is what is missing.
+func (m *missing) wanted() doubt {
+	return doubt{m.of.policy.Index, m.commit.Hash.Fragment(m.commit.Time, m.of.index), m.commit.Coded.Write}
 }
 
 // others is how many fragments of other indexes are known to be somewhere.

@@ -14,15 +14,17 @@ import (
 
 // seen is what the passes over a device remember, as long as the process runs: of partitions
 // those in which all was found in place, and since when there are fragments of writes that are
-// not decided. It is safe for concurrent use.
+// not decided; and which objects all devices were asked about, in vain. It is safe for concurrent use.
 type seen struct {
+	sought *lately[doubt]
+
 	mu     sync.Mutex
 	parts  map[place]sight     // guarded by mu
 	doubts map[doubt]time.Time // guarded by mu; when what might be given up was first seen here
 	purged time.Time           // guarded by mu; when it was last looked which of those are long gone
 }
 
-// doubt is a fragment of a write that is not known to be committed.
+// doubt is a fragment: of a write that is not known to be committed, or one that can't be made.
 type doubt struct {
 	policy policy.Index
 	hash   name.Hash

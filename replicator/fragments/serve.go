@@ -73,6 +73,8 @@ func (f *Fragments) Serve(ctx context.Context, c *replicator.Call) (*backend.Res
 		return f.listCommits(ctx, store, index, c)
 	case !index.IsFragments():
 		return nil, errs.Refuse(errs.Invalid, "storage policy %d has no fragments: they are kept as %d", index, index.Fragments())
+	case c.Method == "GET" && c.Header.Has(backend.FragmentSuspect):
+		return f.suspect(c)
 	case c.Method == "PUT", c.Method == "GET":
 		return f.carry(ctx, c)
 	}

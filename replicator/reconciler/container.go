@@ -92,8 +92,6 @@ func (r *Row) behind(other *Row) bool {
 // begin sees to it that rows may be moved to the policy that a replica says is the container's.
 func (w *work) begin(ctx context.Context, own policy.Index) error {
 	switch {
-	case !w.c.First:
-		return errNotMine
 	case !w.some:
 		w.some, w.policy = true, own
 	case own != w.policy:
@@ -115,17 +113,22 @@ func (w *work) confirm(ctx context.Context) error {
 }
 
 func (w *work) ask(ctx context.Context) error {
-	if err := w.agree(ctx, w.c.Path); err != nil {
+	err := w.agree(ctx, w.c.Path)
+	for place := range w.c.Place {
+		if w.agreed.silence(w.c.Path, place, w.Now()) < max(w.cfg.Absent, 1) {
+			return errNotMine // it is there, or will be
+		}
+	}
+	// Versions are found by the policy of the container that they are versions of: their own would lead nowhere. Both are asked each time, so
+	// that it is known since when a replica of either can't be.
+	if of, ok := name.VersionedContainer(w.c.Path.Container); ok {
+		if main := w.agree(ctx, name.Path{Account: w.c.Path.Account, Container: of}); main != nil && !errs.Is(main, errs.NotFound) {
+			err = errors.Join(err, main)
+		}
+	}
+	if err != nil {
 		w.agreed.forget(w.c.Path)
 		return fmt.Errorf("%w: %w", errWait, err)
-	}
-	// Versions are found by the policy of the container that they are versions of: their own would lead nowhere.
-	if of, ok := name.VersionedContainer(w.c.Path.Container); ok {
-		err := w.agree(ctx, name.Path{Account: w.c.Path.Account, Container: of})
-		if err != nil && !errs.Is(err, errs.NotFound) {
-			w.agreed.forget(w.c.Path)
-			return fmt.Errorf("%w: %w", errWait, err)
-		}
 	}
 	if left := w.cfg.Delay - w.agreed.since(w.c.Path, w.policy, w.Now()); left > 0 {
 		return fmt.Errorf("%w: its replicas agree on policy %d, for %v more", errWait, w.policy, left)
@@ -133,13 +136,23 @@ func (w *work) ask(ctx context.Context) error {
 	return nil
 }
 
-// agree reports why it is not so that all replicas of a container are of the policy.
+// agree reports why it is not so that all replicas of a container are of the policy, but for those that could not be asked for long.
 func (w *work) agree(ctx context.Context, container name.Path) error {
-	p, err := w.Containers.Policy(ctx, container)
-	if err == nil && p != w.policy {
-		err = errs.E(errs.Unavailable, fmt.Errorf("%s has policy %d, not %d", container, p, w.policy))
+	p, silent, err := w.Containers.Policy(ctx, container)
+	now := w.Now()
+	w.agreed.hears(container, silent, now)
+	switch {
+	case err != nil:
+		return err
+	case p != w.policy:
+		return errs.E(errs.Unavailable, fmt.Errorf("%s has policy %d, not %d", container, p, w.policy))
 	}
-	return err
+	for _, place := range silent {
+		if left := w.cfg.Absent - w.agreed.silence(container, place, now); left > 0 {
+			return errs.E(errs.Unavailable, fmt.Errorf("replica %d of %s can't be asked what its policy is, and is waited for %v more", place, container, left))
+		}
+	}
+	return nil
 }
 
 // rows moves some rows, several at one time.
@@ -223,15 +236,47 @@ func pathsOf(list []Container) map[name.Path]bool {
 	known := make(map[name.Path]bool, len(list))
 	for _, c := range list {
 		known[c.Path] = true
+		if of, ok := name.VersionedContainer(c.Path.Container); ok { // which is asked as well
+			known[name.Path{Account: c.Path.Account, Container: of}] = true
+		}
 	}
 	return known
 }
 
-// agreements remembers since when the replicas of containers agree. It is kept in memory only: after a start
+// agreements remembers since when the replicas of containers agree, and since when some can't be asked. It is kept in memory only: after a start
 // all is waited for once more.
 type agreements struct {
-	mu sync.Mutex
-	at map[name.Path]agreement // guarded by mu
+	mu     sync.Mutex
+	at     map[name.Path]agreement         // guarded by mu
+	silent map[name.Path]map[int]time.Time // by place; guarded by mu
+}
+
+// hears notes which replicas of a container can't be asked now: all others can.
+func (a *agreements) hears(p name.Path, silent []int, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	was, is := a.silent[p], map[int]time.Time{}
+	for _, place := range silent {
+		is[place] = now
+		if since, ok := was[place]; ok {
+			is[place] = since
+		}
+	}
+	a.silent[p] = is
+	if len(is) == 0 {
+		delete(a.silent, p)
+	}
+}
+
+// silence is for how long a replica could not be asked; 0 where it could be.
+func (a *agreements) silence(p name.Path, place int, now time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	since, ok := a.silent[p][place]
+	if !ok {
+		return 0
+	}
+	return now.Sub(since)
 }
 
 type agreement struct {
@@ -262,4 +307,5 @@ func (a *agreements) keep(list []Container) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	maps.DeleteFunc(a.at, func(p name.Path, _ agreement) bool { return !known[p] })
+	maps.DeleteFunc(a.silent, func(p name.Path, _ map[int]time.Time) bool { return !known[p] })
 }

@@ -79,8 +79,9 @@ type world struct {
 	t       testing.TB
 	own     policy.Index // the container's
 	says    map[name.Path]any
-	first   bool
+	place   int
 	settled int
+	silent  []int // replicas that can't be asked
 
 	mu        sync.Mutex
 	objects   map[key]object // guarded by mu
@@ -96,7 +97,7 @@ type world struct {
 }
 
 func newWorld(t testing.TB) *world {
-	return &world{t: t, own: right, first: true, says: map[name.Path]any{container: right}, objects: map[key]object{}, rows: map[key]Row{}}
+	return &world{t: t, own: right, says: map[name.Path]any{container: right}, objects: map[key]object{}, rows: map[key]Row{}}
 }
 
 func (w *world) reconciler(change ...func(*Config)) *Reconciler {
@@ -176,7 +177,7 @@ func (w *world) post(p policy.Index, o string, c Change) {
 }
 
 func (w *world) Containers(context.Context) []Container {
-	return []Container{{Path: container, Device: "d", First: w.first}}
+	return []Container{{Path: container, Device: "d", Place: w.place}}
 }
 
 func (w *world) Rows(_ context.Context, _ Container, after policy.Index, afterName string, limit int) (Page, error) {
@@ -198,14 +199,14 @@ func (w *world) Rows(_ context.Context, _ Container, after policy.Index, afterNa
 
 func (w *world) Settled(Container) { w.settled++ }
 
-func (w *world) Policy(_ context.Context, p name.Path) (policy.Index, error) {
+func (w *world) Policy(_ context.Context, p name.Path) (policy.Index, []int, error) {
 	switch says := w.says[p].(type) {
 	case policy.Index:
-		return says, nil
+		return says, w.silent, nil
 	case error:
-		return 0, says
+		return 0, w.silent, says
 	}
-	return 0, errs.E(errs.NotFound)
+	return 0, nil, errs.E(errs.NotFound)
 }
 
 func (w *world) Unlist(_ context.Context, p policy.Index, path name.Path, stamp timestamp.T) error {

@@ -11,7 +11,8 @@
 // (Source), and of which the node has the first primary: so there is one who does it. Two that do it at one
 // time, as rings change, do no harm. Nothing is moved until all primaries of the container
 // say that they are of one policy, and have said so for a while (Config.Delay): while one is away another, older
-// choice may turn up, and proxies remember the policy for a moment.
+// choice may turn up, and proxies remember the policy for a moment. One that can't be asked for long (Config.Absent) is not waited for any more, if a
+// majority agrees, and the first of the others is who does it then: should it have the older choice after all, objects are moved back.
 //
 // # How an object is moved
 //
@@ -63,7 +64,7 @@ import (
 type Container struct {
 	Path   name.Path
 	Device string
-	First  bool // it is that of the first primary: the work is its node's
+	Place  int // which primary it is that of: the work is the node's of the first, 0, that can be asked
 }
 
 // A Row is one of another policy than its container's.
@@ -107,10 +108,10 @@ type Source interface {
 
 // Containers is the replicas of a container, on whatever node.
 type Containers interface {
-	// Policy returns which one all primaries say that a container has, also one that was deleted. The error is of kind
-	// errs.NotFound where all of them say that they know of none, else, where one can't be asked or says something else,
-	// errs.Unavailable.
-	Policy(ctx context.Context, container name.Path) (policy.Index, error)
+	// Policy returns which one all primaries that can be asked say that a container has, also one that was deleted, and the places of those that
+	// can't be. The error is of kind errs.NotFound where all primaries say that they know of none, else, where one says something else or
+	// less than a majority can be asked, errs.Unavailable; the places are told all the same.
+	Policy(ctx context.Context, container name.Path) (of policy.Index, silent []int, err error)
 
 	// Unlist has the listing say that an object of a policy was deleted at a time. When it returns nil that is on stable
 	// storage on a majority.
@@ -172,13 +173,16 @@ type Objects interface {
 // Config is what a Reconciler can be told.
 type Config struct {
 	Delay          time.Duration // for which all replicas of a container must have agreed on its policy before; not negative
+	Absent         time.Duration // for which the rest waits for a primary that can't be asked; not negative
 	Concurrency    int           // objects that are moved at one time; at least 1
 	PerSecond      int64         // objects that are moved in a second; 0 is no limit
 	BytesPerSecond int64         // of their data; 0 is no limit
 }
 
 // Defaults returns the configuration that fits most nodes.
-func Defaults() Config { return Config{Delay: 30 * time.Second, Concurrency: 9, PerSecond: 100} }
+func Defaults() Config {
+	return Config{Delay: 30 * time.Second, Absent: time.Hour, Concurrency: 9, PerSecond: 100}
+}
 
 // Deps is what a Reconciler works with.
 type Deps struct {
@@ -217,7 +221,7 @@ const (
 // New returns the reconciler of a node.
 func New(cfg Config, deps Deps) (*Reconciler, error) {
 	const op errs.Op = "reconciler.new"
-	if cfg.Delay < 0 || cfg.Concurrency <= 0 || cfg.PerSecond < 0 || cfg.BytesPerSecond < 0 {
+	if cfg.Delay < 0 || cfg.Absent < 0 || cfg.Concurrency <= 0 || cfg.PerSecond < 0 || cfg.BytesPerSecond < 0 {
 		return nil, errs.E(op, errs.Invalid, fmt.Errorf("concurrency must be positive, the rest not negative: %+v", cfg))
 	}
 	if deps.Source == nil || deps.Containers == nil || deps.Objects == nil {
@@ -231,7 +235,7 @@ func New(cfg Config, deps Deps) (*Reconciler, error) {
 	}
 	return &Reconciler{
 		cfg: cfg, pace: replicator.NewPace(0, cfg.PerSecond), flow: replicator.NewPace(cfg.BytesPerSecond, 0), Deps: deps, page: pageRows, trustFor: trustFor,
-		agreed: agreements{at: map[name.Path]agreement{}}, broken: breaks{at: map[name.Path]Row{}},
+		agreed: agreements{at: map[name.Path]agreement{}, silent: map[name.Path]map[int]time.Time{}}, broken: breaks{at: map[name.Path]Row{}},
 	}, nil
 }
 
@@ -267,8 +271,8 @@ func (r *Reconciler) Pass(ctx context.Context) error {
 	for range min(r.side(), len(list)) {
 		workers.Go(func() {
 			for c := range handed {
-				left, err := r.container(ctx, c)
-				if left && c.First {
+				left, mine, err := r.container(ctx, c)
+				if left && mine {
 					waiting.Add(1)
 				}
 				if left {
@@ -308,21 +312,21 @@ func rank(c Container) int {
 	return 1
 }
 
-// container moves what is misplaced of a container, if that is this node's to do, and reports whether something is left.
-func (r *Reconciler) container(ctx context.Context, c Container) (left bool, err error) {
+// container moves what is misplaced of a container, if that is this node's to do (mine), and reports whether something is left.
+func (r *Reconciler) container(ctx context.Context, c Container) (left, mine bool, err error) {
 	ctx = httpapi.WithTransID(ctx, httpapi.NewTransID(r.Now(), ""))
 	w := &work{Reconciler: r, c: c}
 	err = w.all(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return true, context.Cause(ctx)
+		return true, c.Place == 0, context.Cause(ctx)
 	case errors.Is(err, errGone):
-		return false, nil
+		return false, false, nil
 	case errors.Is(err, errNotMine):
-		return true, nil
+		return true, false, nil
 	case errors.Is(err, errWait):
 		r.Log.LogAttrs(ctx, slog.LevelInfo, "objects of a container are not moved to its policy yet", slog.String("container", c.Path.String()), slog.Any("err", err))
-		return true, nil
+		return true, true, nil
 	case err == nil:
 		err = w.failed.join()
 	}
@@ -334,7 +338,7 @@ func (r *Reconciler) container(ctx context.Context, c Container) (left bool, err
 	if err != nil {
 		err = errs.E(errs.Op("reconciler.pass"), errs.Subject(c.Path.String()), err)
 	}
-	return left, err
+	return left, c.Place == 0 || w.some, err
 }
 
 // failures are the first errors of many. It is safe for concurrent use.

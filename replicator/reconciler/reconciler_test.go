@@ -246,24 +246,24 @@ func TestAgreement(t *testing.T) {
 	away := errs.E(errs.Unavailable, errors.New("away"))
 	for what, tt := range map[string]struct {
 		path       name.Path
-		first      bool
+		place      int
 		says, main any
 		moves      bool
 	}{
-		"all agree":                    {container, true, right, nil, true},
-		"on another than is known":     {container, true, wrong, nil, false},
-		"one is away":                  {container, true, away, nil, false},
-		"nobody knows of it":           {container, true, nil, nil, false},
-		"another node has the first":   {container, false, right, nil, false},
-		"versions":                     {hidden, true, right, right, true},
-		"versions of nothing":          {hidden, true, right, nil, true},
-		"versions of another policy's": {hidden, true, right, wrong, false},
-		"versions of who is away":      {hidden, true, right, away, false},
+		"all agree":                    {container, 0, right, nil, true},
+		"on another than is known":     {container, 0, wrong, nil, false},
+		"one is away":                  {container, 0, away, nil, false},
+		"nobody knows of it":           {container, 0, nil, nil, false},
+		"another node has the first":   {container, 1, right, nil, false},
+		"versions":                     {hidden, 0, right, right, true},
+		"versions of nothing":          {hidden, 0, right, nil, true},
+		"versions of another policy's": {hidden, 0, right, wrong, false},
+		"versions of who is away":      {hidden, 0, right, away, false},
 	} {
 		t.Run(what, func(t *testing.T) {
 			w := newWorld(t)
 			w.put(wrong, "o", written(10))
-			w.first, w.says = tt.first, map[name.Path]any{container: tt.main, tt.path: tt.says}
+			w.place, w.says = tt.place, map[name.Path]any{container: tt.main, tt.path: tt.says}
 			r := w.reconciler()
 			r.Source = of{w, tt.path}
 			if err := r.Pass(t.Context()); err != nil {
@@ -272,7 +272,7 @@ func TestAgreement(t *testing.T) {
 			if is := w.objects[key{right, "o"}].live; is != tt.moves || (w.settled > 0) != tt.moves {
 				t.Errorf("moved is %v, settled %v", is, w.settled > 0)
 			}
-			if got, want := r.Counts().Waiting, int64(0); !tt.moves && tt.first {
+			if got, want := r.Counts().Waiting, int64(0); !tt.moves && tt.place == 0 {
 				if want = 1; got != want {
 					t.Errorf("%d wait, want %d", got, want)
 				}
@@ -290,7 +290,7 @@ type of struct {
 }
 
 func (s of) Containers(context.Context) []Container {
-	return []Container{{Path: s.path, Device: "d", First: s.first}}
+	return []Container{{Path: s.path, Device: "d", Place: s.place}}
 }
 
 func TestDelay(t *testing.T) {
@@ -314,6 +314,46 @@ func TestDelay(t *testing.T) {
 		}
 		if got := w.objects[key{right, "o"}].live; got != step.moved {
 			t.Fatalf("%v later: moved is %v", step.after, got)
+		}
+	}
+}
+
+// A replica that can't be asked is waited for, and not for ever; where it is that of who moves objects the next one does.
+func TestAbsent(t *testing.T) {
+	type step struct {
+		after  time.Duration
+		silent []int
+		moved  bool
+	}
+	for what, tt := range map[string]struct {
+		place int
+		path  name.Path
+		steps []step
+	}{
+		"another one is":            {0, container, []step{{0, []int{2}, false}, {time.Hour - 1, []int{2}, false}, {1, []int{2}, true}}},
+		"another one was":           {0, container, []step{{0, []int{2}, false}, {time.Minute, nil, true}}},
+		"now one, now another":      {0, container, []step{{0, []int{2}, false}, {time.Hour, []int{1}, false}, {time.Hour, []int{2}, false}, {time.Hour, []int{2}, true}}},
+		"the first is":              {1, container, []step{{0, []int{0}, false}, {time.Hour - 1, []int{0}, false}, {1, []int{0}, true}}},
+		"the first was":             {1, container, []step{{0, []int{0}, false}, {time.Hour, nil, false}, {time.Hour, nil, false}}},
+		"nobody is, for the second": {1, container, []step{{0, nil, false}, {2 * time.Hour, nil, false}}},
+		"the first, for the third":  {2, container, []step{{0, []int{0}, false}, {2 * time.Hour, []int{0}, false}}},
+		"two, for the third":        {2, container, []step{{0, []int{0, 1}, false}, {2 * time.Hour, []int{0, 1}, true}}},
+		"of the versions, too":      {0, container.Versions(), []step{{0, []int{1}, false}, {time.Hour - 1, []int{1}, false}, {1, []int{1}, true}}},
+	} {
+		w := newWorld(t)
+		w.put(wrong, "o", written(10))
+		w.place, w.says = tt.place, map[name.Path]any{container: right, container.Versions(): right}
+		clock := now
+		r := w.reconciler(func(c *Config) { c.Absent = time.Hour })
+		r.Now, r.Source = func() time.Time { return clock }, of{w, tt.path}
+		for i, s := range tt.steps {
+			clock, w.silent = clock.Add(s.after), s.silent
+			if err := r.Pass(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if got := w.objects[key{right, "o"}].live; got != s.moved {
+				t.Errorf("%s, step %d: moved is %v", what, i, got)
+			}
 		}
 	}
 }

@@ -83,6 +83,16 @@ func (s fragmentStore) Drop(ctx context.Context, p policy.Index, o replwire.Obje
 	return s.engine.Drop(ctx, engine.Location{Policy: p, Hash: o.Hash}, func(now *engine.State) bool { return wireObject(o.Hash, now) == o })
 }
 
+// Quarantine takes what is under a hash out of use, if its state is exactly that.
+func (s fragmentStore) Quarantine(ctx context.Context, p policy.Index, o replwire.Object, why error) error {
+	at := engine.Location{Policy: p, Hash: o.Hash}
+	st, err := s.engine.Stat(ctx, at)
+	if err != nil || wireObject(o.Hash, &st) != o {
+		return err
+	}
+	return s.engine.Quarantine(ctx, at, st, why)
+}
+
 // Open opens a fragment.
 func (s fragmentStore) Open(ctx context.Context, p policy.Index, h name.Hash) (*fragments.Archive, error) {
 	r, err := s.engine.Open(ctx, engine.Location{Policy: p, Hash: h})

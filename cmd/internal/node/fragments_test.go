@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/ec"
 	"martlet/internal/errs"
+	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 	"martlet/object/engine"
@@ -685,4 +687,189 @@ func indexesTo(n int) []int {
 		all[i] = i
 	}
 	return all
+}
+
+// bent has a node keep a fragment that was damaged before it was stored: what the disk says of it is right.
+func (f *cells) bent(o *wholeObject, index, at int) []byte {
+	f.t.Helper()
+	damaged := *o
+	damaged.archives = slices.Clone(o.archives)
+	damaged.archives[index] = bytes.Clone(o.archives[index])
+	damaged.archives[index][len(o.archives[index])-1] ^= 1
+	f.put(&damaged, index, at)
+	return damaged.archives[index]
+}
+
+// stored is what a node has of a fragment, good or bad; nil for nothing.
+func (f *cells) stored(o *wholeObject, index, at int) []byte {
+	f.t.Helper()
+	r, err := f.nodes[at].store.Open(f.t.Context(), engine.Location{Policy: f.policy.Index.Fragments(), Hash: f.hasher.Hash(o.path).Fragment(o.at, index)})
+	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Corrupt) {
+		return nil
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(&checked{r: r, left: r.State().Length})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return b
+}
+
+// A fragment that was damaged before it was stored is found when another is made of it: its device looks itself, and has it
+// made again as any that was lost, but not before there are others that are enough without it.
+func TestFragmentsDamagedAsStored(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 2}, 5)
+	for i := range f.nodes[:4] {
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- f.nodes[i].kind.Repair(ctx) }()
+		defer func() {
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	n := 0 // of those whose fragment 2 is read to make fragment 3
+	name := func() string {
+		for n++; ; n++ {
+			if s := fmt.Sprint("o", n); f.hasher.Hash(thing(s))[15]%3 == 1 {
+				return s
+			}
+		}
+	}
+	write := func(without ...int) (*wholeObject, []byte) {
+		o := f.encode(name(), f.source.Next(), bytes.Repeat([]byte("data"), 1000), true)
+		f.putAll(o, append(without, 2, 3)...)
+		bad := f.bent(o, 2, 2)
+		f.commit(o)
+		return o, bad
+	}
+	o, _ := write()
+	if c := f.pass(3); c.Rebuilt != 1 || c.Failed != 1 || !strings.Contains(c.Failures[0].Reason, "fragment 2 is damaged where it is") {
+		t.Errorf("another was made of it: %+v", c)
+	}
+	for end := time.Now().Add(time.Minute); !bytes.Equal(f.stored(o, 2, 2), o.archives[2]); {
+		if time.Now().After(end) {
+			t.Fatal("after a minute a fragment that was damaged as it was stored was not made again")
+		}
+	}
+	f.inPlace("it was made again", o)
+
+	few, bad := write(1)
+	f.pass(3)
+	f.pass(3)
+	kept := func() bool { return bytes.Equal(f.stored(few, 2, 2), bad) }
+	if !kept() {
+		t.Error("a damaged fragment is taken away though there are too few others to make it of")
+	}
+	f.put(few, 1, 1)
+	f.ahead.Add(int64(2 * time.Hour)) // it is looked at again
+	f.pass(3)
+	for end := time.Now().Add(time.Minute); !bytes.Equal(f.stored(few, 2, 2), few.archives[2]); {
+		if time.Now().After(end) {
+			t.Fatalf("after a minute a damaged fragment was not made again; it is there as it was: %v", kept())
+		}
+		f.pass(3)
+	}
+	f.pass()
+	f.inPlace("others came back", few, o)
+}
+
+// Whoever says that a good fragment is damaged changes nothing.
+func TestFragmentsAccusedOfNothing(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 4)
+	o := f.object("o", 3000)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- f.nodes[1].kind.Repair(ctx) }()
+	for _, index := range []string{"1", "0", "2", "x", "", "-1", "99"} {
+		r := &backend.Request{Method: "GET", Path: backend.Target{Device: "d", Partition: uint32(f.rings.Load().fragments.Partition(f.hasher.Hash(o.path))), Path: o.path}.Quoted(), Header: backend.Header{
+			{Name: backend.PolicyIndex, Value: f.policy.Index.Fragments().String()}, {Name: replwire.ReplicationHeader, Value: "true"}, {Name: replwire.KindHeader, Value: "fragment"},
+			{Name: replwire.PartPowerHeader, Value: fmt.Sprint(f.data.PartPower)}, {Name: backend.FragmentTime, Value: o.at.String()}, {Name: backend.FragmentIndex, Value: index},
+			{Name: backend.FragmentSuspect, Value: "true"},
+		}}
+		resp, err := f.peers.Do(ctx, f.addr(f.nodes[1]), r)
+		want := map[bool]int{true: 202, false: 400}[len(index) == 1 && index != "x"]
+		if err != nil || resp.Status != want {
+			t.Errorf("fragment %q: %+v, %v, want %d", index, resp, err, want)
+		}
+	}
+	f.clean()
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	f.inPlace("then", o)
+}
+
+// Where too few fragments are left all devices are asked for more, in the background not in each pass again; who asks for a pass has
+// them asked.
+func TestFragmentsSoughtSeldom(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 8)
+	o := f.encode("o", timestamp.FromTime(time.Now().Add(-time.Hour)), []byte("of which too little is left"), true)
+	f.put(o, 0, 0)
+	f.commit(o)
+	var far atomic.Int64 // how often those were asked that nobody takes for likely to have one
+	last := f.nodes[7]
+	for d := range f.rings.Load().fragments.Handoffs(0) {
+		last = f.nodes[d.ID]
+	}
+	f.failing(func(to *cell, r *backend.Request) error {
+		if to == last && r.Method == "REPLICATE" && r.Header.Get(backend.PolicyIndex) == f.policy.Index.Fragments().String() {
+			far.Add(1)
+		}
+		return nil
+	})
+	background := func(after time.Duration) (asked int64, failed int64) {
+		t.Helper()
+		f.ahead.Add(int64(after))
+		far.Store(0)
+		r, err := f.nodes[2].repl.Pass(t.Context(), replicator.Options{Settled: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return far.Load(), r.Devices[0].Kinds[1].Failed
+	}
+	for i, want := range []struct {
+		after time.Duration
+		asked bool
+	}{
+		{0, true}, {time.Minute, false}, {50 * time.Minute, false}, {10 * time.Minute, true}, {time.Hour, false}, {time.Hour, true}, {3 * time.Hour, false}, {time.Hour, true}, // 1, 2, 4 hours
+	} {
+		if asked, failed := background(want.after); asked > 0 != want.asked || failed == 0 {
+			t.Errorf("pass %d: one far away was asked %d times, want %v; %d failed", i, asked, want.asked, failed)
+		}
+	}
+	far.Store(0)
+	if c := f.pass(2); far.Load() == 0 || c.Failed == 0 {
+		t.Errorf("a pass that somebody asked for: one far away was asked %d times, %+v", far.Load(), c)
+	}
+	f.put(o, 1, 1) // it is back
+	if asked, failed := background(time.Minute); asked > 0 || failed > 0 {
+		t.Errorf("enough are back: %d questions, %d failed", asked, failed)
+	}
+	if got := f.where(o); got != "0:0 1:1 2:2" {
+		t.Errorf("there is %s", got)
+	}
+}
+
+// Fragments on a device that is no primary of their partition are on a handoff.
+func TestFragmentsHeldByHandoffs(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 4)
+	o := f.object("o", 3000)
+	f.put(o, 1, 3)
+	for i, want := range []int64{0, 0, 0, 1} {
+		held, err := f.nodes[i].kind.Held(t.Context(), "d")
+		if err != nil || len(held) != 1 || held[0] != (replicator.Held{Kind: "fragment", Policy: "1", Partitions: 1, Handoffs: want}) {
+			t.Errorf("node %d holds %+v, %v, want %d partitions as a handoff", i, held, err, want)
+		}
+	}
+	f.clean()
+	if held, err := f.nodes[3].kind.Held(t.Context(), "d"); err != nil || len(held) != 1 || held[0].Handoffs != 0 {
+		t.Errorf("after a pass the handoff holds %+v, %v", held, err)
+	}
 }

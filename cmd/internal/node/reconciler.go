@@ -96,7 +96,7 @@ var _ reconciler.Source = misplacedSource{}
 func (s misplacedSource) Containers(context.Context) []reconciler.Container {
 	var list []reconciler.Container
 	for _, c := range s.ownContainers(s.self, s.server.Misplaced()) {
-		list = append(list, reconciler.Container{Path: c.path, Device: c.device, First: c.place == 0})
+		list = append(list, reconciler.Container{Path: c.path, Device: c.device, Place: c.place})
 	}
 	return list
 }

@@ -78,30 +78,40 @@ func said(answers []quorum.Answer) string {
 }
 
 // Policy implements reconciler.Containers.
-func (c *Copies) Policy(ctx context.Context, container name.Path) (policy.Index, error) {
+func (c *Copies) Policy(ctx context.Context, container name.Path) (as policy.Index, silent []int, err error) {
 	const op errs.Op = "copies.policy"
 	place := c.cluster.Container(container.Account, container.Container)
 	answers := c.ask(ctx, place, nil)
 	var of string
+	var wrong error
 	none := 0
 	for i := range answers {
 		a := &answers[i]
 		switch p := a.Header.Get(backend.PolicyIndex); {
+		case a.Status == 0, a.Status >= http.StatusInternalServerError:
+			silent = append(silent, i)
 		case a.Status == http.StatusNotFound && p == "":
 			none++
 		case !looked(a) || p == "" || of != "" && of != p:
-			return 0, errs.E(op, errs.Subject(container.String()), errs.Unavailable, fmt.Errorf("not all replicas say that its policy is %q: %s: %q", cmp.Or(of, "the same"), a, p))
+			wrong = fmt.Errorf("not all replicas say that its policy is %q: %s: %q", cmp.Or(of, "the same"), a, p)
 		default:
 			of = p
 		}
 	}
-	switch {
-	case of == "" && none == len(answers):
-		return 0, errs.E(op, errs.Subject(container.String()), errs.NotFound)
+	switch asked := len(answers) - len(silent); {
+	case none == len(answers):
+		return 0, nil, errs.E(op, errs.Subject(container.String()), errs.NotFound)
+	case wrong != nil:
+	case asked < quorum.Majority(len(answers)):
+		wrong = fmt.Errorf("only %d of %d replicas can be asked: %s", asked, len(answers), said(answers))
 	case none > 0:
-		return 0, errs.E(op, errs.Subject(container.String()), errs.Unavailable, fmt.Errorf("%d of %d replicas don't have it", none, len(answers)))
+		wrong = fmt.Errorf("%d of %d replicas don't have it", none, len(answers))
 	}
-	return policy.ParseIndex(of)
+	if wrong != nil {
+		return 0, silent, errs.E(op, errs.Subject(container.String()), errs.Unavailable, wrong)
+	}
+	as, err = policy.ParseIndex(of)
+	return as, silent, err
 }
 
 // Unlist implements reconciler.Containers.

@@ -113,23 +113,29 @@ func TestPolicy(t *testing.T) {
 		fields []string
 	}
 	for what, tt := range map[string]struct {
-		says [3]says
-		kind errs.Kind
+		says   [3]says
+		kind   errs.Kind
+		silent []int
 	}{
-		"all agree":          {[3]says{{204, has("3")}, {204, has("3")}, {204, has("3")}}, errs.Other},
-		"it was deleted":     {[3]says{{204, has("3")}, {404, has("3")}, {404, has("3")}}, errs.Other},
-		"one says another":   {[3]says{{204, has("3")}, {204, has("3")}, {204, has("4")}}, errs.Unavailable},
-		"one has it not":     {[3]says{{204, has("3")}, {204, has("3")}, {404, nil}}, errs.Unavailable},
-		"one fails":          {[3]says{{204, has("3")}, {204, has("3")}, {507, nil}}, errs.Unavailable},
-		"one says nothing":   {[3]says{{204, has("3")}, {204, nil}, {204, has("3")}}, errs.Unavailable},
-		"all have it not":    {[3]says{{404, nil}, {404, nil}, {404, nil}}, errs.NotFound},
-		"one fails, no more": {[3]says{{404, nil}, {404, nil}, {503, nil}}, errs.Unavailable},
+		"all agree":                {[3]says{{204, has("3")}, {204, has("3")}, {204, has("3")}}, errs.Other, nil},
+		"it was deleted":           {[3]says{{204, has("3")}, {404, has("3")}, {404, has("3")}}, errs.Other, nil},
+		"one says another":         {[3]says{{204, has("3")}, {204, has("3")}, {204, has("4")}}, errs.Unavailable, nil},
+		"one has it not":           {[3]says{{204, has("3")}, {204, has("3")}, {404, nil}}, errs.Unavailable, nil},
+		"one fails":                {[3]says{{204, has("3")}, {204, has("3")}, {507, nil}}, errs.Other, []int{2}},
+		"one says nothing":         {[3]says{{204, has("3")}, {204, nil}, {204, has("3")}}, errs.Unavailable, nil},
+		"all have it not":          {[3]says{{404, nil}, {404, nil}, {404, nil}}, errs.NotFound, nil},
+		"one fails, no more":       {[3]says{{404, nil}, {404, nil}, {503, nil}}, errs.Unavailable, []int{2}},
+		"two fail":                 {[3]says{{503, nil}, {507, nil}, {204, has("3")}}, errs.Unavailable, []int{0, 1}},
+		"one fails, others differ": {[3]says{{500, nil}, {204, has("4")}, {204, has("3")}}, errs.Unavailable, []int{0}},
 	} {
 		w := newWorld(t)
 		for i, s := range tt.says {
 			w.say(fmt.Sprint("d", 3+i), s.status, s.fields...)
 		}
-		p, err := w.Policy(t.Context(), object.Parent())
+		p, silent, err := w.Policy(t.Context(), object.Parent())
+		if !slices.Equal(silent, tt.silent) {
+			t.Errorf("%s: %v can't be asked, want %v", what, silent, tt.silent)
+		}
 		if tt.kind == errs.Other && (err != nil || p != 3) || tt.kind != errs.Other && !errs.Is(err, tt.kind) {
 			t.Errorf("%s: %d, %v", what, p, err)
 		}
