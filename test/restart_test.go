@@ -59,7 +59,7 @@ func oneRequest(client *http.Client, method, url, tok string, body []byte) error
 	if body != nil {
 		send = bytes.NewReader(body)
 	}
-	r, err := http.NewRequest(method, url, send) //nolint:noctx // the client has a limit
+	r, err := http.NewRequest(method, url, send)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func TestRollingRestart(t *testing.T) {
 	}
 	poll(t, 60*time.Second, "the old proxy ends", func() error {
 		if err := syscall.Kill(old, 0); !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("it is there: %v", err)
+			return fmt.Errorf("it is there: %w", err)
 		}
 		return nil
 	})

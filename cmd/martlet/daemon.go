@@ -25,7 +25,7 @@ func newProxy() *cobra.Command {
 			return err
 		}
 		return serve(ctx, c.Log, func(ctx context.Context, o node.Options) error {
-			p, err := node.OpenProxy(c, o)
+			p, err := node.OpenProxy(c, o) //nolint:contextcheck // what waits in it has a limit of its own
 			if err != nil {
 				return notStarted(ctx, o.Log, err)
 			}
