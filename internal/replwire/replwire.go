@@ -37,6 +37,13 @@
 //
 // Method is 'P', 'M' or 'D': PUT, POST, DELETE; primary is 1 where PrimaryHeader would be
 // "true".
+//
+// A question for fragments (kind 'f') names some that are kept on one device; its answer (kind 'g')
+// says of each in the same order what has become of it, and has its archive behind that if it is there. An
+// archive has checksums of its own, of package ec: so what is wrong in one is noticed though the answer is whole.
+//
+//	wanted    hash(16) write(16)
+//	answer    checksum of the question(4)  then  given(1) length(4) archive
 package replwire
 
 import (

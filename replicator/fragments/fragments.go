@@ -147,7 +147,9 @@ type Fragments struct {
 	cfg Config
 	Deps
 	guard replicator.Guard
-	seen  map[string]*seen // by device; what passes remember
+	seen  map[string]*seen         // by device; what passes remember
+	asked map[string]chan struct{} // by device: who is answered with many fragments takes one of them
+	turns map[string]chan struct{} // by device: who has a fragment stored of several that are small takes one of them
 
 	mu    sync.Mutex
 	codes map[ec.Layout]*ec.Code // guarded by mu
@@ -177,8 +179,10 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &Fragments{cfg: cfg, Deps: deps, seen: map[string]*seen{}, codes: map[ec.Layout]*ec.Code{}, rings: map[policy.Index]rings{}}
+	f := &Fragments{cfg: cfg, Deps: deps, seen: map[string]*seen{}, asked: map[string]chan struct{}{}, turns: map[string]chan struct{}{}, codes: map[ec.Layout]*ec.Code{}, rings: map[policy.Index]rings{}}
 	for device := range deps.Stores {
+		f.asked[device] = make(chan struct{}, maxAsked)
+		f.turns[device] = make(chan struct{}, max(leastTurns, allTurns/len(deps.Stores)))
 		f.seen[device] = &seen{parts: map[place]sight{}, doubts: map[doubt]time.Time{}}
 	}
 	return f, nil

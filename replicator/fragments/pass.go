@@ -30,8 +30,9 @@ type pass struct {
 	peers   replicator.Client // of fragments
 	sums    replicator.Client // of the sums of objects and of fragments, which package objects tells
 
-	noting  sync.Mutex // held while it is noted why something is not known
-	judging sync.Mutex // held while answers about writes are noted
+	noting   sync.Mutex    // held while it is noted why something is not known, or who is not versed
+	unversed map[peer]bool // guarded by noting; who is not asked for many fragments at a time
+	judging  sync.Mutex    // held while answers about writes are noted
 }
 
 // part is a partition that the pass is about.
@@ -112,7 +113,7 @@ func (f *Fragments) newPass(device string, before timestamp.T, t *replicator.Tal
 		return nil
 	}
 	p := &pass{
-		Fragments: f, device: device, store: store.Pinned(), tally: t, before: before, horizon: f.horizon(), began: f.Now(), seen: f.seen[device],
+		Fragments: f, device: device, store: store.Pinned(), tally: t, before: before, horizon: f.horizon(), began: f.Now(), seen: f.seen[device], unversed: map[peer]bool{},
 		peers: replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: f.Name(), NodeID: f.NodeID, Device: device},
 		sums:  replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: "object", NodeID: f.NodeID, Device: device},
 	}

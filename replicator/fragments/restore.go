@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -33,36 +32,8 @@ func (p *pass) restore(ctx context.Context, all []*found) {
 	}
 	p.spread(ctx, len(lacking), func(ctx context.Context, i int) { p.locate(ctx, lacking[i]) })
 	slices.SortStableFunc(list, func(a, b *missing) int { return cmp.Compare(a.left, b.left) })
-	groups := together(list)
-	p.spread(ctx, len(groups), func(ctx context.Context, i int) {
-		var all sync.WaitGroup
-		for _, m := range groups[i] {
-			all.Go(func() {
-				if ctx.Err() == nil {
-					p.get(ctx, m)
-				}
-			})
-		}
-		all.Wait()
-	})
-}
-
-// sideBySide is how many objects of a segment at most count as one of those that are under way: most of
-// the time of one is waiting for others' answers and for its own sync, which they share.
-const sideBySide = 4
-
-// together puts small ones next to each other in one group, and large ones in groups of their own. The order stays.
-func together(list []*missing) (groups [][]*missing) {
-	for _, m := range list {
-		last := len(groups) - 1
-		small := m.commit.Coded.Size <= int64(m.layout.Segment)
-		if last >= 0 && small && len(groups[last]) < sideBySide && groups[last][0].commit.Coded.Size <= int64(groups[last][0].layout.Segment) {
-			groups[last] = append(groups[last], m)
-			continue
-		}
-		groups = append(groups, []*missing{m})
-	}
-	return groups
+	batches := together(list)
+	p.spread(ctx, len(batches), func(ctx context.Context, i int) { p.getMany(ctx, batches[i]) })
 }
 
 // locate finds out who has which fragments of the objects that something is missing of.
@@ -141,15 +112,11 @@ func (m *missing) different() int {
 // get has the device get a fragment: from who has just that one, or made from others. What is there when
 // this returns without having failed is as durable as the object server makes it.
 func (p *pass) get(ctx context.Context, m *missing) {
+	if p.leaves(m) {
+		return
+	}
 	for _, h := range m.at {
-		if h.index != m.of.index {
-			continue
-		}
-		if !p.before.IsZero() && p.seen.of(m.of.policy.Index, m.of.number).left < mostLeft && m.left > m.layout.Data {
-			m.of.leave()
-			return
-		}
-		if p.take(ctx, m, func(w io.Writer) error { return p.fetch(ctx, m, h, w) }) == nil {
+		if h.index == m.of.index && p.take(ctx, m, func(w io.Writer) error { return p.fetch(ctx, m, h, w) }) == nil {
 			return
 		}
 	}
@@ -167,10 +134,24 @@ func (p *pass) get(ctx context.Context, m *missing) {
 	p.fail(m.of, nil, m.commit.Path.String(), err.Error(), 1)
 }
 
+// leaves reports whether a fragment is left to the device that has it and is to bring it, and notes that.
+func (p *pass) leaves(m *missing) bool {
+	if p.before.IsZero() || m.left <= m.layout.Data || !m.elsewhere() || p.seen.of(m.of.policy.Index, m.of.number).left >= mostLeft {
+		return false
+	}
+	m.of.leave()
+	return true
+}
+
+// elsewhere reports whether just that fragment is known to be on another device.
+func (m *missing) elsewhere() bool {
+	return slices.ContainsFunc(m.at, func(h holding) bool { return h.index == m.of.index })
+}
+
 // others is how many fragments of other indexes are known to be somewhere.
 func (m *missing) others() int {
 	n := m.different()
-	if slices.ContainsFunc(m.at, func(h holding) bool { return h.index == m.of.index }) {
+	if m.elsewhere() {
 		n--
 	}
 	return n
@@ -211,7 +192,6 @@ func (p *pass) gone(ctx context.Context, m *missing) bool {
 // take gives the object server the archive that write writes, and returns once it has it, durably; or
 // nothing of it is kept.
 func (p *pass) take(ctx context.Context, m *missing, write func(io.Writer) error) error {
-	size := m.layout.ArchiveSize(m.commit.Coded.Size)
 	r, w := io.Pipe()
 	var written error
 	done := make(chan struct{})
@@ -220,25 +200,35 @@ func (p *pass) take(ctx context.Context, m *missing, write func(io.Writer) error
 		written = write(w)
 		w.CloseWithError(written)
 	}()
-	state := replwire.Object{Length: size}
-	state.Times.Data = m.commit.Time
-	req := &backend.Request{
-		Method: "PUT", Path: pathAt(p.device, m.of, m.commit.Path), Header: putHeader(m.of, &state, m.of.index), Length: size,
-	}
+	req := p.storing(m)
 	req.Body = &closing{Reader: r, req: req}
-	resp, err := p.Server.Serve(ctx, req)
+	err := p.keep(ctx, m, req)
 	r.CloseWithError(errClosed) // whoever writes ends, also where not all of it was read
 	<-done
-	switch {
-	case err != nil && written != nil && !errors.Is(written, errClosed):
+	if err != nil && written != nil && !errors.Is(written, errClosed) {
 		return written
+	}
+	return err
+}
+
+// storing is the request by which the object server is to keep a fragment, without its body.
+func (p *pass) storing(m *missing) *backend.Request {
+	state := replwire.Object{Length: m.layout.ArchiveSize(m.commit.Coded.Size)}
+	state.Times.Data = m.commit.Time
+	return &backend.Request{Method: "PUT", Path: pathAt(p.device, m.of, m.commit.Path), Header: putHeader(m.of, &state, m.of.index), Length: state.Length}
+}
+
+// keep has the object server answer such a request, and counts the fragment if it has it, durably.
+func (p *pass) keep(ctx context.Context, m *missing, req *backend.Request) error {
+	resp, err := p.Server.Serve(ctx, req)
+	switch {
 	case err != nil:
 		return err
 	case resp.Status != 201:
 		return errors.Join(errs.E(errs.Op("fragments.take"), errs.Conflict, fmt.Errorf("it is not taken here: %d", resp.Status)), closeBody(resp))
 	}
-	p.tally.Add(replicator.Counts{Rebuilt: 1, RebuiltBytes: size})
-	p.Pace.Of(p.device).Progress().Took(size)
+	p.tally.Add(replicator.Counts{Rebuilt: 1, RebuiltBytes: req.Length})
+	p.Pace.Of(p.device).Progress().Took(req.Length)
 	m.of.lookAgain() // what is here now has another sum
 	return closeBody(resp)
 }

@@ -3,7 +3,6 @@ package fragments
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"strconv"
 	"time"
@@ -65,6 +64,8 @@ func (f *Fragments) Serve(ctx context.Context, c *replicator.Call) (*backend.Res
 	switch {
 	case c.Whole && c.Method == "REPLICATE" && !index.IsFragments():
 		return f.judge(ctx, store, index, c)
+	case c.Whole && c.Method == "REPLICATE":
+		return f.give(ctx, store, index, c)
 	case c.Whole:
 		return nil, errs.Refuse(errs.Invalid, "fragments are not %s many at a time", c.Method)
 	case c.Method == "REPLICATE" && index.IsFragments():
@@ -159,10 +160,7 @@ func (f *Fragments) judge(ctx context.Context, store Store, index policy.Index, 
 		list, err = replwire.ParseWrites(asked)
 	}
 	if err != nil {
-		if errors.Is(err, replwire.ErrList) {
-			err = errs.E(errs.Invalid, errs.Public(err.Error()), err)
-		}
-		return nil, err
+		return nil, garbled(err)
 	}
 	r := f.Ring(index)
 	said := make([]replwire.Judged, len(list))
