@@ -100,14 +100,15 @@ func (a *Archives) Tell(g Given) {
 	a.b = append(a.b, byte(g), 0, 0, 0, 0)
 }
 
-// Give adds the next one: fill is given the n bytes to write its archive to, for which there is Room. Where
+// Give adds the next one, with as many as more to come behind it: fill is given the n bytes to write its archive to, for which there is Room. Where
 // it does not return Here, but what else has become of it, nothing of them is sent.
-func (a *Archives) Give(n int64, fill func([]byte) Given) {
+func (a *Archives) Give(n int64, more int, fill func([]byte) Given) {
 	at := len(a.b)
 	a.b = binary.BigEndian.AppendUint32(append(a.b, byte(Here)), uint32(n))
 	from := len(a.b)
 	if need := from + int(n); need > cap(a.b) {
-		a.b = append(make([]byte, 0, min(max(2*need, 64<<10), MaxArchiveBytes)), a.b...)
+		all := need + more*(archiveHead+int(n)) + tailSize // as if the others were as long
+		a.b = append(make([]byte, 0, min(max(all, 2*need), MaxArchiveBytes)), a.b...)
 	}
 	a.b = a.b[:from+int(n)]
 	if g := fill(a.b[from:]); g != Here {

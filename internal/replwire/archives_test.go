@@ -44,7 +44,7 @@ func answerOf(asked []byte, list []Archive) []byte {
 			a.Tell(list[i].Given)
 			continue
 		}
-		a.Give(int64(len(list[i].Bytes)), func(b []byte) Given { copy(b, list[i].Bytes); return Here })
+		a.Give(int64(len(list[i].Bytes)), len(list)-1-i, func(b []byte) Given { copy(b, list[i].Bytes); return Here })
 	}
 	return a.Encoded()
 }
@@ -89,8 +89,8 @@ func TestArchives(t *testing.T) {
 func TestArchivesUnread(t *testing.T) {
 	asked := AppendWanted(nil, someWanted(2))
 	a := BeginArchives(nil, asked)
-	a.Give(1000, func(b []byte) Given { b[0] = 1; return Unread })
-	a.Give(3, func(b []byte) Given { copy(b, "abc"); return Here })
+	a.Give(1000, 1, func(b []byte) Given { b[0] = 1; return Unread })
+	a.Give(3, 0, func(b []byte) Given { copy(b, "abc"); return Here })
 	got, err := ParseArchives(a.Encoded(), 2, asked)
 	if want := []Archive{{Given: Unread}, {Here, []byte("abc")}}; err != nil || !slices.EqualFunc(got, want, sameArchive) {
 		t.Errorf("got %v, %v", got, err)
@@ -105,7 +105,7 @@ func TestArchivesRoom(t *testing.T) {
 		a := BeginArchives(nil, asked)
 		for i, n := range sizes {
 			if a.Room(n, len(sizes)-1-i) {
-				a.Give(n, func([]byte) Given { return Here })
+				a.Give(n, len(sizes)-1-i, func([]byte) Given { return Here })
 			} else {
 				a.Tell(NotNow)
 			}

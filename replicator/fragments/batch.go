@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -288,7 +289,9 @@ func (b *batch) make(ctx context.Context) (rest []*missing) {
 
 // one makes a fragment and has it kept.
 func (b *batch) one(ctx context.Context, x *plan) error {
-	archive, err := b.archive(x)
+	room := made.Get().(*[]byte)
+	defer made.Put(room)
+	archive, err := b.archive(x, room)
 	if err != nil {
 		return err
 	}
@@ -298,41 +301,38 @@ func (b *batch) one(ctx context.Context, x *plan) error {
 	return b.keep(ctx, x.missing, req)
 }
 
+// made are buffers for small archives that are made.
+var made = sync.Pool{New: func() any { return new([]byte) }}
+
 var errParts = errors.New("not all that it is made from was got")
 
-// archive returns the archive of a fragment: the one that another device has, once it was verified, or one that is made of others, each
-// of which is verified as it is read.
-func (b *batch) archive(x *plan) ([]byte, error) {
+// archive returns the archive of a fragment: the one that another device has, or one that is made of others, in the room. Every byte
+// of those was verified.
+func (b *batch) archive(x *plan, room *[]byte) (archive []byte, err error) {
 	for _, a := range x.parts {
 		if a == nil {
 			return nil, errParts
 		}
 	}
-	size := x.commit.Coded.Size
+	size := int64(0)
 	if x.whole {
-		head, got, err := ec.Verify(bytes.NewReader(x.parts[0]))
-		if err == nil && (head != ec.Header{Layout: x.layout, Write: x.write, Index: x.of.index} || got != size) {
+		archive = x.parts[0]
+		var head ec.Header
+		head, size, err = ec.Verify(bytes.NewReader(archive))
+		if err == nil && head != (ec.Header{Layout: x.layout, Write: x.write, Index: x.of.index}) {
 			err = errParts
 		}
-		return x.parts[0], err
-	}
-	code, err := b.code(x.layout)
-	if err != nil {
-		return nil, err
-	}
-	next := 0
-	out := bytes.NewBuffer(make([]byte, 0, x.layout.ArchiveSize(size)))
-	got, _, err := code.Rebuild(out, x.write, x.of.index, func(int64) (ec.Part, error) {
-		if next == len(x.parts) {
-			return ec.Part{}, io.EOF
+	} else {
+		var code *ec.Code
+		if code, err = b.code(x.layout); err != nil {
+			return nil, err
 		}
-		a := x.parts[next]
-		next++
-		h, err := ec.ParseHeader(a[:min(len(a), ec.HeaderSize)])
-		return ec.Part{Header: h, Frames: bytes.NewReader(a[min(len(a), ec.HeaderSize):])}, err
-	})
-	if err == nil && got != size {
+		*room = slices.Grow((*room)[:0], int(x.layout.ArchiveSize(x.commit.Coded.Size)))
+		*room, size, err = code.RebuildFrom(*room, x.write, x.of.index, x.parts)
+		archive = *room
+	}
+	if err == nil && size != x.commit.Coded.Size {
 		err = errParts
 	}
-	return out.Bytes(), err
+	return archive, err
 }

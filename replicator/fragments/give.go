@@ -104,7 +104,7 @@ func giveOne(ctx context.Context, store Store, index policy.Index, w *replwire.W
 	case !a.Room(x.Length, more):
 		a.Tell(replwire.NotNow)
 	default:
-		a.Give(x.Length, func(b []byte) replwire.Given {
+		a.Give(x.Length, more, func(b []byte) replwire.Given {
 			if _, err := io.ReadFull(x.Body, b); err != nil {
 				return replwire.Unread // who asks looks elsewhere
 			}
