@@ -1,6 +1,7 @@
 package replwire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 
@@ -11,6 +12,7 @@ import (
 const (
 	wanted   byte = 'f'
 	archives byte = 'g'
+	hashes   byte = 'x'
 )
 
 // What an answer with fragments may hold. A question may be about MaxWanted.
@@ -153,4 +155,34 @@ func ParseArchives(b []byte, n int, asked []byte) ([]Archive, error) {
 		}
 	}
 	return list, d.end()
+}
+
+// MaxHashes is how many hashes a list may have.
+const MaxHashes = 1 << 18
+
+// BeginHashes appends the beginning of a list of hashes to b, which must be empty. They are appended as they are, in order, until End.
+func BeginHashes(b []byte) []byte { return Begin(b, hashes) }
+
+// ParseHashes reads a list of hashes: in order, each once, all between from and to. It reports of a list of objects, by which a
+// node answers that does not know HashesHeader, that it is none. The error wraps ErrList.
+func ParseHashes(b []byte, from, to name.Hash) (list []name.Hash, more, ok bool, err error) {
+	if len(b) > headSize && b[len(magic)+1] == Objects {
+		return nil, false, false, nil
+	}
+	records, count, more, err := Open(b, hashes)
+	if err != nil {
+		return nil, false, false, err
+	}
+	if count > MaxHashes || count*len(from) != len(records) {
+		return nil, false, false, bad("%d hashes in %d bytes", count, len(records))
+	}
+	list = make([]name.Hash, count)
+	for i := range list {
+		h := &list[i]
+		copy(h[:], records[i*len(h):])
+		if bytes.Compare(h[:], from[:]) < 0 || bytes.Compare(h[:], to[:]) > 0 || i > 0 && bytes.Compare(list[i-1][:], h[:]) >= 0 {
+			return nil, false, false, bad("hash %s is outside of %s to %s, or out of order", h, from, to)
+		}
+	}
+	return list, more, true, nil
 }

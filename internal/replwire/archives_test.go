@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"martlet/internal/name"
 )
 
 func someWanted(n int) (list []Wanted) {
@@ -113,6 +115,60 @@ func TestArchivesRoom(t *testing.T) {
 		b := a.Encoded()
 		if list, err := ParseArchives(b, len(sizes), asked); err != nil || len(list) != len(sizes) || len(b) > MaxArchiveBytes {
 			t.Fatalf("%d bytes of %v: %v", len(b), sizes, err)
+		}
+	})
+}
+
+// hashesOf encodes a list of hashes.
+func hashesOf(list []name.Hash, more bool) []byte {
+	b := BeginHashes(nil)
+	for i := range list {
+		b = append(b, list[i][:]...)
+	}
+	return End(b, len(list), more)
+}
+
+// Hashes are taken in order, each once, and within bounds; a list of objects is told apart.
+func TestHashes(t *testing.T) {
+	list := []name.Hash{{1}, {2}, {2, 1}, {9}}
+	from, to := everything()
+	for n := range len(list) + 1 {
+		got, more, ok, err := ParseHashes(hashesOf(list[:n], n > 0), from, to)
+		if err != nil || !ok || more != (n > 0) || !slices.Equal(got, list[:n]) {
+			t.Errorf("%d: %v, %v, %v, %v", n, got, more, ok, err)
+		}
+	}
+	for what, b := range map[string][]byte{
+		"out of order": hashesOf([]name.Hash{{2}, {1}}, false),
+		"twice":        hashesOf([]name.Hash{{2}, {2}}, false),
+		"outside":      hashesOf([]name.Hash{{2}, {9}}, false),
+		"half a one":   seal(hashes, make([]byte, 8), 1, false),
+		"wanted":       AppendWanted(nil, someWanted(1)),
+		"cut short":    hashesOf(list, false)[:50],
+	} {
+		if got, _, _, err := ParseHashes(b, name.Hash{1}, name.Hash{3}); !errors.Is(err, ErrList) {
+			t.Errorf("%s: taken as %v, %v", what, got, err)
+		}
+	}
+	if _, _, ok, err := ParseHashes(seal(Objects, nil, 0, false), from, to); ok || err != nil {
+		t.Errorf("a list of objects: %v, %v", ok, err)
+	}
+}
+
+func FuzzParseHashes(f *testing.F) {
+	f.Add(hashesOf([]name.Hash{{1}, {2}}, true))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		b = sealed(b)
+		from, to := everything()
+		list, more, ok, err := ParseHashes(b, from, to)
+		if err != nil {
+			if !errors.Is(err, ErrList) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if again := hashesOf(list, more); ok && !bytes.Equal(again, b) {
+			t.Errorf("%x is taken as %v, which is %x", b, list, again)
 		}
 	})
 }

@@ -93,6 +93,10 @@ type Store interface {
 	// their order, without any body. An error comes with the hash that it concerns, or with none and then ends the walk.
 	Walk(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[Entry, error]
 
+	// Present yields the hashes from `from` to `to`, both included, under which there is something that
+	// is not known to be damaged, in their order. No object is read. An error ends it.
+	Present(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[name.Hash, error]
+
 	// Stat returns what is under one hash. Nothing is an Entry of no Kind.
 	Stat(ctx context.Context, p policy.Index, h name.Hash) (Entry, error)
 

@@ -42,7 +42,7 @@ func (p *pass) locate(ctx context.Context, f *found) {
 		of    *missing
 		index int
 	}
-	wanted := map[name.Hash]fragment{}
+	wanted := make(map[name.Hash]fragment, len(f.missing)*f.of.policy.Fragments())
 	for _, m := range f.missing {
 		for i := range m.layout.Fragments() {
 			wanted[m.commit.Hash.Fragment(m.commit.Time, i)] = fragment{m, i}
@@ -54,8 +54,8 @@ func (p *pass) locate(ctx context.Context, f *found) {
 			continue // what can't be had without it is said for each object
 		}
 		// Whoever can't say has nothing: who is needed is asked again.
-		_ = p.list(ctx, f.of, to, -1, first.First(), last.Last(), func(o *replwire.Object) {
-			if w, ok := wanted[o.Hash]; ok && o.Kind == replwire.Data {
+		_ = p.present(ctx, f.of, to, first.First(), last.Last(), func(h name.Hash) {
+			if w, ok := wanted[h]; ok {
 				w.of.at = append(w.of.at, holding{keyOf(to), w.index})
 			}
 		})
@@ -174,8 +174,8 @@ func (p *pass) search(ctx context.Context, m *missing) {
 			continue
 		}
 		// Who can't say is as good as one that has nothing.
-		_ = p.list(ctx, m.of, to, -1, r.First(), r.Last(), func(o *replwire.Object) {
-			if i, ok := wanted[o.Hash]; ok && o.Kind == replwire.Data {
+		_ = p.present(ctx, m.of, to, r.First(), r.Last(), func(h name.Hash) {
+			if i, ok := wanted[h]; ok {
 				m.at = append(m.at, holding{keyOf(to), i})
 			}
 		})
