@@ -37,22 +37,24 @@ const (
 // small reports whether a fragment may be got together with others: it is a record in the log of who has it.
 func (m *missing) small() bool {
 	size := m.commit.Coded.Size
-	return size <= int64(m.layout.Segment) && m.layout.ArchiveSize(size) <= maxTogether
+	return size <= int64(m.layout.Segment) && m.archiveSize() <= maxTogether
 }
 
-// together puts small ones next to each other in one batch, and large ones in batches of their own. The order stays.
+// together puts small ones in batches, and large ones in batches of their own. Those of which fewer fragments are left stay first.
 func together(list []*missing) (batches [][]*missing) {
-	bytes, open := int64(0), false // of the last one; it may be added to
+	open, bytes := -1, int64(0) // the batch that small ones are added to, and how much is in it
 	for _, m := range list {
-		size, small := m.commit.Coded.Size, m.small()
-		last := len(batches) - 1
-		if open && small && len(batches[last]) < inBatch && bytes+size <= batchBytes {
-			batches[last] = append(batches[last], m)
+		size := m.commit.Coded.Size
+		switch {
+		case !m.small():
+			batches = append(batches, []*missing{m})
+		case open >= 0 && batches[open][0].left == m.left && len(batches[open]) < inBatch && bytes+size <= batchBytes:
+			batches[open] = append(batches[open], m)
 			bytes += size
-			continue
+		default:
+			batches = append(batches, []*missing{m})
+			open, bytes = len(batches)-1, size
 		}
-		batches = append(batches, []*missing{m})
-		bytes, open = size, small
 	}
 	return batches
 }
@@ -327,7 +329,7 @@ func (b *batch) archive(x *plan, room *[]byte) (archive []byte, err error) {
 		if code, err = b.code(x.layout); err != nil {
 			return nil, err
 		}
-		*room = slices.Grow((*room)[:0], int(x.layout.ArchiveSize(x.commit.Coded.Size)))
+		*room = slices.Grow((*room)[:0], int(x.archiveSize()))
 		*room, size, err = code.RebuildFrom(*room, x.write, x.of.index, x.parts)
 		archive = *room
 	}

@@ -61,6 +61,7 @@ func (p *pass) bringTo(ctx context.Context, of *part, to *replicator.Peer, index
 		}
 		if theirs[x.state.Hash] == x.state {
 			to.Has[i] = true // just this archive, durably
+			p.peers.Pace.Progress().Sent(p.Name(), x.state.Length)
 			continue
 		}
 		if why, ok := p.peers.Down(to); ok {
@@ -73,6 +74,7 @@ func (p *pass) bringTo(ctx context.Context, of *part, to *replicator.Peer, index
 		case taken:
 			to.Has[i] = true
 			p.tally.Add(replicator.Counts{Pushed: 1, Bytes: x.state.Length})
+			p.peers.Pace.Progress().Sent(p.Name(), x.state.Length)
 		}
 	}
 	n := p.guard.DropAll(ctx, replicator.Dropping{

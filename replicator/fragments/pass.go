@@ -27,6 +27,7 @@ type pass struct {
 	horizon timestamp.T // one for the whole pass
 	began   time.Time
 	seen    *seen
+	work    *work
 	peers   replicator.Client // of fragments
 	sums    replicator.Client // of the sums of objects and of fragments, which package objects tells
 
@@ -46,12 +47,14 @@ type part struct {
 
 	mine    replwire.Digest // of the fragments here
 	here    int64           // how many those are
+	size    int64           // bytes of them
 	own     bool            // the commits here may be believed
 	told    bool            // a sum of the commits is known
 	commits replwire.Digest
 	asked   int   // which replica has told that sum: see teller
 	many    int64 // objects, by the commits' sum
 	good    int   // devices that have as many fragments as there are objects
+	lacks   int64 // how many fragments others have more here
 
 	mu    sync.Mutex
 	again bool      // not all is in place, or known to be; guarded by mu
@@ -118,6 +121,7 @@ func (f *Fragments) newPass(device string, before timestamp.T, t *replicator.Tal
 		sums:  replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: "object", NodeID: f.NodeID, Device: device},
 	}
 	p.peers.Fresh = p.fresh
+	p.work = &work{progress: p.peers.Pace.Progress()}
 	return p
 }
 
@@ -148,6 +152,7 @@ func (f *Fragments) Pass(ctx context.Context, device string, before timestamp.T,
 		all = append(all, p.look(ctx, policy)...)
 	}
 	slices.SortStableFunc(all, func(a, b *part) int { return cmp.Compare(a.good, b.good) })
+	p.tellFound(all)
 	for wave := range waves(all) {
 		if ctx.Err() != nil {
 			break
@@ -161,12 +166,33 @@ func (f *Fragments) Pass(ctx context.Context, device string, before timestamp.T,
 	if ctx.Err() != nil {
 		t.Fail(replicator.Failure{Reason: "the pass ended early: " + context.Cause(ctx).Error()})
 	}
+	if t.Counts().Failed == 0 {
+		p.peers.Pace.Progress().Whole(f.Name())
+	}
+}
+
+// tellFound says how much the pass has to do, as far as that is known before anything was gone into: what the device holds as
+// a handoff is to be sent, and what others have more of to be got.
+func (p *pass) tellFound(all []*part) {
+	var send replicator.ToSend
+	lacks := int64(0)
+	for _, x := range all {
+		lacks += x.lacks
+		if x.index < 0 && x.here > 0 {
+			send.Partitions++
+			send.Objects += x.here
+			send.Bytes += x.size
+		}
+	}
+	p.peers.Pace.Progress().Found(p.Name(), send)
+	p.work.expect(lacks)
 }
 
 // unit is a piece of a partition that is gone into at once.
 type unit struct {
-	of *part
-	at name.Range
+	of    *part
+	at    name.Range
+	lacks int64 // how many fragments others probably have more in it
 }
 
 const (
@@ -197,8 +223,11 @@ func waves(all []*part) iter.Seq[[]unit] {
 				n++
 			}
 			of.units = int(n)
+			left := of.lacks
 			for r := range of.pieces() {
-				wave = append(wave, unit{of, r})
+				share := min(left, (of.lacks+n-1)/n)
+				left -= share
+				wave = append(wave, unit{of, r, share})
 				if weight += max(of.here, of.many) / n; weight >= inWave || len(wave) == mostUnits {
 					if !yield(wave) {
 						return

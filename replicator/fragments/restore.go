@@ -213,7 +213,7 @@ func (p *pass) take(ctx context.Context, m *missing, write func(io.Writer) error
 
 // storing is the request by which the object server is to keep a fragment, without its body.
 func (p *pass) storing(m *missing) *backend.Request {
-	state := replwire.Object{Length: m.layout.ArchiveSize(m.commit.Coded.Size)}
+	state := replwire.Object{Length: m.archiveSize()}
 	state.Times.Data = m.commit.Time
 	return &backend.Request{Method: "PUT", Path: pathAt(p.device, m.of, m.commit.Path), Header: putHeader(m.of, &state, m.of.index), Length: state.Length}
 }
@@ -229,6 +229,7 @@ func (p *pass) keep(ctx context.Context, m *missing, req *backend.Request) error
 	}
 	p.tally.Add(replicator.Counts{Rebuilt: 1, RebuiltBytes: req.Length})
 	p.Pace.Of(p.device).Progress().Took(req.Length)
+	p.work.got(req.Length)
 	m.of.lookAgain() // what is here now has another sum
 	return closeBody(resp)
 }
