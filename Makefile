@@ -15,6 +15,7 @@ KILLS    ?= 500
 CUTS     ?= 200
 SEED     ?=
 SUITE    ?=
+FRAGMENTS ?= 50000
 # How many packages, or clusters, are tested at once. More than there are cores is faster, as tests wait for the disk for
 # much of their time, and has those fail now and then that go by real clocks.
 AT_ONCE  ?= $(shell nproc)
@@ -22,7 +23,7 @@ AT_ONCE  ?= $(shell nproc)
 UNRACED   = $(shell grep -rl --include='*_test.go' '^//go:build .*!race' .)
 LINT      = go tool -modfile=tools.mod golangci-lint
 
-.PHONY: build run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance clean
+.PHONY: build run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance bench-rebuild clean
 
 ## build: compile bin/martlet
 build:
@@ -103,6 +104,10 @@ bench-rings: clients
 ## bench-rebalance: a fifth node joins four while clients are at work: failures, bytes moved, ETA, latency (about four minutes)
 bench-rebalance: clients
 	go test -count 1 -timeout 15m -v -run '^TestBenchRebalance$$' ./test
+
+## bench-rebuild: a device gets its FRAGMENTS again, of 3 KiB and of 64 KiB: rate, what bounds it, ETA (27 GB of disk, some minutes)
+bench-rebuild:
+	MARTLET_FRAGMENTS=$(FRAGMENTS) go test -run '^$$' -bench FragmentsRebuild -benchtime 1x -timeout 60m ./cmd/internal/node
 
 clean:
 	rm -rf bin

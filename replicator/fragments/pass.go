@@ -153,15 +153,8 @@ func (f *Fragments) Pass(ctx context.Context, device string, before timestamp.T,
 	}
 	slices.SortStableFunc(all, func(a, b *part) int { return cmp.Compare(a.good, b.good) })
 	p.tellFound(all)
-	for wave := range waves(all) {
-		if ctx.Err() != nil {
-			break
-		}
-		if why := p.fresh(); why != nil {
-			p.tally.Fail(replicator.Failure{Reason: why.Error()})
-			return
-		}
-		p.wave(ctx, wave)
+	if !p.waves(ctx, all) {
+		return
 	}
 	if ctx.Err() != nil {
 		t.Fail(replicator.Failure{Reason: "the pass ended early: " + context.Cause(ctx).Error()})
@@ -198,7 +191,7 @@ type unit struct {
 const (
 	// inUnit is about how many fragments, or objects, there are in a unit, and inWave in all units
 	// that are gone into together.
-	inUnit, inWave = 1 << 13, 1 << 15
+	inUnit, inWave = 1 << 12, 1 << 14
 	// mostUnits is how many those are at most.
 	mostUnits = 512
 )
@@ -242,22 +235,48 @@ func waves(all []*part) iter.Seq[[]unit] {
 	}
 }
 
-// wave goes into some pieces of partitions.
-func (p *pass) wave(ctx context.Context, units []unit) {
+// waves goes into all pieces of some partitions. What is missing of some is got while the next ones are looked at, so that
+// there is always something to get. It reports whether the pass may go on.
+func (p *pass) waves(ctx context.Context, all []*part) bool {
+	var getting sync.WaitGroup
+	defer getting.Wait()
+	for wave := range waves(all) {
+		if ctx.Err() != nil {
+			return true
+		}
+		if why := p.fresh(); why != nil {
+			p.tally.Fail(replicator.Failure{Reason: why.Error()})
+			return false
+		}
+		found := p.prepare(ctx, wave)
+		getting.Wait() // no more than two are in memory
+		if ctx.Err() != nil {
+			return true
+		}
+		getting.Go(func() {
+			p.restore(ctx, found)
+			if ctx.Err() != nil {
+				return
+			}
+			for _, u := range wave {
+				p.done(u.of)
+			}
+		})
+	}
+	return true
+}
+
+// prepare goes into some pieces of partitions, drops and brings home what is to be, and finds out of what that is made which is missing.
+func (p *pass) prepare(ctx context.Context, units []unit) []*found {
 	found := make([]*found, len(units))
 	p.spread(ctx, len(units), func(ctx context.Context, i int) { found[i] = p.goInto(ctx, units[i]) })
 	if ctx.Err() != nil {
-		return
+		return nil
 	}
 	p.decide(ctx, found)
 	p.spread(ctx, len(units), func(ctx context.Context, i int) { p.bringHome(ctx, found[i]) })
-	p.restore(ctx, found)
-	if ctx.Err() != nil {
-		return
-	}
-	for _, u := range units {
-		p.done(u.of)
-	}
+	p.locateAll(ctx, found)
+	return found
 }
 
 // spread does n things, as many at one time as the pace lets be under way.

@@ -19,18 +19,26 @@ import (
 // is to bring them: that costs one read of them, and nobody sends in vain. Then they are fetched.
 const mostLeft = 2
 
-// restore has the device get what it lacks of a wave: the objects of which the fewest fragments are
-// left first.
-func (p *pass) restore(ctx context.Context, all []*found) {
+// locateAll finds out who has which fragments of all objects that something is missing of.
+func (p *pass) locateAll(ctx context.Context, all []*found) {
 	var lacking []*found
-	var list []*missing
 	for _, f := range all {
 		if f != nil && len(f.missing) > 0 {
 			lacking = append(lacking, f)
-			list = append(list, f.missing...)
 		}
 	}
 	p.spread(ctx, len(lacking), func(ctx context.Context, i int) { p.locate(ctx, lacking[i]) })
+}
+
+// restore has the device get what it lacks of a wave: the objects of which the fewest fragments are
+// left first.
+func (p *pass) restore(ctx context.Context, all []*found) {
+	var list []*missing
+	for _, f := range all {
+		if f != nil {
+			list = append(list, f.missing...)
+		}
+	}
 	slices.SortStableFunc(list, func(a, b *missing) int { return cmp.Compare(a.left, b.left) })
 	batches := together(list)
 	p.spread(ctx, len(batches), func(ctx context.Context, i int) { p.getMany(ctx, batches[i]) })

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -27,10 +28,12 @@ import (
 
 // BenchmarkFragmentsRebuild measures how fast a device that was emptied gets its fragments again from five others at 4+2,
 // over loopback, with real disks, all in one process; and in the same run what bounds it, each alone: the code, from memory;
-// the device, storing as many of the same size with the same syncs; loopback, carrying what is read for them. The last of
-// its numbers is the rate in per cent of the slowest of those.
+// the device, storing as many of the same size with the same syncs; loopback, carrying what is read for them. One of
+// its numbers is the rate in per cent of the slowest of those. And it compares what the device says of when it will be done, at four points
+// on the way, with when it was: by how many per cent of the time that was left that was too late, or, below zero, too early.
 //
-// MARTLET_FRAGMENTS is how many fragments the device had, 1000 if it is not set.
+// MARTLET_FRAGMENTS is how many fragments the device had, 1000 if it is not set. It takes that many times 6 fragments on the disk, and
+// twice as many again on the last device.
 func BenchmarkFragmentsRebuild(b *testing.B) {
 	n := 1000
 	if text := os.Getenv("MARTLET_FRAGMENTS"); text != "" {
@@ -152,11 +155,54 @@ func (r *rebuilding) measured(what string, do func()) float64 {
 
 // rebuild has the device get its fragments.
 func (r *rebuilding) rebuild() float64 {
-	return r.measured("fragments", func() {
+	stop, told := make(chan struct{}), make(chan []telling, 1)
+	go func() { told <- r.listenTo(stop) }()
+	rate := r.measured("fragments", func() {
 		if c := r.clean(lostNode); c.Rebuilt != int64(r.n) {
 			r.b.Fatalf("%d of %d were made again", c.Rebuilt, r.n)
 		}
 	})
+	end := time.Now()
+	close(stop)
+	list := <-told
+	for _, part := range []int{10, 25, 50, 75} {
+		off := math.Inf(1) // where nobody knew
+		for _, x := range list {
+			if x.left > int64(r.n*(100-part)/100) {
+				continue
+			}
+			if left := end.Sub(x.at).Seconds(); x.eta != nil {
+				off = 100 * (*x.eta - left) / left
+			}
+			break
+		}
+		r.b.ReportMetric(off, fmt.Sprintf("eta-off-at-%d%%", part))
+	}
+	return rate
+}
+
+// telling is what the device has said at a time.
+type telling struct {
+	at   time.Time
+	left int64
+	eta  *float64
+}
+
+// listenTo notes what the device says, from when it knows how much there is to do.
+func (r *rebuilding) listenTo(stop <-chan struct{}) (list []telling) {
+	progress := r.nodes[lostNode].repl.Paces.Of("d").Progress()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return list
+		case now := <-tick.C:
+			if get := progress.ToGet(); get.Objects > 0 {
+				list = append(list, telling{now, get.Objects, get.ETASeconds})
+			}
+		}
+	}
 }
 
 // coding makes as many archives from others in memory, on all cores.
