@@ -12,7 +12,8 @@
 //
 //   - a fragment that should be here and is not is read from who has it, if that is somebody, or
 //     made again from k others (ec.Rebuild), and given to the object server as any
-//     PUT is. The objects of which the fewest fragments are left come first;
+//     PUT is: it counts once that has said that it is on stable storage. Of small objects many are read
+//     in one request, and stored side by side. The objects of which the fewest fragments are left come first;
 //   - one that is here and belongs elsewhere is pushed there, and dropped here;
 //   - one of a write that was superseded is dropped;
 //   - so is one of a write that never was committed, once it is older than the reclaim age.
@@ -38,8 +39,8 @@
 // itself for a primary, two that answer as one and an answer that turns out to be the device's own confirm nothing.
 // Nothing is dropped by a ring that is out of use.
 //
-// Memory is bounded by a piece of the hash space for each partition under way, and by the
-// segments of the archives that are being made.
+// Memory is bounded by what is known of the objects in two times 16384 fragments or so that are gone into together, by the
+// segments of the archives that are being made, and by 4 MiB of objects in each batch of small ones.
 package fragments
 
 import (
