@@ -15,6 +15,7 @@ KILLS    ?= 500
 CUTS     ?= 200
 SEED     ?=
 SUITE    ?=
+FRAGMENTS ?= 50000
 # How many packages, or clusters, are tested at once. More than there are cores is faster, as tests wait for the disk for
 # much of their time, and has those fail now and then that go by real clocks.
 AT_ONCE  ?= $(shell nproc)
@@ -29,7 +30,7 @@ LINT      = $(PLAIN) go tool -modfile=tools.mod golangci-lint
 # it (crash) stay on the disk.
 SCRATCH   = bash test/scratch.sh
 
-.PHONY: build lab lab-up lab-down lab-packages run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance deb clean
+.PHONY: build lab lab-up lab-down lab-packages run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance bench-rebuild deb clean
 
 ## build: compile bin/martlet
 build:
@@ -135,6 +136,10 @@ bench-rebalance: clients
 deb: build
 	DEB_ARCH=$$(go env GOARCH) DEB_VERSION=$$(deploy/package/version.sh '$(VERSION)') \
 		go tool -modfile=deb.mod nfpm package --config deploy/package/nfpm.yaml --packager deb --target bin/
+
+## bench-rebuild: a device gets its FRAGMENTS again, of 3 KiB and of 64 KiB: rate, what bounds it, ETA (27 GB of disk, some minutes)
+bench-rebuild:
+	MARTLET_FRAGMENTS=$(FRAGMENTS) go test -run '^$$' -bench FragmentsRebuild -benchtime 1x -timeout 60m ./cmd/internal/node
 
 clean:
 	rm -rf bin

@@ -65,9 +65,12 @@ func (m *metrics) count(r *DeviceReport) {
 var (
 	paceFactor       = prometheus.NewDesc("martlet_replication_pace_factor", "What is left of the pace to the peer that takes longest: 1 for all of it.", []string{"device"}, nil)
 	pacePaused       = prometheus.NewDesc("martlet_replication_paused", "Whether replication of the device is paused.", []string{"device"}, nil)
-	toSendPartitions = progressDesc("to_send_partitions", "Partitions of objects of which a peer lacks something that the device holds, as its last pass found.")
+	toSendPartitions = progressDesc("to_send_partitions", "Partitions of objects or fragments of which a peer lacks something that the device holds, as its last pass found.")
 	toSendObjects    = progressDesc("to_send_objects", "Objects that peers lacked then, less what was pushed since.")
 	toSendBytes      = progressDesc("to_send_bytes", "Bytes of those, by the mean size in their partitions.")
+	toGetObjects     = progressDesc("to_get_fragments", "Fragments that the device lacks, as far as its last pass knows, less what it has got since.")
+	toGetBytes       = progressDesc("to_get_bytes", "Bytes of those.")
+	toGetSeconds     = progressDesc("to_get_seconds", "How long those take at the rate of late; none where nobody knows.")
 	toSendUnknown    = progressDesc("unknown_partitions", "Partitions of objects of which a peer did not say then what it has.")
 	tookObjects      = progressDesc("received_objects_total", "Objects that peers have brought.")
 	tookBytes        = progressDesc("received_bytes_total", "Bytes of their data.")
@@ -92,7 +95,7 @@ func (m paceMetrics) Describe(to chan<- *prometheus.Desc) {
 	to <- pacePaused
 	to <- paceWaited
 	to <- paceSent
-	for _, d := range []*prometheus.Desc{toSendPartitions, toSendObjects, toSendBytes, toSendUnknown, tookObjects, tookBytes, arrivedBytes, needlessBytes, rateObjects, rateBytes} {
+	for _, d := range []*prometheus.Desc{toSendPartitions, toSendObjects, toSendBytes, toSendUnknown, toGetObjects, toGetBytes, toGetSeconds, tookObjects, tookBytes, arrivedBytes, needlessBytes, rateObjects, rateBytes} {
 		to <- d
 	}
 }
@@ -126,6 +129,12 @@ func (d *DevicePace) collect(to chan<- prometheus.Metric) {
 	tell(toSendObjects, prometheus.GaugeValue, float64(send.Objects))
 	tell(toSendBytes, prometheus.GaugeValue, float64(send.Bytes))
 	tell(toSendUnknown, prometheus.GaugeValue, float64(send.Unknown))
+	get := d.progress.ToGet()
+	tell(toGetObjects, prometheus.GaugeValue, float64(get.Objects))
+	tell(toGetBytes, prometheus.GaugeValue, float64(get.Bytes))
+	if get.ETASeconds != nil {
+		tell(toGetSeconds, prometheus.GaugeValue, *get.ETASeconds)
+	}
 	tell(tookObjects, prometheus.CounterValue, float64(objects))
 	tell(tookBytes, prometheus.CounterValue, float64(bytes))
 	tell(arrivedBytes, prometheus.CounterValue, float64(arrived))

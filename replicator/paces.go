@@ -224,6 +224,9 @@ type PaceReport struct {
 
 	Waited Waited `json:"waited"`
 
+	// ToGet is what the device lacks of its fragments, and how long it takes to get that.
+	ToGet ToGet `json:"to_get"`
+
 	// Sent is the bytes of pushes since the process began, whether they were taken or not, by kind of data.
 	Sent map[string]int64 `json:"sent_bytes"`
 }
@@ -237,7 +240,7 @@ type Waited struct {
 
 // Report returns what holds the device back now.
 func (d *DevicePace) Report() PaceReport {
-	r := PaceReport{Device: d.device}
+	r := PaceReport{Device: d.device, ToGet: d.progress.ToGet()}
 	r.Partitions, _ = d.under.count()
 	r.Incoming, r.InLine = d.line.count()
 	gap, slowed := d.ease.most()

@@ -30,8 +30,9 @@ const (
 	// idle is after how long with nothing brought the device is taken to have no part in a
 	// rebalance any more: what it did then says nothing of the next one.
 	idle = 10 * time.Minute
-	// enough is how much time an average has to be over to be told.
-	enough = 3 * time.Second
+	// enough is how much time an average has to be over to be told; or soon, where it is of as many objects as many.
+	enough, soon = 3 * time.Second, 500 * time.Millisecond
+	many         = 1000
 	// keepEvery is how often it is written at most.
 	keepEvery = 15 * time.Second
 )
@@ -42,6 +43,25 @@ type Rate struct {
 	Known   bool    `json:"known"` // something has come lately; else the others are 0
 	Bytes   float64 `json:"bytes_per_second"`
 	Objects float64 `json:"objects_per_second"`
+}
+
+// perObject is how many bytes an object counts for beside its own. How long objects and bytes take is two
+// unknowns, and what a device has taken lately mostly one equation: large objects go first, or
+// last, and by objects alone, or bytes alone, the rest looks many times too long, or too short. 4 KiB is
+// about what a small object is, so that neither is without weight.
+const perObject = 4 << 10
+
+// Lasts returns how many seconds so many objects of so many bytes together take at the rate, and whether that is
+// known: nothing takes none, and at a rate of nothing nobody knows.
+func (r Rate) Lasts(objects, bytes int64) (seconds float64, known bool) {
+	left, rate := float64(bytes)+perObject*float64(objects), r.Bytes+perObject*r.Objects
+	if left == 0 {
+		return 0, true
+	}
+	if rate == 0 {
+		return 0, false
+	}
+	return left / rate, true
 }
 
 // average is sums that fade with time, and the time that they are over, which fades with them.
@@ -86,7 +106,7 @@ func (a *average) add(now time.Time, objects, bytes int64) {
 // rate is the average as of a time.
 func (a average) rate(now time.Time) (bytes, objects float64, known bool) {
 	a.fade(now)
-	if a.Seconds < enough.Seconds() {
+	if a.Seconds < enough.Seconds() && (a.Seconds < soon.Seconds() || a.Objects < many) {
 		return 0, 0, false
 	}
 	return a.Bytes / a.Seconds, a.Objects / a.Seconds, true
@@ -119,7 +139,7 @@ func parseAverage(b []byte, now time.Time) (a average, err error) {
 	return average{Seen: a.Seen, At: now, Bytes: a.Bytes, Objects: a.Objects, Seconds: a.Seconds}, nil
 }
 
-// ToSend is what peers lack of what a device holds, as far as its last pass knows: what it found
+// ToSend is what peers lack of what a device holds of a kind of data, as far as its last pass knows: what it found
 // when it asked them, less what it has pushed since. Devices that hold the same of a partition
 // each count what a third lacks. Bytes are estimated by the mean size of the partition's objects.
 type ToSend struct {
@@ -129,16 +149,34 @@ type ToSend struct {
 	Unknown    int64 `json:"unknown_partitions"` // of which a peer has not said what it has
 }
 
-// Progress is what a device has taken, and has to send. It is safe for concurrent use; nil
+// add adds what is to be sent of another kind.
+func (s *ToSend) add(t ToSend) {
+	s.Partitions += t.Partitions
+	s.Objects += t.Objects
+	s.Bytes += t.Bytes
+	s.Unknown += t.Unknown
+}
+
+// ToGet is what a device lacks of the fragments that belong on it, as far as its last pass knows: what is got by now
+// is none of it. Until the pass has gone into a partition it is what others have more of there, of the mean size of those
+// that it has gone into.
+type ToGet struct {
+	Objects    int64    `json:"objects"`
+	Bytes      int64    `json:"bytes"`
+	ETASeconds *float64 `json:"eta_seconds"` // at the rate of late; null where nobody knows
+}
+
+// Progress is what a device has taken, and has to send and to get. It is safe for concurrent use; nil
 // counts nothing.
 type Progress struct {
 	mu             sync.Mutex
 	average        average // guarded by mu, as are all
 	kept           time.Time
-	objects, bytes int64 // taken since the process began
-	arrived        int64 // bytes of bodies that peers have sent to be taken
-	needless       int64 // bytes of data that peers have sent which was there
-	send           ToSend
+	objects, bytes int64             // taken since the process began
+	arrived        int64             // bytes of bodies that peers have sent to be taken
+	needless       int64             // bytes of data that peers have sent which was there
+	send           map[string]ToSend // by kind of data; nil before anything was found
+	lacks          ToGet             // but for the time
 }
 
 // Took counts an object that a peer has brought, and that is on stable storage.
@@ -173,34 +211,69 @@ func (p *Progress) Needless(bytes int64) {
 	p.needless += bytes
 }
 
-// Found says what a pass has found to be sent: it takes the place of what was found before.
-func (p *Progress) Found(s ToSend) {
+// Found says what a pass over a kind of data has found to be sent: it takes the place of what was found before.
+func (p *Progress) Found(kind string, s ToSend) {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.send = s
+	if p.send == nil {
+		p.send = map[string]ToSend{}
+	}
+	p.send[kind] = s
 }
 
-// Sent counts an object that a peer has taken.
-func (p *Progress) Sent(bytes int64) {
+// Sent counts an object of a kind that a peer has taken.
+func (p *Progress) Sent(kind string, bytes int64) {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.send.Objects, p.send.Bytes = max(0, p.send.Objects-1), max(0, p.send.Bytes-bytes)
+	if s, ok := p.send[kind]; ok {
+		s.Objects, s.Bytes = max(0, s.Objects-1), max(0, s.Bytes-bytes)
+		p.send[kind] = s
+	}
 }
 
-// Whole says that a pass has ended in which everything was confirmed: nothing is to be sent.
-func (p *Progress) Whole() { p.Found(ToSend{}) }
+// Whole says that a pass over a kind of data has ended in which everything was confirmed: nothing is to be sent.
+func (p *Progress) Whole(kind string) { p.Found(kind, ToSend{}) }
 
-// now returns the numbers.
+// Lacks says how many fragments a pass has still to get, and of how many bytes. It takes the place of what was said before.
+func (p *Progress) Lacks(objects, bytes int64) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lacks = ToGet{Objects: objects, Bytes: bytes}
+}
+
+// ToGet returns what is still to be got, and how long that takes.
+func (p *Progress) ToGet() ToGet {
+	if p == nil {
+		return ToGet{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	get := p.lacks
+	rate := Rate{}
+	rate.Bytes, rate.Objects, _ = p.average.rate(time.Now())
+	if seconds, known := rate.Lasts(get.Objects, get.Bytes); known {
+		get.ETASeconds = &seconds
+	}
+	return get
+}
+
+// now returns the numbers of what is to be sent, of all kinds together, and of what was taken.
 func (p *Progress) now() (send ToSend, objects, bytes, arrived, needless int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.send, p.objects, p.bytes, p.arrived, p.needless
+	for _, s := range p.send {
+		send.add(s)
+	}
+	return send, p.objects, p.bytes, p.arrived, p.needless
 }
 
 // rate returns how fast the device takes what others bring.

@@ -59,6 +59,16 @@ func (p *progress) say(format string, args ...any) {
 	p.what, p.since = fmt.Sprintf(format, args...), time.Now()
 }
 
+// update says more of what is done since it was said.
+func (p *progress) update(text string) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.what = text
+}
+
 func (p *progress) show() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

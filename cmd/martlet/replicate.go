@@ -88,7 +88,10 @@ func given(c *cobra.Command, flags ...string) (n int) {
 // replicateOnce has the node make a pass and prints its report.
 func replicateOnce(c *cobra.Command, file, device string, asJSON bool) error {
 	report := &replicator.Report{}
-	if err := askReplicator(c.Context(), file, http.MethodPost, "/replicate", deviceQuery(device), report); err != nil {
+	end := watchPass(c.Context(), file, device, c.ErrOrStderr())
+	err := askReplicator(c.Context(), file, http.MethodPost, "/replicate", deviceQuery(device), report)
+	end()
+	if err != nil {
 		return usage(err)
 	}
 	if err := printReport(c.OutOrStdout(), report, asJSON); err != nil {
@@ -172,15 +175,15 @@ func printReport(out io.Writer, report *replicator.Report, asJSON bool) error {
 	}
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "DEVICE\tKIND\tPARTITIONS\tHANDOFFS\tCOMPARED\tPUSHED\tBYTES\tDROPPED\tFAILED")
+	fmt.Fprintln(w, "DEVICE\tKIND\tPARTITIONS\tHANDOFFS\tCOMPARED\tPUSHED\tBYTES\tDROPPED\tREBUILT\tFAILED")
 	var troubles []string
 	for _, d := range report.Devices {
 		if d.Error != "" {
 			troubles = append(troubles, d.Device+": "+d.Error)
 		}
 		for _, k := range d.Kinds {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n",
-				d.Device, k.Kind, k.Partitions, k.Handoffs, k.Compared, k.Pushed, k.Bytes, k.Dropped, k.Failed)
+			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n",
+				d.Device, k.Kind, k.Partitions, k.Handoffs, k.Compared, k.Pushed, k.Bytes, k.Dropped, k.Rebuilt, k.Failed)
 			for _, f := range k.Failures {
 				troubles = append(troubles, fmt.Sprintf("%s: %s: %d not confirmed by %s: %s", d.Device, k.Kind, f.Count, orSelf(f.Peer), f.Reason))
 			}

@@ -83,6 +83,13 @@ func printPace(out io.Writer, report []replicator.PaceReport) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	for i := range report {
+		if r := &report[i]; r.ToGet.Objects > 0 {
+			if _, err := fmt.Fprintf(out, "%s: %s\n", r.Device, toGetText(&r.ToGet)); err != nil {
+				return err
+			}
+		}
+	}
 	for _, r := range report {
 		if r.Paused != "" {
 			if _, err := fmt.Fprintf(out, "%s: %s\n", r.Device, r.Paused); err != nil {

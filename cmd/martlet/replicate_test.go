@@ -161,3 +161,23 @@ func freeAddress(t *testing.T) string {
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// What is told of what devices have to get is of all together, and when the last has it, if that is known of each.
+func TestPassText(t *testing.T) {
+	at := func(objects, bytes int64, seconds float64) replicator.PaceReport {
+		r := replicator.PaceReport{Device: "d", ToGet: replicator.ToGet{Objects: objects, Bytes: bytes}}
+		if seconds >= 0 {
+			r.ToGet.ETASeconds = &seconds
+		}
+		return r
+	}
+	for want, report := range map[string][]replicator.PaceReport{
+		"a pass is under way": {at(0, 0, 0), at(0, 0, 0)},
+		"a pass is under way: 1,300 fragments to get, 5,000 bytes, in about 1m 30s":   {at(1000, 4000, 90), at(300, 1000, 5), at(0, 0, 0)},
+		"a pass is under way: 1,300 fragments to get, 5,000 bytes, nobody knows when": {at(1000, 4000, 90), at(300, 1000, -1)},
+	} {
+		if got := passText(report); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
+	"strconv"
 	"testing"
 
 	"martlet/internal/errs"
@@ -61,4 +63,42 @@ func (w *failingAfter) Write(p []byte) (int, error) {
 	}
 	w.left--
 	return len(p), nil
+}
+
+// From any k others in memory each archive comes out as it was, behind what was there; from fewer, or where one of them is damaged
+// anywhere, cut short, longer, of another write or there twice, none does.
+func TestRebuildFrom(t *testing.T) {
+	c := code(t, "3+2", 20)
+	for _, size := range []int{0, 1, 20, 45} {
+		body := bytesOf(size, 1)
+		for _, w := range []Write{write(1, size), {Size: UnknownSize}} {
+			all := archives(t, c, w, body, 100)
+			foreign := archives(t, c, Write{ID: WriteID{7}, Size: w.Size}, body, 100)
+			for index := range all {
+				others := make([][]byte, 0, 4)
+				for i := 1; i < 5; i++ {
+					others = append(others, all[(index+i)%5])
+				}
+				out, n, err := c.RebuildFrom([]byte("front"), w, index, others)
+				if want := append([]byte("front"), all[index]...); err != nil || n != int64(size) || !bytes.Equal(out, want) {
+					t.Fatalf("%d bytes, index %d: %d, %v", size, index, n, err)
+				}
+				first := others[0]
+				bad := map[string][]byte{"longer": append(bytes.Clone(first), 0), "foreign": foreign[(index+1)%5], "twice": others[1], "itself": all[index], "nothing": nil}
+				for at := range first {
+					bad["changed at "+strconv.Itoa(at)] = slices.Concat(first[:at], []byte{first[at] ^ 1}, first[at+1:])
+					bad["cut at "+strconv.Itoa(at)] = first[:at]
+				}
+				for what, one := range bad {
+					others[0] = one
+					if out, _, err := c.RebuildFrom(nil, w, index, others); err == nil || len(out) > 0 {
+						t.Fatalf("%d bytes, index %d: %s: %d bytes, %v", size, index, what, len(out), err)
+					}
+				}
+				if _, _, err := c.RebuildFrom(nil, w, index, others[2:]); !errors.Is(err, ErrTooFew) || !errs.Is(err, errs.Unavailable) {
+					t.Fatalf("of too few: %v", err)
+				}
+			}
+		}
+	}
 }

@@ -277,6 +277,7 @@ func TestGolden(t *testing.T) {
 	for file, got := range map[string][]byte{
 		"question": asked, "answer": a.Append(nil, asked, 2), "pushes": encodePushes(samplePushes()),
 		"results": AppendResults(nil, []Result{{201, true, ""}, {409, false, "it is older"}}),
+		"wanted":  AppendWanted(nil, someWanted(2)), "archives": answerOf(AppendWanted(nil, someWanted(2)), []Archive{{Here, []byte("an archive")}, {Given: Unread}}),
 	} {
 		file = "testdata/v1-" + file + ".golden"
 		if *update {

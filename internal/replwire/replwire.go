@@ -37,6 +37,15 @@
 //
 // Method is 'P', 'M' or 'D': PUT, POST, DELETE; primary is 1 where PrimaryHeader would be
 // "true".
+//
+// A question for fragments (kind 'f') names some that are kept on one device; its answer (kind 'g')
+// says of each in the same order what has become of it, and has its archive behind that if it is there. An
+// archive has checksums of its own, of package ec: so what is wrong in one is noticed though the answer is whole.
+//
+//	wanted    hash(16) write(16)
+//	answer    checksum of the question(4)  then  given(1) length(4) archive
+//
+// Where only the hashes of what is there are wanted (HashesHeader), a list of them (kind 'x') has 16 bytes of each.
 package replwire
 
 import (
@@ -54,6 +63,7 @@ const (
 	ReplicationHeader = "X-Backend-Replication" // "true" on everything that is pushed
 	SenderHeader      = "X-Backend-Sender"      // which process sends it, as its answers have it, and the device that it is a pass of: "<node>/<device>"
 	BringHeader       = "X-Backend-Bring"       // with a question for a list, of what the asker is about to bring: one of the values below
+	HashesHeader      = "X-Backend-Hashes"      // "true" with a question for a list of fragments: of those that are there the hashes will do
 	WantHeader        = "X-Backend-Want"        // with a question about one object: the asker's device, to which it is to be brought
 )
 

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -331,6 +332,21 @@ func TestWalk(t *testing.T) {
 			if fmt.Sprint(got) != fmt.Sprint(want[r[0]:r[1]+1]) {
 				t.Errorf("walk of %v gave %v", r, got)
 			}
+		}
+		var live, present []name.Hash
+		for entry, err := range e.Walk(ctx, 1, want[3].Hash, want[60].Hash) {
+			if err == nil && entry.State.Kind == Live {
+				live = append(live, entry.Hash)
+			}
+		}
+		for h, err := range e.Present(ctx, 1, want[3].Hash, want[60].Hash) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			present = append(present, h)
+		}
+		if len(present) == 0 || !slices.Equal(present, live) {
+			t.Errorf("%v are present, and there is data of %v", present, live)
 		}
 		if p, err := e.Policies(); err != nil || fmt.Sprint(p) != "[1]" {
 			t.Errorf("Policies gave %v, %v", p, err)

@@ -234,6 +234,12 @@ func (e *Engine) Walk(ctx context.Context, p policy.Index, from, to name.Hash) i
 	return e.now().Walk(ctx, p, from, to)
 }
 
+// Present yields the hashes from `from` to `to`, both included, under which there is data of a policy that
+// is not known to be damaged, in their order, as it was when the iteration began. Nothing but the index is read. An error ends it.
+func (e *Engine) Present(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[name.Hash, error] {
+	return e.now().Present(ctx, p, from, to)
+}
+
 // Partitions yields what each partition of a ring with 2^power partitions comes to of which
 // there is something of a policy, in order (index.Partitions). A time of before other than
 // zero leaves out what is not before it, as far as memory tells it apart. No object is read. An error ends it.

@@ -12,7 +12,8 @@
 //
 //   - a fragment that should be here and is not is read from who has it, if that is somebody, or
 //     made again from k others (ec.Rebuild), and given to the object server as any
-//     PUT is. The objects of which the fewest fragments are left come first;
+//     PUT is: it counts once that has said that it is on stable storage. Of small objects many are read
+//     in one request, and stored side by side. The objects of which the fewest fragments are left come first;
 //   - one that is here and belongs elsewhere is pushed there, and dropped here;
 //   - one of a write that was superseded is dropped;
 //   - so is one of a write that never was committed, once it is older than the reclaim age.
@@ -38,8 +39,8 @@
 // itself for a primary, two that answer as one and an answer that turns out to be the device's own confirm nothing.
 // Nothing is dropped by a ring that is out of use.
 //
-// Memory is bounded by a piece of the hash space for each partition under way, and by the
-// segments of the archives that are being made.
+// Memory is bounded by what is known of the objects in two times 16384 fragments or so that are gone into together, by the
+// segments of the archives that are being made, and by 4 MiB of objects in each batch of small ones.
 package fragments
 
 import (
@@ -92,6 +93,10 @@ type Store interface {
 	// Walk yields what is under the hashes from `from` to `to`, both included, in
 	// their order, without any body. An error comes with the hash that it concerns, or with none and then ends the walk.
 	Walk(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[Entry, error]
+
+	// Present yields the hashes from `from` to `to`, both included, under which there is something that
+	// is not known to be damaged, in their order. No object is read. An error ends it.
+	Present(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[name.Hash, error]
 
 	// Stat returns what is under one hash. Nothing is an Entry of no Kind.
 	Stat(ctx context.Context, p policy.Index, h name.Hash) (Entry, error)
@@ -151,9 +156,11 @@ type Fragments struct {
 	cfg Config
 	Deps
 	guard    replicator.Guard
-	seen     map[string]*seen // by device; what passes remember
-	suspects chan Lost        // that others have found damaged
-	looked   *lately[Lost]    // at which of those
+	seen     map[string]*seen         // by device; what passes remember
+	suspects chan Lost                // that others have found damaged
+	looked   *lately[Lost]            // at which of those
+	asked    map[string]chan struct{} // by device: who is answered with many fragments takes one of them
+	turns    map[string]chan struct{} // by device: who has a fragment stored of several that are small takes one of them
 
 	mu    sync.Mutex
 	codes map[ec.Layout]*ec.Code // guarded by mu
@@ -185,9 +192,11 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 	}
 	f := &Fragments{
 		cfg: cfg, Deps: deps, seen: map[string]*seen{}, codes: map[ec.Layout]*ec.Code{}, rings: map[policy.Index]rings{},
-		suspects: make(chan Lost, mostSuspects), looked: newLately[Lost](mostLooked),
+		asked: map[string]chan struct{}{}, turns: map[string]chan struct{}{}, suspects: make(chan Lost, mostSuspects), looked: newLately[Lost](mostLooked),
 	}
 	for device := range deps.Stores {
+		f.asked[device] = make(chan struct{}, maxAsked)
+		f.turns[device] = make(chan struct{}, max(leastTurns, allTurns/len(deps.Stores)))
 		f.seen[device] = &seen{sought: newLately[doubt](mostSought), parts: map[place]sight{}, doubts: map[doubt]time.Time{}}
 	}
 	return f, nil

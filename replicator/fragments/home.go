@@ -61,6 +61,7 @@ func (p *pass) bringTo(ctx context.Context, of *part, to *replicator.Peer, index
 		}
 		if theirs[x.state.Hash] == x.state {
 			to.Has[i] = true // just this archive, durably
+			p.peers.Pace.Progress().Sent(p.Name(), x.state.Length)
 			continue
 		}
 		if why, ok := p.peers.Down(to); ok {
@@ -73,6 +74,7 @@ func (p *pass) bringTo(ctx context.Context, of *part, to *replicator.Peer, index
 		case taken:
 			to.Has[i] = true
 			p.tally.Add(replicator.Counts{Pushed: 1, Bytes: x.state.Length})
+			p.peers.Pace.Progress().Sent(p.Name(), x.state.Length)
 		}
 	}
 	n := p.guard.DropAll(ctx, replicator.Dropping{
@@ -90,18 +92,37 @@ func (p *pass) bringTo(ctx context.Context, of *part, to *replicator.Peer, index
 	of.lookAgain() // what is here now has another sum
 }
 
-// list asks a peer which fragments it has from one hash to another; as the primary of an index, or, where that is
-// -1, as anybody.
+// list asks a peer, as the primary of an index, which fragments it has from one hash to another.
 func (p *pass) list(ctx context.Context, of *part, to *replicator.Peer, index int, from, last name.Hash, take func(*replwire.Object)) error {
-	h := policyHeader(of.policy.Index.Fragments())
-	if index >= 0 {
-		h.Add(backend.FragmentIndex, strconv.Itoa(index))
-	}
+	h := append(policyHeader(of.policy.Index.Fragments()), backend.Field{Name: backend.FragmentIndex, Value: strconv.Itoa(index)})
 	return p.peers.List(ctx, of.about(), to, from, last, h, func(b []byte, from, last name.Hash) (end name.Hash, more bool, err error) {
 		list, more, err := replwire.ParseObjects(b, from, last)
 		for i := range list {
 			end = list[i].Hash
 			take(&list[i])
+		}
+		return end, more, err
+	})
+}
+
+// present asks a peer under which hashes it has fragments, from one to another. A node that can't tell
+// the hashes alone tells all there is to say, and is taken at its word likewise.
+func (p *pass) present(ctx context.Context, of *part, to *replicator.Peer, from, last name.Hash, take func(name.Hash)) error {
+	h := append(policyHeader(of.policy.Index.Fragments()), backend.Field{Name: replwire.HashesHeader, Value: "true"})
+	return p.peers.List(ctx, of.about(), to, from, last, h, func(b []byte, from, last name.Hash) (end name.Hash, more bool, err error) {
+		list, more, ok, err := replwire.ParseHashes(b, from, last)
+		if err == nil && !ok {
+			var objects []replwire.Object
+			objects, more, err = replwire.ParseObjects(b, from, last)
+			for i := range objects {
+				if end = objects[i].Hash; objects[i].Kind == replwire.Data {
+					take(end)
+				}
+			}
+			return end, more, err
+		}
+		for _, end = range list {
+			take(end)
 		}
 		return end, more, err
 	})

@@ -45,7 +45,7 @@ func (p *pass) look(ctx context.Context, of policy.Policy) []*part {
 	for number := range ring.Partition(rings.now.Partitions()) {
 		here, some := mine[number]
 		x := p.partOf(of, rings, number)
-		x.mine, x.here = here.Sum, here.Objects
+		x.mine, x.here, x.size = here.Sum, here.Objects, here.Bytes
 		if x.index < 0 && !some {
 			continue
 		}
@@ -180,7 +180,7 @@ func (p *pass) askSums(
 }
 
 // count finds out how many devices have all their fragments of a partition, as far as their numbers say: as many as whoever has
-// most. It is the order in which partitions are gone into.
+// most. It is the order in which partitions are gone into. And how many this one has less than those.
 func (p *pass) count(ctx context.Context, of policy.Policy, all []*part) {
 	by := map[peer][]*part{}
 	lacking := 0
@@ -194,8 +194,8 @@ func (p *pass) count(ctx context.Context, of policy.Policy, all []*part) {
 			by[keyOf(to)] = append(by[keyOf(to)], x)
 		}
 	}
-	if lacking < 2 {
-		return // there is no order
+	if lacking == 0 {
+		return
 	}
 	have := map[*part][]int64{}
 	p.askEach(ctx, by, func(ctx context.Context, to peer, parts []*part) {
@@ -216,7 +216,7 @@ func (p *pass) count(ctx context.Context, of policy.Policy, all []*part) {
 		if x.index < 0 || x.here >= most {
 			continue // it seems to lack nothing
 		}
-		x.good = 0
+		x.good, x.lacks = 0, most-x.here
 		for _, n := range have[x] {
 			if n >= most {
 				x.good++

@@ -27,11 +27,13 @@ type pass struct {
 	horizon timestamp.T // one for the whole pass
 	began   time.Time
 	seen    *seen
+	work    *work
 	peers   replicator.Client // of fragments
 	sums    replicator.Client // of the sums of objects and of fragments, which package objects tells
 
-	noting  sync.Mutex // held while it is noted why something is not known
-	judging sync.Mutex // held while answers about writes are noted
+	noting   sync.Mutex    // held while it is noted why something is not known, or who is not versed
+	unversed map[peer]bool // guarded by noting; who is not asked for many fragments at a time
+	judging  sync.Mutex    // held while answers about writes are noted
 }
 
 // part is a partition that the pass is about.
@@ -45,12 +47,14 @@ type part struct {
 
 	mine    replwire.Digest // of the fragments here
 	here    int64           // how many those are
+	size    int64           // bytes of them
 	own     bool            // the commits here may be believed
 	told    bool            // a sum of the commits is known
 	commits replwire.Digest
 	asked   int   // which replica has told that sum: see teller
 	many    int64 // objects, by the commits' sum
 	good    int   // devices that have as many fragments as there are objects
+	lacks   int64 // how many fragments others have more here
 
 	mu    sync.Mutex
 	again bool      // not all is in place, or known to be; guarded by mu
@@ -112,11 +116,12 @@ func (f *Fragments) newPass(device string, before timestamp.T, t *replicator.Tal
 		return nil
 	}
 	p := &pass{
-		Fragments: f, device: device, store: store.Pinned(), tally: t, before: before, horizon: f.horizon(), began: f.Now(), seen: f.seen[device],
+		Fragments: f, device: device, store: store.Pinned(), tally: t, before: before, horizon: f.horizon(), began: f.Now(), seen: f.seen[device], unversed: map[peer]bool{},
 		peers: replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: f.Name(), NodeID: f.NodeID, Device: device},
 		sums:  replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: "object", NodeID: f.NodeID, Device: device},
 	}
 	p.peers.Fresh = p.fresh
+	p.work = &work{progress: p.peers.Pace.Progress()}
 	return p
 }
 
@@ -147,31 +152,46 @@ func (f *Fragments) Pass(ctx context.Context, device string, before timestamp.T,
 		all = append(all, p.look(ctx, policy)...)
 	}
 	slices.SortStableFunc(all, func(a, b *part) int { return cmp.Compare(a.good, b.good) })
-	for wave := range waves(all) {
-		if ctx.Err() != nil {
-			break
-		}
-		if why := p.fresh(); why != nil {
-			p.tally.Fail(replicator.Failure{Reason: why.Error()})
-			return
-		}
-		p.wave(ctx, wave)
+	p.tellFound(all)
+	if !p.waves(ctx, all) {
+		return
 	}
 	if ctx.Err() != nil {
 		t.Fail(replicator.Failure{Reason: "the pass ended early: " + context.Cause(ctx).Error()})
 	}
+	if t.Counts().Failed == 0 {
+		p.peers.Pace.Progress().Whole(f.Name())
+	}
+}
+
+// tellFound says how much the pass has to do, as far as that is known before anything was gone into: what the device holds as
+// a handoff is to be sent, and what others have more of to be got.
+func (p *pass) tellFound(all []*part) {
+	var send replicator.ToSend
+	lacks := int64(0)
+	for _, x := range all {
+		lacks += x.lacks
+		if x.index < 0 && x.here > 0 {
+			send.Partitions++
+			send.Objects += x.here
+			send.Bytes += x.size
+		}
+	}
+	p.peers.Pace.Progress().Found(p.Name(), send)
+	p.work.expect(lacks)
 }
 
 // unit is a piece of a partition that is gone into at once.
 type unit struct {
-	of *part
-	at name.Range
+	of    *part
+	at    name.Range
+	lacks int64 // how many fragments others probably have more in it
 }
 
 const (
 	// inUnit is about how many fragments, or objects, there are in a unit, and inWave in all units
 	// that are gone into together.
-	inUnit, inWave = 1 << 13, 1 << 15
+	inUnit, inWave = 1 << 12, 1 << 14
 	// mostUnits is how many those are at most.
 	mostUnits = 512
 )
@@ -196,8 +216,11 @@ func waves(all []*part) iter.Seq[[]unit] {
 				n++
 			}
 			of.units = int(n)
+			left := of.lacks
 			for r := range of.pieces() {
-				wave = append(wave, unit{of, r})
+				share := min(left, (of.lacks+n-1)/n)
+				left -= share
+				wave = append(wave, unit{of, r, share})
 				if weight += max(of.here, of.many) / n; weight >= inWave || len(wave) == mostUnits {
 					if !yield(wave) {
 						return
@@ -212,22 +235,48 @@ func waves(all []*part) iter.Seq[[]unit] {
 	}
 }
 
-// wave goes into some pieces of partitions.
-func (p *pass) wave(ctx context.Context, units []unit) {
+// waves goes into all pieces of some partitions. What is missing of some is got while the next ones are looked at, so that
+// there is always something to get. It reports whether the pass may go on.
+func (p *pass) waves(ctx context.Context, all []*part) bool {
+	var getting sync.WaitGroup
+	defer getting.Wait()
+	for wave := range waves(all) {
+		if ctx.Err() != nil {
+			return true
+		}
+		if why := p.fresh(); why != nil {
+			p.tally.Fail(replicator.Failure{Reason: why.Error()})
+			return false
+		}
+		found := p.prepare(ctx, wave)
+		getting.Wait() // no more than two are in memory
+		if ctx.Err() != nil {
+			return true
+		}
+		getting.Go(func() {
+			p.restore(ctx, found)
+			if ctx.Err() != nil {
+				return
+			}
+			for _, u := range wave {
+				p.done(u.of)
+			}
+		})
+	}
+	return true
+}
+
+// prepare goes into some pieces of partitions, drops and brings home what is to be, and finds out of what that is made which is missing.
+func (p *pass) prepare(ctx context.Context, units []unit) []*found {
 	found := make([]*found, len(units))
 	p.spread(ctx, len(units), func(ctx context.Context, i int) { found[i] = p.goInto(ctx, units[i]) })
 	if ctx.Err() != nil {
-		return
+		return nil
 	}
 	p.decide(ctx, found)
 	p.spread(ctx, len(units), func(ctx context.Context, i int) { p.bringHome(ctx, found[i]) })
-	p.restore(ctx, found)
-	if ctx.Err() != nil {
-		return
-	}
-	for _, u := range units {
-		p.done(u.of)
-	}
+	p.locateAll(ctx, found)
+	return found
 }
 
 // spread does n things, as many at one time as the pace lets be under way.

@@ -33,7 +33,9 @@ func (f *Fragments) repair(ctx context.Context, l Lost) {
 		return // others are to have it
 	}
 	tally := p.tally
-	here := p.goInto(ctx, unit{x, l.Hash.FragmentRange()})
+	p.work.progress = nil // a pass may be under way, which tells
+	here := p.goInto(ctx, unit{of: x, at: l.Hash.FragmentRange()})
+	p.locateAll(ctx, []*found{here})
 	p.restore(ctx, []*found{here})
 	for _, fail := range tally.Counts().Failures {
 		f.Log.LogAttrs(ctx, slog.LevelWarn, "a fragment that was lost could not be made again", slog.String("device", l.Device),

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync"
 	"time"
 
 	"martlet/internal/backend"
@@ -21,49 +20,29 @@ import (
 // is to bring them: that costs one read of them, and nobody sends in vain. Then they are fetched.
 const mostLeft = 2
 
-// restore has the device get what it lacks of a wave: the objects of which the fewest fragments are
-// left first.
-func (p *pass) restore(ctx context.Context, all []*found) {
+// locateAll finds out who has which fragments of all objects that something is missing of.
+func (p *pass) locateAll(ctx context.Context, all []*found) {
 	var lacking []*found
-	var list []*missing
 	for _, f := range all {
 		if f != nil && len(f.missing) > 0 {
 			lacking = append(lacking, f)
-			list = append(list, f.missing...)
 		}
 	}
 	p.spread(ctx, len(lacking), func(ctx context.Context, i int) { p.locate(ctx, lacking[i]) })
-	slices.SortStableFunc(list, func(a, b *missing) int { return cmp.Compare(a.left, b.left) })
-	groups := together(list)
-	p.spread(ctx, len(groups), func(ctx context.Context, i int) {
-		var all sync.WaitGroup
-		for _, m := range groups[i] {
-			all.Go(func() {
-				if ctx.Err() == nil {
-					p.get(ctx, m)
-				}
-			})
-		}
-		all.Wait()
-	})
 }
 
-// sideBySide is how many objects of a segment at most count as one of those that are under way: most of
-// the time of one is waiting for others' answers and for its own sync, which they share.
-const sideBySide = 4
-
-// together puts small ones next to each other in one group, and large ones in groups of their own. The order stays.
-func together(list []*missing) (groups [][]*missing) {
-	for _, m := range list {
-		last := len(groups) - 1
-		small := m.commit.Coded.Size <= int64(m.layout.Segment)
-		if last >= 0 && small && len(groups[last]) < sideBySide && groups[last][0].commit.Coded.Size <= int64(groups[last][0].layout.Segment) {
-			groups[last] = append(groups[last], m)
-			continue
+// restore has the device get what it lacks of a wave: the objects of which the fewest fragments are
+// left first.
+func (p *pass) restore(ctx context.Context, all []*found) {
+	var list []*missing
+	for _, f := range all {
+		if f != nil {
+			list = append(list, f.missing...)
 		}
-		groups = append(groups, []*missing{m})
 	}
-	return groups
+	slices.SortStableFunc(list, func(a, b *missing) int { return cmp.Compare(a.left, b.left) })
+	batches := together(list)
+	p.spread(ctx, len(batches), func(ctx context.Context, i int) { p.getMany(ctx, batches[i]) })
 }
 
 // locate finds out who has which fragments of the objects that something is missing of.
@@ -72,7 +51,7 @@ func (p *pass) locate(ctx context.Context, f *found) {
 		of    *missing
 		index int
 	}
-	wanted := map[name.Hash]fragment{}
+	wanted := make(map[name.Hash]fragment, len(f.missing)*f.of.policy.Fragments())
 	for _, m := range f.missing {
 		for i := range m.layout.Fragments() {
 			wanted[m.commit.Hash.Fragment(m.commit.Time, i)] = fragment{m, i}
@@ -84,8 +63,8 @@ func (p *pass) locate(ctx context.Context, f *found) {
 			continue // what can't be had without it is said for each object
 		}
 		// Whoever can't say has nothing: who is needed is asked again.
-		_ = p.list(ctx, f.of, to, -1, first.First(), last.Last(), func(o *replwire.Object) {
-			if w, ok := wanted[o.Hash]; ok && o.Kind == replwire.Data {
+		_ = p.present(ctx, f.of, to, first.First(), last.Last(), func(h name.Hash) {
+			if w, ok := wanted[h]; ok {
 				w.of.at = append(w.of.at, holding{keyOf(to), w.index})
 			}
 		})
@@ -142,15 +121,11 @@ func (m *missing) different() int {
 // get has the device get a fragment: from who has just that one, or made from others. What is there when
 // this returns without having failed is as durable as the object server makes it.
 func (p *pass) get(ctx context.Context, m *missing) {
+	if p.leaves(m) {
+		return
+	}
 	for _, h := range m.at {
-		if h.index != m.of.index {
-			continue
-		}
-		if !p.before.IsZero() && p.seen.of(m.of.policy.Index, m.of.number).left < mostLeft && m.left > m.layout.Data {
-			m.of.leave()
-			return
-		}
-		if p.take(ctx, m, func(w io.Writer) error { return p.fetch(ctx, m, h, w) }) == nil {
+		if h.index == m.of.index && p.take(ctx, m, func(w io.Writer) error { return p.fetch(ctx, m, h, w) }) == nil {
 			return
 		}
 	}
@@ -195,10 +170,24 @@ func (m *missing) wanted() doubt {
 	return doubt{m.of.policy.Index, m.commit.Hash.Fragment(m.commit.Time, m.of.index), m.commit.Coded.Write}
 }
 
+// leaves reports whether a fragment is left to the device that has it and is to bring it, and notes that.
+func (p *pass) leaves(m *missing) bool {
+	if p.before.IsZero() || m.left <= m.layout.Data || !m.elsewhere() || p.seen.of(m.of.policy.Index, m.of.number).left >= mostLeft {
+		return false
+	}
+	m.of.leave()
+	return true
+}
+
+// elsewhere reports whether just that fragment is known to be on another device.
+func (m *missing) elsewhere() bool {
+	return slices.ContainsFunc(m.at, func(h holding) bool { return h.index == m.of.index })
+}
+
 // others is how many fragments of other indexes are known to be somewhere.
 func (m *missing) others() int {
 	n := m.different()
-	if slices.ContainsFunc(m.at, func(h holding) bool { return h.index == m.of.index }) {
+	if m.elsewhere() {
 		n--
 	}
 	return n
@@ -221,8 +210,8 @@ func (p *pass) search(ctx context.Context, m *missing) {
 			continue
 		}
 		// Who can't say is as good as one that has nothing.
-		_ = p.list(ctx, m.of, to, -1, r.First(), r.Last(), func(o *replwire.Object) {
-			if i, ok := wanted[o.Hash]; ok && o.Kind == replwire.Data {
+		_ = p.present(ctx, m.of, to, r.First(), r.Last(), func(h name.Hash) {
+			if i, ok := wanted[h]; ok {
 				m.at = append(m.at, holding{keyOf(to), i})
 			}
 		})
@@ -239,7 +228,6 @@ func (p *pass) gone(ctx context.Context, m *missing) bool {
 // take gives the object server the archive that write writes, and returns once it has it, durably; or
 // nothing of it is kept.
 func (p *pass) take(ctx context.Context, m *missing, write func(io.Writer) error) error {
-	size := m.layout.ArchiveSize(m.commit.Coded.Size)
 	r, w := io.Pipe()
 	var written error
 	done := make(chan struct{})
@@ -248,25 +236,36 @@ func (p *pass) take(ctx context.Context, m *missing, write func(io.Writer) error
 		written = write(w)
 		w.CloseWithError(written)
 	}()
-	state := replwire.Object{Length: size}
-	state.Times.Data = m.commit.Time
-	req := &backend.Request{
-		Method: "PUT", Path: pathAt(p.device, m.of, m.commit.Path), Header: putHeader(m.of, &state, m.of.index), Length: size,
-	}
+	req := p.storing(m)
 	req.Body = &closing{Reader: r, req: req}
-	resp, err := p.Server.Serve(ctx, req)
+	err := p.keep(ctx, m, req)
 	r.CloseWithError(errClosed) // whoever writes ends, also where not all of it was read
 	<-done
-	switch {
-	case err != nil && written != nil && !errors.Is(written, errClosed):
+	if err != nil && written != nil && !errors.Is(written, errClosed) {
 		return written
+	}
+	return err
+}
+
+// storing is the request by which the object server is to keep a fragment, without its body.
+func (p *pass) storing(m *missing) *backend.Request {
+	state := replwire.Object{Length: m.archiveSize()}
+	state.Times.Data = m.commit.Time
+	return &backend.Request{Method: "PUT", Path: pathAt(p.device, m.of, m.commit.Path), Header: putHeader(m.of, &state, m.of.index), Length: state.Length}
+}
+
+// keep has the object server answer such a request, and counts the fragment if it has it, durably.
+func (p *pass) keep(ctx context.Context, m *missing, req *backend.Request) error {
+	resp, err := p.Server.Serve(ctx, req)
+	switch {
 	case err != nil:
 		return err
 	case resp.Status != 201:
 		return errors.Join(errs.E(errs.Op("fragments.take"), errs.Conflict, fmt.Errorf("it is not taken here: %d", resp.Status)), closeBody(resp))
 	}
-	p.tally.Add(replicator.Counts{Rebuilt: 1, RebuiltBytes: size})
-	p.Pace.Of(p.device).Progress().Took(size)
+	p.tally.Add(replicator.Counts{Rebuilt: 1, RebuiltBytes: req.Length})
+	p.Pace.Of(p.device).Progress().Took(req.Length)
+	p.work.got(req.Length)
 	m.of.lookAgain() // what is here now has another sum
 	return closeBody(resp)
 }

@@ -3,7 +3,6 @@ package fragments
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"strconv"
 	"time"
@@ -19,6 +18,9 @@ import (
 const (
 	// maxStates is how many states are in one list.
 	maxStates = 8192
+
+	// maxHashes is how many hashes are in one list: the index alone says them.
+	maxHashes = 1 << 16
 
 	// listTime is for how long a list is made before what there is is sent: the asker
 	// must not take a slow disk for a dead node.
@@ -65,8 +67,12 @@ func (f *Fragments) Serve(ctx context.Context, c *replicator.Call) (*backend.Res
 	switch {
 	case c.Whole && c.Method == "REPLICATE" && !index.IsFragments():
 		return f.judge(ctx, store, index, c)
+	case c.Whole && c.Method == "REPLICATE":
+		return f.give(ctx, store, index, c)
 	case c.Whole:
 		return nil, errs.Refuse(errs.Invalid, "fragments are not %s many at a time", c.Method)
+	case c.Method == "REPLICATE" && index.IsFragments() && c.Header.Get(replwire.HashesHeader) == "true":
+		return f.listHashes(ctx, store, index, c)
 	case c.Method == "REPLICATE" && index.IsFragments():
 		return f.listFragments(ctx, store, index, c)
 	case c.Method == "REPLICATE":
@@ -128,6 +134,24 @@ func (f *Fragments) listFragments(ctx context.Context, store Store, index policy
 	return octets(replwire.End(body, count, more)), nil
 }
 
+// listHashes tells under which hashes in a range a device holds fragments.
+func (f *Fragments) listHashes(ctx context.Context, store Store, index policy.Index, c *replicator.Call) (*backend.Response, error) {
+	body := replwire.BeginHashes(nil)
+	count, more := 0, false
+	for h, err := range store.Present(ctx, index, c.From, c.To) {
+		if err != nil {
+			return nil, err // what is left out would look as if it were not there
+		}
+		if count == maxHashes {
+			more = true
+			break
+		}
+		body = append(body, h[:]...)
+		count++
+	}
+	return octets(replwire.End(body, count, more)), nil
+}
+
 // listCommits tells which objects a device holds in a range whose data is in fragments.
 func (f *Fragments) listCommits(ctx context.Context, store Store, index policy.Index, c *replicator.Call) (*backend.Response, error) {
 	r := f.Ring(index)
@@ -161,10 +185,7 @@ func (f *Fragments) judge(ctx context.Context, store Store, index policy.Index, 
 		list, err = replwire.ParseWrites(asked)
 	}
 	if err != nil {
-		if errors.Is(err, replwire.ErrList) {
-			err = errs.E(errs.Invalid, errs.Public(err.Error()), err)
-		}
-		return nil, err
+		return nil, garbled(err)
 	}
 	r := f.Ring(index)
 	said := make([]replwire.Judged, len(list))

@@ -150,7 +150,7 @@ func (r *reader) Read(b []byte) (int, error) {
 
 // replaceable returns why a fragment that is here can't be made of others that are good from end to end.
 func (p *pass) replaceable(ctx context.Context, x *part, l Lost, header ec.Header) error {
-	u := unit{x, l.Hash.FragmentRange()}
+	u := unit{of: x, at: l.Hash.FragmentRange()}
 	commits, err := p.commits(ctx, u)
 	if err != nil {
 		return err

@@ -83,6 +83,7 @@ func (p *pass) goInto(ctx context.Context, u unit) *found {
 	if u.of.index >= 0 {
 		f.missing = p.missing(u.of, commits, here)
 	}
+	p.work.found(u.lacks, f.missing)
 	p.forget(ctx, f, lost)
 	return f
 }
@@ -257,6 +258,9 @@ func (p *pass) missing(of *part, commits []replwire.Commit, here map[name.Hash]*
 	}
 	return all
 }
+
+// archiveSize is how long the archive is, in bytes.
+func (m *missing) archiveSize() int64 { return m.layout.ArchiveSize(m.commit.Coded.Size) }
 
 // check returns why there can be no such fragment.
 func (m *missing) check() error {

@@ -34,7 +34,7 @@ type pass struct {
 func (p *pass) pushed(bytes int64) {
 	p.tally.Add(replicator.Counts{Pushed: 1, Bytes: bytes})
 	if bytes > 0 { // neither a tombstone nor metadata, nor what makes no difference
-		p.Pace.Of(p.device).Progress().Sent(bytes)
+		p.Pace.Of(p.device).Progress().Sent(p.Name(), bytes)
 	}
 }
 
@@ -78,7 +78,7 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	}
 	p.steps.book.Nothing("object", sets, p.Now())
 	p.looked = time.Now()
-	p.Pace.Of(device).Progress().Found(p.found)
+	p.Pace.Of(device).Progress().Found(o.Name(), p.found)
 	p.save(ctx)
 	inOrder(all)
 	done := 0
@@ -105,7 +105,7 @@ func (o *Objects) Pass(ctx context.Context, device string, before timestamp.T, t
 	p.endSteps(all[:done])
 	p.save(ctx)
 	if some := p.left.end(old == nil); t.Counts().Failed == 0 && !some {
-		p.Pace.Of(device).Progress().Whole()
+		p.Pace.Of(device).Progress().Whole(o.Name())
 	}
 }
 

@@ -69,6 +69,11 @@ func (s fragmentStore) Walk(ctx context.Context, p policy.Index, from, to name.H
 	}
 }
 
+// Present yields the hashes under which there is data.
+func (s fragmentStore) Present(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[name.Hash, error] {
+	return s.engine.Present(ctx, p, from, to)
+}
+
 // Stat returns what is under a hash.
 func (s fragmentStore) Stat(ctx context.Context, p policy.Index, h name.Hash) (fragments.Entry, error) {
 	st, err := s.engine.Stat(ctx, engine.Location{Policy: p, Hash: h})

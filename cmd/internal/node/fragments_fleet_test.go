@@ -78,8 +78,9 @@ type cells struct {
 	root    func() string     // the folder of a disk that is to be a real one; nil for disks in memory
 
 	mu    sync.Mutex
-	fault func(to *cell, r *backend.Request) error // guarded by mu; before a request is answered
-	count map[string]int                           // guarded by mu; requests, by method
+	fault func(to *cell, r *backend.Request) error                                                   // guarded by mu; before a request is answered
+	says  func(to *cell, r *backend.Request, asked []byte, resp *backend.Response) *backend.Response // guarded by mu; what is answered in the place of an answer
+	count map[string]int                                                                             // guarded by mu; requests, by method
 }
 
 func (f *cells) clock() time.Time { return time.Now().Add(time.Duration(f.ahead.Load())) }
@@ -235,7 +236,7 @@ func (c calls) Do(ctx context.Context, addr string, r *backend.Request) (*backen
 			continue
 		}
 		c.mu.Lock()
-		fault := c.fault
+		fault, says := c.fault, c.says
 		c.count[r.Method]++
 		c.mu.Unlock()
 		if n.down.Load() {
@@ -257,7 +258,15 @@ func (c calls) Do(ctx context.Context, addr string, r *backend.Request) (*backen
 		if there.Body == nil {
 			there.Body = strings.NewReader("")
 		}
-		return httpapi.Part(ctx, by.repl, &there, slog.New(slog.DiscardHandler)), nil
+		if says == nil {
+			return httpapi.Part(ctx, by.repl, &there, slog.New(slog.DiscardHandler)), nil
+		}
+		asked, err := io.ReadAll(there.Body)
+		if err != nil {
+			return nil, err
+		}
+		there.Body = bytes.NewReader(asked)
+		return says(n, r, asked, httpapi.Part(ctx, by.repl, &there, slog.New(slog.DiscardHandler))), nil
 	}
 	return nil, errs.E(errs.Unavailable, "there is no such node")
 }
@@ -272,6 +281,13 @@ func (f *cells) failing(fault func(to *cell, r *backend.Request) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault = fault
+}
+
+// saying has answers be replaced.
+func (f *cells) saying(says func(to *cell, r *backend.Request, asked []byte, resp *backend.Response) *backend.Response) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.says = says
 }
 
 // whole is an object as it was written: its archives, and what its commit says.

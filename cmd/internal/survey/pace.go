@@ -123,21 +123,11 @@ func (r *Rebalance) At(speeds map[string]Speed) Pace {
 	return cluster
 }
 
-// each is how many bytes an object counts for beside its own. How long objects and bytes take is two
-// unknowns, and what a device has taken lately mostly one equation: large objects go first, or
-// last, and by objects alone, or bytes alone, the rest looks many times too long, or too short. 4 KiB is
-// about what a small object is, so that neither is without weight.
-const each = 4 << 10
-
 // at is how many seconds what a device waits for takes; nil where nobody knows.
 func (l Left) at(s Speed) *float64 {
-	left, speed := float64(l.Bytes)+each*float64(l.Objects), s.Bytes+each*s.Objects
-	if left > 0 && speed == 0 {
+	eta, known := replicator.Rate{Bytes: s.Bytes, Objects: s.Objects}.Lasts(l.Objects, l.Bytes)
+	if !known {
 		return nil
-	}
-	eta := 0.0
-	if left > 0 {
-		eta = left / speed
 	}
 	return &eta
 }

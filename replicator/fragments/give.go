@@ -1,0 +1,126 @@
+package fragments
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"martlet/internal/backend"
+	"martlet/internal/ec"
+	"martlet/internal/errs"
+	"martlet/internal/policy"
+	"martlet/internal/replwire"
+	"martlet/replicator"
+)
+
+const (
+	// maxTogether is how long an archive may be that travels together with others, in bytes.
+	maxTogether = 256 << 10
+
+	// maxAsked bounds how many questions for many fragments a device answers at one time: each
+	// answer is in memory as a whole, and one whose disk hangs keeps its own places.
+	maxAsked = 4
+)
+
+// rooms are buffers for whole answers.
+var rooms = sync.Pool{New: func() any { return new([]byte) }}
+
+// lent is a body in a buffer that goes back when it is closed.
+type lent struct {
+	bytes.Reader
+	room *[]byte
+}
+
+// Close implements io.Closer.
+func (l *lent) Close() error {
+	l.Reset(nil)
+	if l.room != nil {
+		rooms.Put(l.room)
+		l.room = nil
+	}
+	return nil
+}
+
+// give answers a question for many fragments with what there is of them, all that is small and for which
+// there is room. Nothing changes by it.
+func (f *Fragments) give(ctx context.Context, store Store, index policy.Index, c *replicator.Call) (*backend.Response, error) {
+	select {
+	case f.asked[c.Device] <- struct{}{}:
+		defer func() { <-f.asked[c.Device] }()
+	case <-ctx.Done():
+		return nil, errs.E(errs.Op("fragments.give"), errs.Aborted, context.Cause(ctx))
+	}
+	asked, err := replwire.Read(c.Body)
+	var list []replwire.Wanted
+	if err == nil {
+		list, err = replwire.ParseWanted(asked)
+	}
+	if err != nil {
+		return nil, garbled(err)
+	}
+	room := rooms.Get().(*[]byte)
+	a := replwire.BeginArchives(*room, asked)
+	began := time.Now()
+	for i := range list {
+		if i > 0 && time.Since(began) > listTime {
+			a.Tell(replwire.NotNow)
+			continue
+		}
+		if err := giveOne(ctx, store, index, &list[i], &a, len(list)-1-i); err != nil {
+			rooms.Put(room)
+			return nil, err
+		}
+	}
+	*room = a.Encoded()
+	body := &lent{room: room}
+	body.Reset(*room)
+	return &backend.Response{
+		Status: 200, Length: int64(len(*room)), Body: body,
+		Header: backend.Header{{Name: backend.ContentType, Value: "application/octet-stream"}},
+	}, nil
+}
+
+// giveOne adds a fragment to an answer in which as many as more come behind it. An error is that of the device.
+func giveOne(ctx context.Context, store Store, index policy.Index, w *replwire.Wanted, a *replwire.Archives, more int) error {
+	x, err := store.Open(ctx, index, w.Hash)
+	switch {
+	case errs.Is(err, errs.NotFound):
+		a.Tell(replwire.NotHere)
+		return nil
+	case errs.Is(err, errs.Corrupt):
+		a.Tell(replwire.Unread)
+		return nil
+	case err != nil:
+		return err
+	}
+	switch {
+	case x.Length < ec.HeaderSize:
+		a.Tell(replwire.NotHere)
+	case x.Length > maxTogether:
+		a.Tell(replwire.Alone)
+	case !a.Room(x.Length, more):
+		a.Tell(replwire.NotNow)
+	default:
+		a.Give(x.Length, more, func(b []byte) replwire.Given {
+			if _, err := io.ReadFull(x.Body, b); err != nil {
+				return replwire.Unread // who asks looks elsewhere
+			}
+			if h, err := ec.ParseHeader(b[:ec.HeaderSize]); err != nil || h.Write.ID != w.Write {
+				return replwire.NotHere
+			}
+			return replwire.Here
+		})
+	}
+	return x.Body.Close()
+}
+
+// garbled is the error of a body that can't be taken.
+func garbled(err error) error {
+	if errors.Is(err, replwire.ErrList) {
+		return errs.E(errs.Invalid, errs.Public(err.Error()), err)
+	}
+	return err
+}
