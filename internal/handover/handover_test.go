@@ -139,6 +139,15 @@ func TestStart(t *testing.T) {
 	}
 }
 
+// Where the service manager can't be told whom to watch nothing is handed over: it would end both.
+func TestManagerCantBeTold(t *testing.T) {
+	t.Setenv(notifyVar, filepath.Join(t.TempDir(), "nobody"))
+	pid, err := program(t, "serves").Start(t.Context(), map[string]net.Listener{"api": listen(t)}, time.Minute)
+	if err == nil || !strings.Contains(err.Error(), "ended before it served") {
+		t.Errorf("process %d: %v", pid, err)
+	}
+}
+
 // A successor hands over in its turn: what its own predecessor said in the environment is not said again.
 func TestStartOfSuccessor(t *testing.T) {
 	t.Setenv(listenersVar, "admin=3,api=4")
