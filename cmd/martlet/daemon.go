@@ -58,10 +58,10 @@ func newStorage() *cobra.Command {
 			again = errors.Is(context.Cause(ctx), errReplaced)
 			return err
 		})
-		if err == nil && again {
-			return self.Replace()
+		if err != nil || !again {
+			return err
 		}
-		return err
+		return replace(ctx, self)
 	})
 }
 
@@ -85,6 +85,7 @@ func newDaemon(name, short string, run func(ctx context.Context, file string) er
 // daemon is what package node opens.
 type daemon interface {
 	Run(ctx context.Context) error
+	Close() error // where it was not run
 }
 
 // serve opens the log and a registry, takes what a predecessor has left, and has run open the process itself and run it
@@ -111,7 +112,9 @@ func notStarted(ctx context.Context, log *slog.Logger, err error) error {
 
 // runReady tells whoever waits for it that a process serves, its sockets being open, and runs it.
 func runReady(ctx context.Context, o node.Options, d daemon) error {
-	if err := o.Inherited.Ready(); err != nil {
+	if err := o.Inherited.Ready(); errors.Is(err, handover.ErrStays) {
+		return errors.Join(notStarted(ctx, o.Log, err), d.Close())
+	} else if err != nil {
 		o.Log.LogAttrs(ctx, slog.LevelWarn, "nobody could be told that this process serves", slog.Any("err", err))
 	}
 	err := d.Run(ctx)

@@ -25,6 +25,9 @@ const (
 // errReplaced is the cause of the end of a process that becomes the program as its file is now.
 var errReplaced = errors.New("to be started again")
 
+// errFirst is why the first process of a container keeps its sockets.
+var errFirst = errors.New("this is process 1, with which its container ends: start the container again")
+
 // onUSR2 has a function tried at each SIGUSR2. The context that it returns ends with a cause as soon as one attempt
 // returns it without an error; what fails is logged, and the process goes on as it is.
 func onUSR2(parent context.Context, log *slog.Logger, what string, cause error, try func(context.Context) error) (context.Context, func()) {
@@ -56,6 +59,9 @@ func onUSR2(parent context.Context, log *slog.Logger, what string, cause error, 
 // one serves.
 func handingOver(parent context.Context, log *slog.Logger, self handover.Program, sockets map[string]net.Listener) (context.Context, func()) {
 	return onUSR2(parent, log, "handing over", httpapi.ErrHandedOver, func(ctx context.Context) error {
+		if os.Getpid() == 1 {
+			return errFirst
+		}
 		pid, err := self.Start(ctx, sockets, successorWait)
 		if err == nil {
 			log.LogAttrs(ctx, slog.LevelInfo, "handed over", slog.Int("to_process", pid), slog.String("program", self.Path))
@@ -77,4 +83,14 @@ func replacing(parent context.Context, log *slog.Logger, self handover.Program, 
 		log.LogAttrs(ctx, slog.LevelInfo, "starting again", slog.String("program", self.Path))
 		return nil
 	})
+}
+
+// replace makes this process the program as its file is now, unless it was told meanwhile to end: what the signal said
+// would be forgotten with this program, and the new one would serve on.
+func replace(ctx context.Context, self handover.Program) error {
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // what comes from here on ends the process at once: it has nothing open
+	if ctx.Err() != nil {
+		return nil
+	}
+	return self.Replace()
 }

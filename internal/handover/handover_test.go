@@ -1,16 +1,21 @@
 package handover
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -27,12 +32,31 @@ func TestMain(m *testing.M) {
 	case "hangs":
 		_, _ = io.Copy(io.Discard, os.Stdin) // until it is killed
 		<-context.Background().Done()
+	case againRole:
+		again()
 	case "serves":
 		if err := succeed(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 	}
+}
+
+const (
+	againRole = "again"
+	leftVar   = "HANDOVER_TEST_LEFT"
+)
+
+// again is replaced by itself as often as the environment says.
+func again() {
+	left, err := strconv.Atoi(os.Getenv(leftVar))
+	if err == nil && left == 0 {
+		os.Exit(0)
+	}
+	p, self := Self()
+	p.Env = append(slices.DeleteFunc(p.Env, func(v string) bool { return strings.HasPrefix(v, leftVar+"=") }), leftVar+"="+strconv.Itoa(left-1))
+	fmt.Fprintln(os.Stderr, errors.Join(err, self, p.Replace()))
+	os.Exit(1)
 }
 
 // succeed serves one request on the socket that it has got.
@@ -112,6 +136,59 @@ func TestStart(t *testing.T) {
 	defer resp.Body.Close()
 	if got, err := io.ReadAll(resp.Body); err != nil || string(got) != strconv.Itoa(pid) {
 		t.Errorf("process %q answered, %v, want %d", got, err, pid)
+	}
+}
+
+// Where the service manager can't be told whom to watch nothing is handed over: it would end both.
+func TestManagerCantBeTold(t *testing.T) {
+	t.Setenv(notifyVar, filepath.Join(t.TempDir(), "nobody"))
+	pid, err := program(t, "serves").Start(t.Context(), map[string]net.Listener{"api": listen(t)}, time.Minute)
+	if err == nil || !strings.Contains(err.Error(), "ended before it served") {
+		t.Errorf("process %d: %v", pid, err)
+	}
+}
+
+// A successor hands over in its turn: what its own predecessor said in the environment is not said again.
+func TestStartOfSuccessor(t *testing.T) {
+	t.Setenv(listenersVar, "admin=3,api=4")
+	t.Setenv(readyVar, "9")
+	p := program(t, "serves")
+	l := listen(t)
+	if _, err := p.Start(t.Context(), map[string]net.Listener{"api": l}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	resp, err := http.Get("http://" + l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+}
+
+// A program that is exchanged is not ended by the signal that asked for it, when it comes once more.
+func TestReplaceUnderSignals(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), roleVar+"="+againRole, leftVar+"=10")
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	// A program that has just begun has no handler: the first one inherits that, as all others do from Replace.
+	signal.Ignore(syscall.SIGUSR2)
+	defer signal.Reset(syscall.SIGUSR2)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("%v: %s", err, said.String())
+			}
+			return
+		case <-time.After(100 * time.Microsecond):
+			_ = cmd.Process.Signal(syscall.SIGUSR2) // it may have ended
+		}
 	}
 }
 

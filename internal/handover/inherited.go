@@ -121,14 +121,22 @@ func (in *Inherited) Close() {
 	}
 }
 
+// ErrStays means that this process must not serve: the predecessor does.
+var ErrStays = errors.New("the predecessor goes on")
+
 // Ready tells the service manager and the predecessor that this process serves, in that order: the manager must know
-// whom to watch before the predecessor ends.
+// whom to watch before the predecessor ends. A manager that can't be told would take the end of the predecessor for that of
+// the service, and end this process with it: then nothing is handed over, and the error is ErrStays.
 func (in *Inherited) Ready() error {
 	state := "READY=1"
 	if in.ready != nil {
 		state = fmt.Sprintf("MAINPID=%d\nREADY=1", os.Getpid())
 	}
 	err := Notify(state)
+	if in.ready != nil && err != nil {
+		err = errors.Join(ErrStays, err, in.ready.Close())
+		in.ready = nil
+	}
 	if in.ready != nil {
 		_, told := in.ready.Write([]byte{1})
 		err = errors.Join(err, told, in.ready.Close())

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,6 +36,15 @@ func Self() (Program, error) {
 		return Program{}, fmt.Errorf("where this program is: %w", err)
 	}
 	return Program{path, slices.Clone(os.Args), os.Environ()}, nil
+}
+
+// environment is that of the program, without what a predecessor of this process said in it: of a variable that is there
+// twice the first one counts, so its sockets would be sought where this process got them.
+func (p Program) environment(more ...string) []string {
+	env := slices.DeleteFunc(slices.Clone(p.Env), func(v string) bool {
+		return strings.HasPrefix(v, listenersVar+"=") || strings.HasPrefix(v, readyVar+"=")
+	})
+	return append(env, more...)
 }
 
 // Start starts the program again, with sockets that listen, and returns when it has told that it serves. Where it ends
@@ -68,7 +78,7 @@ func (p Program) Start(ctx context.Context, listeners map[string]net.Listener, w
 	told := os.NewFile(uintptr(pipe[0]), "ready")
 	defer told.Close()
 
-	env := append(slices.Clone(p.Env), listenersVar+"="+strings.Join(names, ","), fmt.Sprintf("%s=%d", readyVar, len(theirs)-1))
+	env := p.environment(listenersVar+"="+strings.Join(names, ","), fmt.Sprintf("%s=%d", readyVar, len(theirs)-1))
 	// Not package os/exec: it makes each file a blocking one, and the sockets share that with ours.
 	pid, _, err = syscall.StartProcess(p.Path, p.Args, &syscall.ProcAttr{Env: env, Files: theirs})
 	if err != nil {
@@ -123,7 +133,9 @@ func await(ctx context.Context, pid int, told *os.File, wait time.Duration) erro
 }
 
 // Replace makes this process the program as its file is now, with nothing that is open. It returns only to say why it
-// could not.
+// could not. From then on SIGUSR2 means nothing to this process: it would end the new program, which can't have said yet
+// what is to be done at it.
 func (p Program) Replace() error {
-	return fmt.Errorf("start %s: %w", p.Path, syscall.Exec(p.Path, p.Args, p.Env))
+	signal.Ignore(syscall.SIGUSR2) // which a program inherits, until it has a handler
+	return fmt.Errorf("start %s: %w", p.Path, syscall.Exec(p.Path, p.Args, p.environment()))
 }

@@ -111,12 +111,24 @@ func (c *Connections) makeRoom(now time.Time) bool {
 			continue
 		}
 		c.waiting.Remove(e)
-		delete(c.known, w.Conn) // the server says so later, and may not find it then
-		_ = w.Close()           // nothing is under way on it
+		delete(c.known, w.Conn)   // the server says so later, and may not find it then
+		_ = below(w.Conn).Close() // nothing is under way on it
 		c.closed[forIdle].Inc()
 		return true
 	}
 	return false
+}
+
+// below is what a connection is made of. TLS takes its leave of a client for as long as five seconds, if that reads
+// nothing, and all others would wait for it meanwhile.
+func below(c net.Conn) net.Conn {
+	for {
+		over, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return c
+		}
+		c = over.NetConn()
+	}
 }
 
 // state is told what becomes of a connection.

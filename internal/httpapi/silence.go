@@ -221,6 +221,7 @@ func (w *Writer) begin(code int) {
 	case w.body == nil:
 	case !w.body.settle():
 		w.Header()["Connection"] = []string{"close"}
+	case w.Header().Get("Connection") != "": // it says that it ends
 	case w.body.from.ProtoAtLeast(1, 1) && strings.EqualFold(w.body.from.Header.Get("Connection"), keepAlive[0]):
 		w.Header()["Connection"] = keepAlive // net/http says close instead where it closes
 	}

@@ -56,6 +56,12 @@ func (s *Sample) Like(path string) error {
 			return err
 		}
 		c = n.Cluster
+		// The name of the key file as it is written: on another machine, or below another folder, it is beside the new file.
+		written := DefaultStorage()
+		if err := conf.Load(path, written); err != nil {
+			return wrong(err)
+		}
+		c.KeyFile = written.Cluster.KeyFile
 	}
 	s.Cluster, s.Prefix, s.Suffix, s.KeyFile, s.Policies = c.Name, c.HashPathPrefix, c.HashPathSuffix, c.KeyFile, c.Policies
 	return nil

@@ -208,3 +208,26 @@ func TestSamples(t *testing.T) {
 		t.Errorf("the proxy has %v, %v", p.Server.Listen, p.Auth.Secrets)
 	}
 }
+
+// A key file beside the one file is one beside the other: files are written in one place and brought to their machines.
+func TestSampleLikeKeepsKeyFile(t *testing.T) {
+	dir := t.TempDir()
+	s := NewSample()
+	s.KeyFile, s.Address, s.Devices = "cluster.key", "10.0.1.1", []string{"d1"}
+	text, err := s.Text(KindStorage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"storage1.toml": string(text), "cluster.key": strings.Repeat("0123456789abcdef", 4) + "\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	like := NewSample()
+	if err := like.Like(filepath.Join(dir, "storage1.toml")); err != nil {
+		t.Fatal(err)
+	}
+	if like.KeyFile != "cluster.key" {
+		t.Errorf("the key file is %q, want it as it was written", like.KeyFile)
+	}
+}
