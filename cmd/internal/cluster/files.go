@@ -3,7 +3,6 @@ package cluster
 import (
 	"bytes"
 	"crypto/rand"
-	"fmt"
 	"strings"
 	"text/template"
 
@@ -74,6 +73,9 @@ ec = {{text .Shape}}
 {{end}}
 [rings]
 folder = "rings"
+{{- if .Brisk}}
+check_every = "1s"
+{{- end}}
 {{end}}
 
 {{define "proxy"}}# The proxy. Paths are taken from the folder of this file.
@@ -86,7 +88,7 @@ listen = {{text .Listen}}
 listen = {{text .Admin}}
 
 [log]
-file = "../log/proxy.log" # empty is the standard error
+file = {{text .Log}} # empty is the standard error
 
 [auth]
 secrets = [{{text .Token}}] # the first signs tokens, all are accepted
@@ -102,26 +104,60 @@ groups = {{list .Groups}}
 
 {{template "cluster" .}}
 [storage]
-address = {{text .Address}}
+address = {{text .Storage}}
+{{- if .Forwarded}}
+bind = {{text .BindStorage}}
+{{- end}}
 root = {{text .Root}}
 devices = {{list .Devices}}
+{{- if .Brisk}}
+device_check_interval = "1s"
+{{- end}}
 
 [object]
-port = {{.ObjectPort}}
+port = {{.Object}}
 
 [container]
-port = {{.ContainerPort}}
+port = {{.Container}}
 
 [account]
-port = {{.AccountPort}}
+port = {{.Account}}
 
 [replication]
-address = {{text .ReplicationAddress}}
+address = {{text .Replication}}
+{{- if .Forwarded}}
+bind = {{text .BindReplication}}
+{{- end}}
 port = {{.ReplicationPort}}
 
 # Two segments are reserved on each device.
 [store]
 segment_size = "16MiB"
+{{- if .Brisk}}
+
+# Somebody waits for all that follows.
+[store.compaction]
+interval = "5s"
+
+[store.scrub]
+interval = "20s"
+
+[databases.audit]
+interval = "20s"
+
+[replicator]
+interval = "2s"
+node_timeout = "5s"
+
+[updater]
+interval = "1s"
+
+[reconciler]
+interval = "5s"
+
+[stats]
+interval = "1s"
+{{- else}}
 
 # A pass looks at everything that is stored: it is worth a minute's wait.
 [replicator]
@@ -133,6 +169,7 @@ interval = "5s"
 
 [stats]
 interval = "2s"
+{{- end}}
 
 [admin]
 listen = {{text .Admin}}
@@ -149,7 +186,10 @@ part_power = {{.PartPower}}
 listen = {{text .Listen}}
 network = {{text .Network}}
 cluster_key = {{.ClusterKey}}
-{{with .PolicyTexts}}policies = {{list .}}
+{{if .Proxies}}proxies = {{.Proxies}}
+{{end}}{{if .Forwarded}}forwarded = true
+{{end}}{{if .Brisk}}brisk = true
+{{end}}{{with .PolicyTexts}}policies = {{list .}}
 {{end}}{{end}}`))
 
 func render(name string, data any) ([]byte, error) {
@@ -163,8 +203,11 @@ func (o Options) configs(s secrets) (map[string][]byte, error) {
 	type common struct {
 		Cluster, Suffix, Token, KeyFile string
 		Policies                        []policyTable
+		Brisk, Forwarded                bool
 	}
-	shared := common{Cluster: clusterName, Suffix: s.suffix, Token: s.token, Policies: o.policyTables()}
+	shared := common{
+		Cluster: clusterName, Suffix: s.suffix, Token: s.token, Policies: o.policyTables(), Brisk: o.Brisk, Forwarded: o.Forwarded,
+	}
 	all := map[string][]byte{}
 	var err error
 	if all[manifestFile], err = render("manifest", struct {
@@ -173,13 +216,15 @@ func (o Options) configs(s secrets) (map[string][]byte, error) {
 	}{o, o.policyTexts()}); err != nil {
 		return nil, err
 	}
-	all[proxyFile], err = render("proxy", struct {
-		common
-		Listen, Admin string
-		Users         []User
-	}{shared, o.Listen, o.proxyAdmin(), Users()})
-	if err != nil {
-		return nil, err
+	for n := 1; n <= o.proxies(); n++ {
+		all[proxyName(n)+".toml"], err = render("proxy", struct {
+			common
+			Listen, Admin, Log string
+			Users              []User
+		}{shared, o.ProxyListen(n), o.ProxyAdmin(n), "../log/" + proxyName(n) + ".log", Users()})
+		if err != nil {
+			return nil, err
+		}
 	}
 	if o.ClusterKey {
 		shared.KeyFile = keyFile // proxies need none
@@ -192,14 +237,11 @@ func (o Options) configs(s secrets) (map[string][]byte, error) {
 		}
 		all[storageFile(n)], err = render("storage", struct {
 			common
-			N                                                       int
-			Address, ReplicationAddress, Root, Admin, Log           string
-			Devices                                                 []string
-			ObjectPort, ContainerPort, AccountPort, ReplicationPort int
-		}{
-			shared, n, o.storageIP(n), o.replicationIP(n), "../" + nodeName(n), fmt.Sprintf("%s:%d", o.storageIP(n), adminPort),
-			"../log/" + nodeName(n) + ".log", devices, objectPort, containerPort, accountPort, replicationPort,
-		})
+			Place
+			N         int
+			Root, Log string
+			Devices   []string
+		}{shared, o.Place(n), n, "../" + nodeName(n), "../log/" + nodeName(n) + ".log", devices})
 		if err != nil {
 			return nil, err
 		}

@@ -24,11 +24,18 @@ const (
 	logDir       = "log"
 	ringsDir     = "rings" // in etc
 	manifestFile = "cluster.toml"
-	proxyFile    = "proxy.toml"
 	keyFile      = "cluster.key"
 )
 
 func storageFile(n int) string { return nodeName(n) + ".toml" }
+
+// proxyName is proxy n, counted from 1.
+func proxyName(n int) string {
+	if n == 1 {
+		return "proxy"
+	}
+	return fmt.Sprintf("proxy%d", n)
+}
 
 // Folder is a cluster on disk.
 type Folder struct {
@@ -37,8 +44,25 @@ type Folder struct {
 	Notes   []string // of Options.Fit, where it was made just now
 }
 
-// ProxyFile is the path of the proxy's configuration.
-func (f *Folder) ProxyFile() string { return filepath.Join(f.Dir, etcDir, proxyFile) }
+// ProxyFile is the path of the configuration of the proxy, the first where there are more.
+func (f *Folder) ProxyFile() string { return f.ProxyFileOf(1) }
+
+// ProxyFileOf is the path of the configuration of proxy n, counted from 1.
+func (f *Folder) ProxyFileOf(n int) string { return filepath.Join(f.Dir, etcDir, proxyName(n)+".toml") }
+
+// RingsDir is the folder of the rings and their builders.
+func (f *Folder) RingsDir() string { return filepath.Join(f.Dir, etcDir, ringsDir) }
+
+// Device is the folder of a device, both counted from 1.
+func (f *Folder) Device(node, device int) string {
+	return filepath.Join(f.Dir, nodeName(node), deviceName(device))
+}
+
+// NodeLog is the log of storage node n in a process of its own, counted from 1.
+func (f *Folder) NodeLog(n int) string { return filepath.Join(f.Dir, logDir, nodeName(n)+".log") }
+
+// ProxyLog is the log of proxy n in a process of its own, counted from 1.
+func (f *Folder) ProxyLog(n int) string { return filepath.Join(f.Dir, logDir, proxyName(n)+".log") }
 
 // StorageFile is the path of the configuration of node n, counted from 1.
 func (f *Folder) StorageFile(n int) string { return filepath.Join(f.Dir, etcDir, storageFile(n)) }

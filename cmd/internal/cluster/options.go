@@ -36,6 +36,17 @@ type Options struct {
 	// not by their addresses alone.
 	ClusterKey bool `toml:"cluster_key"`
 
+	// Proxies is how many proxies there are, where they run as processes of their own; 0 is one. Each listens at
+	// the port of Listen, the second and later ones on NETWORK.0.N.
+	Proxies int `toml:"proxies"`
+
+	// Forwarded says that something stands at the addresses of the storage nodes, and forwards to them: storage listens
+	// on 127.0.3.N then, and replication on 127.0.4.N.
+	Forwarded bool `toml:"forwarded"`
+
+	// Brisk says that background work comes every few seconds, for clusters on which somebody waits for it.
+	Brisk bool `toml:"brisk"`
+
 	// Network is the first two numbers of the loopback addresses: with "127.0"
 	// storage is on 127.0.1.N, replication on 127.0.2.N, and the admin address of
 	// the proxy on 127.0.0.1. Clusters beside each other have different ones.
@@ -96,6 +107,9 @@ func (o Options) Check() error {
 	if err := checkListen(o.Listen); err != nil {
 		return err
 	}
+	if o.Proxies < 0 || o.Proxies > 254 {
+		return bad("--proxies %d: must be from 1 to 254", o.Proxies)
+	}
 	if a, err := netip.ParseAddr(o.Network + ".0.1"); err != nil || !a.Is4() || !a.IsLoopback() || strings.Count(o.Network, ".") != 1 {
 		return bad("--network %q: must be the first two numbers of loopback addresses, such as 127.0", o.Network)
 	}
@@ -116,6 +130,43 @@ func checkListen(listen string) error {
 // storageIP and replicationIP are the addresses of node n, counted from 1.
 func (o Options) storageIP(n int) string     { return fmt.Sprintf("%s.1.%d", o.Network, n) }
 func (o Options) replicationIP(n int) string { return fmt.Sprintf("%s.2.%d", o.Network, n) }
+
+// Place is the addresses of a storage node.
+type Place struct {
+	Storage, Replication         string // IP addresses, as the rings have them
+	BindStorage, BindReplication string // on which it listens
+	Object, Container, Account   int    // ports of the first
+	ReplicationPort              int    // of the second
+	Admin                        string // host:port
+}
+
+// Place returns where node n, counted from 1, is.
+func (o Options) Place(n int) Place {
+	p := Place{
+		Storage: o.storageIP(n), Replication: o.replicationIP(n), BindStorage: o.storageIP(n), BindReplication: o.replicationIP(n),
+		Object: objectPort, Container: containerPort, Account: accountPort, ReplicationPort: replicationPort,
+		Admin: fmt.Sprintf("%s:%d", o.storageIP(n), adminPort),
+	}
+	if o.Forwarded {
+		p.BindStorage, p.BindReplication = fmt.Sprintf("%s.3.%d", o.Network, n), fmt.Sprintf("%s.4.%d", o.Network, n)
+	}
+	return p
+}
+
+// ProxyListen is where proxy n, counted from 1, listens.
+func (o Options) ProxyListen(n int) string {
+	if n == 1 {
+		return o.Listen
+	}
+	_, port, _ := net.SplitHostPort(o.Listen) // it was checked
+	return fmt.Sprintf("%s.0.%d:%s", o.Network, n, port)
+}
+
+// ProxyAdmin is the admin address of proxy n, counted from 1.
+func (o Options) ProxyAdmin(n int) string { return fmt.Sprintf("%s.0.%d:%d", o.Network, n, adminPort) }
+
+// proxies is how many there are.
+func (o Options) proxies() int { return max(1, o.Proxies) }
 
 // proxyAdmin is the admin address of the proxy, and of a cluster in one process.
 func (o Options) proxyAdmin() string { return fmt.Sprintf("%s.0.1:%d", o.Network, adminPort) }
