@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"martlet/internal/loopdisk"
 )
 
 // setting reads a number from the environment: how long the crash tests go on,
@@ -33,7 +31,7 @@ func setting(t *testing.T, name string, normal uint64) uint64 {
 // newCrashBench starts a cluster on devices that may lose power, if disks is set,
 // and makes the clients. With zero a sync of the log writes no metadata: then nothing but the
 // sync of a directory makes a name in it durable, while else one of the log does as well.
-func newCrashBench(t *testing.T, daemon program, seed uint64, withDisks, zero bool) (b *crashBench, disks []*loopdisk.Disk) {
+func newCrashBench(t *testing.T, daemon program, seed uint64, withDisks, zero bool) (b *crashBench, disks []*disk) {
 	t.Helper()
 	return newCrashBenchOf(t, daemon, seed, withDisks, zero, unlike{})
 }
@@ -45,7 +43,7 @@ type unlike struct {
 }
 
 // newCrashBenchOf is newCrashBench where some of the containers are not plain ones.
-func newCrashBenchOf(t *testing.T, daemon program, seed uint64, withDisks, zero bool, not unlike) (b *crashBench, disks []*loopdisk.Disk) {
+func newCrashBenchOf(t *testing.T, daemon program, seed uint64, withDisks, zero bool, not unlike) (b *crashBench, disks []*disk) {
 	t.Helper()
 	c := &cluster{dir: filepath.Join(t.TempDir(), "cluster"), network: network(t), nodes: 4, daemon: daemon}
 	if withDisks {
@@ -184,7 +182,7 @@ func (b *crashBench) restart(t *testing.T) {
 
 // cuts cuts the power of nodes under load, of one or of all at one instant,
 // starts them again, and checks after each what is left of what they said.
-func (b *crashBench) cuts(t *testing.T, disks []*loopdisk.Disk, n int, seed uint64) (did string, err error) {
+func (b *crashBench) cuts(t *testing.T, disks []*disk, n int, seed uint64) (did string, err error) {
 	ctx, c := t.Context(), b.cluster
 	chance := rand.New(rand.NewPCG(seed, 2<<32))
 	var one, all int
@@ -222,9 +220,7 @@ func (b *crashBench) cuts(t *testing.T, disks []*loopdisk.Disk, n int, seed uint
 			p.wait(t, 5*time.Second)
 		}
 		for _, n := range victims {
-			if err := disks[n].Again(ctx); err != nil {
-				return "", err
-			}
+			disks[n].again(t)
 		}
 		b.restart(t)
 		if err := b.check(ctx); err != nil {
@@ -241,15 +237,15 @@ func (b *crashBench) cuts(t *testing.T, disks []*loopdisk.Disk, n int, seed uint
 
 // cut lets clients write until some writes were acknowledged, cuts the power with
 // the last of these, and lets them go on writing to what is left for a moment.
-func (b *crashBench) cut(ctx context.Context, disks []*loopdisk.Disk, victims []int, writers, acks int) error {
-	dark := make([]*loopdisk.Disk, len(victims))
+func (b *crashBench) cut(ctx context.Context, disks []*disk, victims []int, writers, acks int) error {
+	dark := make([]*disk, len(victims))
 	for i, n := range victims {
 		dark[i] = disks[n]
 	}
 	stop := b.run(ctx, writers)
 	defer stop()
 	var failed error
-	if err := b.after(ctx, acks, func() { failed = loopdisk.Cut(dark...) }); err != nil {
+	if err := b.after(ctx, acks, func() { failed = cut(dark) }); err != nil {
 		return err
 	}
 	if failed != nil {

@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"martlet/internal/loopdisk"
 )
 
 // quickly has the nodes of a cluster look at their devices all the time.
@@ -169,7 +167,7 @@ func onDisk(t *testing.T, mount func(t *testing.T, folder string)) (c *cluster, 
 // A disk that is taken off answers 507 and nothing is written where it was; one
 // that fails does, too. Put back, it serves what it had.
 func TestDeviceComesBack(t *testing.T) {
-	var d *loopdisk.Disk
+	var d *disk
 	c, folder := onDisk(t, func(t *testing.T, folder string) { d = newDisk(t, folder) })
 	tok := token(t, c.url())
 	as(t, tok, "PUT", c.url()+"/v1/AUTH_test/devices", nil, http.StatusCreated)
@@ -178,9 +176,10 @@ func TestDeviceComesBack(t *testing.T) {
 	had := all.held(t, c)
 
 	// Off under the node's feet, which has it open.
-	if err := d.Close(); err != nil {
+	if err := unix.Unmount(folder, unix.MNT_DETACH); err != nil {
 		t.Fatal(err)
 	}
+	d.mounted = false
 	c.onDevice(t, "PUT", containerPort, "/meanwhile", "") // it makes folders; it succeeds if it comes before the check
 	all.add(t, c, tok, "meanwhile", 10)
 	nothing(t, folder)
@@ -194,9 +193,7 @@ func TestDeviceComesBack(t *testing.T) {
 	}
 	nothing(t, folder)
 
-	if err := d.Mount(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	d.mount(t)
 	c.up(t, true)
 	for _, name := range had {
 		if a := c.onDevice(t, "GET", objectPort, "/devices/"+name, ""); a.StatusCode != http.StatusOK || string(a.body) != all[name] {
@@ -206,16 +203,14 @@ func TestDeviceComesBack(t *testing.T) {
 	all.add(t, c, tok, "again", 20)
 
 	// A disk that fails: every write is EIO. The node lets go of it.
-	if err := loopdisk.Cut(d); err != nil {
+	if err := cut([]*disk{d}); err != nil {
 		t.Fatal(err)
 	}
 	all.add(t, c, tok, "failing", 10)
 	c.up(t, false)
 	c.refused(t)
 	all.add(t, c, tok, "failed", 10)
-	if err := d.Again(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	d.again(t)
 	c.up(t, true)
 	all.add(t, c, tok, "mended", 10)
 	all.check(t, c, tok)

@@ -78,7 +78,7 @@ check_every = "1s"
 {{- end}}
 {{end}}
 
-{{define "proxy"}}# The proxy. Paths are taken from the folder of this file.
+{{define "proxy"}}# A proxy. Paths are taken from the folder of this file.
 
 {{template "cluster" .}}
 [proxy]
@@ -181,13 +181,13 @@ file = {{text .Log}}
 {{define "manifest"}}# What this cluster was made of. It can't be changed afterwards.
 nodes = {{.Nodes}}
 devices = {{.Devices}}
+proxies = {{.Proxies}}
 replicas = {{.Replicas}}
 part_power = {{.PartPower}}
 listen = {{text .Listen}}
 network = {{text .Network}}
 cluster_key = {{.ClusterKey}}
-{{if .Proxies}}proxies = {{.Proxies}}
-{{end}}{{if .Forwarded}}forwarded = true
+{{if .Forwarded}}forwarded = true
 {{end}}{{if .Brisk}}brisk = true
 {{end}}{{with .PolicyTexts}}policies = {{list .}}
 {{end}}{{end}}`))
@@ -198,53 +198,71 @@ func render(name string, data any) ([]byte, error) {
 	return bytes.TrimLeft(b.Bytes(), "\n"), err
 }
 
+// common is what the files of all processes say alike.
+type common struct {
+	Cluster, Suffix, Token, KeyFile string
+	Policies                        []policyTable
+	Brisk, Forwarded                bool
+}
+
+// common is that of a cluster that hashes with the suffix. Only proxies are told how tokens are signed.
+func (o Options) common(suffix string) common {
+	return common{Cluster: clusterName, Suffix: suffix, Policies: o.policyTables(), Brisk: o.Brisk, Forwarded: o.Forwarded}
+}
+
 // configs returns the configuration files by name.
 func (o Options) configs(s secrets) (map[string][]byte, error) {
-	type common struct {
-		Cluster, Suffix, Token, KeyFile string
-		Policies                        []policyTable
-		Brisk, Forwarded                bool
-	}
-	shared := common{
-		Cluster: clusterName, Suffix: s.suffix, Token: s.token, Policies: o.policyTables(), Brisk: o.Brisk, Forwarded: o.Forwarded,
-	}
+	shared := o.common(s.suffix)
+	shared.Token = s.token
 	all := map[string][]byte{}
 	var err error
-	if all[manifestFile], err = render("manifest", struct {
-		Options
-		PolicyTexts []string
-	}{o, o.policyTexts()}); err != nil {
+	if all[manifestFile], err = o.manifest(); err != nil {
 		return nil, err
 	}
-	for n := 1; n <= o.proxies(); n++ {
-		all[proxyName(n)+".toml"], err = render("proxy", struct {
+	for n := 1; n <= o.Proxies; n++ {
+		all[proxyFile(n)], err = render("proxy", struct {
 			common
 			Listen, Admin, Log string
 			Users              []User
-		}{shared, o.ProxyListen(n), o.ProxyAdmin(n), "../log/" + proxyName(n) + ".log", Users()})
+		}{shared, o.ProxyListen(n), o.proxyAdmin(n), "../log/" + proxyName(n) + ".log", Users()})
 		if err != nil {
 			return nil, err
 		}
 	}
 	if o.ClusterKey {
-		shared.KeyFile = keyFile // proxies need none
 		all[keyFile] = s.key
 	}
 	for n := 1; n <= o.Nodes; n++ {
-		devices := make([]string, o.Devices)
-		for i := range devices {
-			devices[i] = deviceName(i + 1)
-		}
-		all[storageFile(n)], err = render("storage", struct {
-			common
-			Place
-			N         int
-			Root, Log string
-			Devices   []string
-		}{shared, o.Place(n), n, "../" + nodeName(n), "../log/" + nodeName(n) + ".log", devices})
-		if err != nil {
+		if all[storageFile(n)], err = o.storageConfig(n, s.suffix); err != nil {
 			return nil, err
 		}
 	}
 	return all, nil
+}
+
+func (o Options) manifest() ([]byte, error) {
+	return render("manifest", struct {
+		Options
+		PolicyTexts []string
+	}{o, o.policyTexts()})
+}
+
+// storageConfig returns the configuration of storage node n, of a cluster that hashes with the
+// suffix.
+func (o Options) storageConfig(n int, suffix string) ([]byte, error) {
+	shared := o.common(suffix)
+	if o.ClusterKey {
+		shared.KeyFile = keyFile // proxies need none
+	}
+	devices := make([]string, o.Devices)
+	for i := range devices {
+		devices[i] = deviceName(i + 1)
+	}
+	return render("storage", struct {
+		common
+		Place
+		N         int
+		Root, Log string
+		Devices   []string
+	}{shared, o.Place(n), n, "../" + nodeName(n), "../log/" + nodeName(n) + ".log", devices})
 }

@@ -27,15 +27,8 @@ const (
 	keyFile      = "cluster.key"
 )
 
+func proxyFile(n int) string   { return proxyName(n) + ".toml" }
 func storageFile(n int) string { return nodeName(n) + ".toml" }
-
-// proxyName is proxy n, counted from 1.
-func proxyName(n int) string {
-	if n == 1 {
-		return "proxy"
-	}
-	return fmt.Sprintf("proxy%d", n)
-}
 
 // Folder is a cluster on disk.
 type Folder struct {
@@ -44,11 +37,12 @@ type Folder struct {
 	Notes   []string // of Options.Fit, where it was made just now
 }
 
-// ProxyFile is the path of the configuration of the proxy, the first where there are more.
+// ProxyFile is the path of the configuration of the first proxy, and ProxyFileOf of that of
+// proxy n, counted from 1.
 func (f *Folder) ProxyFile() string { return f.ProxyFileOf(1) }
 
 // ProxyFileOf is the path of the configuration of proxy n, counted from 1.
-func (f *Folder) ProxyFileOf(n int) string { return filepath.Join(f.Dir, etcDir, proxyName(n)+".toml") }
+func (f *Folder) ProxyFileOf(n int) string { return filepath.Join(f.Dir, etcDir, proxyFile(n)) }
 
 // RingsDir is the folder of the rings and their builders.
 func (f *Folder) RingsDir() string { return filepath.Join(f.Dir, etcDir, ringsDir) }
@@ -100,8 +94,20 @@ func Make(dir string, o Options, asked func(flag string) bool) (*Folder, error) 
 	return f, f.write()
 }
 
+// Open opens the cluster in a folder. The error is ErrForeign where there is none.
+func Open(dir string) (*Folder, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, etcDir)); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w: it has no %s folder", dir, ErrForeign, etcDir)
+	}
+	return open(dir, Options{}, func(string) bool { return false })
+}
+
 func open(dir string, o Options, asked func(flag string) bool) (*Folder, error) {
-	f := &Folder{Dir: dir}
+	f := &Folder{Dir: dir, Options: Options{Proxies: 1}} // as in folders from before there could be more
 	path := filepath.Join(dir, etcDir, manifestFile)
 	if err := conf.Load(path, &f.Options); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -188,17 +194,25 @@ func (f *Folder) makeDevices(s secrets) error {
 	}
 	owner := device.Owner{Cluster: clusterName, Fingerprint: hasher.Fingerprint()}
 	for n := 1; n <= f.Options.Nodes; n++ {
-		for d := 1; d <= f.Options.Devices; d++ {
-			folder := filepath.Join(f.Dir, nodeName(n), deviceName(d))
-			if err := os.MkdirAll(folder, 0o750); err != nil {
-				return err
-			}
-			if err := os.Remove(filepath.Join(folder, device.IdentityFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			if _, _, err := device.Init(folder, owner, deviceName(d), false); err != nil {
-				return fmt.Errorf("%s: %w", folder, err)
-			}
+		if err := f.makeDevicesOf(n, owner); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeDevicesOf makes the devices of a node that has no configuration yet.
+func (f *Folder) makeDevicesOf(n int, owner device.Owner) error {
+	for d := 1; d <= f.Options.Devices; d++ {
+		folder := filepath.Join(f.Dir, nodeName(n), deviceName(d))
+		if err := os.MkdirAll(folder, 0o750); err != nil {
+			return err
+		}
+		if err := os.Remove(filepath.Join(folder, device.IdentityFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if _, _, err := device.Init(folder, owner, deviceName(d), false); err != nil {
+			return fmt.Errorf("%s: %w", folder, err)
 		}
 	}
 	return nil

@@ -23,7 +23,7 @@ func TestFilesOfProcesses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p.Server.Listen != o.ProxyListen(n) || p.Admin.Listen != o.ProxyAdmin(n) || p.Log.File != f.ProxyLog(n) || p.Rings.Folder != f.RingsDir() {
+		if p.Server.Listen != o.ProxyListen(n) || p.Admin.Listen != o.proxyAdmin(n) || p.Log.File != f.ProxyLog(n) || p.Rings.Folder != f.RingsDir() {
 			t.Errorf("proxy %d: %+v", n, p)
 		}
 		s, err := config.LoadStorage(f.StorageFile(n))
