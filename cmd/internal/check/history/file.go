@@ -217,8 +217,8 @@ func (f *reader) op(o *Op) error {
 		return wrong(f.n, "operation %d: a copy has a source, and nothing else has one", o.ID)
 	case (o.Kind == List) != (o.Object == ""):
 		return wrong(f.n, "operation %d: a listing has no object, and all else has one", o.ID)
-	case o.Kind.Writes() && o.Seen != nil:
-		return wrong(f.n, "operation %d writes, and sees nothing", o.ID)
+	case o.Kind.Writes() && o.Seen != nil && o.Seen.Wrong == "":
+		return wrong(f.n, "operation %d writes, and sees nothing but what is wrong", o.ID)
 	}
 	if f.last == nil {
 		return wrong(f.n, "it belongs to no round")

@@ -124,7 +124,7 @@ type Op struct {
 	Size int64 `json:"size,omitempty"` // of that body, in bytes
 
 	Query *Query `json:"query,omitempty"` // of a List
-	Seen  *Seen  `json:"seen,omitempty"`  // of a read; nil where it saw nothing
+	Seen  *Seen  `json:"seen,omitempty"`  // of a read, or of a write whose answer was wrong; nil where it saw nothing
 }
 
 // Name returns the name of the object.
@@ -234,6 +234,8 @@ type Look struct {
 	Status int    `json:"status"`
 	Failed string `json:"failed,omitempty"` // why nothing was seen
 	Seen   Seen   `json:"seen"`
+	// Counted is what the container counts of it, in bytes, where that is not its size: a large object's manifest.
+	Counted int64 `json:"counted,omitempty"`
 }
 
 // A Container is what one proxy says of a container.
@@ -263,4 +265,20 @@ type AccountEntry struct {
 	Container string `json:"container"`
 	Objects   int64  `json:"objects"`
 	Bytes     int64  `json:"bytes"`
+}
+
+// Only returns what was read of some names, and of their containers the rows of just those.
+func (f *Final) Only(names []Name) *Final {
+	of := make(map[Name]bool, len(names))
+	for _, n := range names {
+		of[n] = true
+	}
+	all := *f
+	all.Looks = nil
+	for _, l := range f.Looks {
+		if of[l.Name] || of[Name{Container: l.Container}] || of[Name{}] {
+			all.Looks = append(all.Looks, l)
+		}
+	}
+	return &all
 }

@@ -3,12 +3,34 @@
 // asks nothing and waits for nothing.
 package model
 
-import "martlet/cmd/internal/check/history"
+import (
+	"cmp"
+	"slices"
+
+	"martlet/cmd/internal/check/history"
+)
+
+// The rules, as a Violation names them.
+const (
+	False      = "false"      // bytes, a length, an ETag or a mark that nobody wrote
+	Foreign    = "foreign"    // what was written under another name
+	Refused    = "refused"    // what a refused write would have left
+	Future     = "future"     // what was only sent later
+	Mixed      = "mixed"      // parts of writes that do not belong together
+	Floor      = "floor"      // older than what was settled when the round began
+	Stale      = "stale"      // older than what was acknowledged, while nothing was broken
+	Lost       = "lost"       // settled, and an acknowledged write is not there
+	Undeleted  = "undeleted"  // settled, and what was deleted is there
+	Unreadable = "unreadable" // settled, and there is no answer
+	Disagree   = "disagree"   // settled, and two reads say different things
+	Listing    = "listing"    // a listing that has what it must not have, or lacks what it must have
+	Count      = "count"      // settled, and counts of a container or an account are wrong
+)
 
 // A Violation is a promise that was broken.
 type Violation struct {
-	Rule  string         `json:"rule"`  // which one, as docs/check.md names them
-	Names []history.Name `json:"names"` // which objects, or containers, it is about
+	Rule  string         `json:"rule"`  // one of the above
+	Names []history.Name `json:"names"` // which objects it is about; of one without an object, which container
 	Ops   []int64        `json:"ops"`   // the operations that show it, in the order of their IDs
 	Why   string         `json:"why"`   // one sentence, for people
 }
@@ -18,17 +40,46 @@ type Counts struct {
 	Ops    int `json:"ops"`
 	Reads  int `json:"reads"`  // that saw something
 	Steady int `json:"steady"` // reads of which more was asked, as nothing was broken and a write had been acknowledged
-	Looks  int `json:"looks"`  // reads of settled names
+	Looks  int `json:"looks"`  // reads of what had settled
 }
 
-// Reads judges what was read during a round.
-func Reads(h history.History) ([]Violation, Counts) { return nil, Counts{} }
-
-// Settled judges what was read at the end of a round, and returns the floor of the next one: what all of those reads agree on.
-func Settled(h history.History, f history.Final) ([]Violation, []history.Entry, Counts) {
-	return nil, nil, Counts{}
+// Reads judges what was read during a round. The violations are in the order of the reads.
+func Reads(h history.History) ([]Violation, Counts) {
+	b := newBook(h)
+	c := Counts{Ops: len(h.Ops)}
+	for i := range h.Ops {
+		o := &h.Ops[i]
+		switch {
+		case o.Kind == history.Copy && o.Outcome == history.Acked && o.Body != 0:
+			// It has read its source, of which it says nothing but whose body that was.
+			b.read(&c, o, *o.From, history.State{Body: o.Body, Size: o.Size})
+		case o.Seen == nil:
+		case o.Seen.Wrong != "":
+			c.Reads++
+			b.add(False, []history.Name{o.Name()}, b.said(o)+" "+o.Seen.Wrong, o)
+		case o.Kind == history.List:
+			b.list(&c, o)
+		default:
+			b.read(&c, o, o.Name(), o.Seen.State)
+		}
+	}
+	return b.found, c
 }
 
-// Shrink returns the least of a history that it can find in which the same promise is broken: in the reads of the round,
-// or where f is not nil, in what was read at its end.
-func Shrink(h history.History, f *history.Final, v Violation) history.History { return h }
+// add notes a violation.
+func (b *book) add(rule string, names []history.Name, why string, ops ...*history.Op) {
+	v := Violation{Rule: rule, Names: names, Why: why}
+	for _, o := range ops {
+		if o != nil {
+			v.Ops = append(v.Ops, o.ID)
+		}
+	}
+	slices.Sort(v.Ops)
+	v.Ops = slices.Compact(v.Ops)
+	b.found = append(b.found, v)
+}
+
+// byStart orders operations.
+func byStart(a, b *history.Op) int {
+	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.ID, b.ID))
+}
