@@ -37,10 +37,17 @@ func Plan(seed uint64, s Shape, kinds []Kind, length, every time.Duration) (even
 		return 0
 	}
 	for at := chance(r, every); at < length; at += every/4 + chance(r, every*3/2) {
+		of := kinds
+		if all := whole(kinds); len(all) > 0 && r.IntN(8) == 0 {
+			// These are alone, and would not come about while something else mostly is.
+			for of = all; len(last) > 0; last = last[:len(last)-1] {
+				at = max(at, ends(&last[len(last)-1]))
+			}
+		}
 		last = slices.DeleteFunc(last, func(f Fault) bool { return ends(&f) <= at })
 		for range 20 { // most of what chance offers may be
-			f := choose(r, s, kinds)
-			if !s.May(f, last, before) {
+			f := choose(r, s, of)
+			if at >= length || !s.May(f, last, before) {
 				continue
 			}
 			f.ID = len(before) + 1
@@ -64,6 +71,16 @@ func Plan(seed uint64, s Shape, kinds []Kind, length, every time.Duration) (even
 		return 0
 	})
 	return events
+}
+
+// whole are the kinds that are of the whole cluster.
+func whole(kinds []Kind) (all []Kind) {
+	for _, k := range kinds {
+		if f := (Fault{Kind: k}); f.whole() {
+			all = append(all, k)
+		}
+	}
+	return all
 }
 
 // choose has chance choose a fault.
