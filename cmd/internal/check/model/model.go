@@ -53,6 +53,8 @@ func Reads(h history.History) ([]Violation, Counts) {
 		case o.Kind == history.Copy && o.Outcome == history.Acked && o.Body != 0:
 			// It has read its source, of which it says nothing but whose body that was.
 			b.read(&c, o, *o.From, history.State{Body: o.Body, Size: o.Size})
+		case o.Kind == history.Post && o.Outcome == history.Acked && b.ofNothing(o):
+			b.add(False, []history.Name{o.Name()}, b.said(o)+" was acknowledged, and nobody had written anything that it could be about", o)
 		case o.Seen == nil:
 		case o.Seen.Wrong != "":
 			c.Reads++
@@ -64,6 +66,22 @@ func Reads(h history.History) ([]Violation, Counts) {
 		}
 	}
 	return b.found, c
+}
+
+// ofNothing reports whether there was nothing under the name of an operation, whichever replica was asked.
+func (b *book) ofNothing(o *history.Op) bool {
+	t := b.tale(o.Name())
+	if t.floor != nil {
+		return false
+	}
+	first := forever
+	for _, ops := range t.bodies {
+		first = min(first, ops[0].Start)
+	}
+	if len(t.blind) > 0 {
+		first = min(first, t.blind[0].Start)
+	}
+	return first >= o.End
 }
 
 // add notes a violation.

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,27 +113,62 @@ func settled(t testing.TB, w *Workload) ([]model.Violation, []history.Entry) {
 	}
 }
 
+// A counting transport ends a run after so many requests.
+type counting struct {
+	http.RoundTripper
+	left atomic.Int64
+	end  atomic.Pointer[context.CancelFunc]
+}
+
+func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c.left.Add(-1) == 0 {
+		(*c.end.Load())()
+	}
+	return c.RoundTripper.RoundTrip(r)
+}
+
+// work has clients do so many things, about.
+func (c *counting) work(t testing.TB, w *Workload, requests int64) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c.end.Store(&cancel)
+	c.left.Store(requests)
+	if err := w.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// small is a workload that a test has time for.
+func smallWorkload(endpoints ...string) (Config, *counting) {
+	cfg := Defaults()
+	cfg.Endpoints = endpoints
+	cfg.Policies = []string{"Policy-0", "ec21"}
+	cfg.Clients, cfg.Names, cfg.Largest, cfg.Rate, cfg.Timeout = 8, 6, 3<<20, 0, time.Minute
+	c := &counting{RoundTripper: &http.Transport{MaxIdleConnsPerHost: cfg.Clients, DisableCompression: true, ExpectContinueTimeout: time.Second}}
+	cfg.Transport = c
+	return cfg, c
+}
+
+func logFor(cfg *Config, to io.Writer) {
+	cfg.Log = history.NewLog(to, history.Header{Seed: cfg.Seed, Limits: history.Limits{Grace: 400 * time.Millisecond}})
+}
+
 // Two rounds of everything against a cluster in which nothing is broken.
 func TestHealthyCluster(t *testing.T) {
-	cfg := Defaults()
-	cfg.Endpoints = startCluster(t)
-	cfg.Policies = []string{"Policy-0", "ec21"}
-	cfg.Clients, cfg.Names, cfg.Largest, cfg.Rate = 8, 8, 3<<20, 0
+	cfg, c := smallWorkload(startCluster(t)...)
 	var file bytes.Buffer
-	cfg.Log = history.NewLog(&file, history.Header{Seed: cfg.Seed, Limits: history.Limits{Grace: 400 * time.Millisecond}})
+	logFor(&cfg, &file)
 	w, err := New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	done := map[string]int{}
 	for range 2 {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		if err := w.Run(ctx); err != nil {
-			t.Fatal(err)
-		}
-		cancel()
+		began := time.Now()
+		c.work(t, w, 200)
 		h := w.History()
 		found, counts := model.Reads(h)
-		done := map[string]int{}
 		for i := range h.Ops {
 			o := &h.Ops[i]
 			done[fmt.Sprintf("%v %d %v", o.Kind, o.Status, o.Outcome)]++
@@ -138,11 +176,47 @@ func TestHealthyCluster(t *testing.T) {
 				t.Errorf("%+v", o)
 			}
 		}
-		t.Logf("%+v %v", counts, done)
+		worked := time.Since(began)
 		last, floor := settled(t, w)
+		t.Logf("%+v in %v, settled in %v", counts, worked, time.Since(began)-worked)
 		for _, v := range append(found, last...) {
 			t.Errorf("%s: %s", v.Rule, v.Why)
 		}
 		w.log.NextRound(floor, true)
+	}
+	t.Logf("%v", done)
+	for _, what := range []string{
+		"put 201 acked", "put 0 refused", "put 422 refused", "copy 201 acked", "post 202 acked", "delete 204 acked",
+		"get 200 acked", "get 404 acked", "head 200 acked", "range 206 acked", "list 200 acked",
+	} {
+		if done[what] == 0 {
+			t.Errorf("there was no %q among %v", what, done)
+		}
+	}
+	if err := w.log.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	sameInFile(t, &file)
+}
+
+// sameInFile reads a history back, and judges it again.
+func sameInFile(t *testing.T, file io.Reader) {
+	t.Helper()
+	_, rounds, err := history.Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for h, err := range rounds {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, counts := model.Reads(h); len(found) > 0 || counts.Ops == 0 && n < 2 {
+			t.Errorf("in the file: %+v, %v", counts, found)
+		}
+		n++
+	}
+	if n != 3 { // the last one has not begun
+		t.Errorf("the file has %d rounds", n)
 	}
 }
