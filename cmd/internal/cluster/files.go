@@ -83,6 +83,9 @@ check_every = "1s"
 {{template "cluster" .}}
 [proxy]
 listen = {{text .Listen}}
+{{- if .Brisk}}
+post_quorum_timeout = "2s" # on a machine that is busy with everything else
+{{- end}}
 
 [admin]
 listen = {{text .Admin}}

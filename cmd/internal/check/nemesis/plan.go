@@ -38,7 +38,7 @@ func Plan(seed uint64, s Shape, kinds []Kind, length, every time.Duration) (even
 	}
 	for at := chance(r, every); at < length; at += every/4 + chance(r, every*3/2) {
 		of := kinds
-		if all := whole(kinds); len(all) > 0 && r.IntN(8) == 0 {
+		if all := whole(kinds); len(all) > 0 && r.IntN(14) == 0 {
 			// These are alone, and would not come about while something else mostly is.
 			for of = all; len(last) > 0; last = last[:len(last)-1] {
 				at = max(at, ends(&last[len(last)-1]))

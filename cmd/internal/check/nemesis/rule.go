@@ -23,9 +23,9 @@ func (k Kind) takesOut() bool {
 	}
 }
 
-// out reports whether the fault takes its node out. A node without the replication network serves clients as
+// TakesOut reports whether the fault takes a node out while it lasts. A node without the replication network serves clients as
 // ever.
-func (f *Fault) out() bool {
+func (f *Fault) TakesOut() bool {
 	return f.Kind.takesOut() || (f.Kind == Cut || f.Kind == Slow) && f.Network == Storage
 }
 
@@ -69,7 +69,7 @@ func (s Shape) May(f Fault, last, before []Fault) bool {
 	}
 	nodes, proxies := map[int]bool{}, map[int]bool{}
 	for _, o := range append(slices.Clone(last), f) {
-		if o.out() {
+		if o.TakesOut() {
 			nodes[o.Node] = true
 		}
 		if o.Kind == Proxy {
