@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -112,6 +113,8 @@ func (f *checkFlags) complete(c *cobra.Command) (policies []made.Policy, err err
 		return nil, errors.New("--duration, --every and --bound must be above 0")
 	case len(f.endpoints) > 0 && f.lab != "":
 		return nil, errors.New("--endpoint and --lab are of two kinds of cluster")
+	case f.preset != "" && !slices.Contains(workload.Presets(), f.preset):
+		return nil, fmt.Errorf("--workload %s: there are %s", f.preset, strings.Join(workload.Presets(), ", "))
 	case f.devices < 1 || f.nodes < 3 || f.proxies < 1:
 		return nil, errors.New("a cluster needs at least 3 --nodes, for 3 replicas, and one device and proxy")
 	}
