@@ -21,6 +21,11 @@ type line struct {
 	Op     *Op           `json:"op,omitempty"`     //
 	Event  *Event        `json:"event,omitempty"`  //
 	Steady time.Duration `json:"steady,omitempty"` // ends the steady stretch of the round
+
+	// What was read at its end.
+	Look      *Look      `json:"look,omitempty"`
+	Container *Container `json:"container,omitempty"`
+	Account   *Account   `json:"account,omitempty"`
 }
 
 type roundLine struct {
@@ -34,6 +39,21 @@ func (h *History) lines() []line {
 	all = append(all, line{Round: &roundLine{h.Round, h.Began}})
 	for i := range h.Floor {
 		all = append(all, line{Floor: &h.Floor[i]})
+	}
+	return all
+}
+
+// lines are what was read, as they are in files.
+func (f *Final) lines() []line {
+	var all []line
+	for i := range f.Looks {
+		all = append(all, line{Look: &f.Looks[i]})
+	}
+	for i := range f.Containers {
+		all = append(all, line{Container: &f.Containers[i]})
+	}
+	for i := range f.Accounts {
+		all = append(all, line{Account: &f.Accounts[i]})
 	}
 	return all
 }
@@ -56,6 +76,9 @@ func Save(w io.Writer, header Header, rounds ...History) error {
 		for j := range h.Ops {
 			all = append(all, line{Op: &h.Ops[j]})
 		}
+		if h.Final != nil {
+			all = append(all, h.Final.lines()...)
+		}
 		for j := range all {
 			err = errors.Join(err, to.Encode(all[j]))
 		}
@@ -65,7 +88,7 @@ func Save(w io.Writer, header Header, rounds ...History) error {
 
 // What bounds a file.
 const (
-	maxLine = 16 << 20                   // bytes; a listing of 10,000 names is 2 MiB
+	maxLine = 4 << 20                    // bytes; a listing of 10,000 names is 2 MiB
 	maxTime = 100 * 365 * 24 * time.Hour // of a history
 	maxSlip = 10 * 365 * 24 * time.Hour  // of a clock
 	maxID   = int64(1) << 53             // what every reader of JSON can tell apart
@@ -163,9 +186,27 @@ func (f *reader) rounds(yield func(History, error) bool) {
 			h.Ops = append(h.Ops, *l.Op)
 		case l.Event != nil:
 			h.Events = append(h.Events, *l.Event)
-		default:
+		case l.Steady != 0:
 			h.Steady = l.Steady
+		default:
+			h.end(&l)
 		}
+	}
+}
+
+// end takes in a line of what was read at the end.
+func (h *History) end(l *line) {
+	if h.Final == nil {
+		h.Final = &Final{}
+	}
+	f := h.Final
+	switch {
+	case l.Look != nil:
+		f.Looks = append(f.Looks, *l.Look)
+	case l.Container != nil:
+		f.Containers = append(f.Containers, *l.Container)
+	default:
+		f.Accounts = append(f.Accounts, *l.Account)
 	}
 }
 
@@ -183,7 +224,9 @@ func (f *reader) parse(b []byte) (l line, err error) {
 		return l, wrong(f.n, "%v", err)
 	}
 	is := 0
-	for _, there := range []bool{l.Round != nil, l.Floor != nil, l.Op != nil, l.Event != nil, l.Steady != 0} {
+	for _, there := range []bool{
+		l.Round != nil, l.Floor != nil, l.Op != nil, l.Event != nil, l.Steady != 0, l.Look != nil, l.Container != nil, l.Account != nil,
+	} {
 		if there {
 			is++
 		}
@@ -195,6 +238,8 @@ func (f *reader) parse(b []byte) (l line, err error) {
 		return l, wrong(f.n, "round %d from %v", l.Round.N, l.Round.Began)
 	case l.Event != nil && !moment(l.Event.At), !moment(l.Steady):
 		return l, wrong(f.n, "no such time")
+	case l.Look != nil && l.Look.How != Get && l.Look.How != Head:
+		return l, wrong(f.n, "a look is a get or a head")
 	case l.Op != nil:
 		return l, f.op(l.Op)
 	}

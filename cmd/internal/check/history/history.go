@@ -217,6 +217,8 @@ type History struct {
 	// the time since; 0 where nothing is known of that.
 	Began, Steady time.Duration
 	Events        []Event
+	// Final is what was read at the end, of a round that has come to it.
+	Final *Final
 }
 
 // Final is what was read when a round had ended and the store had settled.

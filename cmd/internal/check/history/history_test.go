@@ -39,6 +39,10 @@ func sample() []History {
 			{ID: 3, Kind: Copy, Container: "c", Object: "p", From: &Name{"c", "ö \n"}, Start: 2, End: 4, Status: 404, Outcome: Refused},
 			{ID: 4, Kind: Get, Container: "c", Object: "p", Start: 4, End: 5, Status: 404, Outcome: Acked, Seen: &Seen{State: State{Missing: true}}},
 			{ID: 5, Kind: List, Container: "c", Start: 4, End: 5, Status: 200, Outcome: Acked, Query: &Query{Prefix: "o", Limit: 3}, Seen: &Seen{Names: []Listed{{"o", 1, 1, 9}}, Whole: true}},
+		}, Final: &Final{
+			Looks:      []Look{{Name: Name{"c", "p"}, Proxy: 1, How: Head, Status: 404, Seen: Seen{State: State{Missing: true}}}, {Name: Name{"c", "ö \n"}, How: Get, Failed: "503", Counted: 4}},
+			Containers: []Container{{Container: "c", Names: []Listed{{"ö \n", 1, 1, 9}}, Objects: 1, Bytes: 9}},
+			Accounts:   []Account{{Proxy: 1, Containers: 1, Objects: 1, Bytes: 9, Listed: []AccountEntry{{"c", 1, 9}}}},
 		}},
 		{Limits: limits, Round: 2, Began: 100, Steady: 100, Floor: floor},
 	}
@@ -77,6 +81,8 @@ func TestLog(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	l.Unsteady()
+	l.Final(*sample()[0].Final)
+	l.Final(Final{})
 	first := l.History()
 	l.Unsteady()
 	l.NextRound([]Entry{{Name{"c", "o"}, State{Data: 3}}}, false)
@@ -156,6 +162,7 @@ func TestRefused(t *testing.T) {
 		"a put of something":     {header + round + op(`from:{"container":"c","object":"p"}`), "source"},
 		"a listing of an object": {header + round + op(`kind:"list"`), "listing"},
 		"a get of no object":     {header + round + op(`object:`), "listing"},
+		"a look that lists":      {header + round + `{"look":{"container":"c","object":"o","how":"list"}}` + "\n", "a get or a head"},
 		"a write that sees":      {header + round + op(`seen:{"data":1}`), "sees nothing"},
 		"a time beyond all":      {header + round + `{"steady":9000000000000000000}` + "\n", "no such time"},
 		"a line without end":     {header + round + `{"event":{"what":"` + strings.Repeat("x", maxLine) + "\"}}\n", "longer"},

@@ -81,6 +81,19 @@ func (l *Log) Unsteady() {
 	}
 }
 
+// Final takes down what was read at the end of the round, and is judged. Later calls change nothing.
+func (l *Log) Final(f Final) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.round.Final != nil {
+		return
+	}
+	l.round.Final = &f
+	for _, line := range f.lines() {
+		l.write(line)
+	}
+}
+
 // NextRound begins a round on the floor of what the one before ended with. What was in memory of that is forgotten.
 // Steady says whether all is up and reachable: else the new round has no steady stretch.
 func (l *Log) NextRound(floor []Entry, steady bool) {

@@ -49,7 +49,7 @@ func (b *book) list(c *Counts, o *history.Op) {
 			continue
 		}
 		v := &view{tale: t, state: history.State{Missing: true}, start: o.Start, end: o.End, op: o,
-			who: b.said(o) + " had of " + t.name.Object + " ", after: t.quick.upTo(o.Start)}
+			who: b.said(o) + " said of " + t.name.Object + ": ", after: t.quick.upTo(o.Start)}
 		b.missing(v)
 	}
 }
@@ -62,7 +62,7 @@ func (b *book) row(o *history.Op, row history.Listed, steady bool) {
 		b.add(Listing, []history.Name{n}, b.said(o)+" had "+row.Name+", which nobody has written", o)
 		return
 	}
-	v := &view{tale: t, state: stateOf(row), start: o.Start, end: o.End, op: o, who: b.said(o) + " had of " + row.Name + " "}
+	v := &view{tale: t, state: stateOf(row), start: o.Start, end: o.End, op: o, who: b.said(o) + " said of " + row.Name + ": "}
 	if steady {
 		v.after = t.quick.upTo(o.Start)
 	}

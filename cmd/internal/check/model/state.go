@@ -26,6 +26,9 @@ type view struct {
 func (b *book) read(c *Counts, o *history.Op, n history.Name, s history.State) {
 	c.Reads++
 	v := &view{tale: b.tale(n), state: s, start: o.Start, end: o.End, op: o, who: b.said(o) + " returned "}
+	if o.Kind == history.Copy {
+		v.who = b.said(o) + " found at " + n.String() + " "
+	}
 	if o.End <= b.steady {
 		v.after, v.afterPost = v.tale.quick.upTo(o.Start), v.tale.quickPosts.upTo(o.Start)
 		if v.after != nil || v.afterPost != nil {
@@ -126,7 +129,7 @@ func (b *book) byData(v *view) (source, bool) {
 	}
 	o := b.ops[s.Data]
 	if o == nil || o.Name() != t.name || o.Outcome == history.Refused || o.Start >= v.end || !o.Kind.Data() || o.Kind == history.Delete {
-		return source{}, b.stranger(v, s.Data, "what was stored by")
+		return source{}, b.stranger(v, s.Data, "the data")
 	}
 	blind := o.Kind == history.Copy && o.Body == 0 && o.Outcome == history.Unknown
 	switch {
