@@ -14,6 +14,7 @@ RUN      ?= .
 KILLS    ?= 500
 CUTS     ?= 200
 SEED     ?=
+CHECK    ?= 3m
 SUITE    ?=
 # How many packages, or clusters, are tested at once. More than there are cores is faster, as tests wait for the disk for
 # much of their time, and has those fail now and then that go by real clocks.
@@ -22,7 +23,7 @@ AT_ONCE  ?= $(shell nproc)
 UNRACED   = $(shell grep -rl --include='*_test.go' '^//go:build .*!race' .)
 LINT      = go tool -modfile=tools.mod golangci-lint
 
-.PHONY: build run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance clean
+.PHONY: build run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak check check-soak bench bench-rings bench-rebalance clean
 
 ## build: compile bin/martlet
 build:
@@ -91,6 +92,14 @@ crash: clients
 soak: clients
 	MARTLET_KILLS=$(KILLS) MARTLET_CUTS=$(CUTS) MARTLET_SEED=$(SEED) \
 		go test -count 1 -timeout 0 -v -run '^TestCrash(Kill|PowerCut)(WithFragments)?$$' ./test
+
+## check: clients work on a cluster that is broken meanwhile, for CHECK, and no promise may be broken (docs/check.md); SEED=n again
+check: build
+	bin/martlet check --duration $(CHECK) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+## check-soak: the same for an hour; at least 500 faults
+check-soak:
+	$(MAKE) check CHECK=1h
 
 ## bench: every benchmark, or those that BENCH matches
 bench:
