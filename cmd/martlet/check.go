@@ -41,7 +41,7 @@ type checkFlags struct {
 	policies                    []string
 	nodes, devices, proxies     int
 	endpoints                   []string
-	lab                         string
+	lab, labProgram             string
 	json, disks                 bool
 }
 
@@ -92,6 +92,7 @@ func (f *checkFlags) flags(c *cobra.Command) {
 	c.Flags().StringVar(&f.Workload.User, "user", f.Workload.User, "who signs in, `ACCOUNT:USER`")
 	c.Flags().StringVar(&f.Workload.Key, "key", f.Workload.Key, "the user's key")
 	c.Flags().StringVar(&f.lab, "lab", "", "the `DIR` of a lab that is up: it is broken by the lab's commands")
+	c.Flags().StringVar(&f.labProgram, "lab-program", "", "the `PROGRAM` that breaks it; lab beside this one, or of the PATH, without")
 	c.Flags().BoolVar(&f.json, "json", false, "print the report as JSON, and the timeline on the standard error")
 }
 
@@ -215,8 +216,15 @@ func (f *checkFlags) inFolder(c *cobra.Command, dir string, policies []made.Poli
 		}
 		defer func() { err = errors.Join(err, l.Close(), os.RemoveAll(l.Dir()+".images")) }()
 		target, f.Workload.Policies = l, l.Policies()
+	case f.lab != "":
+		lab, err := cluster.OpenLab(ctx, f.labProgram, f.lab)
+		if err != nil {
+			return nil, err
+		}
+		target, f.Workload.Policies, f.Workload.Transport = lab, lab.Policies(), lab.Transport()
+		f.Limits.Grace = 400 * time.Millisecond // its proxies have the default of post_quorum_timeout
 	default:
-		f.Limits.Skew = time.Second // nobody knows
+		f.Limits.Skew, f.Limits.Grace = time.Second, 400*time.Millisecond // nobody knows
 	}
 	report, err = check.Run(ctx, target, f.Options)
 	running.end()

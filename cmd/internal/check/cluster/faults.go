@@ -14,6 +14,12 @@ import (
 	"martlet/internal/loopdisk"
 )
 
+// Why something is not offered.
+const (
+	whyProxy = "there is one proxy"
+	whyBears = "the policies bear no node that is out"
+)
+
 // Offers implements nemesis.Cluster.
 func (l *Local) Offers() (all []nemesis.Offer) {
 	for _, k := range nemesis.Kinds() {
@@ -27,12 +33,12 @@ func (l *Local) Offers() (all []nemesis.Offer) {
 			}
 		case nemesis.Proxy:
 			if l.o.Proxies < 2 {
-				o.Why = "there is one proxy"
+				o.Why = whyProxy
 			}
 		default:
 		}
 		if o.Why == "" && l.Shape().Bears < 1 && (&nemesis.Fault{Kind: k, Network: nemesis.Storage}).TakesOut() {
-			o.Why = "the policies bear no node that is out"
+			o.Why = whyBears
 		}
 		all = append(all, o)
 	}

@@ -255,12 +255,7 @@ func (l *Local) Dir() string { return l.folder.Dir }
 
 // Shape implements nemesis.Cluster.
 func (l *Local) Shape() nemesis.Shape {
-	s := nemesis.Shape{Nodes: l.o.Nodes, Devices: l.o.Devices, Proxies: l.o.Proxies, Bears: l.folder.Options.Bears(made.Policy{})}
-	for _, p := range l.o.Policies {
-		s.Bears = min(s.Bears, l.folder.Options.Bears(p))
-	}
-	s.Bears = min(s.Bears, l.o.Nodes-replicas+1) // else writes have nowhere to go
-	return s
+	return nemesis.Shape{Nodes: l.o.Nodes, Devices: l.o.Devices, Proxies: l.o.Proxies, Bears: bears(l.folder.Options)}
 }
 
 // Heal mends everything that is broken, and waits until every process answers and has its devices.
@@ -303,22 +298,29 @@ func (l *Local) Broke() (all []string) {
 	for _, p := range l.all() {
 		all = append(all, p.took()...)
 		for _, path := range []string{p.out, strings.TrimSuffix(p.out, ".out") + ".log"} {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				continue // nothing was written
-			}
-			from := min(l.used[path], len(text))
-			l.used[path] = len(text)
-			for _, mark := range []string{"panic in a ", "DATA RACE", "panic: "} {
-				if i := bytes.Index(text[from:], []byte(mark)); i >= 0 {
-					i += from
-					all = append(all, fmt.Sprintf("%s tells of a panic: %s", filepath.Base(path), text[i:min(len(text), i+1500)]))
-					break
-				}
+			if what := panics(path, l.used); what != "" {
+				all = append(all, what)
 			}
 		}
 	}
 	return all
+}
+
+// panics returns what a log tells of panics behind where it was looked at last.
+func panics(path string, used map[string]int) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "" // nothing was written
+	}
+	from := min(used[path], len(text))
+	used[path] = len(text)
+	for _, mark := range []string{"panic in a ", "DATA RACE", "panic: "} {
+		if i := bytes.Index(text[from:], []byte(mark)); i >= 0 {
+			i += from
+			return fmt.Sprintf("%s tells of a panic: %s", filepath.Base(path), text[i:min(len(text), i+1500)])
+		}
+	}
+	return ""
 }
 
 // Close ends every process, takes off every disk and closes every forwarder. The folder stays.
