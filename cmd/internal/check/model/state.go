@@ -219,8 +219,9 @@ func (b *book) metadata(v *view, from source) bool {
 	if m != nil && data != nil && m != data && b.older(m, data) {
 		return b.fail(v, Mixed, fmt.Sprintf("%s with metadata of %s, which is older", b.said(data), b.said(m)), m, data)
 	}
+	// If it is newer than the data that it is with, what is newer than it is so as well.
 	post := v.afterPost
-	if post == nil || !b.older(data, post) || !b.older(m, post) {
+	if post == nil || !b.older(m, post) {
 		return true
 	}
 	return b.fail(v, b.rule(v, Stale, Lost), fmt.Sprintf("metadata of write %d, although %s after that", s.Mark, b.did(post)), m, data, post)
