@@ -43,6 +43,7 @@ type Options struct {
 	Every    time.Duration  // about how often something is broken
 	Bound    time.Duration  // within which it has to settle
 	Work     time.Duration  // of a round, at most
+	Patience time.Duration  // for what clients have given up on and is under way, once all is up
 	Workload workload.Config
 	Limits   history.Limits
 	Dir      string // of what is written; it is there
@@ -56,7 +57,7 @@ type Options struct {
 // Defaults are those of a check of one minute.
 func Defaults() Options {
 	return Options{
-		Duration: time.Minute, Kinds: nemesis.Kinds(), Every: time.Second, Bound: 2 * time.Minute, Work: 20 * time.Second,
+		Duration: time.Minute, Kinds: nemesis.Kinds(), Every: time.Second, Bound: 2 * time.Minute, Work: 20 * time.Second, Patience: 3 * time.Second,
 		Workload: workload.Defaults(),
 		Limits:   history.Limits{Skew: time.Millisecond, Grace: 900 * time.Millisecond},
 		Say:      func(string) {}, Doing: func(string, ...any) {},

@@ -12,18 +12,14 @@ import (
 	"martlet/cmd/internal/check/model"
 )
 
-const (
-	// patience is for what clients have given up on and is under way: the longest that a proxy or a node
-	// goes on with it once all is up.
-	patience = 3 * time.Second
-	lookEach = time.Second
-)
+// lookEach is how often it is looked whether all has settled.
+const lookEach = time.Second
 
 // settle waits until all is where it belongs, reads everything, and judges the round.
 func (r *run) settle(ctx context.Context, round *Round) error {
 	began := time.Now()
 	r.Doing("round %d: it settles; %s", round.N, r.left())
-	if err := r.sleep(ctx, patience); err != nil {
+	if err := r.sleep(ctx, r.Patience); err != nil {
 		return err
 	}
 	h := r.log.History()
