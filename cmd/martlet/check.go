@@ -78,6 +78,7 @@ func (f *checkFlags) flags(c *cobra.Command) {
 	c.Flags().StringVar(&f.faults, "faults", "", "only these `KINDS`: "+kindList()+"; or none")
 	c.Flags().DurationVar(&f.Every, "every", f.Every, "about how often something is broken")
 	c.Flags().DurationVar(&f.Bound, "bound", f.Bound, "within which everything has to come to where it belongs, once all is up")
+	c.Flags().BoolVar(&f.GoOn, "keep-going", false, "go on where a promise was broken, in new containers")
 	c.Flags().StringArrayVar(&f.policies, "policy", []string{"ec21=2+1"}, "a storage policy beside the default one: `NAME or NAME=K+M`; may be given again")
 	c.Flags().IntVar(&f.nodes, "nodes", 4, "storage nodes")
 	c.Flags().IntVar(&f.devices, "devices", 2, "devices of each node")
@@ -217,6 +218,9 @@ func (f *checkFlags) inFolder(c *cobra.Command, dir string, policies []made.Poli
 		defer func() { err = errors.Join(err, l.Close(), os.RemoveAll(l.Dir()+".images")) }()
 		target, f.Workload.Policies = l, l.Policies()
 	case f.lab != "":
+		if !c.Flags().Changed("bound") {
+			f.Bound = 5 * time.Minute // its background work comes once a minute
+		}
 		lab, err := cluster.OpenLab(ctx, f.labProgram, f.lab)
 		if err != nil {
 			return nil, err

@@ -46,6 +46,7 @@ type Options struct {
 	Patience time.Duration  // for what clients have given up on and is under way, once all is up
 	Workload workload.Config
 	Limits   history.Limits
+	GoOn     bool   // with new rounds on other names, where a promise was broken
 	Dir      string // of what is written; it is there
 	Version  string
 	About    map[string]string // of the run, for people
@@ -139,10 +140,8 @@ func (r *run) event(format string, args ...any) {
 
 // rounds is all of them.
 func (r *run) rounds(ctx context.Context) (err error) {
-	cfg := r.Workload
-	cfg.Log, cfg.Seed, cfg.Endpoints = r.log, r.Seed, r.cluster.Endpoints()
-	r.event("%d clients on %v, seed %d", cfg.Clients, cfg.Endpoints, r.Seed)
-	if r.work, err = workload.New(ctx, cfg); err != nil {
+	r.event("%d clients on %v, seed %d", r.Workload.Clients, r.cluster.Endpoints(), r.Seed)
+	if err := r.begin(ctx, r.Workload.Prefix); err != nil {
 		return err
 	}
 	for n := 1; ; n++ {
@@ -154,10 +153,23 @@ func (r *run) rounds(ctx context.Context) (err error) {
 		if n > 1 && length < 3*time.Second {
 			return nil
 		}
-		if err := r.round(ctx, n, length); err != nil {
+		err := r.round(ctx, n, length)
+		if errors.Is(err, errBroken) && r.GoOn {
+			r.log.NextRound(nil, true)
+			err = r.begin(ctx, fmt.Sprintf("%sfrom-%d-", r.Workload.Prefix, n+1))
+		}
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// begin makes clients who know of nothing that is there, in containers of a prefix.
+func (r *run) begin(ctx context.Context, prefix string) (err error) {
+	cfg := r.Workload
+	cfg.Log, cfg.Seed, cfg.Endpoints, cfg.Prefix = r.log, r.Seed, r.cluster.Endpoints(), prefix
+	r.work, err = workload.New(ctx, cfg)
+	return err
 }
 
 // round is one: work, faults, healing, settling, judging.

@@ -111,7 +111,7 @@ func (r *run) broken(round *Round, h history.History, final *history.Final, viol
 		seen[v.Rule] = true
 		r.Doing("the smallest history of a violation is looked for")
 		least := model.Shrink(h, final, v)
-		name := fmt.Sprintf("violation-%d-%s.jsonl", len(seen), v.Rule)
+		name := fmt.Sprintf("violation-%d-%d-%s.jsonl", round.N, len(seen), v.Rule)
 		if err := r.save(filepath.Join(r.Dir, name), least, final, v); err != nil {
 			return err
 		}
