@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -97,6 +98,10 @@ const shrunk = 3
 
 // broken takes down violations, with the smallest history of the first ones.
 func (r *run) broken(round *Round, h history.History, final *history.Final, violations []model.Violation) error {
+	// Those first that show by which operations: of what is counted wrong they are the reason.
+	slices.SortStableFunc(violations, func(a, b model.Violation) int {
+		return cmp.Compare(min(1, len(b.Ops)), min(1, len(a.Ops)))
+	})
 	first := len(r.report.Violations)
 	r.report.add(round.N, violations...)
 	seen := map[string]bool{}
