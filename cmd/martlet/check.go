@@ -215,7 +215,12 @@ func (f *checkFlags) inFolder(c *cobra.Command, dir string, policies []made.Poli
 		if err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, l.Close(), os.RemoveAll(l.Dir()+".images")) }()
+		defer func() {
+			err = errors.Join(err, l.Close())
+			if report == nil || report.Verdict != check.Broken { // else they are evidence
+				err = errors.Join(err, os.RemoveAll(l.Images()))
+			}
+		}()
 		target, f.Workload.Policies = l, l.Policies()
 	case f.lab != "":
 		if !c.Flags().Changed("bound") {

@@ -250,8 +250,8 @@ func (l *Local) Policies() []string {
 // Config is a configuration of the cluster, by which its rings are found.
 func (l *Local) Config() string { return l.folder.ProxyFile() }
 
-// Dir is the folder that all is kept in.
-func (l *Local) Dir() string { return l.folder.Dir }
+// Images is the folder of the images of disks, where there are any. They stay when the cluster is closed.
+func (l *Local) Images() string { return l.folder.Dir + ".images" }
 
 // Shape implements nemesis.Cluster.
 func (l *Local) Shape() nemesis.Shape {
