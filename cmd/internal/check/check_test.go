@@ -2,6 +2,8 @@ package check
 
 import (
 	"context"
+	"crypto/md5"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -100,7 +102,7 @@ type down struct{}
 func (down) Error() string { return "storage1 does not answer" }
 func (down) Down() bool    { return true }
 
-// lying stands before a proxy, and answers every delete of an object with success.
+// lying stands before a proxy, and answers every PUT of an object with success, which it keeps to itself.
 func lying(t *testing.T, endpoint string) string {
 	t.Helper()
 	to, err := url.Parse(endpoint)
@@ -109,8 +111,12 @@ func lying(t *testing.T, endpoint string) string {
 	}
 	p := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodDelete {
-			w.WriteHeader(http.StatusNoContent)
+		if r.Method == http.MethodPut && strings.Count(r.URL.Path, "/") > 3 {
+			sum := md5.New()
+			if _, err := io.Copy(sum, r.Body); err == nil {
+				w.Header().Set("Etag", hex.EncodeToString(sum.Sum(nil)))
+				w.WriteHeader(http.StatusCreated)
+			}
 			return
 		}
 		p.ServeHTTP(w, r)
@@ -129,7 +135,7 @@ func TestRun(t *testing.T) {
 		rules   []string // one of these
 	}{
 		"kept":      {verdict: Kept},
-		"lies":      {lies: true, verdict: Broken, rules: []string{model.Stale, model.Undeleted, model.Listing, model.Count}},
+		"lies":      {lies: true, verdict: Broken, rules: []string{model.Stale, model.Lost, model.Listing, model.Count}},
 		"converges": {fake: fake{lacks: "an object has one copy"}, verdict: Broken, rules: []string{Converges}},
 		"runs":      {fake: fake{broke: []string{"storage1 ended by itself\nand more"}}, verdict: Broken, rules: []string{Runs}},
 		"starts":    {fake: fake{begin: down{}}, verdict: Broken, rules: []string{Starts}},
