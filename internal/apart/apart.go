@@ -31,7 +31,7 @@ func Run(ctx context.Context, mark string) (code int, err error) {
 		return 0, err
 	}
 	runtime.LockOSThread() // the child ends with the thread that made it
-	cmd := exec.CommandContext(ctx, self, os.Args[1:]...)
+	cmd := exec.CommandContext(ctx, self, os.Args[1:]...) //nolint:gosec // it is this program, as it was called
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), mark+"=1")

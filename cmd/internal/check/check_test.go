@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log" //nolint:depguard // what httputil wants
+	"log"
 	"log/slog"
 	"math/rand/v2"
 	"net"

@@ -150,7 +150,7 @@ echo "$@" >> ` + said + `
 END
 exit 0
 `
-	if err := os.WriteFile(program, []byte(script), 0o700); err != nil { //nolint:gosec // it is to be run
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	l, err := OpenLab(t.Context(), program, dir)
