@@ -30,7 +30,7 @@ func Run(ctx context.Context, mark string) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	runtime.LockOSThread() // the child ends with the thread that made it
+	runtime.LockOSThread()                                // the child ends with the thread that made it
 	cmd := exec.CommandContext(ctx, self, os.Args[1:]...) //nolint:gosec // it is this program, as it was called
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
