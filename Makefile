@@ -14,6 +14,7 @@ RUN      ?= .
 KILLS    ?= 500
 CUTS     ?= 200
 SEED     ?=
+CHECK    ?= 3m
 SUITE    ?=
 FRAGMENTS ?= 50000
 # How many packages, or clusters, are tested at once. More than there are cores is faster, as tests wait for the disk for
@@ -30,7 +31,7 @@ LINT      = $(PLAIN) go tool -modfile=tools.mod golangci-lint
 # it (crash) stay on the disk.
 SCRATCH   = bash test/scratch.sh
 
-.PHONY: build lab lab-up lab-down lab-packages run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak bench bench-rings bench-rebalance bench-rebuild deb clean
+.PHONY: build lab lab-up lab-down lab-packages run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak check check-soak bench bench-rings bench-rebalance bench-rebuild deb clean
 
 ## build: compile bin/martlet
 build:
@@ -119,6 +120,14 @@ crash: clients lab-packages
 soak: clients
 	MARTLET_KILLS=$(KILLS) MARTLET_CUTS=$(CUTS) MARTLET_SEED=$(SEED) \
 		go test -count 1 -timeout 0 -v -run '^TestCrash(Kill|PowerCut)(WithFragments)?$$' ./test
+
+## check: clients work on a cluster that is broken meanwhile, for CHECK, and no promise may be broken (docs/check.md); SEED=n again
+check: build
+	bin/martlet check --duration $(CHECK) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+## check-soak: the same for an hour; at least 500 faults
+check-soak:
+	$(MAKE) check CHECK=1h
 
 ## bench: every benchmark, or those that BENCH matches
 bench:

@@ -1,53 +1,25 @@
 package test
 
 import (
-	"errors"
-	"os"
-	"os/exec"
+	"context"
 	"path/filepath"
-	"runtime"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"martlet/internal/apart"
 	"martlet/internal/loopdisk"
 )
 
 // apartMark tells the process that runs the tests from the one that starts it.
 const apartMark = "MARTLET_TEST_APART"
 
-// isApart says that this is the process that apart made, the first of its kind.
-func isApart() bool { return os.Getenv(apartMark) != "" && os.Getpid() == 1 }
+// isApart says that this is the process that startApart made.
+func isApart() bool { return apart.Is(apartMark) }
 
-// apart runs these tests again as a process whose mounts and children are its own,
-// so that none is left behind however it ends, and returns its exit status; or -1
-// where this is that process, or where there is no right to make one. Then tests
-// that mount fail and say so.
-func apart() (code int, err error) {
-	if isApart() {
-		return -1, unix.Mount("proc", "/proc", "proc", 0, "") // with the numbers that processes have here
-	}
-	if os.Geteuid() != 0 {
-		return -1, nil
-	}
-	runtime.LockOSThread() // the child ends with the thread that made it
-	cmd := exec.Command(os.Args[0], os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), apartMark+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
-	}
-	err = cmd.Run()
-	if errors.Is(err, syscall.EPERM) {
-		return -1, nil
-	}
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		return max(exit.ExitCode(), 1), nil
-	}
-	return 0, err
-}
+// startApart runs these tests again as a process whose mounts and children are its own,
+// and returns its exit status; or -1 where this is that process, or where there is no right to
+// make one. Then tests that mount fail and say so.
+func startApart() (code int, err error) { return apart.Run(context.Background(), apartMark) }
 
 // imageSize is that of a device, in bytes.
 const imageSize = 1 << 30

@@ -3,7 +3,6 @@ package cluster
 import (
 	"bytes"
 	"crypto/rand"
-	"fmt"
 	"strings"
 	"text/template"
 
@@ -74,6 +73,9 @@ ec = {{text .Shape}}
 {{end}}
 [rings]
 folder = "rings"
+{{- if .Brisk}}
+check_every = "1s"
+{{- end}}
 {{end}}
 
 {{define "proxy"}}# A proxy. Paths are taken from the folder of this file.
@@ -81,6 +83,9 @@ folder = "rings"
 {{template "cluster" .}}
 [proxy]
 listen = {{text .Listen}}
+{{- if .Brisk}}
+post_quorum_timeout = "2s" # on a machine that is busy with everything else
+{{- end}}
 
 [admin]
 listen = {{text .Admin}}
@@ -102,26 +107,60 @@ groups = {{list .Groups}}
 
 {{template "cluster" .}}
 [storage]
-address = {{text .Address}}
+address = {{text .Storage}}
+{{- if .Forwarded}}
+bind = {{text .BindStorage}}
+{{- end}}
 root = {{text .Root}}
 devices = {{list .Devices}}
+{{- if .Brisk}}
+device_check_interval = "1s"
+{{- end}}
 
 [object]
-port = {{.ObjectPort}}
+port = {{.Object}}
 
 [container]
-port = {{.ContainerPort}}
+port = {{.Container}}
 
 [account]
-port = {{.AccountPort}}
+port = {{.Account}}
 
 [replication]
-address = {{text .ReplicationAddress}}
+address = {{text .Replication}}
+{{- if .Forwarded}}
+bind = {{text .BindReplication}}
+{{- end}}
 port = {{.ReplicationPort}}
 
 # Two segments are reserved on each device.
 [store]
 segment_size = "16MiB"
+{{- if .Brisk}}
+
+# Somebody waits for all that follows.
+[store.compaction]
+interval = "5s"
+
+[store.scrub]
+interval = "20s"
+
+[databases.audit]
+interval = "20s"
+
+[replicator]
+interval = "2s"
+node_timeout = "5s"
+
+[updater]
+interval = "1s"
+
+[reconciler]
+interval = "5s"
+
+[stats]
+interval = "1s"
+{{- else}}
 
 # A pass looks at everything that is stored: it is worth a minute's wait.
 [replicator]
@@ -133,6 +172,7 @@ interval = "5s"
 
 [stats]
 interval = "2s"
+{{- end}}
 
 [admin]
 listen = {{text .Admin}}
@@ -150,7 +190,9 @@ part_power = {{.PartPower}}
 listen = {{text .Listen}}
 network = {{text .Network}}
 cluster_key = {{.ClusterKey}}
-{{with .PolicyTexts}}policies = {{list .}}
+{{if .Forwarded}}forwarded = true
+{{end}}{{if .Brisk}}brisk = true
+{{end}}{{with .PolicyTexts}}policies = {{list .}}
 {{end}}{{end}}`))
 
 func render(name string, data any) ([]byte, error) {
@@ -163,11 +205,18 @@ func render(name string, data any) ([]byte, error) {
 type common struct {
 	Cluster, Suffix, Token, KeyFile string
 	Policies                        []policyTable
+	Brisk, Forwarded                bool
+}
+
+// common is that of a cluster that hashes with the suffix. Only proxies are told how tokens are signed.
+func (o Options) common(suffix string) common {
+	return common{Cluster: clusterName, Suffix: suffix, Policies: o.policyTables(), Brisk: o.Brisk, Forwarded: o.Forwarded}
 }
 
 // configs returns the configuration files by name.
 func (o Options) configs(s secrets) (map[string][]byte, error) {
-	shared := common{Cluster: clusterName, Suffix: s.suffix, Token: s.token, Policies: o.policyTables()}
+	shared := o.common(s.suffix)
+	shared.Token = s.token
 	all := map[string][]byte{}
 	var err error
 	if all[manifestFile], err = o.manifest(); err != nil {
@@ -178,7 +227,7 @@ func (o Options) configs(s secrets) (map[string][]byte, error) {
 			common
 			Listen, Admin, Log string
 			Users              []User
-		}{shared, o.proxyListen(n), o.proxyAdmin(n), "../log/" + proxyName(n) + ".log", Users()})
+		}{shared, o.ProxyListen(n), o.proxyAdmin(n), "../log/" + proxyName(n) + ".log", Users()})
 		if err != nil {
 			return nil, err
 		}
@@ -204,7 +253,7 @@ func (o Options) manifest() ([]byte, error) {
 // storageConfig returns the configuration of storage node n, of a cluster that hashes with the
 // suffix.
 func (o Options) storageConfig(n int, suffix string) ([]byte, error) {
-	shared := common{Cluster: clusterName, Suffix: suffix, Policies: o.policyTables()}
+	shared := o.common(suffix)
 	if o.ClusterKey {
 		shared.KeyFile = keyFile // proxies need none
 	}
@@ -214,12 +263,9 @@ func (o Options) storageConfig(n int, suffix string) ([]byte, error) {
 	}
 	return render("storage", struct {
 		common
-		N                                                       int
-		Address, ReplicationAddress, Root, Admin, Log           string
-		Devices                                                 []string
-		ObjectPort, ContainerPort, AccountPort, ReplicationPort int
-	}{
-		shared, n, o.storageIP(n), o.replicationIP(n), "../" + nodeName(n), fmt.Sprintf("%s:%d", o.storageIP(n), adminPort),
-		"../log/" + nodeName(n) + ".log", devices, objectPort, containerPort, accountPort, replicationPort,
-	})
+		Place
+		N         int
+		Root, Log string
+		Devices   []string
+	}{shared, o.Place(n), n, "../" + nodeName(n), "../log/" + nodeName(n) + ".log", devices})
 }

@@ -44,6 +44,20 @@ func (f *Folder) ProxyFile() string { return f.ProxyFileOf(1) }
 // ProxyFileOf is the path of the configuration of proxy n, counted from 1.
 func (f *Folder) ProxyFileOf(n int) string { return filepath.Join(f.Dir, etcDir, proxyFile(n)) }
 
+// RingsDir is the folder of the rings and their builders.
+func (f *Folder) RingsDir() string { return filepath.Join(f.Dir, etcDir, ringsDir) }
+
+// Device is the folder of a device, both counted from 1.
+func (f *Folder) Device(node, device int) string {
+	return filepath.Join(f.Dir, nodeName(node), deviceName(device))
+}
+
+// NodeLog is the log of storage node n in a process of its own, counted from 1.
+func (f *Folder) NodeLog(n int) string { return filepath.Join(f.Dir, logDir, nodeName(n)+".log") }
+
+// ProxyLog is the log of proxy n in a process of its own, counted from 1.
+func (f *Folder) ProxyLog(n int) string { return filepath.Join(f.Dir, logDir, proxyName(n)+".log") }
+
 // StorageFile is the path of the configuration of node n, counted from 1.
 func (f *Folder) StorageFile(n int) string { return filepath.Join(f.Dir, etcDir, storageFile(n)) }
 

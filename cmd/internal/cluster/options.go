@@ -40,6 +40,13 @@ type Options struct {
 	// not by their addresses alone.
 	ClusterKey bool `toml:"cluster_key"`
 
+	// Forwarded says that something stands at the addresses of the storage nodes, and forwards to them: storage listens
+	// on NETWORK.3.N then, and replication on NETWORK.4.N.
+	Forwarded bool `toml:"forwarded"`
+
+	// Brisk says that background work comes every few seconds, for clusters on which somebody waits for it.
+	Brisk bool `toml:"brisk"`
+
 	// Network is the first two numbers of the addresses: with "127.0"
 	// storage is on 127.0.1.N, replication on 127.0.2.N, and the admin address of
 	// proxy N on 127.0.0.N. Clusters beside each other have different ones. Loopback
@@ -126,8 +133,30 @@ func checkListen(listen string) error {
 func (o Options) storageIP(n int) string     { return fmt.Sprintf("%s.1.%d", o.Network, n) }
 func (o Options) replicationIP(n int) string { return fmt.Sprintf("%s.2.%d", o.Network, n) }
 
-// proxyListen is where proxy n listens, counted from 1.
-func (o Options) proxyListen(n int) string {
+// Place is the addresses of a storage node.
+type Place struct {
+	Storage, Replication         string // IP addresses, as the rings have them
+	BindStorage, BindReplication string // on which it listens
+	Object, Container, Account   int    // ports of the first
+	ReplicationPort              int    // of the second
+	Admin                        string // host:port
+}
+
+// Place returns where node n, counted from 1, is.
+func (o Options) Place(n int) Place {
+	p := Place{
+		Storage: o.storageIP(n), Replication: o.replicationIP(n), BindStorage: o.storageIP(n), BindReplication: o.replicationIP(n),
+		Object: objectPort, Container: containerPort, Account: accountPort, ReplicationPort: replicationPort,
+		Admin: fmt.Sprintf("%s:%d", o.storageIP(n), adminPort),
+	}
+	if o.Forwarded {
+		p.BindStorage, p.BindReplication = fmt.Sprintf("%s.3.%d", o.Network, n), fmt.Sprintf("%s.4.%d", o.Network, n)
+	}
+	return p
+}
+
+// ProxyListen is where proxy n listens, counted from 1.
+func (o Options) ProxyListen(n int) string {
 	_, port, err := net.SplitHostPort(o.Listen)
 	if n == 1 || err != nil { // Check has refused it
 		return o.Listen
