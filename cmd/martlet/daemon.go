@@ -63,6 +63,7 @@ func serve(ctx context.Context, to config.Log, open func(node.Options) (daemon, 
 		return err
 	}
 	defer func() { err = errors.Join(err, logFile.Close()) }()
+	warnPlanted(log)
 	registry := newRegistry()
 	d, err := open(node.Options{Log: log, Registry: registry, Gatherer: registry, Version: versionText()})
 	if err != nil {
