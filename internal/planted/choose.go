@@ -12,10 +12,13 @@ import (
 // Variable is the environment variable that chooses.
 const Variable = "MARTLET_PLANTED"
 
-// FromEnvironment has those bugs in force in this process that the environment names, and no
-// others. It is to be called before anything else is done. The error lists what there is where the
-// environment names another.
-func FromEnvironment() error { return Choose(os.Getenv(Variable)) }
+// wrong is what is wrong with the environment. What it names is in force before anything runs, in tests as well, so that
+// those of a part can be seen to notice.
+var wrong = Choose(os.Getenv(Variable))
+
+// FromEnvironment returns an error that lists what there is where the environment names another bug; none is in force
+// then.
+func FromEnvironment() error { return wrong }
 
 // Choose has just those bugs in force in this process that a list names, with commas between; none
 // where it is empty. The error lists what there is where it names another; nothing is changed then.
