@@ -32,7 +32,7 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
-	code, err := apart()
+	code, err := startApart()
 	if code < 0 && err == nil {
 		code, err = buildAndRun(m)
 	}

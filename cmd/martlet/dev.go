@@ -32,11 +32,12 @@ func (f *devFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.Listen, "listen", f.Listen, "where the proxy listens, `HOST:PORT`")
 	c.Flags().IntVar(&f.Nodes, "nodes", f.Nodes, "storage nodes, each a zone of its own")
 	c.Flags().IntVar(&f.Devices, "devices", f.Devices, "devices of each node")
+	c.Flags().IntVar(&f.Proxies, "proxies", f.Proxies, "proxies; the others listen on NUMBERS.0.N of --network, at the port of --listen")
 	c.Flags().IntVar(&f.Replicas, "replicas", f.Replicas, "replicas of everything")
 	c.Flags().IntVar(&f.PartPower, "part-power", f.PartPower, "the rings have 2^`N` partitions")
 	c.Flags().StringArrayVar(&f.policies, "policy", nil, "a storage policy beside the default one, replicated or erasure coded: `NAME or NAME=K+M`, such as ec42=4+2; may be given again")
 	c.Flags().BoolVar(&f.ClusterKey, "cluster-key", false, "storage nodes know each other on the replication network by a key")
-	c.Flags().StringVar(&f.Network, "network", f.Network, "first two `NUMBERS` of the nodes' loopback addresses: storage on NUMBERS.1.N, replication on NUMBERS.2.N")
+	c.Flags().StringVar(&f.Network, "network", f.Network, "first two `NUMBERS` of the nodes' addresses, loopback or private: storage on NUMBERS.1.N, replication on NUMBERS.2.N")
 }
 
 // make opens or makes the cluster. Flags that were given must be those of an
@@ -80,7 +81,7 @@ func newDev() *cobra.Command {
 		},
 	}
 	f.add(c)
-	c.AddCommand(newDevInit())
+	c.AddCommand(newDevInit(), newDevAddNode())
 	return c
 }
 
@@ -100,6 +101,51 @@ func newDevInit() *cobra.Command {
 	}
 	f.add(c)
 	return c
+}
+
+func newDevAddNode() *cobra.Command {
+	var dir string
+	c := &cobra.Command{
+		Use:   "add-node",
+		Short: "Make one storage node more, that no ring has yet, and print the command that starts it",
+		Args:  arguments(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			folder, err := cluster.Open(dir)
+			if errors.Is(err, cluster.ErrForeign) {
+				return usage(err)
+			}
+			if err != nil {
+				return err
+			}
+			n, err := folder.Grow()
+			if errors.Is(err, cluster.ErrOptions) {
+				return usage(err)
+			}
+			if err != nil {
+				return err
+			}
+			self, err := program()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s storage --config %s &\n", shell(self), shell(folder.StorageFile(n)))
+			return err
+		},
+	}
+	c.Flags().StringVar(&dir, "dir", "martlet-dev", "the `DIR` of the cluster")
+	return c
+}
+
+// program is the path of this program.
+func program() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if found, err := filepath.EvalSymlinks(self); err == nil {
+		return found, nil
+	}
+	return self, nil
 }
 
 func runDev(ctx context.Context, out io.Writer, folder *cluster.Folder, listen string) (err error) {
@@ -182,12 +228,9 @@ func firstLines(address string) []string {
 
 // printCommands prints what starts the cluster as a process each.
 func printCommands(out io.Writer, folder *cluster.Folder) error {
-	self, err := os.Executable()
+	self, err := program()
 	if err != nil {
 		return err
-	}
-	if found, err := filepath.EvalSymlinks(self); err == nil {
-		self = found
 	}
 	var b strings.Builder
 	for _, line := range policyLines(folder) {
@@ -196,7 +239,9 @@ func printCommands(out io.Writer, folder *cluster.Folder) error {
 	for n := 1; n <= folder.Options.Nodes; n++ {
 		fmt.Fprintf(&b, "%s storage --config %s &\n", shell(self), shell(folder.StorageFile(n)))
 	}
-	fmt.Fprintf(&b, "%s proxy --config %s &\n", shell(self), shell(folder.ProxyFile()))
+	for n := 1; n <= folder.Options.Proxies; n++ {
+		fmt.Fprintf(&b, "%s proxy --config %s &\n", shell(self), shell(folder.ProxyFileOf(n)))
+	}
 	_, err = io.WriteString(out, b.String())
 	return err
 }

@@ -21,6 +21,7 @@ type progress struct {
 	since time.Time
 	shown bool
 	stop  chan struct{}
+	ended bool // of who calls end
 	done  sync.WaitGroup
 }
 
@@ -70,11 +71,25 @@ func (p *progress) show() {
 	_, _ = fmt.Fprintf(p.out, "\r\x1b[K%s ... %s", p.what, lasting(took)) // it is only to look at
 }
 
-// end takes the line away. Nothing is told after it.
+// above prints a line that stays, above the one that tells what is done.
+func (p *progress) above(out io.Writer, line string) {
+	if p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.shown {
+			_, _ = io.WriteString(p.out, "\r\x1b[K")
+			p.shown = false
+		}
+	}
+	_, _ = fmt.Fprintln(out, line) // what counts is in the report
+}
+
+// end takes the line away. Nothing is told after it; it may be called again.
 func (p *progress) end() {
-	if p == nil {
+	if p == nil || p.ended {
 		return
 	}
+	p.ended = true
 	close(p.stop)
 	p.done.Wait()
 	if p.shown {

@@ -3,7 +3,6 @@ package cluster
 import (
 	"bytes"
 	"crypto/rand"
-	"fmt"
 	"strings"
 	"text/template"
 
@@ -74,19 +73,25 @@ ec = {{text .Shape}}
 {{end}}
 [rings]
 folder = "rings"
+{{- if .Brisk}}
+check_every = "1s"
+{{- end}}
 {{end}}
 
-{{define "proxy"}}# The proxy. Paths are taken from the folder of this file.
+{{define "proxy"}}# A proxy. Paths are taken from the folder of this file.
 
 {{template "cluster" .}}
 [proxy]
 listen = {{text .Listen}}
+{{- if .Brisk}}
+post_quorum_timeout = "2s" # on a machine that is busy with everything else
+{{- end}}
 
 [admin]
 listen = {{text .Admin}}
 
 [log]
-file = "../log/proxy.log" # empty is the standard error
+file = {{text .Log}} # empty is the standard error
 
 [auth]
 secrets = [{{text .Token}}] # the first signs tokens, all are accepted
@@ -102,26 +107,60 @@ groups = {{list .Groups}}
 
 {{template "cluster" .}}
 [storage]
-address = {{text .Address}}
+address = {{text .Storage}}
+{{- if .Forwarded}}
+bind = {{text .BindStorage}}
+{{- end}}
 root = {{text .Root}}
 devices = {{list .Devices}}
+{{- if .Brisk}}
+device_check_interval = "1s"
+{{- end}}
 
 [object]
-port = {{.ObjectPort}}
+port = {{.Object}}
 
 [container]
-port = {{.ContainerPort}}
+port = {{.Container}}
 
 [account]
-port = {{.AccountPort}}
+port = {{.Account}}
 
 [replication]
-address = {{text .ReplicationAddress}}
+address = {{text .Replication}}
+{{- if .Forwarded}}
+bind = {{text .BindReplication}}
+{{- end}}
 port = {{.ReplicationPort}}
 
 # Two segments are reserved on each device.
 [store]
 segment_size = "16MiB"
+{{- if .Brisk}}
+
+# Somebody waits for all that follows.
+[store.compaction]
+interval = "5s"
+
+[store.scrub]
+interval = "20s"
+
+[databases.audit]
+interval = "20s"
+
+[replicator]
+interval = "2s"
+node_timeout = "5s"
+
+[updater]
+interval = "1s"
+
+[reconciler]
+interval = "5s"
+
+[stats]
+interval = "1s"
+{{- else}}
 
 # A pass looks at everything that is stored: it is worth a minute's wait.
 [replicator]
@@ -133,6 +172,7 @@ interval = "5s"
 
 [stats]
 interval = "2s"
+{{- end}}
 
 [admin]
 listen = {{text .Admin}}
@@ -144,12 +184,15 @@ file = {{text .Log}}
 {{define "manifest"}}# What this cluster was made of. It can't be changed afterwards.
 nodes = {{.Nodes}}
 devices = {{.Devices}}
+proxies = {{.Proxies}}
 replicas = {{.Replicas}}
 part_power = {{.PartPower}}
 listen = {{text .Listen}}
 network = {{text .Network}}
 cluster_key = {{.ClusterKey}}
-{{with .PolicyTexts}}policies = {{list .}}
+{{if .Forwarded}}forwarded = true
+{{end}}{{if .Brisk}}brisk = true
+{{end}}{{with .PolicyTexts}}policies = {{list .}}
 {{end}}{{end}}`))
 
 func render(name string, data any) ([]byte, error) {
@@ -158,51 +201,71 @@ func render(name string, data any) ([]byte, error) {
 	return bytes.TrimLeft(b.Bytes(), "\n"), err
 }
 
+// common is what the files of all processes say alike.
+type common struct {
+	Cluster, Suffix, Token, KeyFile string
+	Policies                        []policyTable
+	Brisk, Forwarded                bool
+}
+
+// common is that of a cluster that hashes with the suffix. Only proxies are told how tokens are signed.
+func (o Options) common(suffix string) common {
+	return common{Cluster: clusterName, Suffix: suffix, Policies: o.policyTables(), Brisk: o.Brisk, Forwarded: o.Forwarded}
+}
+
 // configs returns the configuration files by name.
 func (o Options) configs(s secrets) (map[string][]byte, error) {
-	type common struct {
-		Cluster, Suffix, Token, KeyFile string
-		Policies                        []policyTable
-	}
-	shared := common{Cluster: clusterName, Suffix: s.suffix, Token: s.token, Policies: o.policyTables()}
+	shared := o.common(s.suffix)
+	shared.Token = s.token
 	all := map[string][]byte{}
 	var err error
-	if all[manifestFile], err = render("manifest", struct {
-		Options
-		PolicyTexts []string
-	}{o, o.policyTexts()}); err != nil {
+	if all[manifestFile], err = o.manifest(); err != nil {
 		return nil, err
 	}
-	all[proxyFile], err = render("proxy", struct {
-		common
-		Listen, Admin string
-		Users         []User
-	}{shared, o.Listen, o.proxyAdmin(), Users()})
-	if err != nil {
-		return nil, err
-	}
-	if o.ClusterKey {
-		shared.KeyFile = keyFile // proxies need none
-		all[keyFile] = s.key
-	}
-	for n := 1; n <= o.Nodes; n++ {
-		devices := make([]string, o.Devices)
-		for i := range devices {
-			devices[i] = deviceName(i + 1)
-		}
-		all[storageFile(n)], err = render("storage", struct {
+	for n := 1; n <= o.Proxies; n++ {
+		all[proxyFile(n)], err = render("proxy", struct {
 			common
-			N                                                       int
-			Address, ReplicationAddress, Root, Admin, Log           string
-			Devices                                                 []string
-			ObjectPort, ContainerPort, AccountPort, ReplicationPort int
-		}{
-			shared, n, o.storageIP(n), o.replicationIP(n), "../" + nodeName(n), fmt.Sprintf("%s:%d", o.storageIP(n), adminPort),
-			"../log/" + nodeName(n) + ".log", devices, objectPort, containerPort, accountPort, replicationPort,
-		})
+			Listen, Admin, Log string
+			Users              []User
+		}{shared, o.ProxyListen(n), o.proxyAdmin(n), "../log/" + proxyName(n) + ".log", Users()})
 		if err != nil {
 			return nil, err
 		}
 	}
+	if o.ClusterKey {
+		all[keyFile] = s.key
+	}
+	for n := 1; n <= o.Nodes; n++ {
+		if all[storageFile(n)], err = o.storageConfig(n, s.suffix); err != nil {
+			return nil, err
+		}
+	}
 	return all, nil
+}
+
+func (o Options) manifest() ([]byte, error) {
+	return render("manifest", struct {
+		Options
+		PolicyTexts []string
+	}{o, o.policyTexts()})
+}
+
+// storageConfig returns the configuration of storage node n, of a cluster that hashes with the
+// suffix.
+func (o Options) storageConfig(n int, suffix string) ([]byte, error) {
+	shared := o.common(suffix)
+	if o.ClusterKey {
+		shared.KeyFile = keyFile // proxies need none
+	}
+	devices := make([]string, o.Devices)
+	for i := range devices {
+		devices[i] = deviceName(i + 1)
+	}
+	return render("storage", struct {
+		common
+		Place
+		N         int
+		Root, Log string
+		Devices   []string
+	}{shared, o.Place(n), n, "../" + nodeName(n), "../log/" + nodeName(n) + ".log", devices})
 }

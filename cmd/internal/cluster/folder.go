@@ -24,10 +24,10 @@ const (
 	logDir       = "log"
 	ringsDir     = "rings" // in etc
 	manifestFile = "cluster.toml"
-	proxyFile    = "proxy.toml"
 	keyFile      = "cluster.key"
 )
 
+func proxyFile(n int) string   { return proxyName(n) + ".toml" }
 func storageFile(n int) string { return nodeName(n) + ".toml" }
 
 // Folder is a cluster on disk.
@@ -37,8 +37,26 @@ type Folder struct {
 	Notes   []string // of Options.Fit, where it was made just now
 }
 
-// ProxyFile is the path of the proxy's configuration.
-func (f *Folder) ProxyFile() string { return filepath.Join(f.Dir, etcDir, proxyFile) }
+// ProxyFile is the path of the configuration of the first proxy, and ProxyFileOf of that of
+// proxy n, counted from 1.
+func (f *Folder) ProxyFile() string { return f.ProxyFileOf(1) }
+
+// ProxyFileOf is the path of the configuration of proxy n, counted from 1.
+func (f *Folder) ProxyFileOf(n int) string { return filepath.Join(f.Dir, etcDir, proxyFile(n)) }
+
+// RingsDir is the folder of the rings and their builders.
+func (f *Folder) RingsDir() string { return filepath.Join(f.Dir, etcDir, ringsDir) }
+
+// Device is the folder of a device, both counted from 1.
+func (f *Folder) Device(node, device int) string {
+	return filepath.Join(f.Dir, nodeName(node), deviceName(device))
+}
+
+// NodeLog is the log of storage node n in a process of its own, counted from 1.
+func (f *Folder) NodeLog(n int) string { return filepath.Join(f.Dir, logDir, nodeName(n)+".log") }
+
+// ProxyLog is the log of proxy n in a process of its own, counted from 1.
+func (f *Folder) ProxyLog(n int) string { return filepath.Join(f.Dir, logDir, proxyName(n)+".log") }
 
 // StorageFile is the path of the configuration of node n, counted from 1.
 func (f *Folder) StorageFile(n int) string { return filepath.Join(f.Dir, etcDir, storageFile(n)) }
@@ -76,8 +94,20 @@ func Make(dir string, o Options, asked func(flag string) bool) (*Folder, error) 
 	return f, f.write()
 }
 
+// Open opens the cluster in a folder. The error is ErrForeign where there is none.
+func Open(dir string) (*Folder, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, etcDir)); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w: it has no %s folder", dir, ErrForeign, etcDir)
+	}
+	return open(dir, Options{}, func(string) bool { return false })
+}
+
 func open(dir string, o Options, asked func(flag string) bool) (*Folder, error) {
-	f := &Folder{Dir: dir}
+	f := &Folder{Dir: dir, Options: Options{Proxies: 1}} // as in folders from before there could be more
 	path := filepath.Join(dir, etcDir, manifestFile)
 	if err := conf.Load(path, &f.Options); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -164,17 +194,25 @@ func (f *Folder) makeDevices(s secrets) error {
 	}
 	owner := device.Owner{Cluster: clusterName, Fingerprint: hasher.Fingerprint()}
 	for n := 1; n <= f.Options.Nodes; n++ {
-		for d := 1; d <= f.Options.Devices; d++ {
-			folder := filepath.Join(f.Dir, nodeName(n), deviceName(d))
-			if err := os.MkdirAll(folder, 0o750); err != nil {
-				return err
-			}
-			if err := os.Remove(filepath.Join(folder, device.IdentityFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			if _, _, err := device.Init(folder, owner, deviceName(d), false); err != nil {
-				return fmt.Errorf("%s: %w", folder, err)
-			}
+		if err := f.makeDevicesOf(n, owner); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeDevicesOf makes the devices of a node that has no configuration yet.
+func (f *Folder) makeDevicesOf(n int, owner device.Owner) error {
+	for d := 1; d <= f.Options.Devices; d++ {
+		folder := filepath.Join(f.Dir, nodeName(n), deviceName(d))
+		if err := os.MkdirAll(folder, 0o750); err != nil {
+			return err
+		}
+		if err := os.Remove(filepath.Join(folder, device.IdentityFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if _, _, err := device.Init(folder, owner, deviceName(d), false); err != nil {
+			return fmt.Errorf("%s: %w", folder, err)
 		}
 	}
 	return nil

@@ -29,16 +29,29 @@ type Options struct {
 	// Policies are the storage policies beside the default one, which is replicated.
 	Policies []Policy `toml:"policies"`
 
-	// Listen is where the proxy listens, host:port.
+	// Proxies is how many there are. All do the same work, so that any of them may be asked.
+	Proxies int `toml:"proxies"`
+
+	// Listen is where the first proxy listens, host:port. Proxy n of several listens on the
+	// address n of the network, at the same port.
 	Listen string `toml:"listen"`
 
 	// ClusterKey says that storage nodes know each other on the replication network by a key, and
 	// not by their addresses alone.
 	ClusterKey bool `toml:"cluster_key"`
 
-	// Network is the first two numbers of the loopback addresses: with "127.0"
+	// Forwarded says that something stands at the addresses of the storage nodes, and forwards to them: storage listens
+	// on NETWORK.3.N then, and replication on NETWORK.4.N.
+	Forwarded bool `toml:"forwarded"`
+
+	// Brisk says that background work comes every few seconds, for clusters on which somebody waits for it.
+	Brisk bool `toml:"brisk"`
+
+	// Network is the first two numbers of the addresses: with "127.0"
 	// storage is on 127.0.1.N, replication on 127.0.2.N, and the admin address of
-	// the proxy on 127.0.0.1. Clusters beside each other have different ones.
+	// proxy N on 127.0.0.N. Clusters beside each other have different ones. Loopback
+	// addresses are there already; private ones, such as those of "10.77", whoever starts
+	// the processes has to give them.
 	Network string `toml:"network"`
 
 	suffix string // of what is hashed, where a test wants the same placement each time; "" is by chance
@@ -46,7 +59,7 @@ type Options struct {
 
 // Defaults is the cluster of `martlet dev`.
 func Defaults() Options {
-	return Options{Nodes: 4, Devices: 2, Replicas: 3, PartPower: 10, Listen: "127.0.0.1:8080", Network: "127.0"}
+	return Options{Nodes: 4, Devices: 2, Replicas: 3, PartPower: 10, Proxies: 1, Listen: "127.0.0.1:8080", Network: "127.0"}
 }
 
 // The ports of a node. Each node has an address of its own, so they are all alike.
@@ -74,6 +87,9 @@ func (o Options) Check() error {
 	if o.Devices < 1 || o.Devices > 100 {
 		return bad("--devices %d: must be from 1 to 100", o.Devices)
 	}
+	if o.Proxies < 1 || o.Proxies > 254 {
+		return bad("--proxies %d: must be from 1 to 254", o.Proxies)
+	}
 	if o.Replicas < 1 || o.Replicas > 16 {
 		return bad("--replicas %d: must be from 1 to 16", o.Replicas)
 	}
@@ -96,8 +112,8 @@ func (o Options) Check() error {
 	if err := checkListen(o.Listen); err != nil {
 		return err
 	}
-	if a, err := netip.ParseAddr(o.Network + ".0.1"); err != nil || !a.Is4() || !a.IsLoopback() || strings.Count(o.Network, ".") != 1 {
-		return bad("--network %q: must be the first two numbers of loopback addresses, such as 127.0", o.Network)
+	if a, err := netip.ParseAddr(o.Network + ".0.1"); err != nil || !a.Is4() || !a.IsLoopback() && !a.IsPrivate() || strings.Count(o.Network, ".") != 1 {
+		return bad("--network %q: must be the first two numbers of loopback or private addresses, such as 127.0 or 10.77", o.Network)
 	}
 	return nil
 }
@@ -117,8 +133,48 @@ func checkListen(listen string) error {
 func (o Options) storageIP(n int) string     { return fmt.Sprintf("%s.1.%d", o.Network, n) }
 func (o Options) replicationIP(n int) string { return fmt.Sprintf("%s.2.%d", o.Network, n) }
 
-// proxyAdmin is the admin address of the proxy, and of a cluster in one process.
-func (o Options) proxyAdmin() string { return fmt.Sprintf("%s.0.1:%d", o.Network, adminPort) }
+// Place is the addresses of a storage node.
+type Place struct {
+	Storage, Replication         string // IP addresses, as the rings have them
+	BindStorage, BindReplication string // on which it listens
+	Object, Container, Account   int    // ports of the first
+	ReplicationPort              int    // of the second
+	Admin                        string // host:port
+}
+
+// Place returns where node n, counted from 1, is.
+func (o Options) Place(n int) Place {
+	p := Place{
+		Storage: o.storageIP(n), Replication: o.replicationIP(n), BindStorage: o.storageIP(n), BindReplication: o.replicationIP(n),
+		Object: objectPort, Container: containerPort, Account: accountPort, ReplicationPort: replicationPort,
+		Admin: fmt.Sprintf("%s:%d", o.storageIP(n), adminPort),
+	}
+	if o.Forwarded {
+		p.BindStorage, p.BindReplication = fmt.Sprintf("%s.3.%d", o.Network, n), fmt.Sprintf("%s.4.%d", o.Network, n)
+	}
+	return p
+}
+
+// ProxyListen is where proxy n listens, counted from 1.
+func (o Options) ProxyListen(n int) string {
+	_, port, err := net.SplitHostPort(o.Listen)
+	if n == 1 || err != nil { // Check has refused it
+		return o.Listen
+	}
+	return net.JoinHostPort(fmt.Sprintf("%s.0.%d", o.Network, n), port)
+}
+
+// proxyAdmin is the admin address of proxy n; that of the first is also the one of a cluster in one
+// process.
+func (o Options) proxyAdmin(n int) string { return fmt.Sprintf("%s.0.%d:%d", o.Network, n, adminPort) }
+
+// proxyName names proxy n: the first is plainly the proxy, as it mostly is the only one.
+func proxyName(n int) string {
+	if n == 1 {
+		return "proxy"
+	}
+	return "proxy" + strconv.Itoa(n)
+}
 
 func nodeName(n int) string   { return "storage" + strconv.Itoa(n) }
 func deviceName(n int) string { return "d" + strconv.Itoa(n) }
@@ -132,6 +188,7 @@ func (o Options) differ(want Options, asked func(flag string) bool) error {
 	}{
 		{"nodes", o.Nodes, want.Nodes},
 		{"devices", o.Devices, want.Devices},
+		{"proxies", o.Proxies, want.Proxies},
 		{"replicas", o.Replicas, want.Replicas},
 		{"part-power", o.PartPower, want.PartPower},
 		{"network", o.Network, want.Network},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,12 +17,12 @@ import (
 // Cluster is a whole cluster in this process.
 type Cluster struct {
 	storage []*node.Storage
-	proxy   *node.Proxy
+	proxies []*node.Proxy
 }
 
 // Open opens every process of a cluster as its files say, except that they share
-// one log, one registry and the proxy's admin address. A listen address that is
-// not empty takes the place of the file's.
+// one log, one registry and the first proxy's admin address. A listen address that is
+// not empty takes the place of the one in that proxy's file.
 func (f *Folder) Open(o node.Options, listen string) (*Cluster, error) {
 	c := &Cluster{}
 	err := c.open(f, o, listen)
@@ -43,15 +44,21 @@ func (c *Cluster) open(f *Folder, o node.Options, listen string) error {
 		}
 		c.storage = append(c.storage, s)
 	}
-	cfg, err := config.LoadProxy(f.ProxyFile())
-	if err != nil {
-		return err
+	for n := 1; n <= f.Options.Proxies; n++ {
+		cfg, err := config.LoadProxy(f.ProxyFileOf(n))
+		if err != nil {
+			return err
+		}
+		if n == 1 && listen != "" {
+			cfg.Server.Listen = listen
+		}
+		p, err := node.OpenProxy(cfg, of(proxyName(n), o, n == 1))
+		if err != nil {
+			return err
+		}
+		c.proxies = append(c.proxies, p)
 	}
-	if listen != "" {
-		cfg.Server.Listen = listen
-	}
-	c.proxy, err = node.OpenProxy(cfg, of("proxy", o, true))
-	return err
+	return nil
 }
 
 // of is the options for one of several nodes in a process.
@@ -64,8 +71,8 @@ func of(name string, o node.Options, admin bool) node.Options {
 	return o
 }
 
-// Address is where the proxy listens, as host:port that can be connected to.
-func (c *Cluster) Address() string { return reachable(c.proxy.Address()) }
+// Address is where the first proxy listens, as host:port that can be connected to.
+func (c *Cluster) Address() string { return reachable(c.proxies[0].Address()) }
 
 // reachable turns the address of a listener on every interface into one to
 // connect to.
@@ -77,8 +84,8 @@ func reachable(listen string) string {
 	return listen
 }
 
-// Run serves until ctx ends or a node fails, and closes everything. The proxy ends
-// before the storage nodes do, so that its requests can be finished.
+// Run serves until ctx ends or a node fails, and closes everything. The proxies end
+// before the storage nodes do, so that their requests can be finished.
 func (c *Cluster) Run(ctx context.Context) error {
 	storage, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -86,12 +93,21 @@ func (c *Cluster) Run(ctx context.Context) error {
 	for i, s := range c.storage {
 		all.Go(nodeName(i+1), s.Run)
 	}
-	all.Go("proxy", func(failed context.Context) error {
+	var serving sync.WaitGroup
+	for i, p := range c.proxies {
+		serving.Add(1)
+		all.Go(proxyName(i+1), func(failed context.Context) error {
+			defer serving.Done()
+			proxy, end := context.WithCancel(ctx)
+			defer end()
+			defer context.AfterFunc(failed, end)()
+			return p.Run(proxy)
+		})
+	}
+	all.Go("proxies", func(context.Context) error {
 		defer stop()
-		proxy, end := context.WithCancel(ctx)
-		defer end()
-		defer context.AfterFunc(failed, end)()
-		return c.proxy.Run(proxy)
+		serving.Wait()
+		return nil
 	})
 	return all.Wait()
 }
@@ -99,8 +115,8 @@ func (c *Cluster) Run(ctx context.Context) error {
 // Close closes a cluster that was not run.
 func (c *Cluster) Close() error {
 	var all []error
-	if c.proxy != nil {
-		all = append(all, c.proxy.Close())
+	for _, p := range c.proxies {
+		all = append(all, p.Close())
 	}
 	for _, s := range c.storage {
 		all = append(all, s.Close())

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -202,20 +203,23 @@ func (c *ContainerSync) check(k *checker) {
 func (c *Storage) services(k *checker) []place {
 	var places []place
 	for _, s := range []struct {
-		table, addressKey, address string
+		table, network, address, bind string
 		Service
 	}{
-		{"object", "storage.address", c.Server.Address, c.Object.Service},
-		{"container", "storage.address", c.Server.Address, c.Container},
-		{"account", "storage.address", c.Server.Address, c.Account},
-		{"replication", "replication.address", c.Replication.Address, Service{c.Replication.Enabled, c.Replication.Port}},
+		{"object", "storage", c.Server.Address, c.Server.Bind, c.Object.Service},
+		{"container", "storage", c.Server.Address, c.Server.Bind, c.Container},
+		{"account", "storage", c.Server.Address, c.Server.Bind, c.Account},
+		{"replication", "replication", c.Replication.Address, c.Replication.Bind, Service{c.Replication.Enabled, c.Replication.Port}},
 	} {
 		if !s.Enabled {
 			continue
 		}
-		k.ip(s.addressKey, s.address)
+		k.ip(s.network+".address", s.address)
+		if s.bind != "" {
+			k.ip(s.network+".bind", s.bind)
+		}
 		k.port(s.table+".port", s.Port)
-		places = append(places, place{s.table + ".port", net.JoinHostPort(s.address, strconv.Itoa(s.Port))})
+		places = append(places, place{s.table + ".port", net.JoinHostPort(cmp.Or(s.bind, s.address), strconv.Itoa(s.Port))})
 	}
 	if len(places) == 0 {
 		k.fail("object.enabled", false, "every server of this node is switched off")

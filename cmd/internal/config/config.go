@@ -8,6 +8,7 @@
 package config
 
 import (
+	"cmp"
 	"time"
 
 	"martlet/internal/conf"
@@ -148,6 +149,7 @@ type Storage struct {
 // StorageServer is a node's place on the storage network and its devices.
 type StorageServer struct {
 	Address string   `toml:"address"` // on the storage network, as the rings have it
+	Bind    string   `toml:"bind"`    // where it listens and speaks from, if that is not Address: something before it forwards
 	Root    string   `toml:"root"`    // the folder that the devices are in
 	Devices []string `toml:"devices"` // their names, as the rings have them
 
@@ -210,7 +212,8 @@ type Pace struct {
 // Replication is the node's place on the replication network.
 type Replication struct {
 	Enabled bool   `toml:"enabled"`
-	Address string `toml:"address"`
+	Address string `toml:"address"` // as the rings have it
+	Bind    string `toml:"bind"`    // as for the storage network
 	Port    int    `toml:"port"`
 
 	// Peers are networks, as "10.0.0.0/24", that replication requests are taken
@@ -239,6 +242,12 @@ func (c *Replicator) Limits() replicator.Limits {
 		BytesPerSecond: int64(c.BytesPerSecond), OperationsPerSecond: c.OperationsPerSecond, Concurrency: c.Concurrency, Incoming: c.Incoming,
 	}
 }
+
+// Listens is the address that the node's servers listen on.
+func (c *StorageServer) Listens() string { return cmp.Or(c.Bind, c.Address) }
+
+// Listens is the address that replication listens on, and leaves from.
+func (c *Replication) Listens() string { return cmp.Or(c.Bind, c.Address) }
 
 // Loop is a piece of background work.
 type Loop struct {

@@ -49,9 +49,7 @@ func (s *Storage) newReplication(p parts) (*replication, error) {
 		ConnectTimeout: c.Server.ConnTimeout.D(), NodeTimeout: c.Replicator.NodeTimeout.D(), UserAgent: "martlet-replicator",
 		MaxIdlePerAddr: 16,
 	}
-	if ip := net.ParseIP(c.Replication.Address); ip != nil {
-		cfg.Dial = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: ip}}).DialContext
-	}
+	cfg.Dial = leavingFrom(c.Replication.Listens())
 	r := &replication{
 		nodeID: replicator.NewNodeID(), client: direct.New(cfg),
 		paces: replicator.NewPaces(c.Server.Devices, c.Replicator.Limits(), p.o.Log),
@@ -61,6 +59,15 @@ func (s *Storage) newReplication(p parts) (*replication, error) {
 	var err error
 	r.keys, err = s.openKey(p)
 	return r, err
+}
+
+// leavingFrom returns what connects from an address of the machine; nil where it is none.
+func leavingFrom(address string) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	ip := net.ParseIP(address)
+	if ip == nil {
+		return nil
+	}
+	return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: ip}}).DialContext
 }
 
 // objects adds the objects of a node, and the server that merges what is pushed.
@@ -145,7 +152,7 @@ func (s *Storage) openReplication(p parts) error {
 	if err != nil {
 		return err
 	}
-	return s.serve(p.c, p.o, service{"replication", at(p.c.Replication.Address, p.c.Replication.Port), handler, 0})
+	return s.serve(p.c, p.o, service{"replication", at(p.c.Replication.Listens(), p.c.Replication.Port), handler, 0})
 }
 
 // Replicate makes one pass of replication now, over one device or, where that is

@@ -122,9 +122,11 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 	if p.devices, err = s.devices(c, p.hasher, o); err != nil {
 		return err
 	}
-	p.client = direct.New(direct.Config{
-		ConnectTimeout: c.Server.ConnTimeout.D(), NodeTimeout: c.Server.NodeTimeout.D(), UserAgent: "martlet-storage",
-	})
+	cfg := direct.Config{ConnectTimeout: c.Server.ConnTimeout.D(), NodeTimeout: c.Server.NodeTimeout.D(), UserAgent: "martlet-storage"}
+	if c.Server.Bind != "" {
+		cfg.Dial = leavingFrom(c.Server.Bind)
+	}
+	p.client = direct.New(cfg)
 	s.atEnd(func() error { p.client.Close(); return nil })
 	p.rows = rowbatch.NewSender(rowbatch.Config{}, p.client)
 	s.atEnd(func() error { p.rows.Close(); return nil })
@@ -228,7 +230,7 @@ func (s *Storage) openAccount(p parts) error {
 		return err
 	}
 	s.compare(map[string]*ring.Ring{"account": p.rings.account.Ring()}, p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Address, p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Accounts, server}, throttle.Accounts})
+	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Listens(), p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Accounts, server}, throttle.Accounts})
 }
 
 // openContainer opens the container server, and the work that tells accounts how
@@ -264,7 +266,7 @@ func (s *Storage) openContainer(p parts) error {
 		return err
 	}
 	s.compare(map[string]*ring.Ring{"container": p.rings.container.Ring()}, p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Address, p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server}, throttle.Containers})
+	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Listens(), p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server}, throttle.Containers})
 }
 
 // stillThere reports whether a device still has the version that a queued update tells of, and may say so: one that was away
@@ -359,7 +361,7 @@ func (s *Storage) openObject(p parts) error {
 		}
 	}
 	s.compare(objects, p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Address, p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, stores, nil, 0, server}, throttle.Objects})
+	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Listens(), p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, stores, nil, 0, server}, throttle.Objects})
 }
 
 // keepStore has the store of a device compacted and scrubbed.

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"martlet/cmd/internal/check"
+	"martlet/cmd/internal/check/cluster"
+	"martlet/cmd/internal/check/nemesis"
+	"martlet/cmd/internal/check/workload"
+	made "martlet/cmd/internal/cluster"
+	"martlet/internal/apart"
+)
+
+// The exit statuses of check beside 0 and exitUsage.
+const (
+	exitBroken     = 1
+	exitIncomplete = 3
+)
+
+// checkApart is the environment variable by which the process that has disks of its own knows itself.
+const checkApart = "MARTLET_CHECK_APART"
+
+// checkFlags are the flags of check.
+type checkFlags struct {
+	check.Options
+	dir, faults, preset, binary string
+	policies                    []string
+	nodes, devices, proxies     int
+	endpoints                   []string
+	lab                         string
+	json, disks                 bool
+}
+
+func newCheck() *cobra.Command {
+	f := checkFlags{Options: check.Defaults()}
+	c := &cobra.Command{
+		Use:   "check [--dir DIR] [--duration D] [--seed N] [--faults KIND,...] | --lab DIR | --endpoint URL",
+		Short: "Break a cluster while clients work on it, and say whether a promise was broken",
+		Long: `Many clients read and write, the cluster is broken meanwhile in every way that it promises to bear, and what the clients
+saw is judged: docs/check.md is the promise, and says how to read what is printed.
+
+Without --endpoint or --lab it starts a cluster of its own, of a process for each node and proxy, in DIR, which must be
+empty; without --dir in a temporary folder that is kept only where a promise was broken. As root devices are disks of their
+own on images, so that power cuts, full and failing disks are among the faults; else they are folders. Nothing is left
+running, or mounted, however it ends.
+
+What happened is in the folder: timeline.txt is what is printed, report.json all counts, history.jsonl each operation, and
+violation-*.jsonl the smallest history that could be found for what was broken. The last line is the verdict. With the same
+--seed and other flags the names, the operations of each client and the faults are the same; when they happen is not.
+
+The exit status is 0 where every promise was kept, 1 where one was broken, 2 for a wrong command line, and 3 where the check
+could not be carried out.`,
+		Args: arguments(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
+	}
+	f.flags(c)
+	return c
+}
+
+func (f *checkFlags) flags(c *cobra.Command) {
+	c.Flags().StringVar(&f.dir, "dir", "", "the `DIR` for the cluster and all that is written down; empty, or not there")
+	c.Flags().DurationVar(&f.Duration, "duration", f.Duration, "how long, up to when a last round begins")
+	c.Flags().Uint64Var(&f.Seed, "seed", 0, "names, operations and faults follow from it; by chance without")
+	c.Flags().StringVar(&f.faults, "faults", "", "only these `KINDS`: "+kindList()+"; or none")
+	c.Flags().DurationVar(&f.Every, "every", f.Every, "about how often something is broken")
+	c.Flags().DurationVar(&f.Bound, "bound", f.Bound, "within which everything has to come to where it belongs, once all is up")
+	c.Flags().StringArrayVar(&f.policies, "policy", []string{"ec21=2+1"}, "a storage policy beside the default one: `NAME or NAME=K+M`; may be given again")
+	c.Flags().IntVar(&f.nodes, "nodes", 4, "storage nodes")
+	c.Flags().IntVar(&f.devices, "devices", 2, "devices of each node")
+	c.Flags().IntVar(&f.proxies, "proxies", 2, "proxies")
+	c.Flags().IntVar(&f.Workload.Clients, "clients", f.Workload.Clients, "clients")
+	c.Flags().Float64Var(&f.Workload.Rate, "rate", f.Workload.Rate, "operations a second, of all clients; 0 is as many as there can be")
+	c.Flags().IntVar(&f.Workload.Names, "names", f.Workload.Names, "objects in each container")
+	c.Flags().StringVar(&f.preset, "workload", "", "only operations of a kind: "+strings.Join(workload.Presets(), ", "))
+	c.Flags().StringVar(&f.binary, "binary", "", "the `PROGRAM` that the cluster's processes are, instead of this one")
+	c.Flags().BoolVar(&f.disks, "disks", true, "devices are disks of their own where there is the right to mount")
+	c.Flags().StringArrayVar(&f.endpoints, "endpoint", nil, "a proxy of a cluster that is there, `URL`, such as http://10.0.0.1:8080; nothing is broken; may be given again")
+	c.Flags().StringVar(&f.Workload.User, "user", f.Workload.User, "who signs in, `ACCOUNT:USER`")
+	c.Flags().StringVar(&f.Workload.Key, "key", f.Workload.Key, "the user's key")
+	c.Flags().StringVar(&f.lab, "lab", "", "the `DIR` of a lab that is up: it is broken by the lab's commands")
+	c.Flags().BoolVar(&f.json, "json", false, "print the report as JSON, and the timeline on the standard error")
+}
+
+func kindList() string {
+	var all []string
+	for _, k := range nemesis.Kinds() {
+		all = append(all, string(k))
+	}
+	return strings.Join(all, ", ")
+}
+
+// complete checks the flags.
+func (f *checkFlags) complete(c *cobra.Command) (policies []made.Policy, err error) {
+	if f.Kinds, err = nemesis.ParseKinds(f.faults); err != nil {
+		return nil, fmt.Errorf("--faults: %w", err)
+	}
+	switch {
+	case f.Duration <= 0 || f.Every <= 0 || f.Bound <= 0:
+		return nil, errors.New("--duration, --every and --bound must be above 0")
+	case len(f.endpoints) > 0 && f.lab != "":
+		return nil, errors.New("--endpoint and --lab are of two kinds of cluster")
+	case f.devices < 1 || f.nodes < 3 || f.proxies < 1:
+		return nil, errors.New("a cluster needs at least 3 --nodes, for 3 replicas, and one device and proxy")
+	}
+	if !c.Flags().Changed("seed") {
+		f.Seed = rand.Uint64() >> 16 // short enough to be typed
+	}
+	f.Workload.Preset = f.preset
+	for _, text := range f.policies {
+		p, err := made.ParsePolicy(text)
+		if err != nil {
+			return nil, err
+		}
+		policies = append(policies, p)
+	}
+	return policies, nil
+}
+
+func (f *checkFlags) run(c *cobra.Command) error {
+	policies, err := f.complete(c)
+	if err != nil {
+		return usage(err)
+	}
+	local := len(f.endpoints) == 0 && f.lab == ""
+	if local && f.disks {
+		code, err := apart.Run(c.Context(), checkApart) // the seed is chosen again there
+		if err != nil {
+			return err
+		}
+		if code == 0 {
+			return nil
+		}
+		if code > 0 {
+			return statusError(code)
+		}
+	}
+	dir, temporary, err := f.folder()
+	if err != nil {
+		return usage(err)
+	}
+	report, err := f.inFolder(c, dir, policies, local)
+	if temporary && report != nil && report.Verdict == check.Kept {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	switch {
+	case report != nil && report.Verdict == check.Broken:
+		return statusError(exitBroken)
+	case errors.Is(err, made.ErrOptions) || errors.Is(err, workload.ErrConfig):
+		return usage(err)
+	case err != nil:
+		_, _ = fmt.Fprintln(c.ErrOrStderr(), "martlet:", err) // there is nowhere else to say it
+		return statusError(exitIncomplete)
+	}
+	return nil
+}
+
+// folder is where all is written: an empty one.
+func (f *checkFlags) folder() (dir string, temporary bool, err error) {
+	if f.dir == "" {
+		dir, err = os.MkdirTemp("", "martlet-check-")
+		return dir, true, err
+	}
+	entries, err := os.ReadDir(f.dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return f.dir, false, os.MkdirAll(f.dir, 0o750)
+	case err != nil:
+		return "", false, err
+	case len(entries) > 0:
+		return "", false, fmt.Errorf("--dir %s: is not empty", f.dir)
+	}
+	return f.dir, false, nil
+}
+
+// inFolder makes the check.
+func (f *checkFlags) inFolder(c *cobra.Command, dir string, policies []made.Policy, local bool) (report *check.Report, err error) {
+	ctx, out := c.Context(), c.OutOrStdout()
+	timeline := out
+	if f.json {
+		timeline = c.ErrOrStderr()
+	}
+	running := newProgress(c.ErrOrStderr())
+	defer running.end()
+	f.Options.Dir, f.Version = dir, versionText()
+	f.Say = func(line string) { running.above(timeline, line) }
+	f.Doing = running.say
+	f.About = map[string]string{"duration": f.Duration.String(), "every": f.Every.String(), "workload": f.preset, "go": runtime.Version()}
+	var target check.Cluster = cluster.Remote{URLs: f.endpoints}
+	switch {
+	case local:
+		for i, p := range policies {
+			f.About["policy "+strconv.Itoa(i+1)] = p.String()
+		}
+		f.About["nodes"], f.About["devices"], f.About["proxies"] = strconv.Itoa(f.nodes), strconv.Itoa(f.devices), strconv.Itoa(f.proxies)
+		running.say("a cluster of %d nodes and %d proxies is started", f.nodes, f.proxies)
+		l, err := f.start(ctx, dir, policies)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, l.Close(), os.RemoveAll(l.Dir()+".images")) }()
+		target, f.Workload.Policies = l, l.Policies()
+	default:
+		f.Limits.Skew = time.Second // nobody knows
+	}
+	report, err = check.Run(ctx, target, f.Options)
+	running.end()
+	return report, errors.Join(err, f.print(out, report))
+}
+
+// start starts a cluster.
+func (f *checkFlags) start(ctx context.Context, dir string, policies []made.Policy) (*cluster.Local, error) {
+	binary := f.binary
+	if binary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		binary = self
+	}
+	return cluster.Start(ctx, cluster.Options{
+		Dir: filepath.Join(dir, "cluster"), Binary: binary, Nodes: f.nodes, Devices: f.devices, Proxies: f.proxies, Policies: policies,
+		ClusterKey: f.Seed%2 == 1, Disks: f.disks && apart.Is(checkApart), Clocks: clocksMove,
+	})
+}
+
+// print prints the report, and the verdict as the last line.
+func (f *checkFlags) print(out io.Writer, r *check.Report) error {
+	if f.json {
+		return printJSON(out, r)
+	}
+	_, err := fmt.Fprintf(out, "\n%s%s\n", r.Text(), r.Last())
+	return err
+}
