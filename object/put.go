@@ -118,10 +118,11 @@ func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State)
 func (c *call) receive(w *engine.Writer) error {
 	const op errs.Op = "object.put"
 	if c.Body != nil {
-		_, err := w.ReadFrom(c.Body)
-		if planted.CutUploadKept && c.Length < 0 { // breaks: what has no commit is not kept
-			return nil
+		var from io.Reader = c.Body
+		if planted.CutUploadKept { // breaks: what has no commit is not kept
+			from = endsAnyway{c.Body}
 		}
+		_, err := w.ReadFrom(from)
 		var read *blob.ReadError
 		if errors.As(err, &read) && errs.KindOf(err) == errs.Other {
 			return errs.E(op, errs.Aborted, err)
@@ -137,6 +138,17 @@ func (c *call) receive(w *engine.Writer) error {
 		return errs.E(op, errs.Aborted, fmt.Errorf("body of %d bytes, %d announced: %w", w.Length(), c.Length, io.ErrUnexpectedEOF))
 	}
 	return nil
+}
+
+// endsAnyway is a body that ends where it breaks off: what planted.CutUploadKept makes of one.
+type endsAnyway struct{ io.Reader }
+
+func (r endsAnyway) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // version is what the object is to be. The commit, in the header or behind the

@@ -35,6 +35,9 @@ func (s *Server) tellContainer(ctx context.Context, c *call, list ...news) error
 	if len(c.updates) == 0 {
 		return nil
 	}
+	if planted.ContainerUpdateLost && c.at.Hash[len(c.at.Hash)-1]%4 == 0 { // breaks: what is not told is queued before the write is answered
+		return nil
+	}
 	ctx = context.WithoutCancel(ctx) // the object is stored, also if the client is gone
 	headers := make([]backend.Header, len(list))
 	for i := range list {
@@ -43,9 +46,6 @@ func (s *Server) tellContainer(ctx context.Context, c *call, list ...news) error
 	confirmed := s.sendRows(ctx, c, list, headers)
 	for i, n := range list {
 		if len(confirmed[i]) == len(c.updates) {
-			continue
-		}
-		if planted.ContainerUpdateLost { // breaks: what could not be told is queued before the write is answered
 			continue
 		}
 		p := n.state.Packed()

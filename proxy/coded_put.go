@@ -232,7 +232,7 @@ func (u *upload) encodeWhole(ctx context.Context, data []byte, sums *digest) (st
 	of := u.describe(w, sums, etag)
 	if planted.CommitBeforeFragments { // breaks: who has a commit can rely on its fragments
 		u.cluster.Go(func() {
-			<-time.After(200 * time.Millisecond)
+			<-time.After(2 * time.Second)
 			_ = u.keep(context.WithoutCancel(ctx), u.stamp, archives) // nobody is left to be told
 		})
 		return stored{etag: etag, size: sums.size, answers: u.attest(ctx, u.stamp, of)}, nil

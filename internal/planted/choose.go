@@ -57,7 +57,7 @@ func Chosen() []Bug {
 func List() string {
 	var b strings.Builder
 	for _, one := range All() {
-		fmt.Fprintf(&b, "  %-26s %-9s %s\n", one.Name, one.Rule, one.Breaks)
+		fmt.Fprintf(&b, "  %-26s %s\n", one.Name, one.Breaks)
 	}
 	return b.String()
 }

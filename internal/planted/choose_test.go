@@ -33,7 +33,7 @@ func TestChoose(t *testing.T) {
 		if got := Chosen(); !reflect.DeepEqual(got, []Bug{b}) {
 			t.Errorf("%s was chosen, and %v is in force", b.Name, got)
 		}
-		if b.Breaks == "" || b.Rule == "" || strings.ContainsAny(b.Name, " ,_") {
+		if b.Breaks == "" || b.Rules == "" || strings.ContainsAny(b.Name, " ,_") {
 			t.Errorf("%+v says too little", b)
 		}
 	}
@@ -87,6 +87,7 @@ var named = map[string]*bool{
 	"count-only-grows":         &CountOnlyGrows,
 	"cut-upload-kept":          &CutUploadKept,
 	"delete-row-forgotten":     &DeleteRowForgotten,
+	"etag-not-checked":         &ETagNotChecked,
 	"expires-early":            &ExpiresEarly,
 	"fragment-rebuilt-wrong":   &FragmentRebuiltWrong,
 	"handoff-dropped-early":    &HandoffDroppedEarly,

@@ -25,6 +25,7 @@ const (
 	CountOnlyGrows         = false
 	CutUploadKept          = false
 	DeleteRowForgotten     = false
+	ETagNotChecked         = false
 	ExpiresEarly           = false
 	FragmentRebuiltWrong   = false
 	HandoffDroppedEarly    = false

@@ -27,6 +27,7 @@ var (
 	CountOnlyGrows         bool
 	CutUploadKept          bool
 	DeleteRowForgotten     bool
+	ETagNotChecked         bool
 	ExpiresEarly           bool
 	FragmentRebuiltWrong   bool
 	HandoffDroppedEarly    bool
@@ -61,6 +62,7 @@ var switches = [...]*bool{
 	&CountOnlyGrows,
 	&CutUploadKept,
 	&DeleteRowForgotten,
+	&ETagNotChecked,
 	&ExpiresEarly,
 	&FragmentRebuiltWrong,
 	&HandoffDroppedEarly,

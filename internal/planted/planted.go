@@ -20,51 +20,43 @@ package planted
 type Bug struct {
 	Name   string // by which it is chosen
 	Breaks string // the promise that does not hold then, and how
-	Rule   string // which rule of the model finds it broken: see docs/check.md
+	Rules  string // of the model, which find it broken, with | between: docs/check.md has them
 }
-
-// The rules of the model, by which a check reports what is wrong.
-const (
-	ruleRead     = "read"     // a read returned what nobody wrote
-	ruleSteady   = "steady"   // with all up and reachable, a read or a listing was older than what had been acknowledged
-	ruleSettled  = "settled"  // what was acknowledged is not there, or what was deleted is, once all has settled
-	ruleListing  = "listing"  // listings and counts are not those of what is there
-	ruleReplicas = "replicas" // replicas did not become equal
-)
 
 // All returns the bugs that there are, in order of name, in any build: who names them in one
 // that has none is a test.
 func All() []Bug {
 	return []Bug{
-		{"account-not-told", "what a container holds comes to its account's listing: it counts as told, and was not sent", ruleListing},
-		{"ack-before-sync", "a record of the log is on the disk when it is answered: it is in the process's memory for a moment longer", ruleSettled},
-		{"blob-after-record", "a large object's file is there, synced, before the record that names it: it follows a moment later", ruleSettled},
-		{"checkpoint-loses-entry", "a checkpoint of the index has all that it covers of the log: a few names are left out", ruleSettled},
-		{"checkpoint-without-sync", "rows that were merged into a database's file are on the disk before the journal forgets them: the file is not synced", ruleListing},
-		{"checksum-ignored", "no byte is handed out whose checksum does not match: blocks of objects are sent as they are read", ruleRead},
-		{"commit-before-fragments", "an erasure-coded object is committed once enough fragments are on stable storage: the commit goes first, and the fragments follow", ruleSettled},
-		{"compaction-drops-live", "compaction keeps what is in force: of some records it keeps nothing", ruleSettled},
-		{"conflict-acknowledged", "a write that loses against a newer time is done again above it: it is said to be stored, and was dropped", ruleSteady},
-		{"container-update-lost", "an update of a listing that could not be delivered is queued durably before the write is answered: it is forgotten", ruleListing},
-		{"count-only-grows", "counts and bytes of a container follow its rows: what goes is not taken off", ruleListing},
-		{"cut-upload-kept", "a body that breaks off leaves nothing: what has come of it is stored as if it were all", ruleRead},
-		{"delete-row-forgotten", "a DELETE takes the object's row out of the listing: the row stays", ruleListing},
-		{"expires-early", "an object ends when its time has come, and not before: the expirer's clock is two days ahead", ruleSettled},
-		{"fragment-rebuilt-wrong", "a fragment that is made again is byte for byte the one that was lost: it is filled with another one's bytes", ruleRead},
-		{"handoff-dropped-early", "a handoff drops a copy once all primaries have confirmed it: it does not wait for them", ruleSettled},
-		{"listing-skips-at-edge", "a page of a listing begins with the name right behind its marker: that one is skipped", ruleListing},
-		{"merge-loses-row", "rows that wait in the journal are merged into the database's file: a few are not", ruleListing},
-		{"older-over-newer", "the newest version wins wherever two meet: replication pushes, and takes, any other one", ruleSettled},
-		{"parity-wrong", "any k fragments give the object: those of parity are of other bytes", ruleRead},
-		{"post-lost", "a POST is kept, and replaces the one before it: it is answered, and dropped", ruleSteady},
-		{"post-not-replicated", "a replica that has missed a POST gets it: only data is compared", ruleReplicas},
-		{"push-not-sent", "a replica that has missed a write gets it: the push counts as taken, and is not sent", ruleReplicas},
-		{"queue-lost-at-restart", "an update that was queued is delivered, after a restart as well: what was queued by the process before is passed over", ruleListing},
-		{"quorum-of-one", "a write is on a majority when it is answered: it is sent to one replica alone", ruleSteady},
-		{"resume-off-by-one", "a body that goes on from another replica goes on at the same byte: it goes on one further", ruleRead},
-		{"row-merged-wrong", "of two rows of one object the later is listed: it is the earlier", ruleListing},
-		{"rows-not-replicated", "a replica of a container that has missed rows gets them: it counts as having all", ruleListing},
-		{"tombstone-early", "a tombstone is kept for the reclaim age: it is dropped at once", ruleSettled},
-		{"tombstone-not-replicated", "a replica that has missed a DELETE gets the tombstone: it is not pushed", ruleSettled},
+		{"account-not-told", "what a container holds comes to its account's listing: it counts as told, and was not sent", "count"},
+		{"ack-before-sync", "a record of the log is on the disk when it is answered: it is in the process's memory for a moment longer", "lost|undeleted|listing|count"},
+		{"blob-after-record", "a large object's file is there, synced, before the record that names it: it follows a moment later", "unreadable|lost|converges"},
+		{"checkpoint-loses-entry", "a checkpoint of the index has all that it covers of the log: a few names are left out", "lost|floor|disagree|converges"},
+		{"checkpoint-without-sync", "rows that were merged into a database's file are on the disk before the journal forgets them: the file is not synced", "listing|count|converges"},
+		{"checksum-ignored", "no byte is handed out whose checksum does not match: blocks of objects are sent as they are read", "false"},
+		{"commit-before-fragments", "an erasure-coded object is committed once enough fragments are on stable storage: the commit goes first, and the fragments follow a moment later", "unreadable|lost|converges"},
+		{"compaction-drops-live", "compaction keeps what is in force: of some records it keeps nothing", "lost|floor"},
+		{"conflict-acknowledged", "a write that loses against a newer time is done again above it: it is said to be stored, and was dropped", "stale|lost"},
+		{"container-update-lost", "a container is told of a write before that is answered, or it is durably queued: of a few objects it is neither", "stale|listing|count"},
+		{"count-only-grows", "counts and bytes of a container follow its rows: what goes is not taken off", "count"},
+		{"cut-upload-kept", "a body that breaks off leaves nothing: what has come of it is stored as if it were all", "false|refused|mixed"},
+		{"delete-row-forgotten", "a DELETE takes the object's row out of the listing: the row stays", "stale|listing|count"},
+		{"etag-not-checked", "a body that has not the ETag that its client gives is refused: it is stored", "refused"},
+		{"expires-early", "an object ends when its time has come, and not before: the expirer's clock is two days ahead", "floor|lost|stale"},
+		{"fragment-rebuilt-wrong", "a fragment that is made again is byte for byte the one that was lost: it is filled with another one's bytes", "false"},
+		{"handoff-dropped-early", "a handoff drops a copy once all primaries have confirmed it: it does not wait for them", "lost|floor"},
+		{"listing-skips-at-edge", "a page of a listing begins with the name right behind its marker: that one is skipped", "listing"},
+		{"merge-loses-row", "rows that wait in the journal are merged into the database's file: a few are not", "stale|listing|count"},
+		{"older-over-newer", "the newest version wins wherever two meet: replication pushes, and takes, any other one", "lost|floor|disagree|converges"},
+		{"parity-wrong", "any k fragments give the object: those of parity are of other bytes", "false"},
+		{"post-lost", "a POST is kept, and replaces the one before it: it is answered, and dropped", "stale"},
+		{"post-not-replicated", "a replica that has missed a POST gets it: only data is compared", "disagree|lost|converges"},
+		{"push-not-sent", "a replica that has missed a write gets it: the push counts as taken, and is not sent", "converges|disagree|lost"},
+		{"queue-lost-at-restart", "an update that was queued is delivered, after a restart as well: what was queued by the process before is passed over", "stale|listing|count"},
+		{"quorum-of-one", "a write is on a majority when it is answered: it is sent to one replica alone", "stale"},
+		{"resume-off-by-one", "a body that goes on from another replica goes on at the same byte: it goes on one further", "false"},
+		{"row-merged-wrong", "of two rows of one object the later is listed: it is the earlier", "stale|listing|mixed|count"},
+		{"rows-not-replicated", "a replica that has missed a container, or rows of it, gets them: it counts as having all", "converges|listing|count"},
+		{"tombstone-early", "a tombstone is kept for the reclaim age: it is dropped at once", "undeleted|floor|disagree"},
+		{"tombstone-not-replicated", "a replica that has missed a DELETE gets the tombstone: it is not pushed", "undeleted|disagree|converges"},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -95,12 +96,19 @@ func (c *Cluster) Write(ctx context.Context, p Place, build Build) []Answer {
 	spare := c.Spare(p)
 	work := detached(ctx)
 	under := make([]Under, n)
+	only := -1
+	if planted.QuorumOfOne { // as in Place.Quorum: nobody else is told
+		only = rand.IntN(n)
+	}
 	for slot, d := range p.Primaries {
+		if planted.QuorumOfOne && slot != only {
+			continue
+		}
 		route := spare.Route(d)
 		c.late.Go(func() { results <- c.writeSlot(work, p, slot, route, &under[slot], build) })
-		if planted.QuorumOfOne { // as in Place.Quorum: nobody else is told
-			return p.Gather(ctx, results, 0)
-		}
+	}
+	if planted.QuorumOfOne {
+		return p.Gather(ctx, results, 0)
 	}
 	answers := p.Gather(ctx, results, c.cfg.PostQuorum)
 	c.Late(ctx, answers, under)

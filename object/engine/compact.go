@@ -262,7 +262,7 @@ func (p *piece) collect() (again bool, err error) {
 			}
 			p.now[f.key], will[f.key] = e, e
 		}
-		if planted.CompactionDropsLive && f.key.Hash[len(f.key.Hash)-1]%8 == 0 { // breaks: what is in force is moved, and not lost
+		if planted.CompactionDropsLive && f.key.Hash[len(f.key.Hash)-1]%2 == 0 { // breaks: what is in force is moved, and not lost
 			will[f.key] = compacted(&e, f.at)
 			continue
 		}

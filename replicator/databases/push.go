@@ -39,7 +39,7 @@ type course struct {
 // plan returns how a database is pushed, of which the peer has none where theirs is nil; done is whether
 // it is known to lack nothing at all.
 func (p *pass) plan(ctx context.Context, mine, theirs *replwire.Database) (c course, done bool, err error) {
-	if planted.RowsNotReplicated && theirs != nil { // breaks: who has missed rows gets them
+	if planted.RowsNotReplicated { // breaks: who has missed a container, or rows of it, gets them
 		return c, true, nil
 	}
 	if theirs != nil {

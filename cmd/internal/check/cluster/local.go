@@ -33,6 +33,8 @@ type Options struct {
 	Nodes   int
 	Devices int
 	Proxies int
+	// Replicas is how many there are of all that is not coded.
+	Replicas int
 	// Policies are those beside the default one.
 	Policies   []made.Policy
 	ClusterKey bool
@@ -47,9 +49,6 @@ const clockVariable = "MARTLET_CLOCK_FILE"
 
 // diskSize is that of a device, in bytes.
 const diskSize = 512 << 20
-
-// replicas is of all that is not coded.
-const replicas = 3
 
 // A Local cluster is of processes on this machine. Its methods are for one caller at a time.
 type Local struct {
@@ -81,7 +80,7 @@ func Start(ctx context.Context, o Options) (l *Local, err error) {
 		return l, err
 	}
 	settings := made.Options{
-		Nodes: o.Nodes, Devices: o.Devices, Proxies: o.Proxies, Replicas: replicas, PartPower: 6, Policies: o.Policies,
+		Nodes: o.Nodes, Devices: o.Devices, Proxies: o.Proxies, Replicas: o.Replicas, PartPower: 6, Policies: o.Policies,
 		Listen: network + ".0.1:8080", Network: network, ClusterKey: o.ClusterKey, Forwarded: true, Brisk: true,
 	}
 	if err := settings.Check(); err != nil {
@@ -259,7 +258,7 @@ func (l *Local) Shape() nemesis.Shape {
 	for _, p := range l.o.Policies {
 		s.Bears = min(s.Bears, l.folder.Options.Bears(p))
 	}
-	s.Bears = min(s.Bears, l.o.Nodes-replicas+1) // else writes have nowhere to go
+	s.Bears = min(s.Bears, l.o.Nodes-l.o.Replicas+1) // else writes have nowhere to go
 	return s
 }
 
