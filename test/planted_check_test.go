@@ -30,7 +30,6 @@ const (
 // noticed is the bugs that martlet check notices, and with which workload and faults.
 var noticed = map[string]aimed{
 	"account-not-told":         {unbroken + "--workload listing", false},
-	"ack-before-sync":          {faulty + "--faults killall --workload listing --names 300", false},
 	"checkpoint-loses-entry":   {faulty + "--faults restart", false},
 	"commit-before-fragments":  {faulty + "--faults proxy --names 100", false},
 	"container-update-lost":    {unbroken + "--workload listing", true},
