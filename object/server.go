@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/clock"
 	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/name"
@@ -98,7 +99,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		}
 	}
 	if deps.Now == nil {
-		deps.Now = time.Now
+		deps.Now = clock.Now
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)

@@ -13,6 +13,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/httpapi"
+	"martlet/internal/planted"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
 	"martlet/ring"
@@ -145,5 +146,17 @@ func (r *resumed) open(d *ring.Device) (io.ReadCloser, error) {
 			return nil, errors.Join(err, resp.Body.Close())
 		}
 	}
+	if planted.ResumeOffByOne { // breaks: it goes on at the same byte
+		return oneFurther(resp.Body), nil
+	}
 	return resp.Body, nil
+}
+
+// oneFurther is a body without its first byte, and with another one behind it: what planted.ResumeOffByOne does.
+func oneFurther(body io.ReadCloser) io.ReadCloser {
+	_, _ = io.CopyN(io.Discard, body, 1) // what fails does so again
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(body, strings.NewReader("\x00")), body}
 }

@@ -40,6 +40,7 @@ type checkFlags struct {
 	dir, faults, preset, binary string
 	policies                    []string
 	nodes, devices, proxies     int
+	replicas                    int
 	endpoints                   []string
 	lab, labProgram             string
 	json, disks                 bool
@@ -81,6 +82,7 @@ func (f *checkFlags) flags(c *cobra.Command) {
 	c.Flags().BoolVar(&f.GoOn, "keep-going", false, "go on where a promise was broken, in new containers")
 	c.Flags().StringArrayVar(&f.policies, "policy", []string{"ec21=2+1"}, "a storage policy beside the default one: `NAME or NAME=K+M`; may be given again")
 	c.Flags().IntVar(&f.nodes, "nodes", 4, "storage nodes")
+	c.Flags().IntVar(&f.replicas, "replicas", 3, "of all that is not coded; with one no node may be out")
 	c.Flags().IntVar(&f.devices, "devices", 2, "devices of each node")
 	c.Flags().IntVar(&f.proxies, "proxies", 2, "proxies")
 	c.Flags().IntVar(&f.Workload.Clients, "clients", f.Workload.Clients, "clients")
@@ -117,8 +119,8 @@ func (f *checkFlags) complete(c *cobra.Command) (policies []made.Policy, err err
 		return nil, errors.New("--endpoint and --lab are of two kinds of cluster")
 	case f.preset != "" && !slices.Contains(workload.Presets(), f.preset):
 		return nil, fmt.Errorf("--workload %s: there are %s", f.preset, strings.Join(workload.Presets(), ", "))
-	case f.devices < 1 || f.nodes < 3 || f.proxies < 1:
-		return nil, errors.New("a cluster needs at least 3 --nodes, for 3 replicas, and one device and proxy")
+	case f.devices < 1 || f.replicas < 1 || f.nodes < f.replicas || f.proxies < 1:
+		return nil, errors.New("a cluster needs at least as many --nodes as --replicas, and one of each and of devices and proxies")
 	}
 	if !c.Flags().Changed("seed") {
 		f.Seed = rand.Uint64() >> 16 // short enough to be typed
@@ -251,7 +253,7 @@ func (f *checkFlags) start(ctx context.Context, dir string, policies []made.Poli
 		binary = self
 	}
 	return cluster.Start(ctx, cluster.Options{
-		Dir: filepath.Join(dir, "cluster"), Binary: binary, Nodes: f.nodes, Devices: f.devices, Proxies: f.proxies, Policies: policies,
+		Dir: filepath.Join(dir, "cluster"), Binary: binary, Nodes: f.nodes, Devices: f.devices, Proxies: f.proxies, Replicas: f.replicas, Policies: policies,
 		ClusterKey: f.Seed%2 == 1, Disks: f.disks && apart.Is(checkApart), Clocks: clocksMove,
 	})
 }

@@ -96,6 +96,7 @@ func serve(ctx context.Context, to config.Log, run func(context.Context, node.Op
 		return err
 	}
 	defer func() { err = errors.Join(err, logFile.Close()) }()
+	warnPlanted(log)
 	inherited, err := handover.Take()
 	if err != nil {
 		return notStarted(ctx, log, err)

@@ -154,6 +154,7 @@ func runDev(ctx context.Context, out io.Writer, folder *cluster.Folder, listen s
 		return err
 	}
 	defer func() { err = errors.Join(err, logFile.Close()) }()
+	warnPlanted(log)
 	registry := newRegistry()
 	c, err := folder.Open(node.Options{Log: log, Registry: registry, Gatherer: registry, Version: versionText()}, listen) //nolint:contextcheck // what waits in it has a limit of its own
 	if err != nil {

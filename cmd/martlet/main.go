@@ -55,6 +55,10 @@ func main() {
 
 // run is one invocation, from arguments to exit status.
 func run(args []string, stdout, stderr io.Writer) int {
+	if err := plant(); err != nil {
+		_, _ = fmt.Fprintln(stderr, "martlet:", err) // there is nowhere else to say it
+		return exitUsage
+	}
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
 	root := newRoot()
@@ -112,6 +116,7 @@ func newRoot() *cobra.Command {
 		return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
 	})
 	root.AddCommand(newProxy(), newStorage(), newDev(), newCheck(), newReplicate(), newStatus(), newDevice(), newRing(storageNodes{}), newLocate(), newInspect(), newConfig(), newVersion())
+	addPlanted(root)
 	return root
 }
 
@@ -127,11 +132,11 @@ func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 
 // versionText is the version that the Makefile set, or what the Go toolchain knows.
 func versionText() string {
+	text := "unknown"
 	if version != "" {
-		return version
+		text = version
+	} else if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		text = info.Main.Version
 	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
+	return text + plantedText()
 }

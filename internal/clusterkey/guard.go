@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/clock"
 	"martlet/internal/errs"
 )
 
@@ -68,7 +69,10 @@ var _ backend.Handler = (*Guard)(nil)
 // NewGuard returns a guard before a handler.
 func NewGuard(cfg Config, next backend.Handler) *Guard {
 	if cfg.Now == nil {
-		cfg.Now = time.Now
+		cfg.Now = clock.Now
+		if began := time.Now(); cfg.Up == nil {
+			cfg.Up = func(time.Time) time.Duration { return time.Since(began) }
+		}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -79,7 +83,7 @@ func NewGuard(cfg Config, next backend.Handler) *Guard {
 	began := cfg.Now()
 	g := &Guard{Config: cfg, next: next, seen: newSeen(cfg.Skew, maxSeen, began), up: cfg.Up}
 	if g.up == nil {
-		g.up = func(now time.Time) time.Duration { return now.Sub(began) } // of what time.Now has beside the clock
+		g.up = func(now time.Time) time.Duration { return now.Sub(began) }
 	}
 	return g
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/clock"
 	"martlet/internal/errs"
 )
 
@@ -60,7 +61,7 @@ func (s *Sender) now() time.Time {
 	if s.Now != nil {
 		return s.Now().Truncate(time.Microsecond)
 	}
-	return time.Now().Truncate(time.Microsecond)
+	return clock.Now().Truncate(time.Microsecond)
 }
 
 // open looks whether an answer is one to a request, and has it hold nothing but what was signed.

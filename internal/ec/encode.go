@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"martlet/internal/errs"
+	"martlet/internal/planted"
 )
 
 // An Encoder makes archives of an object that is written to it. It holds one segment
@@ -178,6 +179,11 @@ func (e *Encoder) seal(last bool) error {
 		}
 		if err := e.code.rs.Encode(b.shards); err != nil {
 			return e.fail(err)
+		}
+		if planted.ParityWrong { // breaks: any k fragments give the object
+			for _, parity := range b.shards[k:] {
+				parity[0] ^= 0xff
+			}
 		}
 	}
 	start := frameAt

@@ -6,7 +6,18 @@ import (
 	"io"
 
 	"martlet/internal/errs"
+	"martlet/internal/planted"
 )
+
+// fillWith fills a fragment with the bytes of another index: what planted.FragmentRebuiltWrong does.
+func (g *gather) fillWith(to []byte, index int) {
+	for i, other := range g.buf.shards {
+		if i != index && len(other) == len(to) {
+			copy(to, other)
+			return
+		}
+	}
+}
 
 // Rebuild writes the archive of an index to w, from k others of the same write. It is, byte
 // for byte, the one that was lost. What was written is whole only if the error is nil. It
@@ -31,6 +42,9 @@ func (c *Code) Rebuild(w io.Writer, write Write, index int, source Source) (size
 			}
 		}
 		slot, end := g.buf.slots[index], fragmentAt+c.fragment(g.length)
+		if planted.FragmentRebuiltWrong { // breaks: it is the one that was lost
+			g.fillWith(slot[fragmentAt:end], index)
+		}
 		h.Append(slot[headerAt:headerAt])
 		seed := binary.LittleEndian.Uint64(slot[headerAt+sumAt:])
 		frame{length: g.length, last: g.last, number: g.number}.put(slot[frameAt:], seed, slot[fragmentAt:end])

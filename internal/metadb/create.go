@@ -208,7 +208,7 @@ func (s *Store) removeTemp(dev *disk, tmp string) {
 func (s *Store) fill(d *database, info Info, fn func(*Tx) error) error {
 	// The one sync at the end does for all: nobody knows the file before.
 	d.bolt.NoSync = true
-	defer func() { d.bolt.NoSync = boltfile.DropSync }()
+	defer func() { d.bolt.NoSync = boltfile.DropSync() }()
 	err := guard(func() error {
 		return d.bolt.Update(func(b *bolt.Tx) error {
 			for _, n := range buckets {

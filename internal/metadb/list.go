@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"martlet/internal/listing"
+	"martlet/internal/planted"
 	"martlet/internal/policy"
 )
 
@@ -86,6 +87,9 @@ func newWalk(c *cursor, q Query) *walk {
 		w.last(w.end)
 	} else {
 		w.key = c.seek(w.start)
+	}
+	if planted.ListingSkipsAtEdge && q.Marker != "" && w.valid() { // breaks: the pages of a listing are all of it
+		w.step()
 	}
 	return w
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 
+	"martlet/internal/planted"
 	"martlet/internal/policy"
 )
 
@@ -106,6 +107,9 @@ func (t *Tx) resolve(r *resident, w *waiting) error {
 
 // count counts a row for what it weighs, or not any more.
 func (r *resident) count(w Weight, sign int64) {
+	if planted.CountOnlyGrows && sign < 0 { // as in Tx.replace
+		return
+	}
 	if w.Live {
 		r.delta[w.Policy] = r.delta[w.Policy].add(w, sign)
 	}

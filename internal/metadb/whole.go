@@ -263,7 +263,7 @@ func (s *Store) finishWhole(ctx context.Context, d *disk, loc Location, w *whole
 	if err := w.db.file.Sync(); err != nil {
 		return state, false, classify(err)
 	}
-	w.db.bolt.NoSync = boltfile.DropSync
+	w.db.bolt.NoSync = boltfile.DropSync()
 	open := func(now *disk, loc Location) (*database, error) {
 		db, err := s.open(now, loc)
 		if !errs.Is(err, errs.NotFound) || now != d {

@@ -17,6 +17,7 @@ import (
 	"martlet/internal/direct"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/planted"
 	"martlet/internal/policy"
 	"martlet/ring"
 )
@@ -191,6 +192,9 @@ type Place struct {
 // Quorum is how many replicas a write has to be on to stand: a majority, or what the
 // policy needs (policy.Policy).
 func (p Place) Quorum() int {
+	if planted.QuorumOfOne { // breaks: a write that stands is on a majority
+		return 1
+	}
 	if p.need > 0 {
 		return p.need
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"martlet/internal/direct"
 	"martlet/internal/errs"
 	"martlet/internal/httpapi"
+	"martlet/internal/planted"
 	"martlet/internal/timestamp"
 	"martlet/ring"
 )
@@ -94,9 +96,19 @@ func (c *Cluster) Write(ctx context.Context, p Place, build Build) []Answer {
 	spare := c.Spare(p)
 	work := detached(ctx)
 	under := make([]Under, n)
+	only := -1
+	if planted.QuorumOfOne { // as in Place.Quorum: nobody else is told
+		only = rand.IntN(n)
+	}
 	for slot, d := range p.Primaries {
+		if planted.QuorumOfOne && slot != only {
+			continue
+		}
 		route := spare.Route(d)
 		c.late.Go(func() { results <- c.writeSlot(work, p, slot, route, &under[slot], build) })
+	}
+	if planted.QuorumOfOne {
+		return p.Gather(ctx, results, 0)
 	}
 	answers := p.Gather(ctx, results, c.cfg.PostQuorum)
 	c.Late(ctx, answers, under)
@@ -249,7 +261,7 @@ func class(status int, treat map[int]int) int {
 // enough is how many answers of a class decide: of good ones a quorum, of others a
 // majority.
 func (p Place) enough(class int) int {
-	if class == 2 {
+	if class == 2 || planted.QuorumOfOne { // as in Place.Quorum
 		return p.Quorum()
 	}
 	return Majority(len(p.Primaries))

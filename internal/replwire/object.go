@@ -9,6 +9,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/name"
+	"martlet/internal/planted"
 	"martlet/internal/timestamp"
 )
 
@@ -148,6 +149,9 @@ func (o *Object) lacks(theirs *Object, doubt bool) Lack {
 	if o.Kind == Lost {
 		return 0
 	}
+	if planted.TombstoneNotReplicated && o.Kind == Tombstone { // breaks: a replica that has missed a DELETE hears of it
+		return 0
+	}
 	if theirs == nil {
 		theirs = &Object{}
 	}
@@ -160,6 +164,9 @@ func (o *Object) lacks(theirs *Object, doubt bool) Lack {
 	if o.Times.Meta.After(data) && (theirs.Kind == Lost || beats(o.Times.Meta, theirs.Times.Meta, doubt && o.MetaSum != theirs.MetaSum)) ||
 		o.Times.ContentType.After(data) && (theirs.Kind == Lost || beats(o.Times.ContentType, theirs.Times.ContentType, doubt && o.TypeSum != theirs.TypeSum)) {
 		lack |= LackMeta
+	}
+	if planted.PostNotReplicated { // breaks: a replica that has missed a POST hears of it
+		lack &^= LackMeta
 	}
 	return lack
 }
@@ -177,6 +184,9 @@ func beats(a, b timestamp.T, mayBe bool) bool {
 // may be, or replaces one that was lost.
 func (o *Object) dataBeats(theirs *Object, doubt bool) bool {
 	if c := o.Times.CompareData(theirs.Times); c != 0 {
+		if planted.OlderOverNewer { // breaks: only what is newer is pushed
+			return !o.Times.Data.IsZero()
+		}
 		return c > 0
 	}
 	if theirs.Kind == Lost {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 
 	"martlet/internal/errs"
+	"martlet/internal/planted"
 )
 
 // Read reads the record at a position into buf, which it grows if it must: size is
@@ -132,7 +133,7 @@ func parse(b []byte, o origin) (r Record, err error) {
 	table := front[fixedSize+f.head:]
 	for rest := body; len(rest) > 0; {
 		n := min(len(rest), BlockSize)
-		if checksum(rest[:n]) != binary.LittleEndian.Uint32(table) {
+		if checksum(rest[:n]) != binary.LittleEndian.Uint32(table) && !planted.ChecksumIgnored { // breaks: no byte is handed out whose checksum does not match
 			return r, recordError(fmt.Sprintf("bytes from %d on of its body do not fit their checksum", len(body)-len(rest)))
 		}
 		rest, table = rest[n:], table[4:]

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"martlet/internal/errs"
+	"martlet/internal/planted"
 	"martlet/internal/vfs"
 )
 
@@ -196,6 +197,9 @@ func (d folder) begin(spare string, n uint64, id ID) (*segment, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
+	}
+	if planted.AckBeforeSync { // breaks: what was appended is on the disk when Append returns
+		f = &late{File: f}
 	}
 	return &segment{number: n, origin: id.of(n), file: f, end: firstRecord}, nil
 }

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"martlet/internal/clock"
 )
 
 // Unit is the length of one tick.
@@ -52,7 +54,7 @@ func FromTime(t time.Time) T {
 }
 
 // Now is the clock's time. Requests take theirs from a Source instead.
-func Now() T { return FromTime(time.Now()) }
+func Now() T { return FromTime(clock.Now()) }
 
 // Ticks returns the count of 10 µs units since 1970.
 func (t T) Ticks() int64 { return t.ticks }
@@ -217,7 +219,7 @@ type Source struct {
 // NewSource returns a source over a clock; nil is the machine's.
 func NewSource(now func() time.Time) *Source {
 	if now == nil {
-		now = time.Now
+		now = clock.Now
 	}
 	return &Source{now: now}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"martlet/internal/errs"
 	"martlet/internal/name"
@@ -66,6 +67,14 @@ func (d *disk) unlink(path string) {
 	}
 	if err := d.cfg.FS.Remove(path); err != nil && !notThere(err) {
 		d.cfg.Log.Warn("superseded file stays", slog.String("file", path), slog.Any("err", err))
+	}
+}
+
+// nameLater takes a file's name away, and gives it back a moment later: what planted.BlobAfterRecord does.
+func (d *disk) nameLater(path string) {
+	const away = ".late"
+	if err := d.cfg.FS.Rename(path, path+away); err == nil {
+		time.AfterFunc(200*time.Millisecond, func() { _ = d.cfg.FS.Rename(path+away, path) }) // nobody is left to be told
 	}
 }
 

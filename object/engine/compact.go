@@ -10,6 +10,7 @@ import (
 
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/planted"
 	"martlet/internal/seglog"
 	"martlet/internal/timestamp"
 	"martlet/object/engine/blob"
@@ -260,6 +261,10 @@ func (p *piece) collect() (again bool, err error) {
 				return false, err
 			}
 			p.now[f.key], will[f.key] = e, e
+		}
+		if planted.CompactionDropsLive && f.key.Hash[len(f.key.Hash)-1]%2 == 0 { // breaks: what is in force is moved, and not lost
+			will[f.key] = compacted(&e, f.at)
+			continue
 		}
 		if !inForce(&e, f.at) || p.forgettable(&e) {
 			will[f.key] = compacted(&e, f.at)

@@ -9,6 +9,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/planted"
 	"martlet/internal/seglog"
 	"martlet/internal/timestamp"
 	"martlet/object/engine/blob"
@@ -143,6 +144,9 @@ func (c *change) replace(h *blob.Header, terms Terms, write func() error) error 
 	if terms.Merge {
 		meta := c.p.meta.MetaTime
 		stale = c.p.data.Kind != 0 && compareData(h, &c.p.data, meta) <= 0 || c.p.dataLost() && compareTimes(h, &c.p.lost, meta) < 0
+		if planted.OlderOverNewer { // breaks: the order in which replicas hear of versions does not matter
+			stale = c.o.Before.Time == h.Time
+		}
 	}
 	if stale {
 		return refuse(c.op, c.at, errs.Stale, c.o.Before)
@@ -405,8 +409,11 @@ func (w *Writer) put(h *blob.Header, write func(*record.Head, []byte) error) err
 	if err := d.names.Place(d.blobDir(w.at), d.blobName(w.at, w.file), false, w.blob.Link); err != nil {
 		return err
 	}
-	err := write(&record.Head{Kind: record.Blob, File: w.file, Object: *h}, nil)
 	path := d.blobPath(w.at, w.file)
+	if planted.BlobAfterRecord { // breaks: the file has its name before a record has it
+		d.nameLater(path)
+	}
+	err := write(&record.Head{Kind: record.Blob, File: w.file, Object: *h}, nil)
 	switch {
 	case errs.Is(err, errs.BadDevice): // the record may be on the disk, and be there after a crash
 		d.undecided.Store(path, true)
@@ -439,11 +446,15 @@ func (s *store) Delete(ctx context.Context, at Location, path name.Path, ts time
 		return Outcome{}, err
 	}
 	h := blob.Header{Kind: blob.Tombstone, Hash: at.Hash, Time: ts, Name: path}
-	return d.change(op, at, terms, func(c *change) error {
+	o, err := d.change(op, at, terms, func(c *change) error {
 		return c.replace(&h, terms, func() error {
 			return c.put(&record.Head{Kind: record.Tombstone, Object: h}, nil, true)
 		})
 	})
+	if planted.TombstoneEarly && err == nil { // breaks: a tombstone stays until the horizon has passed it
+		_, err = s.Drop(ctx, at, func(now *State) bool { return now.Kind == Deleted })
+	}
+	return o, err
 }
 
 // openFor is open for a call that was not given up yet.
@@ -479,6 +490,10 @@ func (c *change) update(u Change, terms Terms) error {
 	if !terms.Merge {
 		if err := updatable(c.op, c.at, c.o.Before, u); err != nil {
 			return err
+		}
+		if planted.PostLost { // breaks: what was answered is on stable storage
+			c.o.After = c.o.Before
+			return nil
 		}
 	}
 	h := blob.Header{

@@ -29,6 +29,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/planted"
 	"martlet/internal/policy"
 	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
@@ -368,6 +369,9 @@ func (q *queue) policy(ctx context.Context, p policy.Index, yield func(Update, e
 			if ctx.Err() != nil {
 				return false
 			}
+			if planted.QueueLostAtRestart && q.isOlder(q.top(p)+"/"+dir.Name+"/"+file.Name) { // breaks: what is queued is delivered
+				continue
+			}
 			u, err := q.read(&Update{Policy: p, Hash: h})
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
@@ -381,6 +385,12 @@ func (q *queue) policy(ctx context.Context, p policy.Index, yield func(Update, e
 		}
 	}
 	return true
+}
+
+// isOlder reports whether a file is from before the process began: what planted.QueueLostAtRestart passes over.
+func (q *queue) isOlder(path string) bool {
+	info, err := q.fs.Stat(path)
+	return err == nil && info.ModTime.Before(planted.Began())
 }
 
 // isolate moves a damaged file away.

@@ -3,9 +3,12 @@ package pending
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"syscall"
 	"testing"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -198,4 +201,20 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%+v became %+v, %v", u, v, err)
 		}
 	})
+}
+
+// What was queued is there however long ago that was, and by whichever process.
+func TestQueuedLongAgo(t *testing.T) {
+	dir := t.TempDir()
+	if err := New(vfs.OS, dir).Put(ctx, update(2)); err != nil {
+		t.Fatal(err)
+	}
+	u := update(2)
+	long := time.Now().Add(-24 * time.Hour)
+	if err := os.Chtimes(filepath.Join(dir, "async_pending-1", u.Hash.String()[:2], u.Hash.String()), long, long); err != nil {
+		t.Fatal(err)
+	}
+	if got := all(t, New(vfs.OS, dir)); !reflect.DeepEqual(got, []Update{u}) {
+		t.Errorf("what was queued a day ago: %+v, want %+v", got, u)
+	}
 }

@@ -36,6 +36,7 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/clock"
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/policy"
@@ -161,7 +162,7 @@ func New(cfg Config, deps Deps) (*Syncer, error) {
 		return nil, errs.E(errs.Op("containersync.new"), errs.Invalid, "source, objects, realms and remote are needed")
 	}
 	if deps.Now == nil {
-		deps.Now = time.Now
+		deps.Now = clock.Now
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)

@@ -70,6 +70,7 @@ import (
 	"slices"
 	"time"
 
+	"martlet/internal/clock"
 	"martlet/internal/errs"
 	"martlet/internal/hosts"
 	"martlet/internal/name"
@@ -188,7 +189,7 @@ func build(cfg Config, deps Deps, kind string, list byte) (*Databases, error) {
 		return nil, errs.E(op, errs.Invalid, "store, ring, address, node id, hasher, sender and steps are needed")
 	}
 	if deps.Now == nil {
-		deps.Now = time.Now
+		deps.Now = clock.Now
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)

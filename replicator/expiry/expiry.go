@@ -30,8 +30,10 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/clock"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/planted"
 	"martlet/internal/policy"
 	"martlet/internal/timestamp"
 	"martlet/object/pending"
@@ -113,7 +115,7 @@ func New(cfg Config, deps Deps) (*Reaper, error) {
 		return nil, errs.E(errs.Op("expiry.new"), errs.Invalid, "store, queue, places and sender are needed")
 	}
 	if deps.Now == nil {
-		deps.Now = time.Now
+		deps.Now = clock.Now
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
@@ -137,6 +139,9 @@ func (r *Reaper) Pass(ctx context.Context) error {
 	r.passes.Lock()
 	defer r.passes.Unlock()
 	now := r.Now().Add(-r.cfg.Delay)
+	if planted.ExpiresEarly { // breaks: nothing ends before its time
+		now = now.Add(48 * time.Hour)
+	}
 	due, err := r.Store.Due(ctx, now)
 	if err != nil {
 		return err

@@ -52,6 +52,7 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/clock"
 	"martlet/internal/ec"
 	"martlet/internal/errs"
 	"martlet/internal/hosts"
@@ -185,7 +186,7 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 		return nil, errs.E(op, errs.Invalid, "rings, address, node id, hasher, object server, sender and steps are needed")
 	}
 	if deps.Now == nil {
-		deps.Now = time.Now
+		deps.Now = clock.Now
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)

@@ -66,6 +66,7 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/clock"
 	"martlet/internal/errs"
 	"martlet/internal/hosts"
 	"martlet/internal/name"
@@ -193,7 +194,7 @@ func New(cfg Config, deps Deps) (*Objects, error) {
 		return nil, errs.E(op, errs.Invalid, "rings, address, node id, hasher, object server, sender and steps are needed")
 	}
 	if deps.Now == nil {
-		deps.Now = time.Now
+		deps.Now = clock.Now
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)

@@ -52,6 +52,7 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/clock"
 	"martlet/internal/errs"
 	"martlet/internal/httpapi"
 	"martlet/internal/name"
@@ -228,7 +229,7 @@ func New(cfg Config, deps Deps) (*Reconciler, error) {
 		return nil, errs.E(op, errs.Invalid, "source, containers and objects are needed")
 	}
 	if deps.Now == nil {
-		deps.Now = time.Now
+		deps.Now = clock.Now
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)

@@ -20,6 +20,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/name"
+	"martlet/internal/planted"
 )
 
 // Source is the containers of a node.
@@ -82,6 +83,9 @@ func (u *Updater) Pass(ctx context.Context) error {
 
 // tell sends the row of one container to every replica of its account.
 func (u *Updater) tell(ctx context.Context, container name.Path, header backend.Header) error {
+	if planted.AccountNotTold { // breaks: what counts as told was taken by a majority
+		return nil
+	}
 	partition, at := u.place(container.Account)
 	ctx, cancel := context.WithTimeout(ctx, u.timeout)
 	defer cancel()

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/clock"
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/object/pending"
@@ -218,7 +219,7 @@ func (u *Updater) stale(ctx context.Context, w work) (told, dropped bool) {
 
 // age is how long ago the latest was that an update tells of.
 func age(update *pending.Update) time.Duration {
-	return time.Since(update.Happened().Time())
+	return clock.Now().Sub(update.Happened().Time())
 }
 
 // old reports whether an update need not wait for its container any longer.

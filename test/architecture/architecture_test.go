@@ -141,6 +141,12 @@ var confined = []struct {
 	{"github.com/spf13/cobra", within("cmd/martlet", "deploy/lab"), "only the command line knows flags, that of the cluster's program and that of the lab"},
 	{"github.com/gorilla/mux", within("proxy/..."), "only the proxy has routes"},
 	{"github.com/pelletier/go-toml/v2", within("internal/conf"), "configuration is read, and its mistakes are told, in one way"},
+	{
+		module + "/internal/planted", append(servers, within(
+			"internal/ec", "internal/metadb", "internal/metadb/boltfile", "internal/quorum", "internal/replwire", "internal/seglog", "cmd/martlet",
+		)...),
+		"a bug is planted where a promise is kept, and chosen by the program: a part that keeps none has none",
+	},
 }
 
 func TestConfined(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"martlet/internal/clock"
 	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/replicator/steps"
@@ -43,7 +44,7 @@ func (s *Storage) fencing(mux *http.ServeMux) {
 		s.tell(w, r, report, err)
 	})
 	mux.HandleFunc("POST "+ReadmitPath, func(w http.ResponseWriter, r *http.Request) {
-		report, err := s.fences(r.URL.Query(), func(b *steps.Book) error { return b.Readmit(time.Now()) })
+		report, err := s.fences(r.URL.Query(), func(b *steps.Book) error { return b.Readmit(clock.Now()) })
 		s.tell(w, r, report, err)
 	})
 	mux.HandleFunc("POST "+EmptyPath, func(w http.ResponseWriter, r *http.Request) {
@@ -127,7 +128,7 @@ func fencesOf(d *device.Device, books *steps.Books, do func(*steps.Book) error) 
 		f.Error = err.Error()
 		return f
 	}
-	fenced, damaged := book.Fenced(time.Now())
+	fenced, damaged := book.Fenced(clock.Now())
 	f.Fenced = append(f.Fenced, fenced...)
 	if damaged != nil {
 		f.Damaged = damaged.Error()

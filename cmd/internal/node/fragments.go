@@ -3,9 +3,9 @@ package node
 import (
 	"context"
 	"iter"
-	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/clock"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
@@ -38,7 +38,7 @@ func (r *replication) fragments(p parts, stores object.Stores, server *object.Se
 			if err != nil {
 				return err
 			}
-			return book.May(objects.SetOf(index), of.PartPower(), uint32(at), time.Now())
+			return book.May(objects.SetOf(index), of.PartPower(), uint32(at), clock.Now())
 		},
 	})
 	if err != nil {

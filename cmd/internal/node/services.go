@@ -13,6 +13,7 @@ import (
 	"martlet/account"
 	"martlet/cmd/internal/config"
 	"martlet/container"
+	"martlet/internal/clock"
 	"martlet/internal/dbserver"
 	"martlet/internal/device"
 	"martlet/internal/direct"
@@ -88,7 +89,7 @@ type parts struct {
 func (p parts) terms() steps.Terms { return steps.Terms{ReclaimAge: p.c.Replicator.ReclaimAge.D()} }
 
 // horizon is the time before which it may be, by this node's clock.
-func (p parts) horizon() timestamp.T { return p.terms().Horizon(time.Now()) }
+func (p parts) horizon() timestamp.T { return p.terms().Horizon(clock.Now()) }
 
 func (s *Storage) open(c *config.Storage, o Options) error {
 	p := parts{c: c, o: o, walks: make(chan struct{}, 1), lost: make(chan objects.Lost, maxLost), lostFragments: make(chan fragments.Lost, maxLost)}
@@ -299,7 +300,7 @@ func (p parts) may(set steps.Set, source *ring.Source, device string, h name.Has
 		return err
 	}
 	r := source.Ring()
-	return book.May(set, r.PartPower(), uint32(r.Partition(h)), time.Now())
+	return book.May(set, r.PartPower(), uint32(r.Partition(h)), clock.Now())
 }
 
 // openObject opens the object server, and the updater that delivers what it has

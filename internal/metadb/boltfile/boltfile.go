@@ -42,8 +42,8 @@ func Open(disk vfs.FS, path string, flag int) (*File, error) {
 			// large file took a seventh of the merging of rows.
 			FreelistType: bolt.FreelistArrayType,
 			NoStatistics: true,
-			NoSync:       DropSync,
-			NoGrowSync:   DropSync,
+			NoSync:       DropSync(),
+			NoGrowSync:   DropSync(),
 			// bbolt would make what does not exist, and begin anew in an empty file:
 			// only flag says so.
 			OpenFile: func(path string, _ int, mode os.FileMode) (*os.File, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"martlet/internal/planted"
 	"martlet/internal/vfs"
 )
 
@@ -225,7 +226,7 @@ func (r *Reader) check(data []byte, block int64) error {
 			return err
 		}
 	}
-	if binary.LittleEndian.Uint32(r.table[4*row:]) != checksum(data) {
+	if binary.LittleEndian.Uint32(r.table[4*row:]) != checksum(data) && !planted.ChecksumIgnored { // breaks: the same of files
 		return fmt.Errorf("%w: checksum of block %d", ErrCorrupt, block)
 	}
 	return nil

@@ -33,6 +33,8 @@ type Options struct {
 	Nodes   int
 	Devices int
 	Proxies int
+	// Replicas is how many there are of all that is not coded.
+	Replicas int
 	// Policies are those beside the default one.
 	Policies   []made.Policy
 	ClusterKey bool
@@ -47,9 +49,6 @@ const clockVariable = "MARTLET_CLOCK_FILE"
 
 // diskSize is that of a device, in bytes.
 const diskSize = 512 << 20
-
-// replicas is of all that is not coded.
-const replicas = 3
 
 // A Local cluster is of processes on this machine. Its methods are for one caller at a time.
 type Local struct {
@@ -81,7 +80,7 @@ func Start(ctx context.Context, o Options) (l *Local, err error) {
 		return l, err
 	}
 	settings := made.Options{
-		Nodes: o.Nodes, Devices: o.Devices, Proxies: o.Proxies, Replicas: replicas, PartPower: 6, Policies: o.Policies,
+		Nodes: o.Nodes, Devices: o.Devices, Proxies: o.Proxies, Replicas: o.Replicas, PartPower: 6, Policies: o.Policies,
 		Listen: network + ".0.1:8080", Network: network, ClusterKey: o.ClusterKey, Forwarded: true, Brisk: true,
 	}
 	if err := settings.Check(); err != nil {
@@ -255,7 +254,8 @@ func (l *Local) Images() string { return l.folder.Dir + ".images" }
 
 // Shape implements nemesis.Cluster.
 func (l *Local) Shape() nemesis.Shape {
-	return nemesis.Shape{Nodes: l.o.Nodes, Devices: l.o.Devices, Proxies: l.o.Proxies, Bears: bears(l.folder.Options)}
+	may := min(bears(l.folder.Options), l.o.Nodes-l.o.Replicas+1) // else writes have nowhere to go
+	return nemesis.Shape{Nodes: l.o.Nodes, Devices: l.o.Devices, Proxies: l.o.Proxies, Bears: may}
 }
 
 // Heal mends everything that is broken, and waits until every process answers and has its devices.

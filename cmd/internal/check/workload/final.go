@@ -155,8 +155,8 @@ func (w *Workload) manifestLength(ctx context.Context, proxy int, n history.Name
 	return io.Copy(io.Discard, resp.Body)
 }
 
-// pageOf is how many names a page of a listing has.
-const pageOf = 1000
+// pageOf is how many names a page of a listing has: few, so that there are edges between pages.
+const pageOf = 20
 
 func (w *Workload) lookContainer(ctx context.Context, c *history.Container) {
 	c.Failed = w.persist(ctx, func(ctx context.Context) error {
