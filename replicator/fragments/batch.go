@@ -169,26 +169,27 @@ func (p *pass) versed(at peer) bool {
 	return !down
 }
 
-// read asks all devices for what is wanted of them, side by side.
+// read asks all devices for what is wanted of them, side by side. Of one that has sent as much as an answer may have, which is more than
+// all that was wanted of it, nothing more is taken: it would be in memory with the rest.
 func (b *batch) read(ctx context.Context) {
 	var all sync.WaitGroup
 	for from, list := range b.wanted {
 		all.Go(func() {
-			for len(list) > 0 && ctx.Err() == nil {
-				left := b.ask(ctx, from, list)
+			for room := replwire.MaxArchiveBytes; len(list) > 0 && room > 0 && ctx.Err() == nil; {
+				left, took := b.ask(ctx, from, list)
 				if len(left) == len(list) {
 					return
 				}
-				list = left
+				list, room = left, room-took
 			}
 		})
 	}
 	all.Wait()
 }
 
-// ask asks a device for some fragments once, and returns those for which it had no room, or no time. What it has not
-// got of the others is not said here: get says why.
-func (b *batch) ask(ctx context.Context, from source, list []want) (left []want) {
+// ask asks a device for some fragments once, and returns those for which it had no room, or no time, and how many bytes the others
+// have. What it has not got of them is not said here: get says why.
+func (b *batch) ask(ctx context.Context, from source, list []want) (left []want, took int) {
 	list, behind := list[:min(len(list), replwire.MaxWanted)], list[min(len(list), replwire.MaxWanted):]
 	wanted := make([]replwire.Wanted, len(list))
 	for i, w := range list {
@@ -197,9 +198,10 @@ func (b *batch) ask(ctx context.Context, from source, list []want) (left []want)
 	}
 	got, err := b.askFor(ctx, from, list[0].of.of, wanted)
 	if err != nil {
-		return nil
+		return nil, 0
 	}
 	for i := range got {
+		took += len(got[i].Bytes)
 		switch got[i].Given {
 		case replwire.Here:
 			list[i].of.parts[list[i].at] = got[i].Bytes
@@ -207,7 +209,7 @@ func (b *batch) ask(ctx context.Context, from source, list []want) (left []want)
 			left = append(left, list[i])
 		}
 	}
-	return append(left, behind...)
+	return append(left, behind...), took
 }
 
 // askFor asks a device for fragments. What it returns is in memory that release takes back.
