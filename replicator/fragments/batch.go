@@ -24,9 +24,9 @@ const (
 	// have: that is about what is read for them, and is in memory meanwhile.
 	inBatch, batchBytes = 256, 4 << 20
 
-	// allTurns is how many fragments of batches are stored at one time by all devices of a node, each of which has
-	// an equal share, but leastTurns at least. They share syncs: the more, the less each costs. But each has a
-	// buffer of its own meanwhile, and most of those are for clients.
+	// allTurns is how many fragments of batches are stored at one time by all devices of a node. One has an equal share of them at
+	// most, or leastTurns where that is more, so that one whose disk hangs leaves some to others. They share syncs: the more, the less each
+	// costs. But each has a buffer of its own meanwhile, and most of those are for clients.
 	allTurns, leastTurns = 64, 8
 
 	// sideBySide is how many fragments of a batch that have to be got one by one are under way at one time: most of
@@ -270,7 +270,6 @@ func (b *batch) release() {
 // make makes the fragments, and has the object server keep each as if it had come alone: it is durable once that has said so. It
 // returns those that it could not make or keep.
 func (b *batch) make(ctx context.Context) (rest []*missing) {
-	turns := b.turns[b.device]
 	list := make([]*missing, len(b.plans))
 	by := make(map[*missing]*plan, len(b.plans))
 	for i, x := range b.plans {
@@ -278,10 +277,13 @@ func (b *batch) make(ctx context.Context) (rest []*missing) {
 		by[x.missing] = x
 	}
 	var mu sync.Mutex
-	b.sideBySide(ctx, cap(turns), list, func(ctx context.Context, m *missing) {
-		turns <- struct{}{}
+	b.sideBySide(ctx, cap(b.turns[b.device]), list, func(ctx context.Context, m *missing) {
+		leave, ok := b.enter(ctx, b.device)
+		if !ok {
+			return
+		}
 		err := b.one(ctx, by[m])
-		<-turns
+		leave()
 		if err != nil {
 			mu.Lock()
 			rest = append(rest, m)
@@ -289,6 +291,23 @@ func (b *batch) make(ctx context.Context) (rest []*missing) {
 		}
 	})
 	return rest
+}
+
+// enter waits until a device may have one more fragment stored; ok is false where ctx ends before.
+func (f *Fragments) enter(ctx context.Context, device string) (leave func(), ok bool) {
+	own := f.turns[device]
+	select {
+	case own <- struct{}{}:
+	case <-ctx.Done():
+		return nil, false
+	}
+	select {
+	case f.allTurns <- struct{}{}:
+		return func() { <-f.allTurns; <-own }, true
+	case <-ctx.Done():
+		<-own
+		return nil, false
+	}
 }
 
 // one makes a fragment and has it kept.

@@ -3,12 +3,17 @@ package fragments
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"martlet/internal/backend"
 	"martlet/internal/ec"
+	"martlet/internal/hosts"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
@@ -70,3 +75,53 @@ func TestReadTooMuch(t *testing.T) {
 		t.Errorf("%d bytes were taken", sent)
 	}
 }
+
+// However many devices a node has, their batches leave most of its buffers to clients; and one of them has not all turns.
+func TestTurns(t *testing.T) {
+	for _, devices := range []int{1, 2, 12, 60} {
+		synctest.Test(t, func(t *testing.T) {
+			stores := map[string]Store{}
+			for i := range devices {
+				stores[fmt.Sprint(i)] = empty{}
+			}
+			f, err := New(Defaults(), Deps{
+				Stores: stores, Ring: func(policy.Index) *ring.Ring { return nil }, Self: hosts.At(netip.MustParseAddrPort("127.0.0.1:1"), nil), NodeID: "n",
+				Hasher: noHasher{}, Server: noServer{}, Peers: answering(nil), May: func(string, policy.Index, *ring.Ring, ring.Partition) error { return nil },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			var inside atomic.Int64
+			var all sync.WaitGroup
+			for device := range stores {
+				for range allTurns + 1 {
+					all.Go(func() {
+						leave, ok := f.enter(ctx, device)
+						if !ok {
+							return
+						}
+						inside.Add(1)
+						<-ctx.Done()
+						leave()
+					})
+				}
+			}
+			synctest.Wait()
+			if n := inside.Load(); n < allTurns*9/10 || n > allTurns {
+				t.Errorf("%d devices: %d are stored at one time", devices, n)
+			}
+			stop()
+			all.Wait()
+			if len(f.allTurns) != 0 || len(f.turns["0"]) != 0 {
+				t.Errorf("%d devices: %d turns, %d of one, were not given back", devices, len(f.allTurns), len(f.turns["0"]))
+			}
+		})
+	}
+}
+
+type noHasher struct{}
+
+func (noHasher) Hash(name.Path) name.Hash { return name.Hash{} }
+
+type noServer struct{ backend.Handler }
