@@ -79,6 +79,12 @@ func (f *Fragments) give(ctx context.Context, store Store, index policy.Index, c
 	if err != nil {
 		return nil, err
 	}
+	var body *lent
+	defer func() {
+		if body == nil {
+			done()
+		}
+	}()
 	room := rooms.Get().(*[]byte)
 	a := replwire.BeginArchives(*room, asked)
 	began := time.Now()
@@ -89,12 +95,11 @@ func (f *Fragments) give(ctx context.Context, store Store, index policy.Index, c
 		}
 		if err := giveOne(ctx, store, index, &list[i], &a, len(list)-1-i); err != nil {
 			rooms.Put(room)
-			done()
 			return nil, err
 		}
 	}
 	*room = a.Encoded()
-	body := &lent{room: room, done: done}
+	body = &lent{room: room, done: done}
 	body.Reset(*room)
 	return &backend.Response{
 		Status: 200, Length: int64(len(*room)), Body: body,

@@ -119,3 +119,25 @@ func TestGiveUntilSent(t *testing.T) {
 		}
 	})
 }
+
+// A device that fails in the middle of an answer gives the turn back.
+func TestGiveFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newGiver(t)
+		for range maxAsked + 1 {
+			if resp, err := a.ask(t.Context(), failing{}); !errs.Is(err, errs.BadDevice) {
+				t.Fatal(resp, err)
+			}
+		}
+		resp, err := a.ask(t.Context(), empty{})
+		a.hears(resp, err, replwire.NotHere)
+	})
+}
+
+// failing is a store whose device fails.
+type failing struct{ Store }
+
+// Open implements Store.
+func (failing) Open(context.Context, policy.Index, name.Hash) (*Archive, error) {
+	return nil, errs.E(errs.BadDevice)
+}
