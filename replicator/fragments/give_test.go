@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -140,4 +141,41 @@ type failing struct{ Store }
 // Open implements Store.
 func (failing) Open(context.Context, policy.Index, name.Hash) (*Archive, error) {
 	return nil, errs.E(errs.BadDevice)
+}
+
+// Where even the index is slow, some of the hashes are told before the asker takes the device for a dead one, and the others when he
+// asks again.
+func TestListHashesSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, last := replicator.Whole()
+		resp, err := new(Fragments).listHashes(t.Context(), slow{}, 3, &replicator.Call{To: last})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const patience = 8 * time.Second // less than replicator.node_timeout
+		list, more, ok, err := replwire.ParseHashes(b, name.Hash{}, last)
+		if took := time.Since(began); took > patience || len(list) == 0 || !more || !ok || err != nil {
+			t.Errorf("%d hashes, more %v, after %v: %v", len(list), more, took, err)
+		}
+	})
+}
+
+// slow is a store that takes 10 ms to find a hash, and has many.
+type slow struct{ Store }
+
+// Present implements Store.
+func (slow) Present(context.Context, policy.Index, name.Hash, name.Hash) iter.Seq2[name.Hash, error] {
+	return func(yield func(name.Hash, error) bool) {
+		for i := range 4000 {
+			<-time.After(10 * time.Millisecond)
+			if !yield(name.Hash{byte(i >> 8), byte(i)}, nil) {
+				return
+			}
+		}
+	}
 }
