@@ -337,7 +337,7 @@ func (b *batch) archive(x *plan, room *[]byte) (archive []byte, err error) {
 			return nil, errParts
 		}
 	}
-	size := int64(0)
+	var size int64
 	if x.whole {
 		archive = x.parts[0]
 		var head ec.Header
