@@ -174,6 +174,7 @@ func TestPassText(t *testing.T) {
 	for want, report := range map[string][]replicator.PaceReport{
 		"a pass is under way": {at(0, 0, 0), at(0, 0, 0)},
 		"a pass is under way: 1,300 fragments to get, 5,000 bytes, in about 1m 30s":   {at(1000, 4000, 90), at(300, 1000, 5), at(0, 0, 0)},
+		"a pass is under way: 1 fragment to get, 5,000 bytes, in about 11574d 1h":     {at(1, 5000, 1e12)}, // more than a time.Duration has
 		"a pass is under way: 1,300 fragments to get, 5,000 bytes, nobody knows when": {at(1000, 4000, 90), at(300, 1000, -1)},
 	} {
 		if got := passText(report); got != want {

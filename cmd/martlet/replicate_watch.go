@@ -72,5 +72,5 @@ func toGetText(get *replicator.ToGet) string {
 	if get.ETASeconds == nil {
 		return text + ", nobody knows when"
 	}
-	return text + ", in about " + lasting(time.Duration(*get.ETASeconds*float64(time.Second)))
+	return text + ", in about " + seconds(*get.ETASeconds)
 }

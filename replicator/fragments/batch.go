@@ -24,9 +24,9 @@ const (
 	// have: that is about what is read for them, and is in memory meanwhile.
 	inBatch, batchBytes = 256, 4 << 20
 
-	// allTurns is how many fragments of batches are stored at one time by all devices of a node, each of which has
-	// an equal share, but leastTurns at least. They share syncs: the more, the less each costs. But each has a
-	// buffer of its own meanwhile, and most of those are for clients.
+	// allTurns is how many fragments of batches are stored at one time by all devices of a node. One has an equal share of them at
+	// most, or leastTurns where that is more, so that one whose disk hangs leaves some to others. They share syncs: the more, the less each
+	// costs. But each has a buffer of its own meanwhile, and most of those are for clients.
 	allTurns, leastTurns = 64, 8
 
 	// sideBySide is how many fragments of a batch that have to be got one by one are under way at one time: most of
@@ -169,26 +169,27 @@ func (p *pass) versed(at peer) bool {
 	return !down
 }
 
-// read asks all devices for what is wanted of them, side by side.
+// read asks all devices for what is wanted of them, side by side. Of one that has sent as much as an answer may have, which is more than
+// all that was wanted of it, nothing more is taken: it would be in memory with the rest.
 func (b *batch) read(ctx context.Context) {
 	var all sync.WaitGroup
 	for from, list := range b.wanted {
 		all.Go(func() {
-			for len(list) > 0 && ctx.Err() == nil {
-				left := b.ask(ctx, from, list)
+			for room := replwire.MaxArchiveBytes; len(list) > 0 && room > 0 && ctx.Err() == nil; {
+				left, took := b.ask(ctx, from, list)
 				if len(left) == len(list) {
 					return
 				}
-				list = left
+				list, room = left, room-took
 			}
 		})
 	}
 	all.Wait()
 }
 
-// ask asks a device for some fragments once, and returns those for which it had no room, or no time. What it has not
-// got of the others is not said here: get says why.
-func (b *batch) ask(ctx context.Context, from source, list []want) (left []want) {
+// ask asks a device for some fragments once, and returns those for which it had no room, or no time, and how many bytes the others
+// have. What it has not got of them is not said here: get says why.
+func (b *batch) ask(ctx context.Context, from source, list []want) (left []want, took int) {
 	list, behind := list[:min(len(list), replwire.MaxWanted)], list[min(len(list), replwire.MaxWanted):]
 	wanted := make([]replwire.Wanted, len(list))
 	for i, w := range list {
@@ -197,9 +198,10 @@ func (b *batch) ask(ctx context.Context, from source, list []want) (left []want)
 	}
 	got, err := b.askFor(ctx, from, list[0].of.of, wanted)
 	if err != nil {
-		return nil
+		return nil, 0
 	}
 	for i := range got {
+		took += len(got[i].Bytes)
 		switch got[i].Given {
 		case replwire.Here:
 			list[i].of.parts[list[i].at] = got[i].Bytes
@@ -207,7 +209,7 @@ func (b *batch) ask(ctx context.Context, from source, list []want) (left []want)
 			left = append(left, list[i])
 		}
 	}
-	return append(left, behind...)
+	return append(left, behind...), took
 }
 
 // askFor asks a device for fragments. What it returns is in memory that release takes back.
@@ -268,7 +270,6 @@ func (b *batch) release() {
 // make makes the fragments, and has the object server keep each as if it had come alone: it is durable once that has said so. It
 // returns those that it could not make or keep.
 func (b *batch) make(ctx context.Context) (rest []*missing) {
-	turns := b.turns[b.device]
 	list := make([]*missing, len(b.plans))
 	by := make(map[*missing]*plan, len(b.plans))
 	for i, x := range b.plans {
@@ -276,10 +277,13 @@ func (b *batch) make(ctx context.Context) (rest []*missing) {
 		by[x.missing] = x
 	}
 	var mu sync.Mutex
-	b.sideBySide(ctx, cap(turns), list, func(ctx context.Context, m *missing) {
-		turns <- struct{}{}
+	b.sideBySide(ctx, cap(b.turns[b.device]), list, func(ctx context.Context, m *missing) {
+		leave, ok := b.enter(ctx, b.device)
+		if !ok {
+			return
+		}
 		err := b.one(ctx, by[m])
-		<-turns
+		leave()
 		if err != nil {
 			mu.Lock()
 			rest = append(rest, m)
@@ -287,6 +291,23 @@ func (b *batch) make(ctx context.Context) (rest []*missing) {
 		}
 	})
 	return rest
+}
+
+// enter waits until a device may have one more fragment stored; ok is false where ctx ends before.
+func (f *Fragments) enter(ctx context.Context, device string) (leave func(), ok bool) {
+	own := f.turns[device]
+	select {
+	case own <- struct{}{}:
+	case <-ctx.Done():
+		return nil, false
+	}
+	select {
+	case f.allTurns <- struct{}{}:
+		return func() { <-f.allTurns; <-own }, true
+	case <-ctx.Done():
+		<-own
+		return nil, false
+	}
 }
 
 // one makes a fragment and has it kept.
@@ -316,7 +337,7 @@ func (b *batch) archive(x *plan, room *[]byte) (archive []byte, err error) {
 			return nil, errParts
 		}
 	}
-	size := int64(0)
+	var size int64
 	if x.whole {
 		archive = x.parts[0]
 		var head ec.Header

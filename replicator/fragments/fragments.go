@@ -163,6 +163,8 @@ type Fragments struct {
 	asked    map[string]chan struct{} // by device: who is answered with many fragments takes one of them
 	turns    map[string]chan struct{} // by device: who has a fragment stored of several that are small takes one of them
 
+	allTurns chan struct{} // and one of these
+
 	mu    sync.Mutex
 	codes map[ec.Layout]*ec.Code // guarded by mu
 	rings map[policy.Index]rings // guarded by mu; by that of fragments
@@ -195,6 +197,7 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 		cfg: cfg, Deps: deps, seen: map[string]*seen{}, codes: map[ec.Layout]*ec.Code{}, rings: map[policy.Index]rings{},
 		asked: map[string]chan struct{}{}, turns: map[string]chan struct{}{}, suspects: make(chan Lost, mostSuspects), looked: newLately[Lost](mostLooked),
 	}
+	f.allTurns = make(chan struct{}, allTurns)
 	for device := range deps.Stores {
 		f.asked[device] = make(chan struct{}, maxAsked)
 		f.turns[device] = make(chan struct{}, max(leastTurns, allTurns/len(deps.Stores)))

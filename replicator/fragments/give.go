@@ -21,17 +21,22 @@ const (
 	maxTogether = 256 << 10
 
 	// maxAsked bounds how many questions for many fragments a device answers at one time: each
-	// answer is in memory as a whole, and one whose disk hangs keeps its own places.
+	// answer is in memory as a whole until it was sent, and one whose disk hangs keeps its own places.
 	maxAsked = 4
+
+	// inLine is for how long a question waits for its turn, until it is answered that there is no time for it: the asker
+	// must not take a device that many ask for a dead one.
+	inLine = 3 * time.Second
 )
 
 // rooms are buffers for whole answers.
 var rooms = sync.Pool{New: func() any { return new([]byte) }}
 
-// lent is a body in a buffer that goes back when it is closed.
+// lent is a body in a buffer that goes back when it is closed, and so does the turn.
 type lent struct {
 	bytes.Reader
 	room *[]byte
+	done func()
 }
 
 // Close implements io.Closer.
@@ -40,19 +45,28 @@ func (l *lent) Close() error {
 	if l.room != nil {
 		rooms.Put(l.room)
 		l.room = nil
+		l.done()
 	}
 	return nil
+}
+
+// turn waits until a question may be answered; ok is false where that takes too long. Who has a turn calls done.
+func (f *Fragments) turn(ctx context.Context, device string) (done func(), ok bool, err error) {
+	late := time.NewTimer(inLine)
+	defer late.Stop()
+	select {
+	case f.asked[device] <- struct{}{}:
+		return func() { <-f.asked[device] }, true, nil
+	case <-late.C:
+		return func() {}, false, nil
+	case <-ctx.Done():
+		return nil, false, errs.E(errs.Op("fragments.give"), errs.Aborted, context.Cause(ctx))
+	}
 }
 
 // give answers a question for many fragments with what there is of them, all that is small and for which
 // there is room. Nothing changes by it.
 func (f *Fragments) give(ctx context.Context, store Store, index policy.Index, c *replicator.Call) (*backend.Response, error) {
-	select {
-	case f.asked[c.Device] <- struct{}{}:
-		defer func() { <-f.asked[c.Device] }()
-	case <-ctx.Done():
-		return nil, errs.E(errs.Op("fragments.give"), errs.Aborted, context.Cause(ctx))
-	}
 	asked, err := replwire.Read(c.Body)
 	var list []replwire.Wanted
 	if err == nil {
@@ -61,11 +75,21 @@ func (f *Fragments) give(ctx context.Context, store Store, index policy.Index, c
 	if err != nil {
 		return nil, garbled(err)
 	}
+	done, ok, err := f.turn(ctx, c.Device)
+	if err != nil {
+		return nil, err
+	}
+	var body *lent
+	defer func() {
+		if body == nil {
+			done()
+		}
+	}()
 	room := rooms.Get().(*[]byte)
 	a := replwire.BeginArchives(*room, asked)
 	began := time.Now()
 	for i := range list {
-		if i > 0 && time.Since(began) > listTime {
+		if !ok || i > 0 && time.Since(began) > listTime {
 			a.Tell(replwire.NotNow)
 			continue
 		}
@@ -75,7 +99,7 @@ func (f *Fragments) give(ctx context.Context, store Store, index policy.Index, c
 		}
 	}
 	*room = a.Encoded()
-	body := &lent{room: room}
+	body = &lent{room: room, done: done}
 	body.Reset(*room)
 	return &backend.Response{
 		Status: 200, Length: int64(len(*room)), Body: body,

@@ -216,7 +216,7 @@ func (p *pass) count(ctx context.Context, of policy.Policy, all []*part) {
 		if x.index < 0 || x.here >= most {
 			continue // it seems to lack nothing
 		}
-		x.good, x.lacks = 0, most-x.here
+		x.good, x.lacks = 0, guessOf(most, x.here)
 		for _, n := range have[x] {
 			if n >= most {
 				x.good++

@@ -138,11 +138,12 @@ func (f *Fragments) listFragments(ctx context.Context, store Store, index policy
 func (f *Fragments) listHashes(ctx context.Context, store Store, index policy.Index, c *replicator.Call) (*backend.Response, error) {
 	body := replwire.BeginHashes(nil)
 	count, more := 0, false
+	began := time.Now()
 	for h, err := range store.Present(ctx, index, c.From, c.To) {
 		if err != nil {
 			return nil, err // what is left out would look as if it were not there
 		}
-		if count == maxHashes {
+		if count == maxHashes || count > 0 && count%256 == 0 && time.Since(began) > listTime { // it may be an index that no memory has
 			more = true
 			break
 		}

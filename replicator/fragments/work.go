@@ -6,6 +6,12 @@ import (
 	"martlet/replicator"
 )
 
+// mostLacking is how many fragments of a partition a guess may be of: more than a device has, and few enough for all to be added up.
+const mostLacking = 1 << 32
+
+// guessOf is how many fragments of a partition are missing if others say that they have so many, and there are some here.
+func guessOf(most, here int64) int64 { return min(most-here, mostLacking) }
+
 // work is how much a pass has still to get. At first that is a guess: what others have more of in each partition. It is known
 // once a piece of a partition was gone into. What can't be got stays in it.
 type work struct {
@@ -48,9 +54,9 @@ func (w *work) got(bytes int64) {
 
 // tell tells what is left. The caller holds mu.
 func (w *work) tell() {
-	guess, bytes := max(0, w.guess), w.bytes
+	guess, bytes := max(0, w.guess), float64(w.bytes)
 	if w.seen > 0 {
-		bytes += int64(float64(guess) * float64(w.size) / float64(w.seen))
+		bytes += float64(guess) * float64(w.size) / float64(w.seen)
 	}
-	w.progress.Lacks(w.objects+guess, bytes)
+	w.progress.Lacks(w.objects+guess, int64(min(bytes, 1<<62))) // a float64 of 1<<63 has no int64
 }
