@@ -43,6 +43,8 @@ type infoCache struct {
 	known map[name.Path]facts   // guarded by mu
 	under map[name.Path]*lookup // look-ups under way; guarded by mu
 	swept time.Time             // guarded by mu
+
+	settling sync.WaitGroup // look-ups, which outlive the requests that began them
 }
 
 // lookup is one look-up that several requests may wait for.
@@ -98,7 +100,7 @@ func (c *infoCache) join(ctx context.Context, p name.Path) (facts, error) {
 		l = &lookup{done: make(chan struct{})}
 		c.under[p] = l
 		// Others may wait for this: it does not end with the client that began it.
-		go c.settle(context.WithoutCancel(ctx), p, l)
+		c.settling.Go(func() { c.settle(context.WithoutCancel(ctx), p, l) })
 	}
 	c.mu.Unlock()
 	select {

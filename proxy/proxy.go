@@ -115,6 +115,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 // Close returns when writes that outlived their requests have ended, at most
 // after the timeouts of the nodes they wait for. No request may come any more.
 func (s *Server) Close() {
+	s.infos.settling.Wait() // they ask the cluster
 	s.cluster.Wait()
 	s.client.Close()
 }

@@ -59,6 +59,9 @@ type holder struct {
 	round  int64 // it was asked last for; -1 is none
 	failed int   // how often it gave nothing, or not to the end
 	busy   bool  // it was asked, or is being read
+
+	// without is what it was asked to leave out only because others were being asked for it.
+	without []int
 }
 
 // inquiry is a request to a holder that is under way.
@@ -281,6 +284,7 @@ func (f *Fragments) send(round int64, hedge bool) bool {
 		for _, other := range f.running {
 			if other.index != AnyFragment {
 				but = append(but, other.index)
+				h.without = append(h.without, other.index)
 			}
 		}
 		slices.Sort(but)
@@ -397,6 +401,16 @@ func (f *Fragments) nothing(a *inquiry, why error) {
 	a.busy = false
 	a.failed++
 	f.note(a.device, why)
+	if a.index == AnyFragment {
+		return
+	}
+	// Who was asked for any but that one, since it was to come from here, may have it.
+	for _, h := range f.holders[:len(f.holders):len(f.holders)] {
+		if i := slices.Index(h.without, a.index); i >= 0 {
+			h.without = slices.Delete(h.without, i, i+1)
+			f.again(h)
+		}
+	}
 }
 
 func (f *Fragments) note(d *ring.Device, why error) {
