@@ -213,6 +213,39 @@ func TestFragments(t *testing.T) {
 	}
 }
 
+// A device that was asked for any fragment but one, since that was to come from elsewhere, is asked again when it does not.
+func TestFragmentThatWasLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFragmentBench(t, Config{Patience: time.Hour})
+		b.say["d0"] = func(int) *backend.Response { return nodetest.Status(404, "") }
+		b.say["d2"] = b.say["d0"]
+		b.say["d1"] = func(int) *backend.Response {
+			<-time.After(time.Second)
+			return nodetest.Status(404, "")
+		}
+		b.say["d3"] = func(int) *backend.Response { // it has the one of d1
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.asked[len(b.asked)-1] == "d3/but 1" {
+				return nodetest.Status(404, "")
+			}
+			return fragment(1)
+		}
+		f := b.begin(t.Context(), 2)
+		defer f.Close()
+		got, err := f.Next(2, 0)
+		if err != nil || got.Index != 1 {
+			t.Fatalf("got %d, %v: %s; asked were %v", got.Index, err, f.Said(), b.asked)
+		}
+		if err := got.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		if !slices.Contains(b.asked, "d3/but 1") {
+			t.Errorf("asked were %v", b.asked)
+		}
+	})
+}
+
 // In a later round those that broke off are asked again, after those that did not.
 func TestFragmentsOfALaterRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
