@@ -11,11 +11,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -181,16 +183,34 @@ func TestCommitsShareTransactions(t *testing.T) {
 	})
 	<-inside
 	const n = 500
-	for i := range uint64(n) {
+	commit := func(i uint64) {
 		wg.Go(func() {
 			if err := f.Commit(Put{Values, inFirst(i + 1), []byte("v")}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	waiting := func() int { q.commits.mu.Lock(); defer q.commits.mu.Unlock(); return len(q.commits.waiting) }
-	for waiting() != n-1 {
+	until := func(waiting int) { // somebody leads, and so many wait besides what he has taken
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; runtime.Gosched() {
+			q.commits.mu.Lock()
+			there := q.commits.busy && len(q.commits.waiting) == waiting
+			q.commits.mu.Unlock()
+			if there {
+				return
+			}
+			if time.Now().After(end) {
+				close(proceed)
+				t.Fatalf("not %d that wait", waiting)
+			}
+		}
 	}
+	commit(0)
+	until(0) // else more than one may be in the first transaction
+	for i := range uint64(n - 1) {
+		commit(i + 1)
+	}
+	until(n - 1)
 	close(proceed)
 	wg.Wait()
 	if got := transactions(t, f, 0) - before; got != 2 {
