@@ -135,7 +135,7 @@ func TestRun(t *testing.T) {
 		rules   []string // one of these
 	}{
 		"kept":      {verdict: Kept},
-		"lies":      {lies: true, verdict: Broken, rules: []string{model.Stale, model.Lost, model.Listing, model.Count}},
+		"lies":      {lies: true, verdict: Broken, rules: []string{model.False, model.Stale, model.Lost, model.Listing, model.Count}},
 		"converges": {fake: fake{lacks: "an object has one copy"}, verdict: Broken, rules: []string{Converges}},
 		"runs":      {fake: fake{broke: []string{"storage1 ended by itself\nand more"}}, verdict: Broken, rules: []string{Runs}},
 		"starts":    {fake: fake{begin: down{}}, verdict: Broken, rules: []string{Starts}},
