@@ -41,6 +41,8 @@ func fateOf(said []replwire.Verdict, need int, old bool) fate {
 		return keep
 	case old:
 		return givenUp
+	case n[replwire.Newer]+n[replwire.Ended] > 0:
+		return keep // those that have not heard of it yet will: it is decided soon, and by who has been told that may be seen from nothing else
 	}
 	return young
 }

@@ -30,8 +30,8 @@ func TestFate(t *testing.T) {
 		"as many, and one still has it":             {said{w, w, w, c}, superseded, superseded},
 		"one fewer, and one is silent":              {said{w, w, u, n}, keep, keep},
 		"one fewer, and one still has it":           {said{w, w, n, c}, keep, keep},
-		"one fewer, and the others know nothing":    {said{w, w, n, n}, young, givenUp},
-		"one has newer":                             {said{w, n, n, n}, young, givenUp},
+		"one fewer, and the others know nothing":    {said{w, w, n, n}, keep, givenUp},
+		"one has newer":                             {said{w, n, n, n}, keep, givenUp},
 		"nobody knows of it":                        {said{n, n, n, n}, young, givenUp},
 		"nobody knows of it, but one is silent":     {said{n, n, n, u}, keep, keep},
 		"one has it":                                {said{n, n, n, c}, keep, keep},
@@ -43,7 +43,7 @@ func TestFate(t *testing.T) {
 		"ended for all, or newer":                   {said{e, w, e, w}, superseded, superseded},
 		"ended for three, and one still has it":     {said{e, e, e, c}, keep, keep},
 		"ended for three, and one is silent":        {said{e, e, e, u}, keep, keep},
-		"ended for three, one does not know":        {said{e, e, e, n}, young, givenUp},
+		"ended for three, one does not know":        {said{e, e, e, n}, keep, givenUp},
 	} {
 		if got := fateOf(tt.said, 3, false); got != tt.young {
 			t.Errorf("%s: %d, want %d", what, got, tt.young)
