@@ -89,8 +89,10 @@ func replacing(parent context.Context, log *slog.Logger, self handover.Program, 
 // would be forgotten with this program, and the new one would serve on.
 func replace(ctx context.Context, self handover.Program) error {
 	signal.Reset(os.Interrupt, syscall.SIGTERM) // what comes from here on ends the process at once: it has nothing open
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return self.Replace()
 	}
-	return self.Replace()
 }

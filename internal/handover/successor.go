@@ -76,11 +76,11 @@ func (p Program) Start(ctx context.Context, listeners map[string]net.Listener, w
 		return 0, errors.Join(err, unix.Close(pipe[0]))
 	}
 	told := os.NewFile(uintptr(pipe[0]), "ready")
-	defer told.Close()
+	defer func() { _ = told.Close() }() // it is only read
 
 	env := p.environment(listenersVar+"="+strings.Join(names, ","), fmt.Sprintf("%s=%d", readyVar, len(theirs)-1))
 	// Not package os/exec: it makes each file a blocking one, and the sockets share that with ours.
-	pid, _, err = syscall.StartProcess(p.Path, p.Args, &syscall.ProcAttr{Env: env, Files: theirs})
+	pid, _, err = syscall.StartProcess(p.Path, p.Args, &syscall.ProcAttr{Env: env, Files: theirs}) //nolint:gosec // it is this program
 	if err != nil {
 		return 0, fmt.Errorf("start %s: %w", p.Path, err)
 	}
@@ -136,6 +136,6 @@ func await(ctx context.Context, pid int, told *os.File, wait time.Duration) erro
 // could not. From then on SIGUSR2 means nothing to this process: it would end the new program, which can't have said yet
 // what is to be done at it.
 func (p Program) Replace() error {
-	signal.Ignore(syscall.SIGUSR2) // which a program inherits, until it has a handler
-	return fmt.Errorf("start %s: %w", p.Path, syscall.Exec(p.Path, p.Args, p.environment()))
+	signal.Ignore(syscall.SIGUSR2)                                                           // which a program inherits, until it has a handler
+	return fmt.Errorf("start %s: %w", p.Path, syscall.Exec(p.Path, p.Args, p.environment())) //nolint:gosec // it is this program
 }

@@ -82,7 +82,7 @@ func TestTLS(t *testing.T) {
 	go func() { ended <- s.Run(ctx) }()
 	// ask makes a request on a connection of its own, or the one that there is, and returns the serial of the certificate.
 	client := func(most uint16) *http.Client {
-		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10, MaxVersion: most}} //nolint:gosec // what is refused is tested
+		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10, MaxVersion: most}}
 		t.Cleanup(tr.CloseIdleConnections)
 		return &http.Client{Transport: tr}
 	}

@@ -170,7 +170,7 @@ func (w *world) settle(bytes int) {
 			if time.Now().After(deadline) {
 				w.t.Fatalf("%s has not failed after %d bytes", addr, bytes)
 			}
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 		}
 	}
 }
@@ -384,7 +384,7 @@ func TestDropped(t *testing.T) {
 func (w *world) ended(pieces, torn int) {
 	w.t.Helper()
 	var n int
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(time.Millisecond) {
 		w.mu.Lock()
 		n = w.torn
 		w.mu.Unlock()

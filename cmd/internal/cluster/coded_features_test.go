@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"martlet/internal/ec"
+	"martlet/internal/name"
 )
 
 // features are what proxies make of objects, each over containers whose objects are in fragments. The body is of more than one
@@ -107,6 +108,15 @@ var features = map[string]func(p *probe, coded string){
 			whole += body
 		}
 		p.want("PUT", p.url+"/"+coded+"/manifest", map[string]string{"X-Object-Manifest": coded + "/dlo-"}, "", 201)
+		p.pass(false) // rows that the node which is down was to tell of come by replication
+		p.until("all have the parts listed", func() bool {
+			for _, got := range p.replicas(name.Path{Account: "AUTH_test", Container: coded}, "") {
+				if got != "away" && strings.Count(got, " dlo-") != 3 {
+					return false
+				}
+			}
+			return true
+		})
 		p.holds(coded+"/manifest", whole)
 	},
 	"copies to and from replicas": func(p *probe, coded string) {
