@@ -94,7 +94,7 @@ func TestCommandLine(t *testing.T) {
 		"missing file":    {[]string{"proxy", "--config", missing}, 2, []string{missing}},
 		"extra argument":  {[]string{"version", "please"}, 2, []string{"please"}},
 		"too many":        {[]string{"dev", "init", "--dir", t.TempDir(), "--nodes", "1", "--devices", "2"}, 2, []string{"--replicas 3"}},
-		"bad network":     {[]string{"dev", "init", "--dir", t.TempDir(), "--network", "10.0"}, 2, []string{"--network"}},
+		"bad network":     {[]string{"dev", "init", "--dir", t.TempDir(), "--network", "8.8"}, 2, []string{"--network"}},
 		"bad nodes":       {[]string{"dev", "--dir", t.TempDir(), "--nodes", "0"}, 2, []string{"--nodes 0"}},
 		"foreign folder":  {[]string{"dev", "init", "--dir", foreign}, 2, []string{"not the folder of a cluster", "thesis.txt"}},
 	} {
