@@ -10,6 +10,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/planted"
+	"martlet/internal/policy"
 	"martlet/object/engine"
 	"martlet/object/pending"
 )
@@ -61,25 +62,44 @@ func (s *Server) tellContainer(ctx context.Context, c *call, list ...news) error
 }
 
 // row returns the headers of an update.
-func (c *call) row(n *news) backend.Header {
-	s := n.state
+func (c *call) row(n *news) backend.Header { return rowOf(c.at.Policy, n.method, n.state, c.Header) }
+
+// Retold returns the update that the listing was told, or was to be told, by the request that has made an object what it is. It is
+// false for what is in no listing: nothing, what is damaged, and what is left behind where an object was moved from.
+func Retold(at engine.Location, s *engine.State) (pending.Update, bool) {
+	method := "PUT"
+	switch {
+	case s.Kind == engine.Deleted && !s.Time.IsLeft():
+		method = "DELETE"
+	case s.Kind != engine.Live:
+		return pending.Update{}, false
+	}
+	p := s.Packed()
+	return pending.Update{
+		Policy: at.Policy, Hash: at.Hash, Method: method, Path: s.Name, Header: rowOf(at.Policy, method, s, nil),
+		Data: p.Data, ContentType: p.ContentType, Meta: p.Meta,
+	}, true
+}
+
+// rowOf returns the headers of an update of an object, of which the request that it is told with may say more.
+func rowOf(p policy.Index, method string, s *engine.State, said backend.Header) backend.Header {
 	h := backend.Header{
 		{Name: backend.Timestamp, Value: s.Packed().String()},
-		{Name: backend.PolicyIndex, Value: c.at.Policy.String()},
+		{Name: backend.PolicyIndex, Value: p.String()},
 	}
-	if id := c.Header.Get(backend.TransID); id != "" {
+	if id := said.Get(backend.TransID); id != "" {
 		h.Add(backend.TransID, id)
 	}
-	if n.method == "DELETE" {
+	if method == "DELETE" {
 		return h
 	}
 	if l, ok := linkOf(s); ok {
 		return linkRow(h, l, s)
 	}
 	s, _, _ = whole(s) // what could not be read was not written here
-	h.Add("X-Size", c.override(s, "Size", strconv.FormatInt(s.Length, 10)))
-	h.Add("X-Content-Type", c.override(s, "Content-Type", s.ContentType))
-	h.Add("X-Etag", c.override(s, "Etag", hex.EncodeToString(s.MD5[:])))
+	h.Add("X-Size", override(said, s, "Size", strconv.FormatInt(s.Length, 10)))
+	h.Add("X-Content-Type", override(said, s, "Content-Type", s.ContentType))
+	h.Add("X-Etag", override(said, s, "Etag", hex.EncodeToString(s.MD5[:])))
 	return h
 }
 
@@ -88,11 +108,11 @@ const overridePrefix = "X-Object-Sysmeta-Container-Update-Override-"
 
 // override returns what the object wants its listing to say instead: that of a
 // large object tells of the whole and not of its manifest.
-func (c *call) override(s *engine.State, what, plain string) string {
+func override(said backend.Header, s *engine.State, what, plain string) string {
 	if v := s.System.Get(overridePrefix + what); v != "" {
 		return v
 	}
-	if v := c.Header.Get("X-Backend-Container-Update-Override-" + what); v != "" {
+	if v := said.Get("X-Backend-Container-Update-Override-" + what); v != "" {
 		return v
 	}
 	return plain

@@ -81,6 +81,10 @@ func (d *disk) replayOne(e *seglog.Entry) error {
 	}
 	now := after(&old, &h, index.Place{Segment: e.At.Segment, Offset: e.At.Offset, Size: e.Size()})
 	d.apply(e.At, key, &old, &now)
+	switch h.Kind {
+	case record.Data, record.Blob, record.Meta, record.Tombstone:
+		d.noteReplayed(key)
+	}
 	return nil
 }
 

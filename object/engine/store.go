@@ -62,6 +62,9 @@ type disk struct {
 
 	starting sync.Mutex
 
+	replayedMu sync.Mutex
+	replayed   []Location // guarded by replayedMu; in the order of the log
+
 	owners [record.Owners]atomic.Pointer[Hooks] // of the journal
 
 	compacting sync.Mutex
@@ -184,7 +187,7 @@ func (s *store) shut() (finish func(ctx context.Context, clean bool) error) {
 			return nil
 		}
 		var err error
-		if clean {
+		if clean && !d.untold() {
 			err = d.checkpoint(ctx)
 		}
 		return errors.Join(err, d.release())

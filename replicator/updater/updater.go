@@ -13,9 +13,11 @@
 package updater
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -85,6 +87,7 @@ func New(cfg Config, queues []*pending.Queue, places Places, sender pending.Send
 type work struct {
 	queue  *pending.Queue
 	update pending.Update
+	again  bool // it is in no queue, and has probably been delivered before: see Tell
 }
 
 // Pass goes through every queue once. It returns the errors of reading the
@@ -121,10 +124,9 @@ func (u *Updater) Pass(ctx context.Context) error {
 // feed hands out what is queued, at the pace that is configured: as many as may
 // be under way, and then nothing for as long as those are worth.
 func (u *Updater) feed(ctx context.Context, handed chan<- work) error {
-	pace := time.NewTicker(time.Second * time.Duration(u.cfg.Concurrency) / time.Duration(u.cfg.PerSecond))
-	defer pace.Stop()
+	pace := u.pace()
+	defer pace.tick.Stop()
 	var failed []error
-	left := u.cfg.Concurrency
 	for _, q := range u.queues {
 		for update, err := range q.All(ctx) {
 			if err != nil {
@@ -133,18 +135,12 @@ func (u *Updater) feed(ctx context.Context, handed chan<- work) error {
 				continue
 			}
 			select {
-			case handed <- work{q, update}:
+			case handed <- work{q, update, false}:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-			if left--; left > 0 {
-				continue
-			}
-			left = u.cfg.Concurrency
-			select {
-			case <-pace.C:
-			case <-ctx.Done():
-				return context.Cause(ctx)
+			if err := pace.next(ctx); err != nil {
+				return err
 			}
 		}
 	}
@@ -152,6 +148,73 @@ func (u *Updater) feed(ctx context.Context, handed chan<- work) error {
 		return context.Cause(ctx)
 	}
 	return errors.Join(failed[:min(len(failed), 10)]...)
+}
+
+// pacer holds back what hands out updates.
+type pacer struct {
+	tick        *time.Ticker
+	left, burst int
+}
+
+func (u *Updater) pace() *pacer {
+	each := time.Second * time.Duration(u.cfg.Concurrency) / time.Duration(u.cfg.PerSecond)
+	return &pacer{time.NewTicker(each), u.cfg.Concurrency, u.cfg.Concurrency}
+}
+
+// next is called after an update was handed out, and returns when there may be another one.
+func (p *pacer) next(ctx context.Context) error {
+	if p.left--; p.left > 0 {
+		return nil
+	}
+	p.left = p.burst
+	select {
+	case <-p.tick.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Tell delivers updates that are in no queue, at the pace of a pass: of objects whose rows have probably been told, and may not have been.
+// When it returns nil of each of them the replicas of its container have it, or none of them has such a container, or it is in the queue, durably.
+func (u *Updater) Tell(ctx context.Context, q *pending.Queue, updates iter.Seq[pending.Update]) error {
+	var (
+		workers sync.WaitGroup
+		failed  = make(chan error, u.cfg.Concurrency)
+		handed  = make(chan pending.Update)
+		pace    = u.pace()
+	)
+	defer pace.tick.Stop()
+	for range u.cfg.Concurrency {
+		workers.Go(func() {
+			var err error
+			for update := range handed {
+				if !u.deliver(ctx, work{q, update, true}) {
+					err = cmp.Or(err, q.Put(ctx, update))
+				}
+			}
+			failed <- err
+		})
+	}
+	err := func() error {
+		defer workers.Wait()
+		defer close(handed)
+		for update := range updates {
+			select {
+			case handed <- update:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			if err := pace.next(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}()
+	for range u.cfg.Concurrency {
+		err = cmp.Or(err, <-failed)
+	}
+	return err
 }
 
 // deliver sends one update to those who have not confirmed it and reports
@@ -181,7 +244,8 @@ func (u *Updater) deliver(ctx context.Context, w work) bool {
 			u.log.Info("queued update stays", "container", place, "err", err)
 		}
 	}
-	settled := have+absent == len(replicas) && (have > len(replicas)/2 || absent > 0 && u.old(&w.update))
+	nobody := have == 0 && w.again // its container is gone, and so is whatever could be wrong there
+	settled := have+absent == len(replicas) && (have > len(replicas)/2 || absent > 0 && (u.old(&w.update) || nobody))
 	switch {
 	case settled:
 		err = w.queue.Done(ctx, w.update)

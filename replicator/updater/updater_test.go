@@ -112,6 +112,51 @@ func TestPass(t *testing.T) {
 
 // Where the container is not, it may be on its way: from a handoff, or after a
 // rebalance. An update that too few replicas have stays for that, for so long.
+// What is in no queue is delivered, or in the queue afterwards; where nobody has the container there is nothing to tell.
+func TestTell(t *testing.T) {
+	for what, tt := range map[string]struct {
+		status map[string]int
+		left   int
+	}{
+		"all take it":                {map[string]int{"n1": 201, "n2": 201, "n3": 202}, 0},
+		"nobody has the container":   {map[string]int{"n1": 404, "n2": 404, "n3": 404}, 0},
+		"one has it, two do not yet": {map[string]int{"n1": 404, "n2": 201, "n3": 404}, 2},
+		"two do not, one is silent":  {map[string]int{"n1": 404, "n2": 0, "n3": 404}, 2},
+		"one is silent":              {map[string]int{"n1": 201, "n2": 0, "n3": 201}, 2},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var updates []pending.Update
+				for u, err := range queued(t, 2).All(t.Context()) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					u.Data = timestamp.FromTime(time.Now())
+					u.ContentType, u.Meta = u.Data, u.Data
+					updates = append(updates, u)
+				}
+				c, q := &cluster{status: tt.status}, queued(t, 0)
+				u, err := New(Defaults(), []*pending.Queue{q}, c, c, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := u.Tell(t.Context(), q, slices.Values(updates)); err != nil {
+					t.Fatal(err)
+				}
+				if got := length(t, q); got != tt.left || len(c.got) != 6 {
+					t.Errorf("%d are queued, want %d; sent %q", got, tt.left, c.got)
+				}
+				// Who could not finish says so, and nothing is taken for told.
+				ended, end := context.WithCancel(t.Context())
+				end()
+				if err := u.Tell(ended, q, slices.Values(updates)); err == nil {
+					t.Error("Tell has told all, although it was ended before")
+				}
+			})
+		})
+	}
+}
+
 func TestAbsentContainer(t *testing.T) {
 	for what, tt := range map[string]struct {
 		status map[string]int

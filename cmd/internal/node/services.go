@@ -319,7 +319,9 @@ func (s *Storage) openObject(p parts) error {
 		if err != nil {
 			return err
 		}
-		s.every("updater", p.c.Updater.Interval.D(), u.Pass)
+		s.every("updater", p.c.Updater.Interval.D(), func(ctx context.Context) error {
+			return errors.Join(retell(ctx, stores, u, p.o.Log), u.Pass(ctx))
+		})
 	}
 	settings := object.Defaults()
 	settings.ClockSkew = p.c.Server.ClockSkew.D()

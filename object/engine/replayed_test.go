@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"slices"
+	"testing"
+
+	"martlet/internal/policy"
+	"martlet/internal/vfs"
+)
+
+// A process that did not end in order leaves names that its log tells of, the latest first, until somebody has seen to
+// them: an end in order keeps them before, and forgets them after.
+func TestReplayed(t *testing.T) {
+	fs := vfs.NewMem()
+	e := newEngine(fs, "/")
+	for i, l := range []Location{at(1), at(2), {policy.Index(0).Fragments(), at(3).Hash}, at(1)} {
+		if err := put(e, l, ts(int64(i)+1), []byte("data"), "m", Terms{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := e.Delete(ctx, at(4), path3(at(4)), ts(9), Terms{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Replayed(); len(got) != 0 {
+		t.Errorf("the process that has written them is told %v", got)
+	}
+	if err := e.now().close(ctx, false); err != nil {
+		t.Fatal(err)
+	}
+	want := []Location{at(4), at(1), at(2)}
+	look := func(when string, want []Location) *Engine {
+		t.Helper()
+		e := newEngine(fs, "/")
+		if got := e.Replayed(); len(got) != 0 {
+			t.Errorf("%s, before it is opened: %v", when, got)
+		}
+		if _, err := e.Stat(ctx, at(1)); err != nil {
+			t.Fatal(err)
+		}
+		if got := e.Replayed(); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", when, got, want)
+		}
+		return e
+	}
+	for range 2 { // an end in order before they were told is none for them
+		if err := look("not told", want).Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e = look("not told", want)
+	e.Told()
+	if got := e.Replayed(); len(got) != 0 {
+		t.Errorf("when they were told: %v", got)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := look("told", nil).Close(); err != nil {
+		t.Fatal(err)
+	}
+}
