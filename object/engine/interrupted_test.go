@@ -7,6 +7,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,8 +42,15 @@ func TestFaultAtEveryCallOfEverything(t *testing.T) {
 			if _, err := w.e.Stat(ctx, l); err != nil {
 				return err
 			}
+			w.e.Told()
 			return w.e.Close()
 		}, 10},
+		"close untold": {func(w *world) error {
+			if _, err := w.e.Stat(ctx, l); err != nil {
+				return err
+			}
+			return w.e.Close()
+		}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -73,7 +81,7 @@ func TestFaultAtEveryCallOfEverything(t *testing.T) {
 						t.Fatalf("fault %d, power cut %d: %v", n, seed, err)
 					}
 				}
-				if name == "close" {
+				if strings.HasPrefix(name, "close") {
 					w.open(disk)
 				}
 				if err := w.afterFault(uint64(n), horizon); err != nil {

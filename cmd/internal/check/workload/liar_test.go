@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -196,32 +197,36 @@ var lies = map[string]struct {
 	}}},
 }
 
-// Whatever is told clients that is not so is found.
+// Whatever is told clients that is not so is found, sooner or later: what nobody read before it was written over is not.
 func TestLiarsAreFound(t *testing.T) {
+	const rounds = 8
 	endpoint := startCluster(t)[0]
-	seed := uint64(100)
-	for what, l := range lies {
-		seed++
+	for i, what := range slices.Sorted(maps.Keys(lies)) {
+		l := lies[what]
 		t.Run(what, func(t *testing.T) {
 			cfg, c := smallWorkload(t, lieBetween(t, endpoint, l.liar))
-			cfg.Seed, cfg.Preset, cfg.Policies, cfg.Clients = seed, l.preset, []string{"Policy-0"}, 4
+			cfg.Seed, cfg.Preset, cfg.Policies, cfg.Clients = uint64(101+i), l.preset, []string{"Policy-0"}, 4
 			logFor(&cfg, nil)
 			w, err := New(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.work(t, w, 80)
-			h := w.History()
-			found, _ := model.Reads(h)
-			f, err := w.Final(t.Context())
-			if err != nil {
-				t.Fatal(err)
+			var found []model.Violation
+			for range rounds {
+				c.work(t, w, 80)
+				h := w.History()
+				found, _ = model.Reads(h)
+				f, err := w.Final(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				last, _, _ := model.Settled(h, f)
+				found = append(found, last...)
+				if slices.ContainsFunc(found, func(v model.Violation) bool { return slices.Contains(l.rules, v.Rule) }) {
+					return
+				}
 			}
-			last, _, _ := model.Settled(h, f)
-			found = append(found, last...)
-			if !slices.ContainsFunc(found, func(v model.Violation) bool { return slices.Contains(l.rules, v.Rule) }) {
-				t.Errorf("none of %v is among %v", l.rules, found)
-			}
+			t.Errorf("none of %v is among %v", l.rules, found)
 		})
 	}
 }
