@@ -118,7 +118,7 @@ func (s misplacedSource) Settled(c reconciler.Container) { s.server.NotMisplaced
 var (
 	reconciledObjects = prometheus.NewDesc("martlet_reconciler_objects_total", "Objects and deletes that were found in the place of another policy than their container's, by what was done: moved, deleted (a delete was brought to where it belongs), dropped (something later was there), failed.", []string{"what"}, nil)
 	reconciledBytes   = prometheus.NewDesc("martlet_reconciler_bytes_total", "Bytes of objects that were moved to the policy of their container.", nil, nil)
-	reconcilerWaiting = prometheus.NewDesc("martlet_reconciler_waiting_containers", "Containers that this node has the first replica of, of which something was left to be moved after the last pass.", nil, nil)
+	reconcilerWaiting = prometheus.NewDesc("martlet_reconciler_waiting_containers", "Containers that are this node's to move objects of, of which something was left to be moved after the last pass.", nil, nil)
 )
 
 // reconcilerMetrics tells what becomes of misplaced objects.
