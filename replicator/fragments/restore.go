@@ -136,9 +136,6 @@ func (p *pass) get(ctx context.Context, m *missing) {
 		_, err := p.rebuild(ctx, m, w)
 		return err
 	})
-	if err == nil {
-		p.seen.sought.forget(m.wanted())
-	}
 	if err == nil || ctx.Err() != nil {
 		return
 	}
@@ -266,6 +263,7 @@ func (p *pass) keep(ctx context.Context, m *missing, req *backend.Request) error
 	p.tally.Add(replicator.Counts{Rebuilt: 1, RebuiltBytes: req.Length})
 	p.Pace.Of(p.device).Progress().Took(req.Length)
 	p.work.got(req.Length)
+	p.seen.sought.forget(m.wanted())
 	m.of.lookAgain() // what is here now has another sum
 	return closeBody(resp)
 }
