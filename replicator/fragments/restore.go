@@ -124,13 +124,14 @@ func (p *pass) get(ctx context.Context, m *missing) {
 	if p.leaves(m) {
 		return
 	}
-	for _, h := range m.at {
-		if h.index == m.of.index && p.take(ctx, m, func(w io.Writer) error { return p.fetch(ctx, m, h, w) }) == nil {
+	if p.fetchFrom(ctx, m, m.at) {
+		return
+	}
+	if known := len(m.at); m.others() < m.layout.Data && p.maySearch(m) {
+		p.search(ctx, m)
+		if p.fetchFrom(ctx, m, m.at[known:]) {
 			return
 		}
-	}
-	if m.others() < m.layout.Data && p.maySearch(m) {
-		p.search(ctx, m)
 	}
 	err := p.take(ctx, m, func(w io.Writer) error {
 		_, err := p.rebuild(ctx, m, w)
@@ -144,6 +145,13 @@ func (p *pass) get(ctx context.Context, m *missing) {
 		return
 	}
 	p.fail(m.of, nil, m.commit.Path.String(), err.Error(), 1)
+}
+
+// fetchFrom has the device get a fragment from one of those that have just that, and reports whether it is there.
+func (p *pass) fetchFrom(ctx context.Context, m *missing, some []holding) bool {
+	return slices.ContainsFunc(some, func(h holding) bool {
+		return h.index == m.of.index && p.take(ctx, m, func(w io.Writer) error { return p.fetch(ctx, m, h, w) }) == nil
+	})
 }
 
 const (

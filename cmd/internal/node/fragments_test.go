@@ -857,6 +857,20 @@ func TestFragmentsSoughtSeldom(t *testing.T) {
 	}
 }
 
+// Where just the missing fragment turns up when all devices are asked, it is read from there: there may be too few others to make it of.
+func TestFragmentsSoughtAndFetched(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 8)
+	o := f.object("o", 3000)
+	f.forget(o, 1, 1)
+	f.forget(o, 2, 2)
+	f.put(o, 2, 7)
+	if c := f.clean(2); c.Rebuilt != 1 {
+		t.Errorf("%+v", c)
+	}
+	f.clean()
+	f.inPlace("then", o)
+}
+
 // Once a fragment was got, however, it is sought at once where it is missing anew.
 func TestFragmentsSoughtAnew(t *testing.T) {
 	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 8)
