@@ -153,7 +153,7 @@ func TestReconciler(t *testing.T) {
 	}
 	p.get(url+"/second", 404) // as in Swift
 
-	path := name.Path{Account: "AUTH_test", Container: "split"}
+	path := name.Path{Account: "AUTH_test", Container: "split", Object: "second"}
 	for i := range 3 { // whichever replica is away is waited for: it might know of an older choice
 		away := p.nodeOf(path.Parent(), i)
 		p.stop(away)
@@ -163,7 +163,6 @@ func TestReconciler(t *testing.T) {
 			}
 		}
 		p.start(away)
-		path.Object = "second"
 		if _, deleted := p.statesOf("0", path); deleted > 0 {
 			t.Errorf("while replica %d was away objects were moved", i)
 		}
