@@ -1,7 +1,6 @@
 package fragments
 
 import (
-	"maps"
 	"sync"
 	"time"
 )
@@ -11,8 +10,9 @@ import (
 type lately[K comparable] struct {
 	most int
 
-	mu sync.Mutex
-	at map[K]done // guarded by mu
+	mu   sync.Mutex
+	at   map[K]done // guarded by mu
+	full time.Time  // guarded by mu; before it nothing of that can be forgotten
 }
 
 // done is when something was done last, and for how long it isn't to be done again.
@@ -36,13 +36,34 @@ func (l *lately[K]) due(key K, now time.Time, first, longest time.Duration) bool
 	case known:
 		l.at[key] = done{now, min(2*last.wait, longest)}
 		return true
-	case len(l.at) >= l.most:
-		maps.DeleteFunc(l.at, func(_ K, d done) bool { return now.Sub(d.when) >= d.wait })
+	case len(l.at) >= l.most && !now.Before(l.full):
+		l.makeRoom(now, longest)
 	}
 	if len(l.at) < l.most {
 		l.at[key] = done{now, first}
+		l.full = earlier(l.full, now.Add(first))
 	}
 	return true
+}
+
+// makeRoom forgets all that may be done again. It goes through all that is remembered, and so is not called before something of it
+// has become due. The caller holds mu.
+func (l *lately[K]) makeRoom(now time.Time, longest time.Duration) {
+	l.full = now.Add(longest)
+	for key, d := range l.at {
+		if end := d.when.Add(d.wait); now.Before(end) {
+			l.full = earlier(l.full, end)
+		} else {
+			delete(l.at, key)
+		}
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // forget forgets something: it may be done at once.

@@ -5,6 +5,30 @@ import (
 	"time"
 )
 
+// What there is no room for is not looked for room for each time: that takes as long as there are many remembered.
+func TestLatelyFull(t *testing.T) {
+	const first, longest = time.Minute, 4 * time.Minute
+	now := time.Unix(1_700_000_000, 0)
+	cost := func(most int) time.Duration {
+		l := newLately[int](most)
+		for i := range most {
+			l.due(i, now, first, longest)
+		}
+		least := time.Hour
+		for range 5 {
+			began := time.Now()
+			for i := range 1000 {
+				l.due(most+i, now, first, longest)
+			}
+			least = min(least, time.Since(began))
+		}
+		return least
+	}
+	if few, many := cost(16), cost(1<<14); many > 50*few+time.Millisecond {
+		t.Errorf("1000 for which there is no room take %v, and %v where a thousand times as many are remembered", few, many)
+	}
+}
+
 // What was done is not done again for a while, then for twice as long, and at most for the longest; what there is no room for is done each time.
 func TestLately(t *testing.T) {
 	l, now := newLately[string](2), time.Unix(1_700_000_000, 0)

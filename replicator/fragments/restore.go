@@ -124,21 +124,19 @@ func (p *pass) get(ctx context.Context, m *missing) {
 	if p.leaves(m) {
 		return
 	}
-	for _, h := range m.at {
-		if h.index == m.of.index && p.take(ctx, m, func(w io.Writer) error { return p.fetch(ctx, m, h, w) }) == nil {
+	if p.fetchFrom(ctx, m, m.at) {
+		return
+	}
+	if known := len(m.at); m.others() < m.layout.Data && p.maySearch(m) {
+		p.search(ctx, m)
+		if p.fetchFrom(ctx, m, m.at[known:]) {
 			return
 		}
-	}
-	if m.others() < m.layout.Data && p.maySearch(m) {
-		p.search(ctx, m)
 	}
 	err := p.take(ctx, m, func(w io.Writer) error {
 		_, err := p.rebuild(ctx, m, w)
 		return err
 	})
-	if err == nil {
-		p.seen.sought.forget(m.wanted())
-	}
 	if err == nil || ctx.Err() != nil {
 		return
 	}
@@ -147,6 +145,13 @@ func (p *pass) get(ctx context.Context, m *missing) {
 		return
 	}
 	p.fail(m.of, nil, m.commit.Path.String(), err.Error(), 1)
+}
+
+// fetchFrom has the device get a fragment from one of those that have just that, and reports whether it is there.
+func (p *pass) fetchFrom(ctx context.Context, m *missing, some []holding) bool {
+	return slices.ContainsFunc(some, func(h holding) bool {
+		return h.index == m.of.index && p.take(ctx, m, func(w io.Writer) error { return p.fetch(ctx, m, h, w) }) == nil
+	})
 }
 
 const (
@@ -266,6 +271,7 @@ func (p *pass) keep(ctx context.Context, m *missing, req *backend.Request) error
 	p.tally.Add(replicator.Counts{Rebuilt: 1, RebuiltBytes: req.Length})
 	p.Pace.Of(p.device).Progress().Took(req.Length)
 	p.work.got(req.Length)
+	p.seen.sought.forget(m.wanted())
 	m.of.lookAgain() // what is here now has another sum
 	return closeBody(resp)
 }

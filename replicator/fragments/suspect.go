@@ -98,7 +98,11 @@ func (f *Fragments) examine(ctx context.Context, l Lost) {
 		err = p.store.Quarantine(ctx, l.Policy, state, bad)
 	}
 	if err != nil && ctx.Err() == nil {
-		f.Log.LogAttrs(ctx, slog.LevelWarn, "a fragment is damaged as it was stored, and is not replaced yet", slog.String("device", l.Device),
+		what := "a fragment is damaged as it was stored, and is not replaced yet"
+		if bad == nil {
+			what = "it can't be told whether a fragment is damaged that another node has found to be"
+		}
+		f.Log.LogAttrs(ctx, slog.LevelWarn, what, slog.String("device", l.Device),
 			slog.String("hash", l.Hash.String()), slog.Any("damage", bad), slog.Any("err", err))
 	}
 }
@@ -121,6 +125,9 @@ func verified(ctx context.Context, s Store, l Lost) (state replwire.Object, head
 	if err != nil {
 		return state, header, nil, err
 	}
+	if a.Object != e.Object { // what is there now would be taken away for what was said of the other
+		return state, header, nil, errors.Join(errReplaced, a.Body.Close())
+	}
 	from := &reader{from: a.Body}
 	h, _, bad := ec.Verify(from)
 	err = errors.Join(from.err, a.Body.Close())
@@ -132,6 +139,8 @@ func verified(ctx context.Context, s Store, l Lost) (state replwire.Object, head
 	}
 	return a.Object, header, bad, err
 }
+
+var errReplaced = errors.New("another took its place while it was looked at")
 
 // reader remembers what an archive's own reader has failed with.
 type reader struct {

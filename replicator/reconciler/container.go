@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	errNotMine = errors.New("another node has the first replica")
+	errNotMine = errors.New("another node has a replica that comes before this one, and can be asked")
 	errGone    = errors.New("the replica is not there any more")
 
 	// errWait is for what is no failure: there is a time to do it, which has not come.
@@ -114,6 +114,9 @@ func (w *work) confirm(ctx context.Context) error {
 
 func (w *work) ask(ctx context.Context) error {
 	err := w.agree(ctx, w.c.Path)
+	if err != nil {
+		w.agreed.forget(w.c.Path) // also where another node is to do it now: this one may be later
+	}
 	for place := range w.c.Place {
 		if w.agreed.silence(w.c.Path, place, w.Now()) < max(w.cfg.Absent, 1) {
 			return errNotMine // it is there, or will be

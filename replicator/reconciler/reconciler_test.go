@@ -318,6 +318,38 @@ func TestDelay(t *testing.T) {
 	}
 }
 
+// What was agreed on before the first replica was back does not count once another says something else, and that one is away again.
+func TestAgreedBefore(t *testing.T) {
+	w := newWorld(t)
+	w.put(wrong, "o", written(10))
+	w.place = 1
+	clock := now
+	r := w.reconciler(func(c *Config) { c.Delay, c.Absent = time.Minute, time.Hour })
+	r.Now = func() time.Time { return clock }
+	for i, step := range []struct {
+		after time.Duration
+		away  bool // the first replica
+		says  any
+		moved bool
+	}{
+		{0, true, right, false}, {time.Hour, true, right, false}, {time.Second, false, right, false}, // it was to be done, in a minute
+		{time.Second, true, wrong, false}, {time.Hour - time.Second, true, wrong, false}, {time.Second, true, right, false},
+		{time.Minute - time.Second, true, right, false}, {time.Second, true, right, true},
+	} {
+		clock = clock.Add(step.after)
+		w.says[container], w.silent = step.says, nil
+		if step.away {
+			w.silent = []int{0}
+		}
+		if err := r.Pass(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := w.objects[key{right, "o"}].live; got != step.moved {
+			t.Fatalf("step %d: moved is %v", i, got)
+		}
+	}
+}
+
 // A replica that can't be asked is waited for, and not for ever; where it is that of who moves objects the next one does.
 func TestAbsent(t *testing.T) {
 	type step struct {

@@ -153,7 +153,22 @@ func TestReconciler(t *testing.T) {
 	}
 	p.get(url+"/second", 404) // as in Swift
 
-	path := name.Path{Account: "AUTH_test", Container: "split"}
+	path := name.Path{Account: "AUTH_test", Container: "split", Object: "second"}
+	for i := range 3 { // whichever replica is away is waited for: it might know of an older choice
+		away := p.nodeOf(path.Parent(), i)
+		p.stop(away)
+		for range 2 {
+			if err := p.reconcile(); err != nil {
+				t.Errorf("while replica %d is away: %v", i, err)
+			}
+		}
+		p.start(away)
+		if _, deleted := p.statesOf("0", path); deleted > 0 {
+			t.Errorf("while replica %d was away objects were moved", i)
+		}
+	}
+	p.startProxy()
+
 	moved := []string{"second", "overwritten", "düsseldorf", "large", "typed", "manifest"}
 	p.until("all is moved", func() bool {
 		if err := p.reconcile(); err != nil {

@@ -857,6 +857,87 @@ func TestFragmentsSoughtSeldom(t *testing.T) {
 	}
 }
 
+// Where just the missing fragment turns up when all devices are asked, it is read from there: there may be too few others to make it of.
+func TestFragmentsSoughtAndFetched(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 8)
+	o := f.object("o", 3000)
+	f.forget(o, 1, 1)
+	f.forget(o, 2, 2)
+	f.put(o, 2, 7)
+	if c := f.clean(2); c.Rebuilt != 1 {
+		t.Errorf("%+v", c)
+	}
+	f.clean()
+	f.inPlace("then", o)
+}
+
+// Once a fragment was got, however, it is sought at once where it is missing anew.
+func TestFragmentsSoughtAnew(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 8)
+	var far atomic.Int64 // how often one was asked that nobody takes for likely to have any
+	f.failing(func(to *cell, r *backend.Request) error {
+		if to == f.nodes[7] && r.Header.Get(backend.PolicyIndex) == f.policy.Index.Fragments().String() {
+			far.Add(1)
+		}
+		return nil
+	})
+	background := func() replicator.Counts {
+		t.Helper()
+		f.ahead.Add(int64(time.Minute))
+		far.Store(0)
+		r, err := f.nodes[2].repl.Pass(t.Context(), replicator.Options{Settled: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Devices[0].Kinds[1]
+	}
+	for what, tt := range map[string]struct {
+		objects, index, at int
+	}{
+		"made of others":             {1, 1, 1},
+		"many, made of others":       {5, 1, 1},
+		"read from who has it":       {1, 2, 1},
+		"many, read from who has it": {5, 2, 1},
+	} {
+		var all []*wholeObject
+		for i := range tt.objects {
+			o := f.encode(fmt.Sprint(what, i), timestamp.FromTime(f.clock().Add(-time.Hour)), []byte("of which too little is left"), true)
+			f.put(o, 0, 0)
+			f.commit(o)
+			all = append(all, o)
+		}
+		if c := background(); far.Load() == 0 || c.Failed == 0 {
+			t.Errorf("%s: at first one far away was asked %d times, %+v", what, far.Load(), c)
+		}
+		for _, o := range all {
+			f.put(o, tt.index, tt.at)
+		}
+		if c := background(); far.Load() > 0 || c.Failed > 0 || c.Rebuilt != int64(tt.objects) {
+			t.Errorf("%s: when enough was back one far away was asked %d times, %+v", what, far.Load(), c)
+		}
+		for _, o := range all {
+			f.forget(o, 2, 2)
+			f.forget(o, tt.index, tt.at)
+		}
+		if c := background(); far.Load() == 0 || c.Failed == 0 {
+			t.Errorf("%s: missing anew, one far away was asked %d times, %+v", what, far.Load(), c)
+		}
+		for _, o := range all {
+			f.delete(o.path.Object, f.source.Next(), 0, 1, 2)
+		}
+		f.clean()
+	}
+}
+
+// forget takes a fragment away.
+func (f *cells) forget(o *wholeObject, index, at int) {
+	f.t.Helper()
+	where := engine.Location{Policy: f.policy.Index.Fragments(), Hash: f.hasher.Hash(o.path).Fragment(o.at, index)}
+	if _, err := f.nodes[at].store.Drop(f.t.Context(), where, func(*engine.State) bool { return true }); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
 // Fragments on a device that is no primary of their partition are on a handoff.
 func TestFragmentsHeldByHandoffs(t *testing.T) {
 	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 4)

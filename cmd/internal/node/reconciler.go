@@ -38,7 +38,7 @@ func (s *Storage) openReconciler(p parts, server *container.Server) error {
 	reached := copies.New(cluster, p.policies)
 	var err error
 	s.reconciler, err = reconciler.New(reconciler.Config{
-		Delay: c.Delay.D(), Concurrency: c.Concurrency, PerSecond: c.ObjectsPerSecond, BytesPerSecond: int64(c.BytesPerSecond),
+		Delay: c.Delay.D(), Absent: reconciler.Defaults().Absent, Concurrency: c.Concurrency, PerSecond: c.ObjectsPerSecond, BytesPerSecond: int64(c.BytesPerSecond),
 	}, reconciler.Deps{
 		Source: misplacedSource{p, p.self(p.c.Server.Address, p.c.Container.Port), server}, Containers: reached, Objects: reached, Log: p.o.Log,
 	})
@@ -48,17 +48,17 @@ func (s *Storage) openReconciler(p parts, server *container.Server) error {
 	if err := p.o.Registry.Register(reconcilerMetrics{s.reconciler}); err != nil {
 		return fmt.Errorf("metrics of the reconciler: %w", err)
 	}
+	s.findMisplaced = func(ctx context.Context) error { return findMisplaced(ctx, p, server) }
 	if !c.Enabled {
 		return nil
 	}
-	find := func(ctx context.Context) error { return findMisplaced(ctx, p, server) }
 	s.beside("containers with rows of other policies", func(ctx context.Context) error {
-		if err := find(ctx); err != nil && ctx.Err() == nil {
+		if err := s.findMisplaced(ctx); err != nil && ctx.Err() == nil {
 			p.o.Log.WarnContext(ctx, "not all containers could be looked at for those with rows of other policies", "err", err)
 		}
 		return nil
 	})
-	s.every("containers with rows of other policies", findMisplacedEvery, find)
+	s.every("containers with rows of other policies", findMisplacedEvery, s.findMisplaced)
 	s.every("reconciler", c.Interval.D(), s.reconciler.Pass)
 	return nil
 }
@@ -75,12 +75,12 @@ func findMisplaced(ctx context.Context, p parts, server *container.Server) error
 	return errors.Join(all...)
 }
 
-// Reconcile moves what is misplaced now, without waiting for the next pass.
+// Reconcile looks at all containers, and moves what is misplaced, now, without waiting for the next pass.
 func (s *Storage) Reconcile(ctx context.Context) error {
 	if s.reconciler == nil {
 		return nil
 	}
-	return s.reconciler.Pass(ctx)
+	return errors.Join(s.findMisplaced(ctx), s.reconciler.Pass(ctx))
 }
 
 // misplacedSource is a reconciler.Source.
@@ -118,7 +118,7 @@ func (s misplacedSource) Settled(c reconciler.Container) { s.server.NotMisplaced
 var (
 	reconciledObjects = prometheus.NewDesc("martlet_reconciler_objects_total", "Objects and deletes that were found in the place of another policy than their container's, by what was done: moved, deleted (a delete was brought to where it belongs), dropped (something later was there), failed.", []string{"what"}, nil)
 	reconciledBytes   = prometheus.NewDesc("martlet_reconciler_bytes_total", "Bytes of objects that were moved to the policy of their container.", nil, nil)
-	reconcilerWaiting = prometheus.NewDesc("martlet_reconciler_waiting_containers", "Containers that this node has the first replica of, of which something was left to be moved after the last pass.", nil, nil)
+	reconcilerWaiting = prometheus.NewDesc("martlet_reconciler_waiting_containers", "Containers that are this node's to move objects of, of which something was left to be moved after the last pass.", nil, nil)
 )
 
 // reconcilerMetrics tells what becomes of misplaced objects.

@@ -22,13 +22,14 @@ import (
 // Storage is one storage process.
 type Storage struct {
 	process
-	owned      *device.Set
-	replicator *replicator.Replicator    // nil where replication is switched off
-	steps      *steps.Books              // likewise
-	expirers   map[string]*expiry.Reaper // by device
-	rates      *throttle.Settings        // of requests of clients
-	reapers    map[string]*reaper.Reaper // by device; none where the account server is switched off
-	reconciler *reconciler.Reconciler    // nil where there is one policy only, or the container server is switched off
+	owned         *device.Set
+	replicator    *replicator.Replicator      // nil where replication is switched off
+	steps         *steps.Books                // likewise
+	expirers      map[string]*expiry.Reaper   // by device
+	rates         *throttle.Settings          // of requests of clients
+	reapers       map[string]*reaper.Reaper   // by device; none where the account server is switched off
+	reconciler    *reconciler.Reconciler      // nil where there is one policy only, or the container server is switched off
+	findMisplaced func(context.Context) error // nil where reconciler is
 }
 
 // OpenStorage opens everything that a storage node needs, its listeners included.
