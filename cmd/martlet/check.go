@@ -55,7 +55,8 @@ func newCheck() *cobra.Command {
 saw is judged: docs/check.md is the promise, and says how to read what is printed.
 
 Without --endpoint or --lab it starts a cluster of its own, of a process for each node and proxy, in DIR, which must be
-empty; without --dir in a temporary folder that is kept only where a promise was broken. As root devices are disks of their
+empty; without --dir in a temporary folder that is kept only where there is something to be seen, a broken promise or why it could not be
+carried out. As root devices are disks of their
 own on images, so that power cuts, full and failing disks are among the faults; else they are folders. Nothing is left
 running, or mounted, however it ends.
 
@@ -64,7 +65,7 @@ violation-*.jsonl the smallest history that could be found for what was broken. 
 --seed and other flags the names, the operations of each client and the faults are the same; when they happen is not.
 
 The exit status is 0 where every promise was kept, 1 where one was broken, 2 for a wrong command line, and 3 where the check
-could not be carried out.`,
+could not be carried out, or saw too little to say anything.`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
@@ -117,8 +118,6 @@ func (f *checkFlags) complete(c *cobra.Command) (policies []made.Policy, err err
 		return nil, errors.New("--duration, --every and --bound must be above 0")
 	case len(f.endpoints) > 0 && f.lab != "":
 		return nil, errors.New("--endpoint and --lab are of two kinds of cluster")
-	case f.preset != "" && !slices.Contains(workload.Presets(), f.preset):
-		return nil, fmt.Errorf("--workload %s: there are %s", f.preset, strings.Join(workload.Presets(), ", "))
 	case f.devices < 1 || f.replicas < 1 || f.nodes < f.replicas || f.proxies < 1:
 		return nil, errors.New("a cluster needs at least as many --nodes as --replicas, and one of each and of devices and proxies")
 	}
@@ -126,6 +125,9 @@ func (f *checkFlags) complete(c *cobra.Command) (policies []made.Policy, err err
 		f.Seed = rand.Uint64() >> 16 // short enough to be typed
 	}
 	f.Workload.Preset = f.preset
+	if err := f.Workload.Check(); err != nil {
+		return nil, err
+	}
 	for _, text := range f.policies {
 		p, err := made.ParsePolicy(text)
 		if err != nil {
@@ -141,11 +143,15 @@ func (f *checkFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return usage(err)
 	}
+	incomplete := func(err error) error {
+		_, _ = fmt.Fprintln(c.ErrOrStderr(), "martlet:", err) // there is nowhere else to say it
+		return statusError(exitIncomplete)
+	}
 	local := len(f.endpoints) == 0 && f.lab == ""
 	if local && f.disks {
 		code, err := apart.Run(c.Context(), checkApart) // the seed is chosen again there
 		if err != nil {
-			return err
+			return incomplete(err) // no status of its own tells a promise that was broken
 		}
 		if code == 0 {
 			return nil
@@ -159,17 +165,21 @@ func (f *checkFlags) run(c *cobra.Command) error {
 		return usage(err)
 	}
 	report, err := f.inFolder(c, dir, policies, local)
-	if temporary && report != nil && report.Verdict == check.Kept {
-		err = errors.Join(err, os.RemoveAll(dir))
+	broken, wrong := report != nil && report.Verdict == check.Broken, errors.Is(err, made.ErrOptions)
+	if temporary {
+		if broken || err != nil && !wrong && c.Context().Err() == nil {
+			_, _ = fmt.Fprintln(c.ErrOrStderr(), "martlet: what there is to see of it is in", dir) // as above
+		} else {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
 	}
 	switch {
-	case report != nil && report.Verdict == check.Broken:
+	case broken:
 		return statusError(exitBroken)
-	case errors.Is(err, made.ErrOptions) || errors.Is(err, workload.ErrConfig):
+	case wrong:
 		return usage(err)
 	case err != nil:
-		_, _ = fmt.Fprintln(c.ErrOrStderr(), "martlet:", err) // there is nowhere else to say it
-		return statusError(exitIncomplete)
+		return incomplete(err)
 	}
 	return nil
 }
@@ -237,9 +247,23 @@ func (f *checkFlags) inFolder(c *cobra.Command, dir string, policies []made.Poli
 	default:
 		f.Limits.Skew, f.Limits.Grace = time.Second, 400*time.Millisecond // nobody knows
 	}
+	if f.faults != "" && len(f.Kinds) > 0 && len(nemesis.Offered(target, f.Kinds)) == 0 {
+		return nil, noneOffered(target, f.Kinds)
+	}
 	report, err = check.Run(ctx, target, f.Options)
 	running.end()
 	return report, errors.Join(err, f.print(out, report))
+}
+
+// noneOffered says why none of the faults that were asked for there is.
+func noneOffered(c check.Cluster, kinds []nemesis.Kind) error {
+	var all []error
+	for _, o := range c.Offers() {
+		if slices.Contains(kinds, o.Kind) {
+			all = append(all, fmt.Errorf("--faults %s: %s", o.Kind, o.Why))
+		}
+	}
+	return errors.Join(all...)
 }
 
 // start starts a cluster.

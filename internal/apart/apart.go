@@ -5,6 +5,7 @@ package apart
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -16,7 +17,8 @@ import (
 // Is reports whether this is a process that Run made for the same mark: the first of its kind.
 func Is(mark string) bool { return os.Getenv(mark) != "" && os.Getpid() == 1 }
 
-// Run runs this program again with the same arguments, apart, and returns its exit status when it has ended. It returns -1
+// Run runs this program again with the same arguments, apart, and returns its exit status when it has ended; a signal that ended it is
+// an error. It returns -1
 // where this is that process, or where there is no right to make one: Is tells which. The mark is a variable of the environment by
 // which it knows itself. When ctx ends it is asked to end, by SIGTERM; when this process ends it does at once.
 func Run(ctx context.Context, mark string) (code int, err error) {
@@ -47,7 +49,7 @@ func Run(ctx context.Context, mark string) (code int, err error) {
 		if code := cmd.ProcessState.ExitCode(); code >= 0 {
 			return code, nil
 		}
-		return 1, nil // a signal has ended it
+		return 1, fmt.Errorf("%s: %v", self, cmd.ProcessState) // a signal has ended it
 	}
 	return 0, err
 }

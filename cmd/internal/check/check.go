@@ -107,6 +107,11 @@ func Run(ctx context.Context, c Cluster, o Options) (report *Report, err error) 
 		_, _ = io.WriteString(timeline, line+"\n") // the report has what counts
 	}
 	err = r.rounds(ctx)
+	report.Seconds = time.Since(report.Began).Seconds()
+	report.sum()
+	if err == nil {
+		err = report.little(len(r.kinds) > 0)
+	}
 	switch {
 	case errors.Is(err, errBroken):
 		report.Verdict, err = Broken, nil
@@ -118,8 +123,6 @@ func Run(ctx context.Context, c Cluster, o Options) (report *Report, err error) 
 	if len(report.Violations) > 0 {
 		report.Verdict = Broken
 	}
-	report.Seconds = time.Since(report.Began).Seconds()
-	report.sum()
 	r.Say(report.Last())
 	return report, errors.Join(err, r.log.Flush(), lines.Close(), timeline.Close(), writeJSON(filepath.Join(o.Dir, ReportFile), report))
 }
@@ -202,7 +205,14 @@ func (r *run) round(ctx context.Context, n int, length time.Duration) error {
 	if err := errors.Join(broke, healed); err != nil {
 		return err
 	}
-	return r.settle(ctx, round)
+	err := r.settle(ctx, round)
+	if ctx.Err() != nil {
+		return err
+	}
+	if broke := r.broke(n); err == nil { // also of what settles: it is the round's last chance to be seen
+		err = broke
+	}
+	return err
 }
 
 // left says how long the check goes on, for people.
@@ -276,12 +286,18 @@ func (r *run) heal(ctx context.Context, n int) error {
 		return r.fault(ctx, &Round{N: n}, nemesis.Event{Fault: nemesis.Fault{Kind: "heal"}}, err)
 	}
 	r.event("round %d: all is mended and up", n)
-	if broke := r.cluster.Broke(); len(broke) > 0 {
-		for _, what := range broke {
-			r.event("%s", what)
-			r.report.add(n, model.Violation{Rule: Runs, Why: oneLine(what)})
-		}
-		return errBroken
+	return r.broke(n)
+}
+
+// broke looks whether processes did what none should ever do.
+func (r *run) broke(n int) error {
+	all := r.cluster.Broke()
+	if len(all) == 0 {
+		return nil
 	}
-	return nil
+	for _, what := range all {
+		r.event("%s", what)
+		r.report.add(n, model.Violation{Rule: Runs, Why: oneLine(what)})
+	}
+	return errBroken
 }

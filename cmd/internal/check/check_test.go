@@ -69,7 +69,7 @@ func startCluster(t *testing.T) string {
 type fake struct {
 	url    string
 	lacks  string
-	broke  []string
+	broke  [][]string // by one call after the other
 	begin  error
 	begins []nemesis.Fault
 	ends   []nemesis.Fault
@@ -94,7 +94,12 @@ func (f *fake) End(_ context.Context, fault nemesis.Fault) error {
 }
 func (f *fake) Heal(context.Context) error            { return nil }
 func (f *fake) Whole(context.Context) (string, error) { return f.lacks, nil }
-func (f *fake) Broke() []string                       { return f.broke }
+func (f *fake) Broke() (now []string) {
+	if len(f.broke) > 0 {
+		now, f.broke = f.broke[0], f.broke[1:]
+	}
+	return now
+}
 
 // down is the error of a process that does not come up.
 type down struct{}
@@ -102,8 +107,30 @@ type down struct{}
 func (down) Error() string { return "storage1 does not answer" }
 func (down) Down() bool    { return true }
 
-// lying stands before a proxy, and answers every PUT of an object with success, which it keeps to itself.
-func lying(t *testing.T, endpoint string) string {
+// lies answers a PUT with success, and keeps it to itself.
+func lies(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method != http.MethodPut {
+		return false
+	}
+	sum := md5.New()
+	if _, err := io.Copy(sum, r.Body); err == nil {
+		w.Header().Set("Etag", hex.EncodeToString(sum.Sum(nil)))
+		w.WriteHeader(http.StatusCreated)
+	}
+	return true
+}
+
+// writesNothing takes no write.
+func writesNothing(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return false
+	}
+	w.WriteHeader(http.StatusServiceUnavailable)
+	return true
+}
+
+// before stands before a proxy, and lets another one answer requests of objects where it wants to.
+func before(t *testing.T, endpoint string, answer func(http.ResponseWriter, *http.Request) bool) string {
 	t.Helper()
 	to, err := url.Parse(endpoint)
 	if err != nil {
@@ -111,12 +138,7 @@ func lying(t *testing.T, endpoint string) string {
 	}
 	p := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPut && strings.Count(r.URL.Path, "/") > 3 {
-			sum := md5.New()
-			if _, err := io.Copy(sum, r.Body); err == nil {
-				w.Header().Set("Etag", hex.EncodeToString(sum.Sum(nil)))
-				w.WriteHeader(http.StatusCreated)
-			}
+		if strings.Count(r.URL.Path, "/") > 3 && answer(w, r) {
 			return
 		}
 		p.ServeHTTP(w, r)
@@ -129,26 +151,28 @@ func lying(t *testing.T, endpoint string) string {
 func TestRun(t *testing.T) {
 	endpoint := startCluster(t)
 	for name, tt := range map[string]struct {
-		lies    bool
+		answers func(http.ResponseWriter, *http.Request) bool // of objects, in place of the cluster
 		fake    fake
 		verdict Verdict
 		rules   []string // one of these
 	}{
 		"kept":      {verdict: Kept},
-		"lies":      {lies: true, verdict: Broken, rules: []string{model.False, model.Stale, model.Lost, model.Listing, model.Count}},
+		"lies":      {answers: lies, verdict: Broken, rules: []string{model.False, model.Stale, model.Lost, model.Listing, model.Count}},
 		"converges": {fake: fake{lacks: "an object has one copy"}, verdict: Broken, rules: []string{Converges}},
-		"runs":      {fake: fake{broke: []string{"storage1 ended by itself\nand more"}}, verdict: Broken, rules: []string{Runs}},
+		"runs":      {fake: fake{broke: [][]string{{"storage1 ended by itself\nand more"}}}, verdict: Broken, rules: []string{Runs}},
+		"ends late": {fake: fake{broke: [][]string{nil, {"proxy tells of a panic"}}}, verdict: Broken, rules: []string{Runs}},
+		"no writes": {answers: writesNothing, verdict: Incomplete},
 		"starts":    {fake: fake{begin: down{}}, verdict: Broken, rules: []string{Starts}},
 		"machine":   {fake: fake{begin: os.ErrPermission}, verdict: Incomplete},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tt.fake
-			if c.url = endpoint; tt.lies {
-				c.url = lying(t, endpoint)
+			if c.url = endpoint; tt.answers != nil {
+				c.url = before(t, endpoint, tt.answers)
 			}
 			o := Defaults()
 			o.Dir, o.Seed, o.Duration, o.Work, o.Every, o.Patience, o.Bound = t.TempDir(), 5, time.Second, 600*time.Millisecond, 100*time.Millisecond, 0, 300*time.Millisecond
-			if name == "kept" {
+			if name == "kept" || name == "ends late" || name == "no writes" {
 				o.Bound = 30 * time.Second
 			}
 			o.Workload.Clients, o.Workload.Names, o.Workload.Largest, o.Workload.Prefix = 4, 4, 64<<10, "c"+name+"-"
@@ -211,6 +235,30 @@ func files(t *testing.T, dir string, report *Report) {
 		}
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestLittle: where too little was seen a check does not say that promises were kept.
+func TestLittle(t *testing.T) {
+	for name, tt := range map[string]struct {
+		ops    map[string]int64
+		seen   int
+		faults int
+		broken bool
+		want   string // of the error; "" is none
+	}{
+		"all is well":       {map[string]int64{"put acked": 5, "get acked": 5}, 5, 1, true, ""},
+		"just enough":       {map[string]int64{"put acked": 1, "put unknown": 9, "list acked": 1, "head unknown": 9}, 1, 0, false, ""},
+		"nothing was done":  {nil, 0, 0, false, "of 0 writes 0"},
+		"no write":          {map[string]int64{"get acked": 5}, 5, 0, false, "of 0 writes 0"},
+		"writes unknown":    {map[string]int64{"post acked": 1, "delete unknown": 5, "copy refused": 5, "get acked": 5}, 5, 0, false, "of 11 writes 1"},
+		"reads unknown":     {map[string]int64{"put acked": 5, "range unknown": 7, "list acked": 4}, 1, 0, false, "of 11 reads 1"},
+		"nothing is broken": {map[string]int64{"put acked": 5, "get acked": 5}, 5, 0, true, "nothing was broken"},
+	} {
+		r := Report{Ops: tt.ops, FaultsSum: tt.faults, Rounds: []*Round{{Reads: model.Counts{Reads: tt.seen}}}}
+		if err := r.little(tt.broken); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
 	}
 }

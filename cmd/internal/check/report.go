@@ -1,6 +1,8 @@
 package check
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -102,6 +104,38 @@ func (r *Report) sum() {
 	}
 }
 
+// leastOf is the part of writes that must have been acknowledged, and of reads that must have seen something: one of so many. What is
+// not known allows anything, so that a store which answers nobody breaks no promise.
+const leastOf = 10
+
+// little is an error where too little was seen to say that promises were kept; broken says that something was to be broken.
+func (r *Report) little(broken bool) error {
+	var writes, acked, reads, seen int64
+	for what, n := range r.Ops {
+		kind, outcome, _ := strings.Cut(what, " ")
+		switch kind {
+		case history.Get.String(), history.Range.String(), history.Head.String(), history.List.String():
+			reads += n
+		default:
+			if writes += n; outcome == history.Acked.String() {
+				acked += n
+			}
+		}
+	}
+	for _, round := range r.Rounds {
+		seen += int64(round.Reads.Reads)
+	}
+	switch {
+	case acked == 0 || acked*leastOf < writes:
+		return fmt.Errorf("of %d writes %d were acknowledged: too few to say anything", writes, acked)
+	case seen*leastOf < reads:
+		return fmt.Errorf("of %d reads %d saw anything: too few to say anything", reads, seen)
+	case broken && r.FaultsSum == 0:
+		return errors.New("nothing was broken: the rounds were too short for that")
+	}
+	return nil
+}
+
 // Last is the last line of what is printed: the verdict, and how to have the same again.
 func (r *Report) Last() string {
 	looked := fmt.Sprintf("%d operations, %d faults, %d rounds, seed %d", r.OpsSum, r.FaultsSum, len(r.Rounds), r.Seed)
@@ -157,7 +191,7 @@ func (r *Report) Text() string {
 		}
 	}
 	line("operations", "%s", strings.Join(ops, ", "))
-	line("faults", "%s", cmpOr(strings.Join(faults, ", "), "none"))
+	line("faults", "%s", cmp.Or(strings.Join(faults, ", "), "none"))
 	for _, text := range not {
 		line("not offered", "%s", text)
 	}
@@ -180,16 +214,9 @@ func (r *Report) Text() string {
 		for j, n := range v.Names {
 			names[j] = n.String()
 		}
-		line("VIOLATION", "round %d: %s of %s: %s (operations %v)", v.Round, v.Rule, cmpOr(strings.Join(names, ", "), "the cluster"), v.Why, v.Ops)
+		line("VIOLATION", "round %d: %s of %s: %s (operations %v)", v.Round, v.Rule, cmp.Or(strings.Join(names, ", "), "the cluster"), v.Why, v.Ops)
 	}
 	return b.String()
-}
-
-func cmpOr(s, or string) string {
-	if s == "" {
-		return or
-	}
-	return s
 }
 
 func median(all []float64) float64 {

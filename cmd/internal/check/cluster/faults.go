@@ -131,7 +131,7 @@ func (l *Local) End(ctx context.Context, f nemesis.Fault) error {
 	return nil
 }
 
-// back starts processes and waits for them.
+// back starts those of some processes that do not run, and waits for all of them.
 func (l *Local) back(ctx context.Context, all ...*process) error {
 	for _, p := range all {
 		if err := p.start(); err != nil {

@@ -75,17 +75,20 @@ func Start(ctx context.Context, o Options) (l *Local, err error) {
 			err = errors.Join(err, l.Close())
 		}
 	}()
+	settings := made.Options{
+		Nodes: o.Nodes, Devices: o.Devices, Proxies: o.Proxies, Replicas: o.Replicas, PartPower: 6, Policies: o.Policies,
+		ClusterKey: o.ClusterKey, Forwarded: true, Brisk: true,
+	}
+	at := func(network string) { settings.Network, settings.Listen = network, network+".0.1:8080" }
+	at("127.0") // any, for what follows
+	if err := settings.Check(); err != nil {
+		return l, err
+	}
 	network, err := freeNetwork(o.Proxies)
 	if err != nil {
 		return l, err
 	}
-	settings := made.Options{
-		Nodes: o.Nodes, Devices: o.Devices, Proxies: o.Proxies, Replicas: o.Replicas, PartPower: 6, Policies: o.Policies,
-		Listen: network + ".0.1:8080", Network: network, ClusterKey: o.ClusterKey, Forwarded: true, Brisk: true,
-	}
-	if err := settings.Check(); err != nil {
-		return l, err
-	}
+	at(network)
 	l.mountDisks(ctx)
 	if l.folder, err = made.Make(o.Dir, settings, func(string) bool { return true }); err != nil {
 		return l, err
@@ -105,7 +108,7 @@ func Start(ctx context.Context, o Options) (l *Local, err error) {
 		name := map[bool]string{true: "proxy", false: fmt.Sprintf("proxy%d", n)}[n == 1]
 		l.proxies = append(l.proxies, l.process(name, "proxy", l.folder.ProxyFileOf(n), "http://"+settings.ProxyListen(n)+"/healthcheck"))
 	}
-	return l, l.startAll(ctx)
+	return l, l.back(ctx, l.all()...)
 }
 
 // freeNetwork is one of the loopback networks on which nobody listens.
@@ -214,20 +217,6 @@ func (l *Local) forward(n int) error {
 // all are the processes, in the order of their start.
 func (l *Local) all() []*process { return slices.Concat(l.storage, l.proxies) }
 
-func (l *Local) startAll(ctx context.Context) error {
-	for _, p := range l.all() {
-		if err := p.start(); err != nil {
-			return err
-		}
-	}
-	for _, p := range l.all() {
-		if err := p.up(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Endpoints are the proxies, as http://host:port.
 func (l *Local) Endpoints() []string {
 	all := make([]string, len(l.proxies))
@@ -254,8 +243,7 @@ func (l *Local) Images() string { return l.folder.Dir + ".images" }
 
 // Shape implements nemesis.Cluster.
 func (l *Local) Shape() nemesis.Shape {
-	may := min(bears(l.folder.Options), l.o.Nodes-l.o.Replicas+1) // else writes have nowhere to go
-	return nemesis.Shape{Nodes: l.o.Nodes, Devices: l.o.Devices, Proxies: l.o.Proxies, Bears: may}
+	return nemesis.Shape{Nodes: l.o.Nodes, Devices: l.o.Devices, Proxies: l.o.Proxies, Bears: bears(l.folder.Options)}
 }
 
 // Heal mends everything that is broken, and waits until every process answers and has its devices.
@@ -289,7 +277,7 @@ func (l *Local) Heal(ctx context.Context) error {
 			}
 		}
 	}
-	return l.startAll(ctx)
+	return l.back(ctx, l.all()...)
 }
 
 // Broke returns what processes did that none should ever do, since the last call: that they ended by themselves,

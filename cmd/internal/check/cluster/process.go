@@ -39,13 +39,12 @@ type process struct {
 	health       string // URL
 	out          string // the file of what it prints
 
-	mu      sync.Mutex
-	cmd     *exec.Cmd     // nil while it does not run; guarded by mu
-	done    chan struct{} // closed when it has ended
-	ending  bool          // it was told to; guarded by mu
-	paused  bool          // guarded by mu
-	deaths  []string      // how it has ended by itself; guarded by mu
-	started int           // how often; guarded by mu
+	mu     sync.Mutex
+	cmd    *exec.Cmd     // nil while it does not run; guarded by mu
+	done   chan struct{} // closed when it has ended
+	ending bool          // it was told to; guarded by mu
+	paused bool          // guarded by mu
+	deaths []string      // how it has ended by itself; guarded by mu
 }
 
 // start starts it, and does not wait until it answers. One that runs already is left alone.
@@ -68,7 +67,6 @@ func (p *process) start() error {
 		return errors.Join(err, out.Close())
 	}
 	p.cmd, p.done, p.ending, p.paused = cmd, make(chan struct{}), false, false
-	p.started++
 	go func(done chan struct{}) {
 		_ = cmd.Wait()  // the state says how it ended
 		_ = out.Close() // it was written by another
@@ -112,7 +110,11 @@ func (p *process) signal(s syscall.Signal, ends bool) (done chan struct{}, err e
 		return nil, nil
 	}
 	p.ending = p.ending || ends
-	return p.done, p.cmd.Process.Signal(s)
+	err = p.cmd.Process.Signal(s)
+	if errors.Is(err, os.ErrProcessDone) { // just now: done is about to be closed
+		err = nil
+	}
+	return p.done, err
 }
 
 // kill kills it, and waits for that.

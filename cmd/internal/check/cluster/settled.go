@@ -88,6 +88,7 @@ func whole(ctx context.Context, policies []survey.Policy, kinds []survey.Kind) (
 	if err != nil {
 		return "", err
 	}
+	unknown(r.Unknown)
 	for _, left := range r.Devices {
 		// Of writes that were never finished fragments stay where they are for reclaim_age.
 		if left.Handoffs > 0 && !strings.HasPrefix(left.Policy, "fragments of ") {

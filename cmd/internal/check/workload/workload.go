@@ -57,13 +57,12 @@ func Defaults() Config {
 // ErrConfig is wrapped by errors about a configuration.
 var ErrConfig = errors.New("bad workload")
 
-func (c *Config) check() error {
+// Check returns an error that wraps ErrConfig where something is out of bounds. It looks at no endpoint, and at no log.
+func (c *Config) Check() error {
 	wrong := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
 	}
 	switch {
-	case len(c.Endpoints) == 0:
-		return wrong("no endpoint")
 	case c.Token != "" && c.Account == "":
 		return wrong("a token without the path of its account")
 	case c.Clients < 1 || c.Clients > 10_000:
@@ -76,8 +75,6 @@ func (c *Config) check() error {
 		return wrong("bodies of up to %d bytes: must be at most 4 GiB", c.Largest)
 	case c.Timeout <= 0:
 		return wrong("a timeout of %v", c.Timeout)
-	case c.Log == nil:
-		return wrong("no log")
 	}
 	if _, ok := presets[c.Preset]; !ok {
 		return wrong("no workload is called %q; there are %s", c.Preset, strings.Join(Presets(), ", "))
@@ -104,8 +101,11 @@ type Workload struct {
 // New checks a configuration, signs in at each endpoint, and makes the containers. The store has to be
 // well for that.
 func New(ctx context.Context, cfg Config) (*Workload, error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.Check(); err != nil {
 		return nil, err
+	}
+	if len(cfg.Endpoints) == 0 || cfg.Log == nil {
+		return nil, fmt.Errorf("%w: no endpoint, or no log", ErrConfig)
 	}
 	w := &Workload{
 		cfg: cfg, mix: presets[cfg.Preset], log: cfg.Log, account: cfg.Account, token: cfg.Token,
