@@ -527,13 +527,30 @@ func (l *lab) networkFaults(t *testing.T) {
 	if err := reaches(t, "monitor", "10.77.1.2:6209"); err == nil {
 		t.Error("a node whose cable is pulled is reached")
 	}
+	l.wantLeg(t, "storage2", "storage", "cable") // what delays has not ended of it
 	l.do(t, "heal", "storage2", "storage")
+	l.do(t, "cut", "storage2", "repl", "--cable")
+	l.do(t, "slow", "storage2", "repl", "none", "--delay", "60ms")
+	l.wantLeg(t, "storage2", "repl", "cable")
+	l.do(t, "heal", "storage2", "repl")
 	poll(t, 10*time.Second, "the healed leg is fast", func() error {
 		if took := roundTrip(); took > 100*time.Millisecond {
 			return fmt.Errorf("an answer takes %v", took)
 		}
 		return nil
 	})
+}
+
+// wantLeg wants the leg of a node to be in a state.
+func (l *lab) wantLeg(t *testing.T, node, network, state string) {
+	t.Helper()
+	for _, n := range l.status(t).Nodes {
+		for _, leg := range n.Legs {
+			if n.Name == node && leg.Network == network && leg.State != state {
+				t.Errorf("the leg of %s on %s is %s, want %s", node, network, leg.State, state)
+			}
+		}
+	}
 }
 
 // nodeFaults has nodes hang, die and lose power.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,12 +30,14 @@ var errReplaced = errors.New("to be started again")
 var errFirst = errors.New("this is process 1, with which its container ends: start the container again")
 
 // onUSR2 has a function tried at each SIGUSR2. The context that it returns ends with a cause as soon as one attempt
-// returns it without an error; what fails is logged, and the process goes on as it is.
+// returns it without an error; what fails is logged, and the process goes on as it is. The function that it returns waits for
+// an attempt that is under way: a successor that does not serve is ended by it, or by nobody.
 func onUSR2(parent context.Context, log *slog.Logger, what string, cause error, try func(context.Context) error) (context.Context, func()) {
 	ctx, end := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR2)
-	go func() {
+	var attempts sync.WaitGroup
+	attempts.Go(func() {
 		for {
 			select {
 			case <-ctx.Done():
@@ -48,10 +51,11 @@ func onUSR2(parent context.Context, log *slog.Logger, what string, cause error, 
 			end(cause)
 			return
 		}
-	}()
+	})
 	return ctx, func() {
 		signal.Stop(signals)
 		end(nil)
+		attempts.Wait()
 	}
 }
 

@@ -3,7 +3,7 @@
 //
 // A key that nothing reads is refused, since a misspelt limit that is silently
 // the default is found out at the worst time. Every error names the file, the
-// line where there is one, and the key.
+// line where there is one, and the key. Quote writes what such a file is made of.
 package conf
 
 import (
@@ -128,4 +128,32 @@ func (s Size) MarshalText() ([]byte, error) {
 		}
 	}
 	return strconv.AppendInt(nil, int64(s), 10), nil
+}
+
+// Quote writes a string as TOML does.
+func Quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < ' ' || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// QuoteAll writes a list of strings as TOML does.
+func QuoteAll(all []string) string {
+	quoted := make([]string, len(all))
+	for i, s := range all {
+		quoted[i] = Quote(s)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
 }

@@ -3,9 +3,12 @@ package conf
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 type sample struct {
@@ -100,5 +103,22 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, text string) {
 		var v sample
 		_ = Parse("f.toml", text, &v)
+	})
+}
+
+func TestQuoted(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := rapid.SliceOfN(rapid.String(), 1, 4).Draw(t, "strings")
+		var got struct {
+			One string   `toml:"one"`
+			All []string `toml:"all"`
+		}
+		text := "one = " + Quote(want[0]) + "\nall = " + QuoteAll(want) + "\n"
+		if err := Parse("quoted.toml", text, &got); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if got.One != want[0] || !slices.Equal(got.All, want) {
+			t.Fatalf("%q is read as %q", text, got)
+		}
 	})
 }

@@ -3,10 +3,10 @@ package cluster
 import (
 	"bytes"
 	"crypto/rand"
-	"strings"
 	"text/template"
 
 	"martlet/internal/clusterkey"
+	"martlet/internal/conf"
 )
 
 // A User of a development cluster.
@@ -42,21 +42,7 @@ func newSecrets() secrets {
 	return secrets{suffix: rand.Text(), token: rand.Text() + rand.Text(), key: clusterkey.NewFile()}
 }
 
-// text quotes a string as TOML does. What is written here has no control
-// characters.
-func text(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
-}
-
-func list(all []string) string {
-	quoted := make([]string, len(all))
-	for i, s := range all {
-		quoted[i] = text(s)
-	}
-	return "[" + strings.Join(quoted, ", ") + "]"
-}
-
-var files = template.Must(template.New("").Funcs(template.FuncMap{"text": text, "list": list}).Parse(`
+var files = template.Must(template.New("").Funcs(template.FuncMap{"text": conf.Quote, "list": conf.QuoteAll}).Parse(`
 {{define "cluster"}}[cluster]
 name = {{text .Cluster}}
 hash_path_suffix = {{text .Suffix}} # never change it: nothing would be found again

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"embed"
 	"fmt"
-	"strings"
 	"text/template"
 
 	"martlet/internal/conf"
@@ -70,10 +69,10 @@ func (s *Sample) Like(path string) error {
 // Text is the file of a kind of process: every key that there is, with what it is for.
 func (s *Sample) Text(kind string) ([]byte, error) {
 	t, err := template.New(kind+".toml").Funcs(template.FuncMap{
-		"text": quote, "list": quoteAll,
+		"text": conf.Quote, "list": conf.QuoteAll,
 		"size": func(s *conf.Size) (string, error) {
 			text, err := s.MarshalText()
-			return quote(string(text)), err
+			return conf.Quote(string(text)), err
 		},
 	}).ParseFS(samples, "samples/"+kind+".toml")
 	if err != nil {
@@ -82,31 +81,4 @@ func (s *Sample) Text(kind string) ([]byte, error) {
 	var b bytes.Buffer
 	err = t.Execute(&b, s)
 	return b.Bytes(), err
-}
-
-// quote writes a string as TOML does.
-func quote(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r < ' ' || r == 0x7f:
-			fmt.Fprintf(&b, `\u%04X`, r)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
-}
-
-func quoteAll(all []string) string {
-	quoted := make([]string, len(all))
-	for i, s := range all {
-		quoted[i] = quote(s)
-	}
-	return "[" + strings.Join(quoted, ", ") + "]"
 }

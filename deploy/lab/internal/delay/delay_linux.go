@@ -27,8 +27,8 @@ type frame struct {
 	due  time.Time
 }
 
-// Run forwards between the devices, each frame so much later, until ctx ends or a device goes away. It calls
-// begun when nothing is lost any more. It is to be run in a process of the devices' namespace.
+// Run forwards between the devices, each frame so much later, until ctx ends or a device goes away. One that is down it
+// waits for. It calls begun when nothing is lost any more. It is to be run in a process of the devices' namespace.
 func Run(ctx context.Context, a, b string, delay time.Duration, begun func() error) error {
 	from, err := open(a)
 	if err != nil {
@@ -41,12 +41,14 @@ func Run(ctx context.Context, a, b string, delay time.Duration, begun func() err
 	if err := begun(); err != nil {
 		return errors.Join(err, from.Close(), to.Close())
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	ended := make(chan error, 4)
 	for _, way := range []struct{ from, to *os.File }{{from, to}, {to, from}} {
 		line := make(chan frame, waiting)
 		go func() {
 			defer close(line)
-			ended <- read(way.from, line, delay)
+			ended <- read(ctx, way.from, line, delay)
 		}()
 		go func() { ended <- write(way.to, line) }()
 	}
@@ -59,10 +61,15 @@ func Run(ctx context.Context, a, b string, delay time.Duration, begun func() err
 }
 
 // read takes frames as they come.
-func read(f *os.File, line chan<- frame, delay time.Duration) error {
+func read(ctx context.Context, f *os.File, line chan<- frame, delay time.Duration) error {
 	buf := make([]byte, maxFrame)
 	for {
 		n, err := f.Read(buf)
+		if errors.Is(err, unix.ENETDOWN) { // said once: what comes after it is up again is read as before
+			if err = up(ctx, f.Name()); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -70,6 +77,26 @@ func read(f *os.File, line chan<- frame, delay time.Duration) error {
 		select {
 		case line <- next:
 		default: // lost
+		}
+	}
+}
+
+// up waits until a device is up. One that has gone is an error.
+func up(ctx context.Context, device string) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		i, err := net.InterfaceByName(device)
+		if err != nil {
+			return fmt.Errorf("device %s: %w", device, err)
+		}
+		if i.Flags&net.FlagUp != 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
 		}
 	}
 }
