@@ -57,7 +57,7 @@ var noticed = map[string]aimed{
 	"post-lost":                {unbroken + "--workload post", true},
 	"post-not-replicated":      {faulty + "--faults kill --workload post", false},
 	"push-not-sent":            {faulty + "--faults kill --workload overwrite", false},
-	"queue-lost-at-restart":    {faulty + "--duration 16s --faults queue --workload listing", false},
+	"queue-lost-at-restart":    {faulty + "--faults queue --workload listing", false},
 	"quorum-of-one":            {unbroken + "--workload overwrite", true},
 	"resume-off-by-one":        {faulty + "--faults kill --workload large", false},
 	"row-merged-wrong":         {unbroken + "--workload listing", false},
