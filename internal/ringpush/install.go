@@ -24,15 +24,12 @@ const (
 	holdEvery  = 20 * time.Millisecond
 )
 
-// errSame says that what came is in use and in its place already.
-var errSame = errors.New("it is in use already")
-
 // install puts the ring that body holds into its file, and in use. When it returns nil that ring
 // is in use, and file and name are on stable storage: the bytes are synced under another name,
 // which is then changed, and the folder synced. Where it fails before the change of the name, the file
-// is the one of before. After that it is the new one, and may after a power cut be either; where
-// this is known, it is written anew the next time, since a sync that has failed proves
-// nothing by succeeding later.
+// is the one of before. After that it is the new one, and may after a power cut be either. What is in
+// use already is written once more: whoever has put it there may not have synced it, or have
+// failed to, and a sync that succeeds after one that has failed proves nothing.
 func (s *Server) install(ctx context.Context, name string, source Source, body io.Reader, sum string) (changed bool, err error) {
 	path := s.file(name)
 	release, err := s.hold(ctx, path)
@@ -40,27 +37,19 @@ func (s *Server) install(ctx context.Context, name string, source Source, body i
 		return false, s.cannot(path, err)
 	}
 	defer release()
-	_, stale := source.Check() // why what is in the file is not in use; nil where it is
+	_, _ = source.Check() // what can't be used of what is there is about to be replaced
 	before := source.Ring()
 	now := s.running(name, before)
 	if err := whole.Sweep(s.cfg.FS, path); err != nil {
 		return false, s.cannot(path, err)
 	}
 	var is Running
-	err = whole.Replace(s.cfg.FS, path, func(w io.Writer) error {
-		same, err := false, error(nil)
-		if is, same, err = s.receive(name, now, w, body, sum); err == nil && same && stale == nil && !s.doubtful[name] {
-			err = errSame
-		}
+	err = whole.Replace(s.cfg.FS, path, func(w io.Writer) (err error) {
+		is, err = s.receive(name, now, w, body, sum)
 		return err
 	})
-	switch {
-	case errors.Is(err, errSame):
-		err = s.settle(path)
-	case errors.Is(err, whole.ErrUnsynced):
-		s.doubtful[name] = true
-	case err == nil:
-		delete(s.doubtful, name)
+	if err == nil || errors.Is(err, whole.ErrUnsynced) {
+		s.doubt(name, err != nil)
 	}
 	if errs.KindOf(err) != errs.Other {
 		return false, err // the sender's
@@ -78,17 +67,17 @@ func (s *Server) install(ctx context.Context, name string, source Source, body i
 }
 
 // receive writes what comes, and looks whether it is a ring that may be taken, and what was announced.
-func (s *Server) receive(name string, now Running, w io.Writer, body io.Reader, sum string) (is Running, same bool, err error) {
+func (s *Server) receive(name string, now Running, w io.Writer, body io.Reader, sum string) (is Running, err error) {
 	in := &intake{src: body, to: w, sum: sha256.New()}
 	next, wrong := ring.Read(in)
 	_, _ = io.Copy(io.Discard, in) // its error is kept
 	switch {
 	case in.err != nil:
-		return is, false, in.err
+		return is, in.err
 	case hex.EncodeToString(in.sum.Sum(nil)) != sum:
-		return is, false, errs.Refuse(errs.Mismatch, "what has arrived has not the checksum that was announced: it was damaged on the way, or while it was read")
+		return is, errs.Refuse(errs.Mismatch, "what has arrived has not the checksum that was announced: it was damaged on the way, or while it was read")
 	case wrong != nil:
-		return is, false, errs.E(op, errs.Invalid, errs.Public("it is no ring file: "+wrong.Error()), wrong)
+		return is, errs.E(op, errs.Invalid, errs.Public("it is no ring file: "+wrong.Error()), wrong)
 	}
 	is = Of(next)
 	all, digests := map[string]*ring.Ring{}, map[string]string{}
@@ -96,10 +85,13 @@ func (s *Server) receive(name string, now Running, w io.Writer, body io.Reader, 
 		all[other] = source.Ring()
 		digests[other] = s.running(other, all[other]).Digest
 	}
-	if same, err = judge(name, now, next, is, all, digests); err == nil && !same && s.cfg.Check != nil {
+	if is == now {
+		return is, nil
+	}
+	if err = judge(name, now, next, is, all, digests); err == nil && s.cfg.Check != nil {
 		err = s.cfg.Check(name, next)
 	}
-	return is, same, err
+	return is, err
 }
 
 // intake hands on what it reads, and keeps its checksum and what went wrong on either side.
@@ -133,21 +125,6 @@ func broken(err error) errs.Kind {
 		return k
 	}
 	return errs.Aborted
-}
-
-// settle makes a file and its name durable that is there as it should be: whoever put it there may
-// not have done so.
-func (s *Server) settle(path string) error {
-	f, err := s.cfg.FS.Open(path)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	_ = f.Close() // it was not written to
-	if err != nil {
-		return err
-	}
-	return s.cfg.FS.SyncDir(s.cfg.Folder)
 }
 
 // hold keeps other processes that share the folder from writing a file until release is called.

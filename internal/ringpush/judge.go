@@ -5,20 +5,18 @@ import (
 	"martlet/ring"
 )
 
-// judge says whether a ring may take the place of one in use: same is true where it says the same,
-// and the error is why it may not, nil where it may.
-func judge(name string, now Running, next *ring.Ring, is Running, all map[string]*ring.Ring, digests map[string]string) (same bool, err error) {
+// judge returns why a ring may not take the place of one in use, which says something else; nil
+// where it may.
+func judge(name string, now Running, next *ring.Ring, is Running, all map[string]*ring.Ring, digests map[string]string) error {
 	switch {
-	case is == now:
-		return true, nil
 	case is.Version < now.Version:
-		return false, errs.Refuse(errs.Stale, "version %d of the %s ring is older than the one in use, version %d", is.Version, name, now.Version)
+		return errs.Refuse(errs.Stale, "version %d of the %s ring is older than the one in use, version %d", is.Version, name, now.Version)
 	case is.Version == now.Version:
-		return false, errs.Refuse(errs.Conflict, "version %d of the %s ring is in use and says something else: one of the two was made by another builder, or by an old copy of it", is.Version, name)
+		return errs.Refuse(errs.Conflict, "version %d of the %s ring is in use and says something else: one of the two was made by another builder, or by an old copy of it", is.Version, name)
 	case is.PartPower < now.PartPower:
-		return false, errs.Refuse(errs.Conflict, "the %s ring has part power %d, and the one in use %d: it is never lowered", name, is.PartPower, now.PartPower)
+		return errs.Refuse(errs.Conflict, "the %s ring has part power %d, and the one in use %d: it is never lowered", name, is.PartPower, now.PartPower)
 	}
-	return false, judgeKind(name, next, is, all, digests)
+	return judgeKind(name, next, is, all, digests)
 }
 
 // judgeKind returns why a ring seems to be that of something else than its name says, nil where it

@@ -52,11 +52,11 @@ type Server struct {
 	cfg     Config
 	process string
 
-	taking   sync.Mutex      // one ring at a time
-	doubtful map[string]bool // taking; of names whose last sync has failed
+	taking sync.Mutex // one ring at a time
 
-	mu    sync.Mutex
-	known map[string]known // mu; what is said of the rings in use
+	mu       sync.Mutex
+	known    map[string]known // mu; what is said of the rings in use
+	doubtful map[string]bool  // mu; of those whose folder could not be synced
 }
 
 type known struct {
@@ -88,6 +88,15 @@ func (s *Server) running(name string, r *ring.Ring) Running {
 	k := known{r, Of(r)}
 	s.known[name] = k
 	return k.is
+}
+
+// doubt notes whether a power cut may undo what was done to a file.
+func (s *Server) doubt(name string, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if delete(s.doubtful, name); is {
+		s.doubtful[name] = true
+	}
 }
 
 // Serve implements backend.Handler.
@@ -160,6 +169,9 @@ func (s *Server) report() Report {
 		}
 	}
 	r.Nodes = slices.Sorted(maps.Keys(nodes))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.Unsynced = slices.Sorted(maps.Keys(s.doubtful))
 	return r
 }
 

@@ -52,6 +52,10 @@ type Report struct {
 	Version string             `json:"version"` // of the program
 	Rings   map[string]Running `json:"rings"`   // by the names of their files, without the ending
 	Nodes   []string           `json:"nodes"`   // host:port of all servers in those rings, in order
+
+	// Unsynced names rings that are in use, and whose files a power cut may undo: they are to be
+	// sent again.
+	Unsynced []string `json:"unsynced,omitempty"`
 }
 
 // Taken is the answer to a ring that was taken.
