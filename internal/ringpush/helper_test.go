@@ -31,8 +31,18 @@ type shape struct {
 	turn     int    // devices that everything is put further
 }
 
+// made are rings and files that were made: that costs more than all else here.
+var (
+	made  = map[shape]*ring.Ring{}
+	files = map[shape][]byte{}
+)
+
 func (s shape) ring(t testing.TB) *ring.Ring {
 	t.Helper()
+	if r := made[s]; r != nil {
+		return r
+	}
+	of := s
 	if s.network == "" {
 		s.network = "10.0.0"
 	}
@@ -57,16 +67,21 @@ func (s shape) ring(t testing.TB) *ring.Ring {
 	if err != nil {
 		t.Fatal(err)
 	}
+	made[of] = r
 	return r
 }
 
 func (s shape) file(t testing.TB) []byte {
 	t.Helper()
+	if file := files[s]; file != nil {
+		return file
+	}
 	var b bytes.Buffer
 	if _, err := s.ring(t).WriteTo(&b); err != nil {
 		t.Fatal(err)
 	}
-	return b.Bytes()
+	files[s] = b.Bytes()
+	return files[s]
 }
 
 // source is what *ring.Source is, on another file system.
@@ -119,7 +134,8 @@ func newWorld(t testing.TB) *world {
 			s.turn = 2
 		}
 		w.of[name] = &source{on, folder + "/" + name + ".ring.gz", s.ring(t)}
-		if err := s.ring(t).SaveOn(on, w.of[name].path); err != nil {
+		err := whole.Replace(on, w.of[name].path, func(to io.Writer) error { _, err := to.Write(s.file(t)); return err })
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
