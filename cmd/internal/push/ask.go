@@ -137,6 +137,15 @@ func (a *asker) do(ctx context.Context, to address, at string, r *backend.Reques
 	return json.Unmarshal(body, into)
 }
 
+// plainly is an error without what its text need not say beside the name of the process.
+func plainly(err error) string {
+	var e *errs.Error
+	for errors.As(err, &e) && e.Err != nil && e.Public == "" {
+		err = e.Err
+	}
+	return err.Error()
+}
+
 // refusedError is what a process says that could be reached, and does not do it.
 type refusedError struct {
 	status int

@@ -207,7 +207,7 @@ func (r *run) group(answers []*asked) {
 		if p == nil {
 			p = &Process{Process: a.report.Process, Kind: a.report.Kind, Version: a.report.Version, Leaves: len(r.Rings) > 0, to: a.address, unsynced: a.report.Unsynced}
 			if a.err != nil {
-				p.Error, p.Kind = a.err.Error(), ringpush.Storage
+				p.Error, p.Kind = plainly(a.err), ringpush.Storage
 				if a.proxy {
 					p.Kind = ringpush.Proxy
 				}
@@ -343,7 +343,7 @@ func (r *run) give(ctx context.Context, p *Process) {
 		taken, err := r.ask.send(ctx, p.to, p.Process, r.Rings[i])
 		switch {
 		case err != nil:
-			s.State, s.Error = Failed, err.Error()
+			s.State, s.Error = Failed, plainly(err)
 		case taken.Running != r.Rings[i].Running:
 			s.State, s.Now = Failed, &taken.Running
 			s.Error = fmt.Sprintf("it says that it runs version %d, with another checksum than what was sent", taken.Running.Version)
