@@ -171,7 +171,7 @@ func (a *pushed) judge(r *push.Result) {
 		if p.Error != "" {
 			leaves := ""
 			if p.Leaves {
-				leaves = ", which is in none of the rings to be handed out"
+				leaves = ", which is in none of the rings to be handed out,"
 			}
 			a.warn("%s%s could not be asked: %s", p.Name, leaves, p.Error)
 		}
