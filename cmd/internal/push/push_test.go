@@ -454,9 +454,6 @@ func TestBalancer(t *testing.T) {
 	if !strings.Contains(said, "another process") || len(f.all[3].taken) > 0 {
 		t.Errorf("a balancer: %q, taken was %v", said, f.all[3].taken)
 	}
-	r = f.push(func(o *Options) {
-		o.Proxies = append(o.Proxies, strings.Replace(f.all[3].url, "127.0.0.1", "localhost", 1))
-	}, nil)
 	f.all[3].at = append(f.all[3].at, strings.Replace(f.all[3].at[0], "127.0.0.1", "localhost", 1))
 	r = f.push(func(o *Options) {
 		o.Proxies = append(o.Proxies, strings.Replace(f.all[3].url, "127.0.0.1", "localhost", 1))
