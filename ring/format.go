@@ -41,9 +41,10 @@ const (
 	magicSize = len(magic) + 2
 
 	maxHeader = 64 << 20 // bytes of JSON; 65535 devices need about 16 MiB
-	// maxFile bounds a file, and what of it is inflated.
-	maxFile = 4*MaxAssignments + maxDevices + maxHeader
 )
+
+// MaxFile bounds a ring file, and what of it is inflated, in bytes.
+const MaxFile = 4*MaxAssignments + maxDevices + maxHeader
 
 // fileTime is the modification time in the gzip header, Swift's: a fixed one, so
 // that equal rings are equal files.
@@ -66,10 +67,10 @@ type header struct {
 // what the file really holds and by the package's limits, whatever the file says; so
 // is the work. An error wraps [ErrDamaged] or [ErrInvalid], or is the reader's own.
 func Read(src io.Reader) (*Ring, error) {
-	limited := &io.LimitedReader{R: src, N: maxFile + 1}
+	limited := &io.LimitedReader{R: src, N: MaxFile + 1}
 	ring, err := read(limited)
 	if limited.N <= 0 {
-		return nil, fmt.Errorf("%w: larger than %d bytes", ErrDamaged, int64(maxFile))
+		return nil, fmt.Errorf("%w: larger than %d bytes", ErrDamaged, int64(MaxFile))
 	}
 	return ring, err
 }

@@ -110,7 +110,7 @@ func indexByTail(file []byte) (ix index, ok bool) {
 		return ix, false
 	}
 	start, packed := binary.BigEndian.Uint64(numbers), binary.BigEndian.Uint64(numbers[8:])
-	if start > maxFile || packed >= uint64(len(file)) {
+	if start > MaxFile || packed >= uint64(len(file)) {
 		return ix, false
 	}
 	z := flate.NewReader(bytes.NewReader(file[packed:]))
@@ -150,8 +150,8 @@ func indexByReading(file []byte) (ix index, err error) {
 		var n int
 		n, err = z.Read(end[len(end):cap(end)])
 		end = end[:len(end)+n]
-		if total += int64(n); total > maxFile {
-			return ix, fmt.Errorf("%w: it holds more than %d bytes", ErrDamaged, int64(maxFile))
+		if total += int64(n); total > MaxFile {
+			return ix, fmt.Errorf("%w: it holds more than %d bytes", ErrDamaged, int64(MaxFile))
 		}
 	}
 	if err != io.EOF {
@@ -160,7 +160,7 @@ func indexByReading(file []byte) (ix index, err error) {
 	if len(end) < 16 {
 		return ix, fmt.Errorf("%w: it ends without an index", ErrDamaged)
 	}
-	ix.start = int64(min(binary.BigEndian.Uint64(end[len(end)-16:]), maxFile+1))
+	ix.start = int64(min(binary.BigEndian.Uint64(end[len(end)-16:]), MaxFile+1))
 	// The index is all that is left between its start and the two numbers.
 	size := total - 16 - ix.start
 	if size < lengthSize || size > lengthSize+maxIndex {
@@ -175,7 +175,7 @@ func (ix *index) parse() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: index: %w", ErrDamaged, fmt.Errorf(format, args...))
 	}
-	if ix.start < int64(magicSize) || ix.start > maxFile {
+	if ix.start < int64(magicSize) || ix.start > MaxFile {
 		return bad("it starts at %d", ix.start)
 	}
 	dec := json.NewDecoder(bytes.NewReader(ix.text))

@@ -83,8 +83,8 @@ an error.`,
 	)
 	for group, verbs := range map[string][]verb{
 		"change": append(deviceVerbs(), settingVerbs(cluster)...),
-		"apply":  append([]verb{rebalanceVerb(cluster)}, fileVerbs()...),
-		"look":   append([]verb{showVerb(), diffVerb()}, lookVerbs()...),
+		"apply":  append([]verb{rebalanceVerb(cluster), pushVerb()}, fileVerbs()...),
+		"look":   append([]verb{showVerb(), diffVerb(), runningVerb()}, lookVerbs()...),
 	} {
 		for _, v := range verbs {
 			sub := v.command()

@@ -38,7 +38,8 @@ type Cluster struct {
 	HashPathSuffix string `toml:"hash_path_suffix"`
 
 	// KeyFile is the file with the cluster's keys, by which storage nodes know each other on the
-	// replication network; empty trusts the addresses. Proxies need none.
+	// replication network, where empty trusts the addresses; and any process who hands it rings,
+	// where empty takes none.
 	KeyFile string `toml:"key_file"`
 
 	// Policies are the storage policies. Without any there is one, "Policy-0".

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,18 +16,18 @@ import (
 
 // openKey reads the cluster's keys, where the configuration names a file, and has it looked at
 // as often as the rings.
-func (s *Storage) openKey(p parts) (*clusterkey.Source, error) {
-	if p.c.Cluster.KeyFile == "" {
+func (p *process) openKey(file string, every time.Duration) (*clusterkey.Source, error) {
+	if file == "" {
 		return nil, nil
 	}
-	keys, err := clusterkey.Open(p.c.Cluster.KeyFile)
+	keys, err := clusterkey.Open(file)
 	if err != nil {
 		return nil, err
 	}
-	s.every("cluster key", p.c.Rings.CheckEvery.D(), func(ctx context.Context) error {
+	p.every("cluster key", every, func(ctx context.Context) error {
 		reloaded, err := keys.Check()
 		if reloaded {
-			s.log.LogAttrs(ctx, slog.LevelInfo, "new cluster keys in use", slog.String("keys", keys.Keys().String()))
+			p.log.LogAttrs(ctx, slog.LevelInfo, "new cluster keys in use", slog.String("keys", keys.Keys().String()))
 		}
 		return err // the keys in use stay
 	})

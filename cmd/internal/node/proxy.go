@@ -67,8 +67,12 @@ func (p *Proxy) open(c *config.Proxy, o Options) error {
 	if err != nil {
 		return err
 	}
+	handler, err := p.takingRings(c, o, rings, policies, server)
+	if err != nil {
+		return err
+	}
 	err = p.listen(&httpapi.Server{
-		Name: "proxy", Handler: server, Log: o.Log, Silence: c.Server.ClientTimeout.D(), Drain: c.Server.DrainTimeout.D(), Connections: connections,
+		Name: "proxy", Handler: handler, Log: o.Log, Silence: c.Server.ClientTimeout.D(), Drain: c.Server.DrainTimeout.D(), Connections: connections,
 		Certificate: certificate, LeastTLS: c.Server.TLS.Least(),
 		NewID: func() string { return httpapi.NewTransID(time.Now(), "") },
 	}, c.Server.Listen)

@@ -43,7 +43,7 @@ type replication struct {
 
 // newReplication begins the replication of a node. Requests leave from the node's
 // own address on that network, by which peers know it.
-func (s *Storage) newReplication(p parts) (*replication, error) {
+func (s *Storage) newReplication(p parts) *replication {
 	c := p.c
 	cfg := direct.Config{
 		ConnectTimeout: c.Server.ConnTimeout.D(), NodeTimeout: c.Replicator.NodeTimeout.D(), UserAgent: "martlet-replicator",
@@ -51,14 +51,12 @@ func (s *Storage) newReplication(p parts) (*replication, error) {
 	}
 	cfg.Dial = leavingFrom(c.Replication.Listens())
 	r := &replication{
-		nodeID: replicator.NewNodeID(), client: direct.New(cfg),
+		nodeID: replicator.NewNodeID(), client: direct.New(cfg), keys: p.keys,
 		paces: replicator.NewPaces(c.Server.Devices, c.Replicator.Limits(), p.o.Log),
 		steps: steps.NewBooks(p.terms(), vfs.OS, p.devices),
 	}
 	s.atEnd(func() error { r.client.Close(); return nil })
-	var err error
-	r.keys, err = s.openKey(p)
-	return r, err
+	return r
 }
 
 // leavingFrom returns what connects from an address of the machine; nil where it is none.

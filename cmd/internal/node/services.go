@@ -14,6 +14,7 @@ import (
 	"martlet/cmd/internal/config"
 	"martlet/container"
 	"martlet/internal/clock"
+	"martlet/internal/clusterkey"
 	"martlet/internal/dbserver"
 	"martlet/internal/device"
 	"martlet/internal/direct"
@@ -74,10 +75,11 @@ type parts struct {
 	devices  *device.Set
 	hasher   name.Hasher
 	rings    rings
-	stores   object.Stores    // of objects, and of the logs in which databases have their journal
-	names    *hosts.Names     // that rings have in the place of addresses
-	client   *direct.Client   // to other nodes, over the storage network
-	rows     *rowbatch.Sender // the same, for updates of listings
+	stores   object.Stores      // of objects, and of the logs in which databases have their journal
+	keys     *clusterkey.Source // nil where there is no cluster key
+	names    *hosts.Names       // that rings have in the place of addresses
+	client   *direct.Client     // to other nodes, over the storage network
+	rows     *rowbatch.Sender   // the same, for updates of listings
 
 	replication   *replication        // nil where it is switched off
 	lost          chan objects.Lost   // copies of objects that were found damaged
@@ -119,6 +121,12 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 		o.Log.LogAttrs(context.Background(), slog.LevelWarn, "host names in the rings that are not known", slog.Any("err", err)) // it is tried again
 	}
 	s.reload(p.rings, c.Rings.CheckEvery.D(), learn)
+	if p.keys, err = s.openKey(c.Cluster.KeyFile, c.Rings.CheckEvery.D()); err != nil {
+		return err
+	}
+	if err := s.openPushes(p, learn); err != nil {
+		return err
+	}
 	if p.devices, err = s.devices(c, p.hasher, o); err != nil {
 		return err
 	}
@@ -134,9 +142,7 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 		return fmt.Errorf("metrics of listing updates: %w", err)
 	}
 	if c.Replication.Enabled {
-		if p.replication, err = s.newReplication(p); err != nil {
-			return err
-		}
+		p.replication = s.newReplication(p)
 	}
 	p.stores = s.openStores(p)
 	for _, open := range []func(parts) error{s.openAccount, s.openContainer, s.openObject, s.openExpirer, s.openReplication} {

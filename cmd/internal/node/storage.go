@@ -23,6 +23,7 @@ import (
 type Storage struct {
 	process
 	owned         *device.Set
+	rings         backend.Handler             // tells of rings and takes new ones
 	replicator    *replicator.Replicator      // nil where replication is switched off
 	steps         *steps.Books                // likewise
 	expirers      map[string]*expiry.Reaper   // by device
@@ -70,6 +71,9 @@ func (s *Storage) serve(c *config.Storage, o Options, v service) error {
 	handler, room, err := s.limited(c, o, v)
 	if err != nil {
 		return fmt.Errorf("%s metrics: %w", v.name, err)
+	}
+	if v.level != 0 { // on the storage network, to which the operator has a way
+		handler = s.takingRings(handler)
 	}
 	gate, err := httpapi.NewGate(o.Registry, v.name, room)
 	if err != nil {

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"martlet/cmd/internal/push"
+	"martlet/internal/ringpush"
+)
+
+func TestPushUsage(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "proxy.toml")
+	text := "[cluster]\nhash_path_suffix = \"s\"\n[rings]\nfolder = \"rings\"\n[proxy]\n[auth]\nsecrets = [\"0123456789abcdef\"]\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"push"}, "requires at least 1 arg"},
+		{[]string{"push", "x.ring.gz"}, "--config is missing"},
+		{[]string{"running"}, "--config is missing"},
+		{[]string{"push", "x.ring.gz", "--config", file, "--concurrency", "0"}, "must be from 1 to 256"},
+		{[]string{"push", "x.ring.gz", "--config", file, "--timeout", "0s"}, "must be more than 0"},
+		{[]string{"push", "x.ring.gz", "--config", file}, `key "cluster.key_file" is not set`},
+		{[]string{"running", "--config", filepath.Join(dir, "none.toml")}, "none.toml"},
+	} {
+		var stdout, stderr strings.Builder
+		if code := run(append([]string{"ring"}, tt.args...), &stdout, &stderr); code != 2 || !strings.Contains(stderr.String(), tt.want) || stdout.Len() > 0 {
+			t.Errorf("%v: exit status %d, %q, %q; want 2 and %q", tt.args, code, stdout.String(), stderr.String(), tt.want)
+		}
+	}
+}
+
+// What is not as it should be is a warning, and counts as one.
+func TestPushedWords(t *testing.T) {
+	is := func(version int64) *ringpush.Running { return &ringpush.Running{Version: version} }
+	process := func(name, kind string, states ...*push.State) *push.Process {
+		return &push.Process{Name: name, Kind: kind, Rings: states}
+	}
+	state := func(what string, was, now int64) *push.State {
+		return &push.State{Name: "object", State: what, Was: is(was), Now: is(now)}
+	}
+	rings := []*push.Ring{{Name: "object"}}
+	for what, tt := range map[string]struct {
+		a        pushed
+		warnings []string
+		lines    []string
+	}{
+		"all have it": {
+			pushed{Rings: rings, Processes: []*push.Process{process("a", "storage", state(push.Sent, 5, 6)), process("b", "proxy", state(push.Has, 6, 6))}},
+			nil, []string{"object 5 → 6", "object 6\n", "2 of 2 processes run these rings"},
+		},
+		"somebody is away": {
+			pushed{Rings: rings, Stopped: true, Processes: []*push.Process{
+				{Name: "a", Kind: "storage", Error: "no route"}, {Name: "b", Kind: "storage", Error: "no route", Leaves: true}, process("c", "proxy", state(push.Held, 5, 5)),
+			}},
+			[]string{"a could not be asked: no route", "b, which is in none of the rings to be handed out, could not be asked: no route", "the proxies were not sent anything"},
+			[]string{"could not be asked\n", "object 5, not sent", "0 of 3 processes"},
+		},
+		"would be sent": {
+			pushed{Rings: rings, DryRun: true, Processes: []*push.Process{process("b", "proxy", state(push.Behind, 5, 5))}},
+			nil, []string{"object 5, would be sent", "1 of 1 processes run these rings, or would be sent them"},
+		},
+		"a look, and one is behind": {
+			pushed{Rings: rings, DryRun: true, looking: true, Processes: []*push.Process{process("b", "proxy", state(push.Behind, 5, 5)), process("c", "proxy", state(push.Has, 6, 6))}},
+			[]string{"b runs version 5 of the object ring"}, []string{"object 5, behind", "1 of 2 processes run these rings"},
+		},
+		"a look, and they differ": {
+			pushed{DryRun: true, looking: true, Processes: []*push.Process{process("b", "proxy", state(push.Seen, 5, 5)), process("c", "proxy", state(push.Seen, 6, 6))}},
+			[]string{"c runs version 6 of the object ring, and not version 5 like others"}, []string{"2 of 2 processes could be asked"},
+		},
+	} {
+		tt.a.judge(&push.Result{})
+		ok := len(tt.a.Warnings) == len(tt.warnings)
+		for i, w := range tt.a.Warnings {
+			ok = ok && strings.HasPrefix(w, tt.warnings[i])
+		}
+		p := newPage(nil)
+		tt.a.text(p)
+		if !ok || slices.ContainsFunc(tt.lines, func(l string) bool { return !strings.Contains(p.String(), l) }) {
+			t.Errorf("%s: warnings %q, want %q; printed is\n%swant %q", what, tt.a.Warnings, tt.warnings, p.String(), tt.lines)
+		}
+	}
+}
