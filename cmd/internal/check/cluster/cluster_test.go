@@ -210,12 +210,12 @@ exit 0
 		}
 	}
 	offered := nemesis.Offered(l, nemesis.Kinds())
-	for _, k := range []nemesis.Kind{nemesis.Restart, nemesis.Rolling, nemesis.Clock} {
+	for _, k := range []nemesis.Kind{nemesis.Restart, nemesis.Rolling, nemesis.Clock, nemesis.Upgrade} {
 		if slices.Contains(offered, k) {
 			t.Errorf("%s is offered", k)
 		}
 	}
-	if len(offered) != len(nemesis.Kinds())-3 {
+	if len(offered) != len(nemesis.Kinds())-4 {
 		t.Errorf("offered are %v", offered)
 	}
 }
