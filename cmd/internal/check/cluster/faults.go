@@ -12,6 +12,7 @@ import (
 	"martlet/cmd/internal/check/forward"
 	"martlet/cmd/internal/check/nemesis"
 	"martlet/internal/loopdisk"
+	"martlet/internal/vfs"
 )
 
 // Why something is not offered.
@@ -256,9 +257,13 @@ func (l *Local) fill(at [2]int) error {
 	return f.Close()
 }
 
+// free makes room again, also after a power cut that follows.
 func (l *Local) free(at [2]int) error {
 	err := os.Remove(filepath.Join(l.disks[at].Path, filler))
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case err == nil:
+		err = vfs.OS.SyncDir(l.disks[at].Path)
+	case errors.Is(err, os.ErrNotExist):
 		err = nil
 	}
 	if err == nil {
