@@ -15,7 +15,10 @@ KILLS    ?= 500
 CUTS     ?= 200
 SEED     ?=
 CHECK    ?= 3m
+MIXED    ?= 1m
+MIXED_FAULTS ?= upgrade,kill,proxy,pause,flip,ring
 SUITE    ?=
+PREVIOUS ?=
 FRAGMENTS ?= 50000
 # How many packages, or clusters, are tested at once. More than there are cores is faster, as tests wait for the disk for
 # much of their time, and has those fail now and then that go by real clocks.
@@ -31,7 +34,7 @@ LINT      = $(PLAIN) go tool -modfile=tools.mod golangci-lint
 # it (crash) stay on the disk.
 SCRATCH   = bash test/scratch.sh
 
-.PHONY: build lab lab-up lab-down lab-packages run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak planted check check-soak bench bench-rings bench-rebalance bench-rebuild deb clean
+.PHONY: build lab lab-up lab-down lab-packages run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak planted check check-soak mixed written bench bench-rings bench-rebalance bench-rebuild deb clean
 
 ## build: compile bin/martlet
 build:
@@ -128,6 +131,21 @@ check: build
 ## check-soak: the same for an hour; at least 500 faults
 check-soak:
 	$(MAKE) check CHECK=1h
+
+# Of each kind of process some are of one version and some of the other, and each goes over to the other and back, in good order or
+# killed. The second check begins the other way round.
+## mixed: this version and PREVIOUS, a revision (the last tag without), in one cluster, for MIXED each way round; no promise may be broken
+mixed: build
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	$(PLAIN) bash test/previous.sh '$(PREVIOUS)' "$$dir/martlet"; \
+	bin/martlet check --duration $(MIXED) --seed 21 --faults '$(MIXED_FAULTS)' --other "$$dir/martlet" $(ARGS); \
+	bin/martlet check --duration $(MIXED) --seed 22 --faults '$(MIXED_FAULTS)' --binary "$$dir/martlet" --other bin/martlet $(ARGS)
+
+## written: a small cluster as PREVIOUS writes it, which tests read ever after: for each release one, made once it is out
+written:
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	$(PLAIN) bash test/previous.sh '$(PREVIOUS)' "$$dir/martlet"; \
+	bash test/written.sh "$$dir/martlet" "cmd/internal/cluster/testdata/written-$$(git describe --tags --always '$(or $(PREVIOUS),HEAD)').tar.gz"
 
 ## bench: every benchmark, or those that BENCH matches
 bench:

@@ -60,9 +60,7 @@ func (r *Row) Append(b []byte) []byte {
 // DecodeRow reads what Append writes; what it can't read is metadb.ErrDecode.
 func DecodeRow(b []byte) (Row, error) {
 	d := metadb.NewDecoder(b)
-	if d.Byte() != rowVersion {
-		d.Fail()
-	}
+	d.Version(rowVersion)
 	r := Row{Put: d.Stamp(), Delete: d.Stamp(), Stamp: d.Stamp()}
 	index := d.Uvarint()
 	if index > math.MaxUint16 {

@@ -167,9 +167,7 @@ func packMD5(to *[16]byte, etag string) bool {
 // DecodeRow reads what Append writes; what it can't read is metadb.ErrDecode.
 func DecodeRow(b []byte) (Row, error) {
 	d := metadb.NewDecoder(b)
-	if d.Byte() != rowVersion {
-		d.Fail()
-	}
+	d.Version(rowVersion)
 	flags := d.Byte()
 	r := Row{Deleted: flags&flagDeleted != 0, Data: d.Stamp(), Listed: -1}
 	r.Type, r.Meta = r.Data, r.Data

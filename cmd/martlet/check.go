@@ -37,14 +37,15 @@ const checkApart = "MARTLET_CHECK_APART"
 // checkFlags are the flags of check.
 type checkFlags struct {
 	check.Options
-	dir, faults, preset, binary string
-	policies                    []string
-	nodes, devices, proxies     int
-	replicas                    int
-	endpoints                   []string
-	lab, labProgram             string
-	json, disks                 bool
-	ahead                       time.Duration
+	dir, faults, preset     string
+	binary, other           string
+	policies                []string
+	nodes, devices, proxies int
+	replicas                int
+	endpoints               []string
+	lab, labProgram         string
+	json, disks             bool
+	ahead                   time.Duration
 }
 
 func newCheck() *cobra.Command {
@@ -93,6 +94,7 @@ func (f *checkFlags) flags(c *cobra.Command) {
 	c.Flags().IntVar(&f.Workload.Names, "names", f.Workload.Names, "objects in each container")
 	c.Flags().StringVar(&f.preset, "workload", "", "only operations of a kind: "+strings.Join(workload.Presets(), ", "))
 	c.Flags().StringVar(&f.binary, "binary", "", "the `PROGRAM` that the cluster's processes are, instead of this one")
+	c.Flags().StringVar(&f.other, "other", "", "another version of the `PROGRAM`, such as the release before: every other process is that one, and upgrades, forward and back, are among the faults")
 	c.Flags().BoolVar(&f.disks, "disks", true, "devices are disks of their own where there is the right to mount")
 	c.Flags().StringArrayVar(&f.endpoints, "endpoint", nil, "a proxy of a cluster that is there, `URL`, such as http://10.0.0.1:8080; nothing is broken; may be given again")
 	c.Flags().StringVar(&f.Workload.User, "user", f.Workload.User, "who signs in, `ACCOUNT:USER`")
@@ -122,6 +124,8 @@ func (f *checkFlags) complete(c *cobra.Command) (policies []made.Policy, err err
 		return nil, errors.New("--ahead wants two --proxies, and a build whose clocks can be moved (-tags planted)")
 	case len(f.endpoints) > 0 && f.lab != "":
 		return nil, errors.New("--endpoint and --lab are of two kinds of cluster")
+	case f.other != "" && (len(f.endpoints) > 0 || f.lab != ""):
+		return nil, errors.New("--other is of a cluster that the check starts, not of one that is there")
 	case f.devices < 1 || f.replicas < 1 || f.nodes < f.replicas || f.proxies < 1:
 		return nil, errors.New("a cluster needs at least as many --nodes as --replicas, and one of each and of devices and proxies")
 	}
@@ -237,6 +241,10 @@ func (f *checkFlags) inFolder(c *cobra.Command, dir string, policies []made.Poli
 				err = errors.Join(err, os.RemoveAll(l.Images()))
 			}
 		}()
+		if versions := l.Versions(); versions != "" {
+			f.About["versions"] = versions
+			f.Say("          " + versions)
+		}
 		target, f.Workload.Policies = l, l.Policies()
 	case f.lab != "":
 		if !c.Flags().Changed("bound") {
@@ -281,7 +289,7 @@ func (f *checkFlags) start(ctx context.Context, dir string, policies []made.Poli
 		binary = self
 	}
 	return cluster.Start(ctx, cluster.Options{
-		Dir: filepath.Join(dir, "cluster"), Binary: binary, Nodes: f.nodes, Devices: f.devices, Proxies: f.proxies, Replicas: f.replicas, Policies: policies,
+		Dir: filepath.Join(dir, "cluster"), Binary: binary, Other: f.other, Nodes: f.nodes, Devices: f.devices, Proxies: f.proxies, Replicas: f.replicas, Policies: policies,
 		ClusterKey: f.Seed%2 == 1, Disks: f.disks && apart.Is(checkApart), Clocks: clocksMove, Ahead: f.ahead,
 	})
 }

@@ -3,6 +3,7 @@ package metadb
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"martlet/internal/metadb/boltfile"
 	"martlet/internal/timestamp"
@@ -10,6 +11,10 @@ import (
 
 // ErrDecode is returned for bytes that are no record.
 var ErrDecode = errors.New("not a record of this version")
+
+// ErrLater is the ErrDecode of what says that it is of a later version than is known here. Where that is under a checksum it
+// is not damaged: it stays for the release that has written it, and the error is of kind errs.BadDevice.
+var ErrLater = fmt.Errorf("of a later version: %w", ErrDecode)
 
 const sealLen = boltfile.SealLen
 
@@ -34,14 +39,19 @@ func AppendString(b []byte, s string) []byte {
 type Decoder struct {
 	rest   string
 	failed bool
+	later  bool
 }
 
 // NewDecoder reads b, which is copied once: strings that are read share
 // the copy and hold on to nothing of a database.
 func NewDecoder(b []byte) Decoder { return Decoder{rest: string(b)} }
 
-// Err returns ErrDecode if anything could not be read or is left over.
+// Err returns ErrDecode if anything could not be read or is left over, and ErrLater if that is since Version was later than
+// is known.
 func (d *Decoder) Err() error {
+	if d.later {
+		return ErrLater
+	}
 	if d.failed || d.rest != "" {
 		return ErrDecode
 	}
@@ -50,6 +60,29 @@ func (d *Decoder) Err() error {
 
 // Fail makes Err return ErrDecode.
 func (d *Decoder) Fail() { d.failed, d.rest = true, "" }
+
+// Version reads the version that a record begins with, of which those from 1 up to known are.
+func (d *Decoder) Version(known byte) byte {
+	v := d.Byte()
+	if v > known && !d.failed {
+		d.later = true
+	}
+	if v == 0 || v > known {
+		d.Fail()
+	}
+	return v
+}
+
+// checkVersion reports what is wrong with a record of a size that begins with the version, which is the first one.
+func checkVersion(raw []byte, size int, known byte) error {
+	switch {
+	case len(raw) > 0 && raw[0] > known:
+		return ErrLater
+	case len(raw) != size || raw[0] != known:
+		return ErrDecode
+	}
+	return nil
+}
 
 // Byte reads one byte.
 func (d *Decoder) Byte() byte {

@@ -99,8 +99,8 @@ func (t *Tx) storedDigest() (d Digest, ok bool, err error) {
 	if err != nil {
 		return Digest{}, false, corrupt(err)
 	}
-	if len(raw) != 1+16 || raw[0] != digestVersion {
-		return Digest{}, false, corrupt(ErrDecode)
+	if err := checkVersion(raw, 1+16, digestVersion); err != nil {
+		return Digest{}, false, corrupt(err)
 	}
 	return digestOf(raw[1:]), true, nil
 }

@@ -16,7 +16,13 @@ func guard(fn func() error) error { return boltfile.Guard(fn) }
 
 func panicked(err error) bool { return boltfile.Panicked(err) }
 
-func corrupt(err error) error { return boltfile.Corrupt(err) }
+// corrupt is the error of what has the right checksum, or none, and can't be read.
+func corrupt(err error) error {
+	if errors.Is(err, ErrLater) {
+		return errs.E(errs.BadDevice, err)
+	}
+	return boltfile.Corrupt(err)
+}
 
 // classify gives an error of a file, or of what is in it, its kind.
 func classify(err error) error {

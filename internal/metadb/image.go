@@ -226,7 +226,9 @@ func decodeImage(value []byte) (*image, error) {
 	// In the order of their keys: digest, info, known, merged, reported.
 	digest := append([]byte{digestVersion}, d.Take(16)...)
 	about, reported, merged := d.String(), d.String(), d.String()
-	if _, err := decodeInfo([]byte(about)); err != nil {
+	if _, err := decodeInfo([]byte(about)); errors.Is(err, ErrLater) {
+		return nil, corrupt(err)
+	} else if err != nil {
 		d.Fail()
 	}
 	info.add(keyDigest, digest)

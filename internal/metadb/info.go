@@ -115,10 +115,7 @@ func appendInfo(b []byte, i *Info) []byte {
 func decodeInfo(b []byte) (Info, error) {
 	d := NewDecoder(b)
 	var i Info
-	version := d.Byte()
-	if version == 0 || version > infoVersion {
-		d.Fail()
-	}
+	version := d.Version(infoVersion)
 	i.Path.Account = d.String()
 	i.Path.Container = d.String()
 	copy(i.Incarnation[:], d.Take(int64(len(i.Incarnation))))
@@ -152,9 +149,7 @@ func appendReport(b []byte, r Report) []byte {
 
 func decodeReport(b []byte) (Report, error) {
 	d := NewDecoder(b)
-	if d.Byte() != reportVersion {
-		d.Fail()
-	}
+	d.Version(reportVersion)
 	r := Report{Put: d.Stamp(), Delete: d.Stamp()}
 	r.Objects, r.Bytes = unzigzag(d.Uvarint()), unzigzag(d.Uvarint())
 	return r, d.Err()
@@ -166,9 +161,7 @@ func appendField(b []byte, f *Field) []byte {
 
 func decodeField(name, b []byte) (Field, error) {
 	d := NewDecoder(b)
-	if d.Byte() != fieldVersion {
-		d.Fail()
-	}
+	d.Version(fieldVersion)
 	f := Field{Name: string(name), Stamp: d.Stamp()}
 	f.Value = d.String()
 	return f, d.Err()
@@ -181,9 +174,7 @@ func appendStat(b []byte, s Stat) []byte {
 
 func decodeStat(b []byte) (Stat, error) {
 	d := NewDecoder(b)
-	if d.Byte() != statVersion {
-		d.Fail()
-	}
+	d.Version(statVersion)
 	s := Stat{unzigzag(d.Uvarint()), unzigzag(d.Uvarint()), unzigzag(d.Uvarint())}
 	return s, d.Err()
 }

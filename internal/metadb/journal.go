@@ -445,8 +445,8 @@ func (t *Tx) merged() (m mark, err error) {
 	if err != nil {
 		return m, corrupt(err)
 	}
-	if len(raw) != markSize || raw[0] != markVersion {
-		return m, corrupt(ErrDecode)
+	if err := checkVersion(raw, markSize, markVersion); err != nil {
+		return m, corrupt(err)
 	}
 	copy(m.log[:], raw[1:])
 	m.at = seglog.Position{Segment: binary.LittleEndian.Uint64(raw[17:]), Offset: int64(binary.LittleEndian.Uint64(raw[25:]))}

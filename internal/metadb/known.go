@@ -33,8 +33,11 @@ func (t *Tx) syncs() (map[ID]Known, error) {
 		if err != nil {
 			return nil, corrupt(err)
 		}
-		if len(k) != len(prefixKnown)+len(ID{}) || len(raw) != 17 || raw[0] != knownVersion {
+		if len(k) != len(prefixKnown)+len(ID{}) {
 			return nil, corrupt(ErrDecode)
+		}
+		if err := checkVersion(raw, 17, knownVersion); err != nil {
+			return nil, corrupt(err)
 		}
 		all[ID(k[len(prefixKnown):])] = Known{binary.BigEndian.Uint64(raw[1:]), binary.BigEndian.Uint64(raw[9:])}
 	}

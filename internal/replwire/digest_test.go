@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"flag"
 	"hash/crc32"
-	"os"
 	"reflect"
 	"slices"
 	"testing"
@@ -17,8 +15,6 @@ import (
 	"martlet/internal/name"
 	"martlet/internal/timestamp"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func drawQuestion(t *rapid.T) (q Question) {
 	q.Before = rapid.SampledFrom([]timestamp.T{{}, at(7), at(8).WithOffset(9)}).Draw(t, "before")
@@ -263,32 +259,6 @@ func TestPushesFit(t *testing.T) {
 	}
 	if !x.Fits() {
 		t.Error("a small push does not fit")
-	}
-}
-
-// The golden files are what version 1 looks like; nodes of one cluster may be of several
-// releases.
-func TestGolden(t *testing.T) {
-	q := Question{Before: at(170_000_000_000_000).WithOffset(3), Parts: []Extent{
-		{Range: name.PartitionRange(4, 3), Sum: Digest{0xaa, 15: 1}}, {Range: name.Range{Prefix: 0xabcdef << 40, Depth: 24}, Sum: Digest{0xbb}},
-	}}
-	asked := q.Append(nil)
-	a := Answer{Answered: 2, Differ: []Difference{{1, Digest{0xcc}, 258}}}
-	for file, got := range map[string][]byte{
-		"question": asked, "answer": a.Append(nil, asked, 2), "pushes": encodePushes(samplePushes()),
-		"results": AppendResults(nil, []Result{{201, true, ""}, {409, false, "it is older"}}),
-		"wanted":  AppendWanted(nil, someWanted(2)), "archives": answerOf(AppendWanted(nil, someWanted(2)), []Archive{{Here, []byte("an archive")}, {Given: Unread}}),
-	} {
-		file = "testdata/v1-" + file + ".golden"
-		if *update {
-			if err := os.WriteFile(file, got, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s: %q, want %q, %v", file, got, want, err)
-		}
 	}
 }
 

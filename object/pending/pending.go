@@ -83,6 +83,9 @@ const (
 	maxSize = 512 << 10 // bytes of JSON
 )
 
+// errLater is the error for an update that a later release has queued: it stays for that one, and nothing takes its place.
+var errLater = errors.New("the queued update is of a later format")
+
 // errFormat is the error for a file that is no whole update.
 var errFormat = errors.New("not a whole update")
 
@@ -122,7 +125,13 @@ func encode(u *Update) ([]byte, error) {
 }
 
 func decode(b []byte) (Update, error) {
-	if len(b) < head || string(b[:len(magic)]) != magic {
+	const plain = len(magic) - 1 // behind it is the version
+	switch {
+	case len(b) < head || string(b[:plain]) != magic[:plain]:
+		return Update{}, errFormat
+	case b[plain] > magic[plain]:
+		return Update{}, fmt.Errorf("%w: %d", errLater, b[plain])
+	case b[plain] != magic[plain]:
 		return Update{}, errFormat
 	}
 	body := b[head:]

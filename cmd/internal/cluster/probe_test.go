@@ -74,6 +74,15 @@ func startPatientProbe(t testing.TB, patience time.Duration, change ...func(*Opt
 	if err != nil {
 		t.Fatal(err)
 	}
+	p := probeOf(t, f, patience)
+	p.want("PUT", p.url+"/c", nil, "", 201)
+	return p
+}
+
+// probeOf is startPatientProbe of a cluster that is there.
+func probeOf(t testing.TB, f *Folder, patience time.Duration) *probe {
+	t.Helper()
+	o := f.Options
 	p := &probe{
 		patience: patience, t: t, whole: t, folder: f, nodes: make([]*node.Storage, o.Nodes), ends: make([]func(), o.Nodes), source: timestamp.NewSource(nil),
 		client: &http.Client{Transport: &http.Transport{}, Timeout: 2 * time.Minute}, direct: direct.New(direct.Config{}),
@@ -92,6 +101,7 @@ func startPatientProbe(t testing.TB, patience time.Duration, change ...func(*Opt
 		p.configs = append(p.configs, c)
 		p.start(n)
 	}
+	var err error
 	if p.hasher, err = name.NewHasher(p.configs[0].Cluster.HashPathPrefix, p.configs[0].Cluster.HashPathSuffix); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +114,6 @@ func startPatientProbe(t testing.TB, patience time.Duration, change ...func(*Opt
 		p.direct.Close()
 	})
 	p.token = p.want("GET", strings.TrimSuffix(p.url, "/v1/AUTH_test")+"/auth/v1.0", nil, "", 200).Header.Get("X-Auth-Token")
-	p.want("PUT", p.url+"/c", nil, "", 201)
 	return p
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"martlet/internal/backend"
@@ -122,7 +123,7 @@ func TestFragmentsBatchOldPeers(t *testing.T) {
 		refused[to.number]++
 		f.mu.Unlock()
 		text := "fragments are not REPLICATE many at a time"
-		return &backend.Response{Status: 400, Header: backend.Header{{Name: replicator.NodeHeader, Value: resp.Header.Get(replicator.NodeHeader)}}, Length: int64(len(text)), Body: io.NopCloser(strings.NewReader(text))}
+		return &backend.Response{Status: 400, Length: int64(len(text)), Body: io.NopCloser(strings.NewReader(text))} // what is refused does not say by whom
 	})
 	if c := f.clean(5); c.Rebuilt != 40 {
 		t.Errorf("%+v", c)
@@ -134,6 +135,42 @@ func TestFragmentsBatchOldPeers(t *testing.T) {
 	f.failing(nil)
 	f.inPlace("then", all...)
 	f.clean()
+}
+
+// A node of an earlier version that is told that it has given a damaged fragment gives it once more: the object is made of others as
+// far as there are others, and nothing is taken for what it is not.
+func TestFragmentsOldPeerAccused(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 2}, 5)
+	var accused atomic.Int64
+	f.failing(func(_ *cell, r *backend.Request) error {
+		for i := range r.Header {
+			if r.Header[i].Name == backend.FragmentSuspect {
+				r.Header[i].Name = "X-Unknown"
+				accused.Add(1)
+			}
+		}
+		return nil
+	})
+	var all []*wholeObject
+	var bad [][]byte
+	for i := range 4 { // so that fragment 2 of some is read to make fragment 3
+		o := f.encode(fmt.Sprint("o", i), f.source.Next(), bytes.Repeat([]byte("data"), 1000), true)
+		f.putAll(o, 2, 3)
+		bad = append(bad, f.bent(o, 2, 2))
+		f.commit(o)
+		all = append(all, o)
+	}
+	if c := f.pass(3); c.Rebuilt != int64(len(all)) || accused.Load() == 0 {
+		t.Errorf("%+v, %d times accused", c, accused.Load())
+	}
+	for i, o := range all {
+		if got := f.stored(o, 3, 3); !bytes.Equal(got, o.archives[3]) {
+			t.Errorf("%s: fragment 3 is %d bytes that differ from what it was", o.path.Object, len(got))
+		}
+		if !bytes.Equal(f.stored(o, 2, 2), bad[i]) {
+			t.Errorf("%s: fragment 2 is not what its device had", o.path.Object)
+		}
+	}
 }
 
 // Whatever is wrong with an answer with many fragments, nothing wrong is stored, and what is missing is got otherwise.

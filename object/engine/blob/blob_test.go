@@ -377,6 +377,22 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// A file of a later format is whole: it must not come into quarantine.
+func TestLater(t *testing.T) {
+	bufs, fs := NewBuffers(8<<20), vfs.NewMem()
+	image := content(t, fs, write(t, fs, "/", testHeader(20), make([]byte, 70_000), -1, bufs))
+	image[7]++
+	binary.LittleEndian.PutUint32(image[188:], checksum(image[:188]))
+	_, _, err := readAll(bytes.NewReader(image), bufs)
+	if !errors.Is(err, ErrLater) || errors.Is(err, ErrCorrupt) || !errs.Is(err, errs.BadDevice) {
+		t.Errorf("got %v, want that it is of a later format", err)
+	}
+	image[100] ^= 1
+	if _, _, err := readAll(bytes.NewReader(image), bufs); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("damaged as well: got %v", err)
+	}
+}
+
 func TestPut(t *testing.T) {
 	fs := vfs.NewMem()
 	h := testHeader(9000)

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 
 	"martlet/internal/backend"
+	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/timestamp"
 )
@@ -52,6 +53,9 @@ var (
 	// ErrCorrupt is returned for a file that is not what Seal left: damaged,
 	// torn, truncated, or no such file at all.
 	ErrCorrupt = errors.New("damaged")
+	// ErrLater is returned for a file of a later format than is known here: it is whole, and what it holds is for
+	// a later release. The error is of kind errs.BadDevice: others may have it in a form that can be read.
+	ErrLater = errs.E(errs.BadDevice, "the file is of a later format")
 	// ErrTooMuch is returned for text over MaxText or data over MaxLength or over
 	// the announced size.
 	ErrTooMuch = errors.New("too large for its file")
@@ -292,6 +296,9 @@ func parseFixed(page []byte) (fixed, error) {
 	}
 	if le.Uint32(page[188:]) != checksum(page[:188]) {
 		return fixed{}, fmt.Errorf("%w: checksum of the header", ErrCorrupt)
+	}
+	if page[7] > version { // every format has its first checksum where this one has it
+		return fixed{}, fmt.Errorf("%w: %d", ErrLater, page[7])
 	}
 	if page[7] != version || le.Uint32(page[12:]) != BlockSize {
 		return fixed{}, fmt.Errorf("%w: format version %d is not known", ErrCorrupt, page[7])

@@ -248,7 +248,7 @@ exit 0
 		}
 	}
 	offered := nemesis.Offered(l, nemesis.Kinds())
-	for _, k := range []nemesis.Kind{nemesis.Restart, nemesis.Rolling, nemesis.Clock, nemesis.Queue} {
+	for _, k := range []nemesis.Kind{nemesis.Restart, nemesis.Rolling, nemesis.Clock, nemesis.Queue, nemesis.Upgrade} {
 		if slices.Contains(offered, k) {
 			t.Errorf("%s is offered", k)
 		}

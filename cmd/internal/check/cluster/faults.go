@@ -29,9 +29,15 @@ func (l *Local) Offers() (all []nemesis.Offer) {
 		switch k {
 		case nemesis.Power, nemesis.PowerAll, nemesis.Full, nemesis.Fail:
 			o.Why = l.whyDisks
+		case nemesis.Cut, nemesis.Slow, nemesis.Queue:
+			o.Why = l.whyNets
 		case nemesis.Clock:
-			if !l.o.Clocks {
+			if !l.o.Clocks || l.o.Other != "" {
 				o.Why = "only a test build (-tags planted) has a clock that can be moved"
+			}
+		case nemesis.Upgrade:
+			if l.o.Other == "" {
+				o.Why = "there is one version of the program only: --other names another"
 			}
 		case nemesis.Proxy:
 			if l.o.Proxies < 2 {
@@ -67,6 +73,11 @@ func (l *Local) Begin(ctx context.Context, f nemesis.Fault) (note string, err er
 		return "", l.storage[f.Node-1].pause()
 	case nemesis.Restart:
 		return "", l.storage[f.Node-1].end(ctx)
+	case nemesis.Upgrade:
+		p := l.upgraded(f)
+		was := p.binary
+		err := p.exchange(ctx, f.Hard)
+		return "from " + l.versions[was] + " to " + l.versions[p.binary], err
 	case nemesis.Rolling:
 		return "", l.roll(ctx, l.all()...)
 	case nemesis.Cut, nemesis.Slow:
@@ -104,6 +115,8 @@ func (l *Local) End(ctx context.Context, f nemesis.Fault) error {
 	switch f.Kind {
 	case nemesis.Kill, nemesis.Restart:
 		return l.back(ctx, l.storage[f.Node-1])
+	case nemesis.Upgrade:
+		return l.back(ctx, l.upgraded(f))
 	case nemesis.KillAll:
 		return l.back(ctx, l.storage...)
 	case nemesis.Proxy:
@@ -136,6 +149,14 @@ func (l *Local) End(ctx context.Context, f nemesis.Fault) error {
 	case nemesis.Rolling, nemesis.Flip, nemesis.Ring:
 	}
 	return nil
+}
+
+// upgraded is the process that such a fault is of.
+func (l *Local) upgraded(f nemesis.Fault) *process {
+	if f.Proxy > 0 {
+		return l.proxies[f.Proxy-1]
+	}
+	return l.storage[f.Node-1]
 }
 
 // back starts those of some processes that do not run, and waits for all of them.

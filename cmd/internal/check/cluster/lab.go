@@ -165,7 +165,7 @@ func (l *Lab) Offers() (all []nemesis.Offer) {
 	for _, k := range nemesis.Kinds() {
 		o := nemesis.Offer{Kind: k}
 		switch {
-		case k == nemesis.Restart || k == nemesis.Rolling:
+		case k == nemesis.Restart || k == nemesis.Rolling || k == nemesis.Upgrade:
 			o.Why = "the lab has no command for it"
 		case k == nemesis.Queue:
 			o.Why = "the lab cuts off nodes, and not one of their servers"

@@ -26,10 +26,10 @@ import (
 
 // Options are what a Local cluster is made of.
 type Options struct {
-	Dir     string            // of all that is kept; it must be empty, or not there
-	Binary  string            // the program
-	Others  map[string]string // other programs, by the names of the processes that they are: "storage1", "proxy2"
-	Env     []string          // of the processes, beside this one's
+	Dir     string   // of all that is kept; it must be empty, or not there
+	Binary  string   // the program
+	Other   string   // another version of it, which every other process is at first; "" for none
+	Env     []string // of the processes, beside this one's
 	Nodes   int
 	Devices int
 	Proxies int
@@ -61,6 +61,8 @@ type Local struct {
 	proxies  []*process
 	disks    map[[2]int]loopdisk.Disk // by node and device
 	whyDisks string                   // why there are none
+	whyNets  string                   // why no network can be broken
+	versions map[string]string        // what programs say that they are
 	off      map[[2]int]bool          // disks that have to be mounted anew
 	full     map[[2]int]bool          // disks that have no room
 	used     map[string]int           // of logs, up to where they were looked at
@@ -91,16 +93,23 @@ func Start(ctx context.Context, o Options) (l *Local, err error) {
 		return l, err
 	}
 	at(network)
+	if o.Other != "" {
+		if err := l.meet(ctx, &settings); err != nil {
+			return l, err
+		}
+	}
 	l.mountDisks(ctx)
 	if l.folder, err = made.Make(o.Dir, settings, func(string) bool { return true }); err != nil {
 		return l, err
 	}
 	for n := 1; n <= o.Nodes; n++ {
-		if err := l.forward(n); err != nil {
-			return l, err
+		if l.whyNets == "" {
+			if err := l.forward(n); err != nil {
+				return l, err
+			}
 		}
 		name := fmt.Sprintf("storage%d", n)
-		p := l.process(name, "storage", l.folder.StorageFile(n), "http://"+settings.Place(n).Admin+"/healthcheck")
+		p := l.process(n, name, "storage", l.folder.StorageFile(n), "http://"+settings.Place(n).Admin+"/healthcheck")
 		if o.Clocks {
 			p.env = append(p.env, clockVariable+"="+l.clock(n))
 		}
@@ -108,7 +117,7 @@ func Start(ctx context.Context, o Options) (l *Local, err error) {
 	}
 	for n := 1; n <= o.Proxies; n++ {
 		name := map[bool]string{true: "proxy", false: fmt.Sprintf("proxy%d", n)}[n == 1]
-		p := l.process(name, "proxy", l.folder.ProxyFileOf(n), "http://"+settings.ProxyListen(n)+"/healthcheck")
+		p := l.process(n, name, "proxy", l.folder.ProxyFileOf(n), "http://"+settings.ProxyListen(n)+"/healthcheck")
 		if o.Ahead != 0 && n == o.Proxies {
 			path := filepath.Join(l.folder.Dir, name+".clock")
 			if err := setClock(path, o.Ahead); err != nil {
@@ -141,13 +150,14 @@ func freeNetwork(proxies int) (string, error) {
 	return "", errors.New("no loopback network is free")
 }
 
-func (l *Local) process(name, role, file, health string) *process {
-	binary := l.o.Binary
-	if other := l.o.Others[name]; other != "" {
-		binary = other
+// process is the n-th of a role.
+func (l *Local) process(n int, name, role, file, health string) *process {
+	binary, other := l.o.Binary, l.o.Other
+	if n%2 == 0 && other != "" {
+		binary, other = other, binary
 	}
 	return &process{
-		name: name, binary: binary, args: []string{role, "--config", file}, env: slices.Clone(l.o.Env), health: health, out: outFile(l.folder.Dir, name),
+		name: name, binary: binary, other: other, args: []string{role, "--config", file}, env: slices.Clone(l.o.Env), health: health, out: outFile(l.folder.Dir, name),
 	}
 }
 
@@ -261,11 +271,23 @@ func (l *Local) Shape() nemesis.Shape {
 	return nemesis.Shape{Nodes: l.o.Nodes, Devices: l.o.Devices, Proxies: l.o.Proxies, Bears: bears(l.folder.Options)}
 }
 
+// Versions says which process is of which version, where there are two.
+func (l *Local) Versions() string {
+	if l.o.Other == "" {
+		return ""
+	}
+	var all []string
+	for _, p := range l.all() {
+		all = append(all, p.name+" is "+l.versions[p.binary])
+	}
+	return strings.Join(all, ", ")
+}
+
 // Heal mends everything that is broken, and waits until every process answers and has its devices.
 func (l *Local) Heal(ctx context.Context) error {
 	for network := range l.nets {
-		for n := range l.storage {
-			if err := l.condition(network, n+1, forward.Condition{}); err != nil {
+		for n := 1; n <= l.o.Nodes && l.whyNets == ""; n++ {
+			if err := l.condition(network, n, forward.Condition{}); err != nil {
 				return err
 			}
 		}

@@ -35,6 +35,7 @@ func (DownError) Down() bool { return true }
 // process is one of a cluster's. It is for one caller at a time, but for what says otherwise.
 type process struct {
 	name, binary string
+	other        string // the program of another version, that exchange puts in its place; "" for none
 	args, env    []string
 	health       string // URL
 	out          string // the file of what it prints
@@ -145,6 +146,18 @@ func (p *process) end(ctx context.Context) error {
 	}
 	p.kill()
 	return err
+}
+
+// exchange ends it, by kill -9 if hard, and has the other version of the program be what start starts. It is ended in any case, and
+// exchanged unless there is an error.
+func (p *process) exchange(ctx context.Context, hard bool) error {
+	if hard {
+		p.kill()
+	} else if err := p.end(ctx); err != nil {
+		return err
+	}
+	p.binary, p.other = p.other, p.binary
+	return nil
 }
 
 // pause has it stand still until resume.

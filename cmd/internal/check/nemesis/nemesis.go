@@ -32,11 +32,12 @@ const (
 	Ring     Kind = "ring"     // the rings change
 	Clock    Kind = "clock"    // the clock of a node jumps
 	Queue    Kind = "queue"    // nobody reaches a container server, and all storage nodes are restarted before that is mended
+	Upgrade  Kind = "upgrade"  // a process is ended, or killed, and started at the end as the other version of the program: forward or back
 )
 
 // Kinds returns all of them.
 func Kinds() []Kind {
-	return []Kind{Kill, KillAll, Proxy, Pause, Restart, Rolling, Cut, Slow, Power, PowerAll, Full, Fail, Flip, Ring, Clock, Queue}
+	return []Kind{Kill, KillAll, Proxy, Pause, Restart, Rolling, Cut, Slow, Power, PowerAll, Full, Fail, Flip, Ring, Clock, Queue, Upgrade}
 }
 
 // ParseKinds reads a list such as "kill,pause". Empty is all.
@@ -81,6 +82,7 @@ type Fault struct {
 	Proxy   int           `json:"proxy,omitempty"`   // from 1
 	Device  int           `json:"device,omitempty"`  // of the node, from 1
 	Network string        `json:"network,omitempty"` // that is cut or slow
+	Hard    bool          `json:"hard,omitempty"`    // a process is killed that could be ended in good order
 	Reset   bool          `json:"reset,omitempty"`   // connections are broken off, where else nothing is heard
 	Rate    int64         `json:"rate,omitempty"`    // bytes a second
 	Delay   time.Duration `json:"delay_ns,omitempty"`
@@ -94,7 +96,10 @@ func (f Fault) String() string {
 	var b strings.Builder
 	b.WriteString(string(f.Kind))
 	say := func(format string, args ...any) { fmt.Fprintf(&b, " "+format, args...) }
-	if f.Proxy > 0 {
+	switch {
+	case f.Proxy > 0 && f.Kind != Proxy:
+		say("proxy %d", f.Proxy)
+	case f.Proxy > 0:
 		say("%d", f.Proxy)
 	}
 	if f.Node > 0 {
@@ -108,6 +113,9 @@ func (f Fault) String() string {
 	}
 	if f.Kind == Cut {
 		say("%s", map[bool]string{true: "reset", false: "silent"}[f.Reset])
+	}
+	if f.Hard {
+		say("killed")
 	}
 	if f.Rate > 0 {
 		say("%d KiB/s", f.Rate>>10)

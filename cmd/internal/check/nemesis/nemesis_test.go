@@ -62,6 +62,7 @@ func TestPlanIsBorne(t *testing.T) {
 func borne(t *rapid.T, s Shape, now []Fault) {
 	out, noProxy, dead, filled := map[int]int{}, map[int]bool{}, map[int]int{}, map[[2]int]int{}
 	unread := 0
+	deadProxies := map[int]int{}
 	for _, f := range now {
 		switch f.Kind {
 		case KillAll, PowerAll, Rolling, Queue:
@@ -70,6 +71,18 @@ func borne(t *rapid.T, s Shape, now []Fault) {
 			}
 		case Proxy:
 			noProxy[f.Proxy] = true
+			deadProxies[f.Proxy]++
+		case Upgrade:
+			if (f.Node > 0) == (f.Proxy > 0) {
+				t.Fatalf("not of one process: %+v", f)
+			}
+			if f.Proxy > 0 {
+				noProxy[f.Proxy] = true
+				deadProxies[f.Proxy]++
+				continue
+			}
+			out[f.Node]++
+			dead[f.Node]++
 		case Kill, Pause, Restart:
 			out[f.Node]++
 			dead[f.Node]++
@@ -105,6 +118,11 @@ func borne(t *rapid.T, s Shape, now []Fault) {
 	for n, times := range dead {
 		if times > 1 {
 			t.Fatalf("the process of node %d is ended %d times: %v", n, times, now)
+		}
+	}
+	for n, times := range deadProxies {
+		if times > 1 {
+			t.Fatalf("proxy %d is ended %d times: %v", n, times, now)
 		}
 	}
 	for d, times := range filled {
@@ -179,6 +197,8 @@ func TestFaultText(t *testing.T) {
 		"proxy 1":                                {Kind: Proxy, Proxy: 1},
 		"cut node 3 replication silent":          {Kind: Cut, Node: 3, Network: Replication},
 		"slow node 1 storage 64 KiB/s delay 5ms": {Kind: Slow, Node: 1, Network: Storage, Rate: 64 << 10, Delay: 5 * time.Millisecond},
+		"upgrade node 2":                         {Kind: Upgrade, Node: 2},
+		"upgrade proxy 1 killed":                 {Kind: Upgrade, Proxy: 1, Hard: true},
 		"flip node 1 d2":                         {Kind: Flip, Node: 1, Device: 2, Seed: 7},
 		"clock node 1 by -3s":                    {Kind: Clock, Node: 1, By: -3 * time.Second},
 	} {

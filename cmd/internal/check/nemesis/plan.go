@@ -17,7 +17,7 @@ type Event struct {
 // weights are how often kinds are chosen, of each other.
 var weights = map[Kind]int{
 	Kill: 12, KillAll: 3, Proxy: 5, Pause: 7, Restart: 5, Rolling: 1, Cut: 12, Slow: 7, Power: 9, PowerAll: 3, Full: 4, Fail: 6,
-	Flip: 6, Ring: 4, Clock: 4, Queue: 2,
+	Flip: 6, Ring: 4, Clock: 4, Queue: 2, Upgrade: 30,
 }
 
 // Plan plans faults of some kinds for a round of some length, about one in each while: the same from the same seed. What May
@@ -100,6 +100,13 @@ func choose(r *rand.Rand, s Shape, kinds []Kind) Fault {
 	switch f.Kind {
 	case Proxy:
 		f.Proxy = 1 + r.IntN(max(1, s.Proxies))
+	case Upgrade:
+		if f.Hard = r.IntN(2) == 0; r.IntN(4) == 0 {
+			f.Proxy = 1 + r.IntN(max(1, s.Proxies))
+		} else {
+			f.Node = 1 + r.IntN(s.Nodes)
+		}
+		f.For /= 2
 	case Kill, Pause, Restart, Power:
 		f.Node = 1 + r.IntN(s.Nodes)
 	case Cut:

@@ -26,7 +26,7 @@ func (k Kind) takesOut() bool {
 // TakesOut reports whether the fault takes a node out while it lasts. A node without the replication network serves clients as
 // ever.
 func (f *Fault) TakesOut() bool {
-	return f.Kind.takesOut() || (f.Kind == Cut || f.Kind == Slow) && f.Network == Storage
+	return f.Kind.takesOut() || f.Kind == Upgrade && f.Proxy == 0 || (f.Kind == Cut || f.Kind == Slow) && f.Network == Storage
 }
 
 // whole reports whether the fault is of the whole cluster at once. The promise that nothing is lost holds for
@@ -41,6 +41,8 @@ func (f *Fault) ofProcess() bool {
 	switch f.Kind {
 	case Kill, Pause, Restart, Power, Clock:
 		return true
+	case Upgrade:
+		return f.Node > 0
 	default:
 		return false
 	}
@@ -79,7 +81,7 @@ func (s Shape) May(f Fault, last, before []Fault) bool {
 				most = s.Bears
 			}
 		}
-		if o.Kind == Proxy {
+		if o.Proxy > 0 {
 			proxies[o.Proxy] = true
 		}
 	}
@@ -91,7 +93,7 @@ func (f *Fault) meets(o *Fault) bool {
 	switch {
 	case f.whole() || o.whole():
 		return true
-	case f.Kind == Proxy && o.Kind == Proxy:
+	case f.Proxy > 0 && o.Proxy > 0:
 		return f.Proxy == o.Proxy
 	case f.Node != o.Node || f.Node == 0:
 		return false
