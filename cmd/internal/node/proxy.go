@@ -76,7 +76,7 @@ func (p *Proxy) open(c *config.Proxy, o Options) error {
 		return err
 	}
 	p.address = p.addressOf("proxy")
-	return p.admin(c.Admin, o.Gatherer, nil)
+	return p.admin(c.Admin, o.Gatherer, rings.tellRings)
 }
 
 // Address is where the proxy listens for clients.

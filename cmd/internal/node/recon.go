@@ -89,7 +89,7 @@ func (r recon) Serve(ctx context.Context, req *backend.Request) (*backend.Respon
 		}
 		return r.databases(ctx, req)
 	}
-	tell := map[string]func(context.Context) (any, error){HeldPath: r.held, UsagePath: r.usage, StorePath: r.store, RatesPath: r.rates}[req.Path]
+	tell := map[string]func(context.Context) (any, error){HeldPath: r.held, UsagePath: r.usage, StorePath: r.store, RatesPath: r.rates, RingsPath: r.tellRings}[req.Path]
 	if tell == nil || (req.Path == StorePath || req.Path == RatesPath) && r.stores == nil {
 		return r.server.Serve(ctx, req)
 	}
@@ -136,6 +136,8 @@ func (r recon) held(ctx context.Context) (any, error) {
 	}
 	return report, nil
 }
+
+func (r recon) tellRings(context.Context) (any, error) { return r.rings.inUse(), nil }
 
 func (r recon) usage(context.Context) (any, error) {
 	all := []DeviceUsage{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -144,7 +145,10 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 			return err
 		}
 	}
-	return s.admin(c.Admin, o.Gatherer, s.operations)
+	return s.admin(c.Admin, o.Gatherer, func(mux *http.ServeMux) {
+		s.operations(mux)
+		p.rings.tellRings(mux)
+	})
 }
 
 // self is the node's own address of some kind, as rings have it.
