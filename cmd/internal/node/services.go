@@ -140,6 +140,7 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 		}
 	}
 	p.stores = s.openStores(p)
+	s.watcher = newWatcher(p)
 	for _, open := range []func(parts) error{s.openAccount, s.openContainer, s.openObject, s.openExpirer, s.openReplication} {
 		if err := open(p); err != nil {
 			return err
@@ -148,6 +149,8 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 	return s.admin(c.Admin, o.Gatherer, func(mux *http.ServeMux) {
 		s.operations(mux)
 		p.rings.tellRings(mux)
+		tellStatus(mux, s.Status)
+		mux.HandleFunc("GET /healthcheck", s.healthcheck)
 	})
 }
 
@@ -323,6 +326,7 @@ func (s *Storage) openObject(p parts) error {
 		if err != nil {
 			return err
 		}
+		s.watcher.updates = u
 		s.every("updater", p.c.Updater.Interval.D(), func(ctx context.Context) error {
 			return errors.Join(retell(ctx, stores, u, p.o.Log), u.Pass(ctx))
 		})
