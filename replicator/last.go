@@ -8,13 +8,13 @@ import (
 // LastPass is the last pass over one kind of data on a device that came to its end, be it that not everything was
 // confirmed. It is kept in memory: a process that has just begun knows of none.
 type LastPass struct {
-	Kind    string     `json:"kind"`
-	Ended   time.Time  `json:"ended"`
-	Seconds float64    `json:"seconds"`
-	Failed  int64      `json:"failed"`          // what it could not confirm
-	Peer    string     `json:"peer,omitempty"`  // of the most of that, "ip:port/device"; empty where it is this node's own fault
-	Why     string     `json:"why,omitempty"`   // the reason of the most of that
-	Whole   *time.Time `json:"whole,omitempty"` // when the last one ended that confirmed everything; null for none
+	Kind    string    `json:"kind"`
+	Ended   time.Time `json:"ended,omitzero"`
+	Seconds float64   `json:"seconds"`
+	Failed  int64     `json:"failed"`         // what it could not confirm
+	Peer    string    `json:"peer,omitempty"` // of the most of that, "ip:port/device"; empty where it is this node's own fault
+	Why     string    `json:"why,omitempty"`  // the reason of the most of that
+	Whole   time.Time `json:"whole,omitzero"` // when the last one ended that confirmed everything
 }
 
 // lastPasses is the last pass over each kind on each device.
@@ -42,7 +42,7 @@ func (l *lastPasses) ended(device string, began time.Time, c Counts) {
 		l.all[device] = map[string]LastPass{}
 	}
 	if p.Whole = l.all[device][c.Kind].Whole; c.Failed == 0 {
-		p.Whole = &now
+		p.Whole = now
 	}
 	l.all[device][c.Kind] = p
 }

@@ -67,11 +67,11 @@ type ServerAt struct {
 
 // DeviceStatus is what there is to say of a device without looking through it.
 type DeviceStatus struct {
-	DeviceUsage            // whether it is in use, and how full
-	Error       string     `json:"error,omitempty"`   // why it can't be used, or not looked at
-	Loading     bool       `json:"loading,omitempty"` // the index of its objects is not open yet; what needs it waits
-	Since       *time.Time `json:"since,omitempty"`   // when it was last taken out of use
-	Outages     int64      `json:"outages"`           // how often, since the process began
+	DeviceUsage           // whether it is in use, and how full
+	Error       string    `json:"error,omitempty"`   // why it can't be used, or not looked at
+	Loading     bool      `json:"loading,omitempty"` // the index of its objects is not open yet; what needs it waits
+	Since       time.Time `json:"since,omitzero"`    // when it was last taken out of use
+	Outages     int64     `json:"outages"`           // how often, since the process began
 
 	// Fenced is of how many partitions nothing is pushed, since it was away for too long; -1 is all.
 	Fenced int64 `json:"fenced"`
@@ -309,7 +309,7 @@ func (s *Storage) queues() []QueueStatus {
 func (s *Storage) deviceStatus(ctx context.Context, d *device.Device) DeviceStatus {
 	one := DeviceStatus{DeviceUsage: usageOf(d), Quarantined: map[string]int64{}, Passes: []replicator.LastPass{}}
 	if o := d.Outage(); !o.Since.IsZero() {
-		one.Since, one.Outages = &o.Since, o.Times
+		one.Since, one.Outages = o.Since, o.Times
 	}
 	if s.replicator != nil {
 		pace := s.replicator.Paces.Of(d.Name())
