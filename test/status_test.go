@@ -97,6 +97,11 @@ func TestStatus(t *testing.T) {
 	if code, stdout, _ := martlet(t, args...); code != 0 || !strings.HasPrefix(stdout, "OK: 4 storage nodes and 1 proxy answer, 8 devices in use") {
 		t.Errorf("well: exit status %d\n%s", code, stdout)
 	}
+	for _, path := range []string{"/recon/status", "/recon/rings"} { // clients are told nothing
+		if a := do(t, request(t, "GET", c.url()+path, nil)); a.StatusCode < 400 || strings.Contains(string(a.body), "cluster.") {
+			t.Errorf("a client that asks for %s gets %s\n%s", path, a.Status, a.body)
+		}
+	}
 
 	for n, signal := range map[int]os.Signal{0: syscall.SIGKILL, 2: syscall.SIGTERM} {
 		c.storage[n].signal(t, signal)
