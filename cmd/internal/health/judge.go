@@ -2,6 +2,7 @@ package health
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -60,7 +61,7 @@ func (l Limits) Check() error {
 		}
 	}
 	if l.WarnQueue <= 0 || l.WarnQuarantined <= 0 {
-		return fmt.Errorf("--warn-queue and --warn-quarantined must be above 0")
+		return errors.New("--warn-queue and --warn-quarantined must be above 0")
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package health
 
 import (
-	"cmp"
 	"net"
 	"path/filepath"
 	"slices"
@@ -125,6 +124,8 @@ func reachable(listen string) string {
 
 // hostOf is an address without its port.
 func hostOf(address string) string {
-	host, _, err := net.SplitHostPort(address)
-	return cmp.Or(map[bool]string{true: address}[err != nil], host)
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return address
 }
