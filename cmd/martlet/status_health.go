@@ -105,7 +105,7 @@ func (f *statusFlags) tellHealth(ctx context.Context, out io.Writer) error {
 		answers := asker.Ask(ctx, own.Servers, proxies)
 		if err := ctx.Err(); err != nil {
 			if h.watch > 0 {
-				return nil //nolint:nilerr // that is how it ends
+				return nil // that is how it ends
 			}
 			return err
 		}

@@ -45,7 +45,7 @@ const (
 func (a Alike) Checksum() string {
 	h := sha256.New()
 	for _, key := range slices.Sorted(maps.Keys(a)) {
-		fmt.Fprintf(h, "%q %q\n", key, a[key])
+		h.Write(fmt.Appendf(nil, "%q %q\n", key, a[key]))
 	}
 	return hex.EncodeToString(h.Sum(nil)[:4])
 }
