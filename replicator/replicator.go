@@ -61,6 +61,8 @@ type Replicator struct {
 	mu     sync.Mutex
 	closed bool           // mu
 	passes sync.WaitGroup // Add under mu
+
+	last lastPasses
 }
 
 // New returns the replicator of a node.
@@ -217,6 +219,7 @@ func (r *Replicator) device(ctx context.Context, d *device.Device, before timest
 	defer done()
 	began := time.Now()
 	for _, k := range r.Kinds {
+		kindBegan := time.Now()
 		if err := d.Check(); err != nil {
 			report.Error = err.Error() // it may fail in the middle of a pass
 			break
@@ -227,6 +230,9 @@ func (r *Replicator) device(ctx context.Context, d *device.Device, before timest
 		if ctx.Err() == nil && under.Err() != nil {
 			report.leftOut(context.Cause(under))
 			break
+		}
+		if ctx.Err() == nil && d.Check() == nil {
+			r.last.ended(d.Name(), kindBegan, t.Counts())
 		}
 	}
 	report.Seconds = time.Since(began).Seconds()

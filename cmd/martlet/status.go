@@ -28,14 +28,26 @@ type statusFlags struct {
 	durability, rebalance, json bool
 	list                        bool
 	window                      time.Duration
+	health                      healthFlags
 }
 
 func newStatus() *cobra.Command {
 	var f statusFlags
 	c := &cobra.Command{
-		Use:   "status {--durability | --rebalance} --config FILE",
-		Short: "Say which objects have too few copies, or how far a rebalance is",
-		Long: `Asks every device that the rings of objects name, on the storage network, what it holds: FILE is the
+		Use:   "status --config FILE [--proxy URL ...] [--watch [INTERVAL]] | {--durability | --rebalance} --config FILE",
+		Short: "Say how the cluster is, which objects have too few copies, or how far a rebalance is",
+		Long: `Without --durability or --rebalance, asks every storage node that the rings name, and the proxies that --proxy names (or
+the one whose configuration FILE is) at their admin addresses, how they are, and says on one screen what is wrong, the
+worst first: who does not answer, devices that can't be used, are full, fenced or still loading, rings and settings
+that differ between processes or from FILE's, clocks, replication that is late, paused or fails, queues, and what is in
+quarantine. docs/operations.md says of each line what to do. From when on something is a warning, or critical, is a
+matter of --warn-... and --crit-...; --watch looks again and again.
+
+The exit status is 0 where nothing is wrong, 1 with a warning, and 2 where something is critical, as monitoring has it;
+it is 2 for a wrong command line or configuration, too, with nothing on the standard output: a check that can't be made
+is to be noticed.
+
+With one of the two, asks every device that the rings of objects name, on the storage network, what it holds: FILE is the
 configuration of any process of the cluster, whose rings are used. Sums are compared first, and states only of
 partitions in which sums differ; nothing is sampled. A device that can't be asked is unknown, and what it may hold
 counts as no copy.
@@ -49,13 +61,27 @@ and goes by what it has seen move in between.
 
 The exit status is 0 where all is whole, or nothing is left to be moved, 1 where that is not so or not certain, and
 2 for a wrong command line or configuration.`,
-		Args: arguments(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
+		Args: arguments(cobra.MaximumNArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
 			switch {
 			case f.file == "":
 				return usage(errors.New("--config is missing; see " + c.CommandPath() + " --help"))
-			case f.durability == f.rebalance:
-				return usage(errors.New("either --durability or --rebalance is needed; see " + c.CommandPath() + " --help"))
+			case f.durability && f.rebalance:
+				return usage(errors.New("--durability and --rebalance are asked for one at a time; see " + c.CommandPath() + " --help"))
+			case f.durability || f.rebalance:
+				if err := f.notForHealth(c, args); err != nil {
+					return usage(err)
+				}
+			default:
+				if f.list || c.Flags().Changed("window") {
+					return usage(errNotForHealth)
+				}
+				if err := f.health.complete(c, args); err != nil {
+					return usage(err)
+				}
+				return f.tellHealth(c.Context(), c.OutOrStdout())
+			}
+			switch {
 			case f.list && !f.durability:
 				return usage(errors.New("--list is for --durability"))
 			case f.window < 0 || f.durability && c.Flags().Changed("window"):
@@ -78,6 +104,7 @@ The exit status is 0 where all is whole, or nothing is left to be moved, 1 where
 	c.Flags().BoolVar(&f.rebalance, "rebalance", false, "add up what is still to be moved")
 	c.Flags().BoolVar(&f.list, "list", false, "name each object that has too few copies")
 	c.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	f.health.flags(c)
 	c.Flags().DurationVar(&f.window, "window", 0, "look at a rebalance for so long, and go by the rates seen; 0 is to ask the nodes")
 	return c
 }

@@ -37,6 +37,7 @@ type Device struct {
 	fault      atomic.Pointer[error] // why it can't be used; nil while it can
 	fs         atomic.Pointer[vfs.FS]
 	usage      atomic.Pointer[vfs.Usage] // as of the last check; nil while it can't be used
+	outage     atomic.Pointer[Outage]    // nil before the first
 	suspected  chan struct{}             // asks for a check; has room for one
 	work       vfs.Tally
 
@@ -129,6 +130,20 @@ func (d *Device) Usage() (u vfs.Usage, ok bool) {
 		return *p, true
 	}
 	return vfs.Usage{}, false
+}
+
+// An Outage is when a device that is watched was out of use.
+type Outage struct {
+	Since time.Time // when the last time began
+	Times int64     // since the set was opened
+}
+
+// Outage returns the last time that the device was out of use, which may not be over; zero where it never was.
+func (d *Device) Outage() Outage {
+	if o := d.outage.Load(); o != nil {
+		return *o
+	}
+	return Outage{}
 }
 
 // Set is a node's devices. It does not change while the node runs.

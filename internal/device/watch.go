@@ -206,6 +206,7 @@ func (d *Device) lost(why error) {
 	}
 	if d.said == "" {
 		d.since = time.Now()
+		d.outage.Store(&Outage{d.since, d.Outage().Times + 1})
 	}
 	d.said = why.Error()
 	log := d.watching.Log

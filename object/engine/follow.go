@@ -122,6 +122,21 @@ func (e *Engine) Keep(ctx context.Context) error {
 // keepAgain is how long Keep waits after a failure, or for a disk.
 const keepAgain = time.Second
 
+// Loading reports whether the store of what is attached has not been opened yet, be it that this is under way or that
+// nobody has needed it, and why it can't be where an attempt has failed.
+func (e *Engine) Loading() (loading bool, failed error) {
+	s := e.now()
+	if s.ready.Load() != nil {
+		return false, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ready.Load() != nil {
+		return false, nil // just now
+	}
+	return s.why == nil, s.why
+}
+
 // Checkpoint writes the index: what was written before it was called need not be replayed
 // after a crash.
 func (e *Engine) Checkpoint(ctx context.Context) error {

@@ -74,6 +74,31 @@ type Updater struct {
 	places Places
 	sender pending.Sender
 	log    *slog.Logger
+	last   atomic.Pointer[Left]
+}
+
+// Left is what a pass has left in the queues.
+type Left struct {
+	Ended  time.Time // of the pass
+	Kept   int64     // updates that it could not deliver everywhere
+	Oldest time.Time // when the earliest of those happened; zero where there is none
+}
+
+// Left returns what the last pass that came to its end has left; nil before there was one.
+func (u *Updater) Left() *Left { return u.last.Load() }
+
+// oldest is the earliest of some times.
+type oldest struct {
+	mu sync.Mutex
+	at time.Time // guarded by mu; zero for none
+}
+
+func (o *oldest) add(t time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.at.IsZero() || t.Before(o.at) {
+		o.at = t
+	}
 }
 
 // New returns an updater over the queues of a node's devices. A nil log is none.
@@ -84,7 +109,7 @@ func New(cfg Config, queues []*pending.Queue, places Places, sender pending.Send
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Updater{cfg, slices.Clone(queues), places, sender, log}, nil
+	return &Updater{cfg: cfg, queues: slices.Clone(queues), places: places, sender: sender, log: log}, nil
 }
 
 // work is one update and the queue it is in.
@@ -101,6 +126,7 @@ func (u *Updater) Pass(ctx context.Context) error {
 	var (
 		workers    sync.WaitGroup
 		done, kept atomic.Int64
+		since      oldest
 		handed     = make(chan work)
 	)
 	for range u.cfg.Concurrency {
@@ -110,6 +136,7 @@ func (u *Updater) Pass(ctx context.Context) error {
 					done.Add(1)
 				} else {
 					kept.Add(1)
+					since.add(w.update.Happened().Time())
 				}
 			}
 		})
@@ -117,6 +144,9 @@ func (u *Updater) Pass(ctx context.Context) error {
 	err := u.feed(ctx, handed)
 	close(handed)
 	workers.Wait()
+	if ctx.Err() == nil {
+		u.last.Store(&Left{time.Now(), kept.Load(), since.at})
+	}
 	level := slog.LevelDebug
 	if done.Load() > 0 || kept.Load() > 0 {
 		level = slog.LevelInfo

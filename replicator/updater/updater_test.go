@@ -372,3 +372,31 @@ func TestOldUpdates(t *testing.T) {
 		})
 	}
 }
+
+// What a pass leaves is told with how old it is; before the first nothing is known.
+func TestWhatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{status: map[string]int{"n1": 201, "n2": 201}} // the third does not answer
+		q := queued(t, 3)
+		u, err := New(Defaults(), []*pending.Queue{q}, c, c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u.Left() != nil {
+			t.Errorf("before a pass: %+v", u.Left())
+		}
+		if err := u.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if l := u.Left(); l.Kept != 3 || !l.Oldest.Equal(timestamp.FromTicks(1000).Time()) || !l.Ended.Equal(time.Now()) {
+			t.Errorf("after one with a replica out: %+v", l)
+		}
+		c.status["n3"] = 201
+		if err := u.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if l := u.Left(); l.Kept != 0 || !l.Oldest.IsZero() {
+			t.Errorf("when all were delivered: %+v", l)
+		}
+	})
+}

@@ -46,7 +46,11 @@ func (s *Storage) expire(ctx context.Context, device string) error {
 	if d, err := s.owned.Lookup(device); err != nil || d.Check() != nil {
 		return err
 	}
-	return s.expirers[device].Pass(ctx)
+	err := s.expirers[device].Pass(ctx)
+	if ctx.Err() == nil {
+		s.watcher.backlog.note(QueueExpired, device, s.expirers[device].Counts().Left)
+	}
+	return err
 }
 
 // Expire ends the objects of all devices that have come to their X-Delete-At, without waiting for the

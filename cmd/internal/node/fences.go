@@ -37,10 +37,13 @@ type DeviceFences struct {
 	Aside   string        `json:"set_aside,omitempty"` // where what it held is now, if it was just emptied
 }
 
+// keepFences changes nothing.
+func keepFences(*steps.Book) error { return nil }
+
 // fencing adds to the admin address what is about fences.
 func (s *Storage) fencing(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+ReadmitPath, func(w http.ResponseWriter, r *http.Request) {
-		report, err := s.fences(r.URL.Query(), func(*steps.Book) error { return nil })
+		report, err := s.fences(r.URL.Query(), keepFences)
 		s.tell(w, r, report, err)
 	})
 	mux.HandleFunc("POST "+ReadmitPath, func(w http.ResponseWriter, r *http.Request) {
@@ -56,7 +59,7 @@ func (s *Storage) fencing(mux *http.ServeMux) {
 // empty empties the device that a query names.
 func (s *Storage) empty(ctx context.Context, query url.Values) ([]DeviceFences, error) {
 	only := query.Get("device")
-	before, err := s.fences(query, func(*steps.Book) error { return nil })
+	before, err := s.fences(query, keepFences)
 	switch {
 	case err != nil:
 		return nil, err
@@ -86,7 +89,7 @@ func (s *Storage) empty(ctx context.Context, query url.Values) ([]DeviceFences, 
 		case <-look.C:
 		}
 	}
-	f := fencesOf(d, s.steps, func(*steps.Book) error { return nil })
+	f := fencesOf(d, s.steps, keepFences)
 	f.Aside = aside
 	return []DeviceFences{f}, nil
 }
@@ -148,7 +151,7 @@ func (m fenceMetrics) Describe(to chan<- *prometheus.Desc) { to <- fencedDesc }
 // Collect implements prometheus.Collector.
 func (m fenceMetrics) Collect(to chan<- prometheus.Metric) {
 	for d := range m.s.owned.All() {
-		f := fencesOf(d, m.s.steps, func(*steps.Book) error { return nil })
+		f := fencesOf(d, m.s.steps, keepFences)
 		if f.Damaged != "" {
 			to <- prometheus.MustNewConstMetric(fencedDesc, prometheus.GaugeValue, 1, f.Device, "all")
 		}

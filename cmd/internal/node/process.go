@@ -187,6 +187,7 @@ type rings struct {
 	account, container *ring.Source
 	objects            map[policy.Index]*ring.Source
 	needs              map[policy.Index]int
+	notes              *ringNotes
 }
 
 // quorum is the rings as those who ask storage nodes have them.
@@ -196,7 +197,7 @@ func (r rings) quorum() quorum.Rings {
 
 // openRings opens the rings of the kinds that every process needs.
 func openRings(folder string, policies policy.Set) (rings, error) {
-	r := rings{objects: map[policy.Index]*ring.Source{}, needs: map[policy.Index]int{}}
+	r := rings{objects: map[policy.Index]*ring.Source{}, needs: map[policy.Index]int{}, notes: &ringNotes{}}
 	open := func(name string) (*ring.Source, error) {
 		s, err := ring.Open(filepath.Join(folder, name+".ring.gz"))
 		if err != nil {
@@ -259,6 +260,7 @@ func (p *process) reload(r rings, every time.Duration, after ...daemon.Pass) {
 		var all []error
 		for name, s := range r.named {
 			reloaded, err := s.Check()
+			r.notes.checked(name, err)
 			if err != nil {
 				all = append(all, fmt.Errorf("%s ring: %w", name, err)) // the one in use stays
 			}

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"martlet/cmd/internal/config"
+	"martlet/internal/clock"
 	"martlet/internal/httpapi"
 	"martlet/internal/name"
 	"martlet/proxy"
@@ -80,7 +82,15 @@ func (p *Proxy) open(c *config.Proxy, o Options) error {
 		return err
 	}
 	p.address = p.addressOf("proxy")
-	return p.admin(c.Admin, o.Gatherer, nil)
+	self := newIdentity(config.KindProxy, o.Version, c.Alike(), nil)
+	return p.admin(c.Admin, o.Gatherer, func(mux *http.ServeMux) {
+		rings.tellRings(mux)
+		tellStatus(mux, func(context.Context) *Status {
+			st := self.status(clock.Now(), rings)
+			st.Time = clock.Now()
+			return st
+		})
+	})
 }
 
 // Address is where the proxy listens for clients.

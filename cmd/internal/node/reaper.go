@@ -54,7 +54,11 @@ func (s *Storage) reap(ctx context.Context, d *device.Device) error {
 	if d.Check() != nil {
 		return nil //nolint:nilerr // see there
 	}
-	return s.reapers[d.Name()].Pass(ctx)
+	err := s.reapers[d.Name()].Pass(ctx)
+	if ctx.Err() == nil {
+		s.watcher.backlog.note(QueueReaped, d.Name(), s.reapers[d.Name()].Counts().Overdue)
+	}
+	return err
 }
 
 // Reap takes away what is in deleted accounts now, without waiting for the next pass.

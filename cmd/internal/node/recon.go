@@ -89,7 +89,7 @@ func (r recon) Serve(ctx context.Context, req *backend.Request) (*backend.Respon
 		}
 		return r.databases(ctx, req)
 	}
-	tell := map[string]func(context.Context) (any, error){HeldPath: r.held, UsagePath: r.usage, StorePath: r.store, RatesPath: r.rates}[req.Path]
+	tell := r.told(req.Path)
 	if tell == nil || (req.Path == StorePath || req.Path == RatesPath) && r.stores == nil {
 		return r.server.Serve(ctx, req)
 	}
@@ -111,6 +111,38 @@ func (r recon) Serve(ctx context.Context, req *backend.Request) (*backend.Respon
 		Status: 200, Length: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
 		Header: backend.Header{{Name: backend.ContentType, Value: "application/json"}},
 	}, nil
+}
+
+// told returns what tells what is asked about at a path, nil for none.
+func (r recon) told(path string) func(context.Context) (any, error) {
+	part := func(of func(*Status) any) func(context.Context) (any, error) {
+		return func(ctx context.Context) (any, error) { return of(r.node.Status(ctx)), nil }
+	}
+	switch path {
+	case HeldPath:
+		return r.held
+	case UsagePath:
+		return r.usage
+	case StorePath:
+		return r.store
+	case RatesPath:
+		return r.rates
+	case RingsPath:
+		return r.tellRings
+	case StatusPath:
+		return part(func(s *Status) any { return s })
+	case VersionPath:
+		return r.node.tellVersion
+	case TimePath:
+		return r.node.tellTime
+	case UnmountedPath:
+		return part((*Status).unmounted)
+	case AsyncPath:
+		return part((*Status).async)
+	case QuarantinedPath:
+		return part((*Status).quarantined)
+	}
+	return nil
 }
 
 func (r recon) held(ctx context.Context) (any, error) {
@@ -137,16 +169,22 @@ func (r recon) held(ctx context.Context) (any, error) {
 	return report, nil
 }
 
+func (r recon) tellRings(context.Context) (any, error) { return r.rings.inUse(), nil }
+
 func (r recon) usage(context.Context) (any, error) {
 	all := []DeviceUsage{}
 	for d := range r.devices.All() {
-		one := DeviceUsage{Device: d.Name()}
-		if u, ok := d.Usage(); ok && d.Check() == nil {
-			one = DeviceUsage{Device: d.Name(), Mounted: true, Size: u.Total, Used: u.Total - u.Free, Avail: u.Available}
-		}
-		all = append(all, one)
+		all = append(all, usageOf(d))
 	}
 	return all, nil
+}
+
+// usageOf says how full a device was at the last check.
+func usageOf(d *device.Device) DeviceUsage {
+	if u, ok := d.Usage(); ok && d.Check() == nil {
+		return DeviceUsage{Device: d.Name(), Mounted: true, Size: u.Total, Used: u.Total - u.Free, Avail: u.Available}
+	}
+	return DeviceUsage{Device: d.Name()}
 }
 
 func (r recon) rates(context.Context) (any, error) {

@@ -59,8 +59,17 @@ func (s *Storage) openReconciler(p parts, server *container.Server) error {
 		return nil
 	})
 	s.every("containers with rows of other policies", findMisplacedEvery, s.findMisplaced)
-	s.every("reconciler", c.Interval.D(), s.reconciler.Pass)
+	s.every("reconciler", c.Interval.D(), s.reconcile)
 	return nil
+}
+
+// reconcile makes one pass.
+func (s *Storage) reconcile(ctx context.Context) error {
+	err := s.reconciler.Pass(ctx)
+	if ctx.Err() == nil {
+		s.watcher.backlog.note(QueueMisplaced, "", s.reconciler.Counts().Waiting)
+	}
+	return err
 }
 
 // findMisplaced looks at all containers of the node.
@@ -80,7 +89,7 @@ func (s *Storage) Reconcile(ctx context.Context) error {
 	if s.reconciler == nil {
 		return nil
 	}
-	return errors.Join(s.findMisplaced(ctx), s.reconciler.Pass(ctx))
+	return errors.Join(s.findMisplaced(ctx), s.reconcile(ctx))
 }
 
 // misplacedSource is a reconciler.Source.

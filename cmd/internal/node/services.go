@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -145,12 +146,18 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 		p.replication = s.newReplication(p)
 	}
 	p.stores = s.openStores(p)
+	s.watcher = newWatcher(p)
 	for _, open := range []func(parts) error{s.openAccount, s.openContainer, s.openObject, s.openExpirer, s.openReplication} {
 		if err := open(p); err != nil {
 			return err
 		}
 	}
-	return s.admin(c.Admin, o.Gatherer, s.operations)
+	return s.admin(c.Admin, o.Gatherer, func(mux *http.ServeMux) {
+		s.operations(mux)
+		p.rings.tellRings(mux)
+		tellStatus(mux, s.Status)
+		mux.HandleFunc("GET /healthcheck", s.healthcheck)
+	})
 }
 
 // self is the node's own address of some kind, as rings have it.
@@ -325,6 +332,7 @@ func (s *Storage) openObject(p parts) error {
 		if err != nil {
 			return err
 		}
+		s.watcher.updates = u
 		s.every("updater", p.c.Updater.Interval.D(), func(ctx context.Context) error {
 			return errors.Join(retell(ctx, stores, u, p.o.Log), u.Pass(ctx))
 		})

@@ -31,6 +31,7 @@ type Storage struct {
 	reapers       map[string]*reaper.Reaper   // by device; none where the account server is switched off
 	reconciler    *reconciler.Reconciler      // nil where there is one policy only, or the container server is switched off
 	findMisplaced func(context.Context) error // nil where reconciler is
+	watcher       *watcher                    // looks at devices for a status
 }
 
 // OpenStorage opens everything that a storage node needs, its listeners included.

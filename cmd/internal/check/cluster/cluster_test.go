@@ -253,7 +253,7 @@ exit 0
 			t.Errorf("%s is offered", k)
 		}
 	}
-	if len(offered) != len(nemesis.Kinds())-4 {
+	if len(offered) != len(nemesis.Kinds())-5 {
 		t.Errorf("offered are %v", offered)
 	}
 }

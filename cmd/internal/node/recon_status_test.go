@@ -1,0 +1,131 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"martlet/internal/device"
+	"martlet/internal/vfs"
+	"martlet/object"
+	"martlet/object/engine"
+)
+
+// A disk that hangs is looked at once, however often is asked, and nobody waits for it longer than he says.
+func TestOneLookAtADisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, looks, let := &look{}, atomic.Int64{}, make(chan struct{})
+		see := func() seen {
+			looks.Add(1)
+			<-let
+			return seen{fenced: 7}
+		}
+		for range 3 {
+			ctx, stop := context.WithTimeout(t.Context(), time.Second)
+			if s := l.at(ctx, see); !errors.Is(s.err, errLooking) {
+				t.Errorf("of a disk that hangs there is %+v", s)
+			}
+			stop()
+		}
+		close(let)
+		synctest.Wait()
+		if s := l.at(t.Context(), see); s.err != nil || s.fenced != 7 {
+			t.Errorf("when it answers there is %+v", s)
+		}
+		if n := looks.Load(); n != 2 {
+			t.Errorf("%d looks, want one while it hung, and one afterwards", n)
+		}
+	})
+}
+
+// What is left of a queue is that of all devices together, since when the first of them had something left.
+func TestBacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b backlog
+		want := func(known bool, length int64, age float64) {
+			t.Helper()
+			if q := b.status("expirer"); q.Known != known || q.Length != length || q.Age != age {
+				t.Errorf("%+v, want %v, %d, %v", q, known, length, age)
+			}
+		}
+		want(false, 0, 0)
+		b.note("expirer", "d1", 0)
+		b.note("other", "d1", 100)
+		want(true, 0, 0)
+		b.note("expirer", "d1", 5)
+		time.Sleep(time.Minute) // in the bubble
+		b.note("expirer", "d1", 3)
+		b.note("expirer", "d2", 4)
+		want(true, 7, 60)
+		b.note("expirer", "d1", 0)
+		time.Sleep(time.Minute) // in the bubble
+		want(true, 4, 60)
+	})
+}
+
+// A storage node says that it is well once the indexes of the devices that it has are loaded, and then goes on saying so.
+func TestHealthcheckWaitsForIndexes(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "d1"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	set, err := device.NewSet(vfs.OS, root, []string{"d1", "d2"}) // the second is away
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Storage{owned: set, watcher: &watcher{stores: object.OpenStores(set, engine.Defaults(), nil)}}
+	want := func(when string, status int, body string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		s.healthcheck(w, httptest.NewRequest("GET", "/healthcheck", nil))
+		if w.Code != status || w.Body.String() != body {
+			t.Errorf("%s: %d %q, want %d %q", when, w.Code, w.Body, status, body)
+		}
+	}
+	want("at first", 503, "loading: d1")
+	e := s.watcher.stores["d1"].Engine
+	if _, err := e.Summary(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want("when it is open", 200, "OK")
+	e.Follow(device.Change{FS: vfs.OS, Disk: "another"})
+	if loading, _ := e.Loading(); !loading {
+		t.Error("another disk is not loaded anew")
+	}
+	want("with another disk", 200, "OK")
+	for _, one := range s.watcher.stores {
+		_ = one.Engine.Close() // one of them never had a folder
+	}
+}
+
+// What is in quarantine is counted by the reasons beside it, and queued updates one by one.
+func TestQuarantineCounted(t *testing.T) {
+	root := t.TempDir()
+	for _, file := range []string{"objects/a.data", "objects/a.data.reason", "objects-1/b.reason", "accounts/c.db", "accounts/c.replaced", "async_pending/d", "empty/x"} {
+		path := filepath.Join(root, "d1", "quarantined", file)
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set, err := device.NewSet(vfs.OS, root, []string{"d1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := set.Lookup("d1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := quarantinedOn(d)
+	if err != nil || len(got) != 3 || got["objects"] != 1 || got["objects-1"] != 1 || got["async_pending"] != 1 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
