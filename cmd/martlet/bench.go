@@ -28,7 +28,7 @@ var errRequestsFailed = errors.New("not every request was answered as it should 
 // errInterrupted is of one that was stopped before its end.
 var errInterrupted = errors.New("interrupted: the figures are those until then")
 
-func newBench() *cobra.Command {
+func newBenchmark() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench {put | get | head | delete | list | mixed | compare | cleanup}",
 		Short: "Measure how fast a Swift endpoint is, and what it costs",
