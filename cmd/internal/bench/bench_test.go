@@ -27,6 +27,8 @@ type store struct {
 	counts     map[string]int // of each method on objects
 	requests   int
 	corrupt    func(method string, n int, body []byte) []byte // what is sent instead, of the n-th of its method
+	resum      bool                                           // with the ETag of that
+	etag       func(method string, n int) string              // an ETag instead, "" for its own
 	fail       func(method string, n int) int                 // a status instead, 0 for none
 }
 
@@ -117,6 +119,15 @@ func (s *store) object(w http.ResponseWriter, r *http.Request, container, name s
 	w.Header().Set("Etag", hex.EncodeToString(sum[:]))
 	if s.corrupt != nil {
 		text = s.corrupt(r.Method, n, text)
+	}
+	if s.resum {
+		sum = md5.Sum(text)
+		w.Header().Set("Etag", hex.EncodeToString(sum[:]))
+	}
+	if s.etag != nil {
+		if etag := s.etag(r.Method, n); etag != "" {
+			w.Header().Set("Etag", etag)
+		}
 	}
 	switch {
 	case r.Method == "PUT":
@@ -216,6 +227,7 @@ func TestVerify(t *testing.T) {
 	for name, tt := range map[string]struct {
 		kind    work.Kind
 		corrupt func(method string, n int, body []byte) []byte
+		resum   bool
 	}{
 		"a byte": {work.Get, func(method string, n int, body []byte) []byte {
 			if method != "GET" || n%10 != 0 {
@@ -224,23 +236,29 @@ func TestVerify(t *testing.T) {
 			other := slices.Clone(body)
 			other[len(other)/2] ^= 1
 			return other
-		}},
+		}, false},
+		"a byte, with its ETag": {work.Get, func(method string, n int, body []byte) []byte {
+			if method != "GET" || n%10 != 0 {
+				return body
+			}
+			return slices.Concat(body[8:], body[:8])
+		}, true},
 		"short": {work.Get, func(method string, n int, body []byte) []byte {
 			if method != "GET" || n%10 != 0 {
 				return body
 			}
 			return body[:len(body)-1]
-		}},
+		}, false},
 		"a HEAD": {work.Head, func(method string, n int, body []byte) []byte {
 			if method != "HEAD" || n%10 != 0 {
 				return body
 			}
 			return body[:1]
-		}},
+		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, o := newStore(t)
-			o.Mix, s.corrupt = work.Only(tt.kind), tt.corrupt
+			o.Mix, s.corrupt, s.resum = work.Only(tt.kind), tt.corrupt, tt.resum
 			r, err := Run(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)
@@ -273,6 +291,27 @@ func TestVerifyPut(t *testing.T) {
 	}
 	if got := find(r, work.Put); got.Wrong != 100 {
 		t.Errorf("%d are wrong", got.Wrong)
+	}
+}
+
+// An ETag that is another's is found where the bytes are right.
+func TestVerifyETag(t *testing.T) {
+	for _, k := range []work.Kind{work.Get, work.Head} {
+		s, o := newStore(t)
+		o.Mix = work.Only(k)
+		s.etag = func(method string, n int) string {
+			if method == "PUT" || n%4 != 0 {
+				return ""
+			}
+			return "d41d8cd98f00b204e9800998ecf8427e"
+		}
+		r, err := Run(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := find(r, k); got.Wrong != 25 || got.OK != 75 {
+			t.Errorf("%v: %d are wrong, %d well", k, got.Wrong, got.OK)
+		}
 	}
 }
 
