@@ -160,6 +160,7 @@ func (f *benchFlags) flags(c *cobra.Command) {
 	c.Flags().Int64Var(&f.Operations, "ops", 0, "how many requests a round has; 0 for as many as there are in --duration")
 	c.Flags().Float64Var(&f.Rate, "rate", 0, "requests a second that are due; 0 for as many as the clients can send")
 	c.Flags().IntVar(&f.Rounds, "rounds", f.Rounds, "how often it is measured: figures are medians, and compare wants four")
+	c.Flags().DurationVar(&f.Settle, "settle", 0, "how long nothing is sent before each round, so that servers end what putting objects has left them to do")
 	c.Flags().BoolVar(&f.Verify, "verify", false, "compare each byte and ETag that comes with what was put")
 	c.Flags().Uint64Var(&f.Seed, "seed", 1, "names, sizes, bytes and what is chosen follow from it")
 	c.Flags().StringVar(&f.Name, "name", "", "the `NAME` of the run, which is a part of its containers' names; by chance without")

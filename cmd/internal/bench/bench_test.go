@@ -204,7 +204,7 @@ func TestEachKind(t *testing.T) {
 
 func TestMixed(t *testing.T) {
 	s, o := newStore(t)
-	o.Mix, o.Operations, o.Warmup = work.Mix{1, 3, 1, 1, 1}, 400, 20*time.Millisecond
+	o.Mix, o.Operations, o.Warmup, o.Settle = work.Mix{1, 3, 1, 1, 1}, 400, 20*time.Millisecond, time.Millisecond
 	r, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -442,6 +442,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"no containers":                        func(o *Options) { o.Containers = 0 },
 		"no rounds":                            func(o *Options) { o.Rounds = 0 },
 		"no end":                               func(o *Options) { o.Duration, o.Operations = 0, 0 },
+		"a wait below zero":                    func(o *Options) { o.Settle = -1 },
 		"negative":                             func(o *Options) { o.Duration = -1 },
 		"no objects":                           func(o *Options) { o.Objects = 0 },
 		"fewer objects to delete than clients": func(o *Options) { o.Mix, o.Objects = work.Only(work.Delete), 3 },

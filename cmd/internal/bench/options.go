@@ -60,6 +60,7 @@ type Options struct {
 	Rate   float64 // operations a second; closed loop where it is 0
 	Rounds int
 	Warmup time.Duration // before the first round, in no figure
+	Settle time.Duration // before each round nothing is sent for so long: what was put before has its work in the background done
 
 	Verify bool
 	Limit  int    // names on a page of a listing
@@ -105,7 +106,7 @@ func (o *Options) Check() error {
 	wrong(o.Containers < 1 || o.Containers > maxContainers, "--containers %d: want 1 to %d", o.Containers, maxContainers)
 	wrong(o.Rounds < 1 || o.Rounds > maxRounds, "--rounds %d: want 1 to %d", o.Rounds, maxRounds)
 	wrong(o.Limit < 1 || o.Limit > maxLimit, "--limit %d: want 1 to %d", o.Limit, maxLimit)
-	wrong(o.Duration < 0 || o.Warmup < 0 || o.Operations < 0, "--duration, --ops and --warmup must not be negative")
+	wrong(o.Duration < 0 || o.Warmup < 0 || o.Settle < 0 || o.Operations < 0, "--duration, --ops, --warmup and --settle must not be negative")
 	wrong(o.Timeout <= 0, "--timeout %v: must be above 0", o.Timeout)
 	wrong(!(o.Rate >= 0 && o.Rate <= 1e7), "--rate %v: want 0 to 10,000,000", o.Rate)
 	wrong(o.Policy != "" && !ValidName(o.Policy), "--policy %q: is no name of a policy", o.Policy)

@@ -130,6 +130,9 @@ func (r *run) rounds(ctx context.Context) (*result.Report, error) {
 				return some(report, err)
 			}
 		}
+		if err := r.settle(ctx); err != nil {
+			return some(report, err)
+		}
 		round, interrupted, err := r.round(ctx, objects, n)
 		if err != nil {
 			return some(report, err)
@@ -162,7 +165,7 @@ func (r *run) newReport() *result.Report {
 		Machine: result.Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), Kernel: kernel()},
 		Settings: result.Settings{
 			Operation: o.operation(), Mix: o.Mix.String(), Size: o.Sizes.String(), Concurrency: o.Concurrency, Objects: objects, Containers: o.Containers,
-			Policy: o.Policy, Seconds: o.Duration.Seconds(), Operations: o.Operations, Rate: o.Rate, Warmup: o.Warmup.Seconds(), Verify: o.Verify,
+			Policy: o.Policy, Seconds: o.Duration.Seconds(), Operations: o.Operations, Rate: o.Rate, Warmup: o.Warmup.Seconds(), Settle: o.Settle.Seconds(), Verify: o.Verify,
 			Limit: o.Limit, Seed: o.Seed, Name: o.Name, Endpoints: r.client.Addresses(), Servers: o.ServersText,
 		},
 	}
@@ -190,6 +193,22 @@ func (r *run) warmUp(ctx context.Context, objects *work.Objects) error {
 		return fmt.Errorf("nothing was answered as it should be while warming up%s", example(m))
 	}
 	return nil
+}
+
+// settle waits until what was sent so far has its work in the background behind it, as far as a wait can.
+func (r *run) settle(ctx context.Context) error {
+	if r.o.Settle == 0 {
+		return nil
+	}
+	r.o.doing("nothing is sent for %v", r.o.Settle)
+	t := time.NewTimer(r.o.Settle)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return errInterrupted
+	case <-t.C:
+		return nil
+	}
 }
 
 // errInterrupted is of what was interrupted before there was anything to tell.

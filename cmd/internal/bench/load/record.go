@@ -1,7 +1,6 @@
 package load
 
 import (
-	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -173,6 +172,3 @@ func (m *Measured) Sum(of func(Stats) int64) (n int64) {
 	}
 	return n
 }
-
-// Statuses are the statuses of a kind, the lowest first.
-func (st Stats) StatusesInOrder() []int { return slices.Sorted(maps.Keys(st.Statuses)) }

@@ -116,11 +116,12 @@ func Start(find Finder) (*Watch, error) {
 		return nil, err
 	}
 	for _, pid := range pids {
-		u, err := readUsed(w.root, pid)
-		if err != nil {
-			return nil, err
+		if u, err := readUsed(w.root, pid); err == nil { // else it has ended just now
+			w.first[pid], w.last[pid] = u, u
 		}
-		w.first[pid], w.last[pid] = u, u
+	}
+	if len(w.first) == 0 {
+		return nil, errors.New("the processes that were to be measured have ended")
 	}
 	w.look()
 	w.done.Go(func() {

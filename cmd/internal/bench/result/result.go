@@ -52,6 +52,7 @@ type Settings struct {
 	Operations  int64    `json:"operations,omitempty"`
 	Rate        float64  `json:"rate,omitempty"` // per second; a closed loop without
 	Warmup      float64  `json:"warmup_seconds"`
+	Settle      float64  `json:"settle_seconds,omitempty"` // nothing was sent for so long before each round
 	Verify      bool     `json:"verify"`
 	Limit       int      `json:"list_limit,omitempty"`
 	Seed        uint64   `json:"seed"`

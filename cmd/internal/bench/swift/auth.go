@@ -4,7 +4,7 @@
 // Requests go over internal/direct, the client with which proxies speak to storage
 // nodes: on the caller's goroutine, with its connections kept. A generator that
 // shares a machine with the servers takes processor time away from them, and net/http
-// takes several times as much of it. Signing in is rare, and uses net/http.
+// takes two to three times as much of it. Signing in is rare, and uses net/http.
 package swift
 
 import (
