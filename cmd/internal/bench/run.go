@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -301,10 +302,7 @@ func (r *run) fill(ctx context.Context, first int64) error {
 		if ctx.Err() != nil {
 			return errInterrupted
 		}
-		left = left[:0]
-		for _, f := range failed {
-			left = append(left, f...)
-		}
+		left = slices.Concat(failed...)
 		switch {
 		case len(left) == 0:
 			return nil

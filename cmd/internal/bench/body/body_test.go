@@ -82,10 +82,11 @@ func TestSizeFollows(t *testing.T) {
 	s := Set{Seed: 5, Sizes: sizes(t, "1:50,1KiB-1MiB:50")}
 	seen := map[int64]bool{}
 	for n := range int64(100) {
-		if s.Size(n) != s.Size(n) {
-			t.Fatalf("object %d has two sizes", n)
+		size := s.Size(n)
+		if again := s.Size(n); again != size {
+			t.Fatalf("object %d has %d bytes, and %d", n, size, again)
 		}
-		seen[s.Size(n)] = true
+		seen[size] = true
 	}
 	if len(seen) < 20 {
 		t.Errorf("100 objects have only %d sizes", len(seen))

@@ -302,7 +302,11 @@ func (r *running) measured(ctx context.Context) *Measured {
 	m := &Measured{Elapsed: time.Since(r.begin), Series: r.series, Interrupted: ctx.Err() != nil}
 	m.Unsent = r.unsent(time.Now())
 	for k := range work.Kind(work.Kinds) {
-		m.Operations[k] = merge(r.shards, r.rates, k)
+		s := merge(r.shards, r.rates, k)
+		if r.Rate > 0 {
+			s.Rate, s.ByteRate = float64(s.OK)/m.Elapsed.Seconds(), float64(s.Bytes)/m.Elapsed.Seconds()
+		}
+		m.Operations[k] = s
 	}
 	return m
 }

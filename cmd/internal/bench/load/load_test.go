@@ -130,6 +130,18 @@ func TestRateThatIsNotKept(t *testing.T) {
 	})
 }
 
+// A rate that is kept is the rate that is told, however many workers wait for their turns.
+func TestRateThatIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := loadOn(&server{takes: always(time.Millisecond)}, 8)
+		l.Duration, l.Rate = 10*time.Second, 20
+		m := l.Run(t.Context())
+		if g := m.Operations[work.Get]; g.OK != 200 || m.Unsent != 0 || !near(g.Rate, 20, 0.006) || !near(g.ByteRate, 200, 0.006) {
+			t.Errorf("%d answered at %v/s, %v B/s, %d not sent", g.OK, g.Rate, g.ByteRate, m.Unsent)
+		}
+	})
+}
+
 // What was not sent of a mix is told apart by the weights.
 func TestUnsentByKind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

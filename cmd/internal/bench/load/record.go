@@ -32,8 +32,9 @@ type Stats struct {
 	Failures map[string]int64 // where there was no answer
 	Examples []string
 
-	// Rate and ByteRate are per second: of each worker what it has done until its last operation
-	// ended, added up. So a few that take long in the end don't make it look slower.
+	// Rate and ByteRate are per second. In a closed loop they are, of each worker, what it has done until
+	// its last operation ended, added up: a few that take long in the end don't make it look
+	// slower. In an open one workers wait for their turns, and they are all that was done over all the time.
 	Rate, ByteRate float64
 
 	// Latencies are in nanoseconds, of operations that are OK, and of those never sent; nil where

@@ -58,7 +58,7 @@ func (c Credentials) Check() error {
 		return errors.New("a user and the user's key are needed to sign in")
 	}
 	if c.Keystone != nil && c.Keystone.Project == "" {
-		return errors.New("Keystone needs a project") //nolint:staticcheck // a name begins with a capital
+		return errors.New("a project is needed, of Keystone")
 	}
 	_, err := base(c.URL)
 	return err
