@@ -176,12 +176,13 @@ func TestEachKind(t *testing.T) {
 		t.Run(k.String(), func(t *testing.T) {
 			s, o := newStore(t)
 			o.Operation, o.Mix, o.Sizes, o.Rounds = k.String(), work.Only(k), dist(t, "0:1,1-100:8,20000:1"), 2
-			want := int64(200)
+			o.Operations, o.Objects = 30, 20
+			want := int64(60)
 			switch k {
 			case work.Put:
 				o.Objects = 0
 			case work.Delete:
-				want = 80 // each round as many as there are
+				want = 40 // each round as many as there are
 			default:
 			}
 			r, err := Run(t.Context(), o)
@@ -195,7 +196,7 @@ func TestEachKind(t *testing.T) {
 			if len(s.containers) != 0 {
 				t.Errorf("%d containers are left", len(s.containers))
 			}
-			if wantPuts := map[work.Kind]int{work.Put: 200, work.Delete: 80}[k]; wantPuts > 0 && s.counts["PUT"] != wantPuts {
+			if wantPuts := map[work.Kind]int{work.Put: 60, work.Delete: 40}[k]; wantPuts > 0 && s.counts["PUT"] != wantPuts {
 				t.Errorf("%d PUTs, want %d", s.counts["PUT"], wantPuts)
 			}
 		})
@@ -204,7 +205,7 @@ func TestEachKind(t *testing.T) {
 
 func TestMixed(t *testing.T) {
 	s, o := newStore(t)
-	o.Mix, o.Operations, o.Warmup, o.Settle = work.Mix{1, 3, 1, 1, 1}, 400, 20*time.Millisecond, time.Millisecond
+	o.Mix, o.Operations, o.Warmup, o.Settle = work.Mix{1, 3, 1, 1, 1}, 150, 20*time.Millisecond, time.Millisecond
 	r, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +218,7 @@ func TestMixed(t *testing.T) {
 		}
 		all += got.OK
 	}
-	if all != 400 || len(s.containers) != 0 {
+	if all != 150 || len(s.containers) != 0 {
 		t.Errorf("%d done, %d containers left", all, len(s.containers))
 	}
 }
