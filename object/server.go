@@ -73,6 +73,7 @@ type Deps struct {
 	Hasher  name.Hasher
 	Stores  Stores
 	Sender  pending.Sender   // how container servers are reached
+	Silent  *pending.Silent  // those that don't answer, shared with who reads the queue; nil for one of its own
 	Now     func() time.Time // nil for the machine's clock
 	Log     *slog.Logger     // nil for none
 }
@@ -81,7 +82,6 @@ type Deps struct {
 type Server struct {
 	cfg Config
 	Deps
-	silent *pending.Silent
 }
 
 // New returns the object server of a node. Every device must have its store.
@@ -104,7 +104,10 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg, deps, pending.NewSilent(nil)}, nil
+	if deps.Silent == nil {
+		deps.Silent = pending.NewSilent(nil)
+	}
+	return &Server{cfg, deps}, nil
 }
 
 var _ backend.Handler = (*Server)(nil)

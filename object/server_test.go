@@ -609,7 +609,7 @@ func TestSilentServerAndBatches(t *testing.T) {
 	defer sender.Close()
 	r.server.Sender = sender
 	clock := time.Now
-	r.server.silent = pending.NewSilent(func() time.Time { return clock() })
+	r.server.Silent = pending.NewSilent(func() time.Time { return clock() })
 	write := func(name string) {
 		q := putRequest(stamp(1), "data", "X-Container-Host", "n1:1", "X-Container-Device", "sda", "X-Container-Partition", "77")
 		q.Path = path + name

@@ -132,13 +132,13 @@ func (s *Server) sendRows(ctx context.Context, c *call, list []news, headers []b
 	var wg sync.WaitGroup
 	for at := range ok {
 		i, to := at%len(list), c.updates[at/len(list)]
-		if !s.silent.Ask(to.addr) {
+		if !s.Silent.Ask(to.addr) {
 			continue
 		}
 		send := func() {
 			target := backend.Target{Device: to.device, Partition: uint32(partition), Path: list[i].path}
 			err := pending.Deliver(ctx, s.Sender, to.addr, list[i].method, target, headers[i])
-			s.silent.Heard(to.addr, err)
+			s.Silent.Heard(to.addr, err)
 			if ok[at] = err == nil; err != nil {
 				s.Log.Warn("container update is queued", "container", to.addr+"/"+to.device, "trans_id", c.Header.Get(backend.TransID), "err", err)
 			}

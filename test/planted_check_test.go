@@ -25,19 +25,31 @@ type aimed struct {
 const (
 	unbroken = "--disks=false --duration 16s --bound 25s --faults none "
 	faulty   = "--disks=false --duration 24s --bound 25s --every 700ms "
+	// lone is one device that has all there is, so that nobody has again what it loses. Killing it, or cutting its power, is borne,
+	// and clients have time to be told that something is stored before it happens.
+	lone = "--nodes 1 --devices 1 --proxies 1 --replicas 1 --policy plain --duration 24s --bound 25s --every 2s "
 )
 
-// noticed is the bugs that martlet check notices, and with which workload and faults.
+// noticed is the bugs that martlet check notices, and with which workload and faults. Those without --disks=false want root:
+// they cut power, and fill devices.
 var noticed = map[string]aimed{
 	"account-not-told":         {unbroken + "--workload listing", false},
+	"ack-before-sync":          {lone + "--disks=false --faults killall --names 400", false},
+	"blob-after-record":        {lone + "--disks=false --faults killall --names 400", false},
 	"checkpoint-loses-entry":   {faulty + "--faults restart", false},
+	"checkpoint-without-sync":  {lone + "--faults powerall --workload listing", false},
+	"checksum-ignored":         {faulty + "--faults flip --workload read --every 300ms", false},
 	"commit-before-fragments":  {faulty + "--faults proxy --names 100", false},
+	"compaction-drops-live":    {lone + "--disks=false --faults none --names 100", false},
+	"conflict-acknowledged":    {lone + "--disks=false --proxies 2 --faults none --workload overwrite --ahead 3s", false},
 	"container-update-lost":    {unbroken + "--workload listing", true},
+	"count-only-grows":         {lone + "--disks=false --faults none --workload listing", false},
 	"cut-upload-kept":          {unbroken + "--duration 24s --workload large", false},
 	"delete-row-forgotten":     {unbroken + "--workload listing", false},
 	"etag-not-checked":         {unbroken + "--workload overwrite", false},
 	"expires-early":            {unbroken + "--duration 24s", false},
 	"fragment-rebuilt-wrong":   {faulty + "--faults flip --workload ec --every 300ms", false},
+	"handoff-dropped-early":    {"--nodes 2 --devices 1 --replicas 1 --policy plain --duration 24s --bound 25s --every 700ms --faults full --names 200", false},
 	"listing-skips-at-edge":    {unbroken + "--workload listing --names 100", false},
 	"merge-loses-row":          {unbroken + "--workload listing --names 100", false},
 	"older-over-newer":         {faulty + "--faults kill,pause --workload overwrite", false},
@@ -45,6 +57,7 @@ var noticed = map[string]aimed{
 	"post-lost":                {unbroken + "--workload post", true},
 	"post-not-replicated":      {faulty + "--faults kill --workload post", false},
 	"push-not-sent":            {faulty + "--faults kill --workload overwrite", false},
+	"queue-lost-at-restart":    {faulty + "--faults queue --workload listing", false},
 	"quorum-of-one":            {unbroken + "--workload overwrite", true},
 	"resume-off-by-one":        {faulty + "--faults kill --workload large", false},
 	"row-merged-wrong":         {unbroken + "--workload listing", false},
@@ -107,6 +120,9 @@ func TestPlantedIsNoticed(t *testing.T) {
 	program := plantedBinary(t)
 	for _, b := range planted.All() {
 		aim, ok := noticed[b.Name]
+		if !ok {
+			t.Errorf("no check is aimed at %s", b.Name)
+		}
 		if !ok || !aim.quick && !allPlanted() {
 			continue
 		}

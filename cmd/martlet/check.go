@@ -44,6 +44,7 @@ type checkFlags struct {
 	endpoints                   []string
 	lab, labProgram             string
 	json, disks                 bool
+	ahead                       time.Duration
 }
 
 func newCheck() *cobra.Command {
@@ -86,6 +87,7 @@ func (f *checkFlags) flags(c *cobra.Command) {
 	c.Flags().IntVar(&f.replicas, "replicas", 3, "of all that is not coded; with one no node may be out")
 	c.Flags().IntVar(&f.devices, "devices", 2, "devices of each node")
 	c.Flags().IntVar(&f.proxies, "proxies", 2, "proxies")
+	c.Flags().DurationVar(&f.ahead, "ahead", 0, "by how much the clock of the last proxy is, in a build with -tags planted")
 	c.Flags().IntVar(&f.Workload.Clients, "clients", f.Workload.Clients, "clients")
 	c.Flags().Float64Var(&f.Workload.Rate, "rate", f.Workload.Rate, "operations a second, of all clients; 0 is as many as there can be")
 	c.Flags().IntVar(&f.Workload.Names, "names", f.Workload.Names, "objects in each container")
@@ -116,6 +118,8 @@ func (f *checkFlags) complete(c *cobra.Command) (policies []made.Policy, err err
 	switch {
 	case f.Duration <= 0 || f.Every <= 0 || f.Bound <= 0:
 		return nil, errors.New("--duration, --every and --bound must be above 0")
+	case f.ahead != 0 && (!clocksMove || f.proxies < 2):
+		return nil, errors.New("--ahead wants two --proxies, and a build whose clocks can be moved (-tags planted)")
 	case len(f.endpoints) > 0 && f.lab != "":
 		return nil, errors.New("--endpoint and --lab are of two kinds of cluster")
 	case f.devices < 1 || f.replicas < 1 || f.nodes < f.replicas || f.proxies < 1:
@@ -278,7 +282,7 @@ func (f *checkFlags) start(ctx context.Context, dir string, policies []made.Poli
 	}
 	return cluster.Start(ctx, cluster.Options{
 		Dir: filepath.Join(dir, "cluster"), Binary: binary, Nodes: f.nodes, Devices: f.devices, Proxies: f.proxies, Replicas: f.replicas, Policies: policies,
-		ClusterKey: f.Seed%2 == 1, Disks: f.disks && apart.Is(checkApart), Clocks: clocksMove,
+		ClusterKey: f.Seed%2 == 1, Disks: f.disks && apart.Is(checkApart), Clocks: clocksMove, Ahead: f.ahead,
 	})
 }
 

@@ -85,6 +85,9 @@ func (d *Device) open() (m Mount, disk string, err error) {
 	if m, err = d.watching.Mount(d.path); err != nil {
 		return nil, "", folderError(err)
 	}
+	if r, ok := m.(interface{ CountIn(*vfs.Tally) }); ok {
+		r.CountIn(&d.work)
+	}
 	if disk, err = d.identify(m); err == nil {
 		err = lockError(m.Lock())
 	}

@@ -38,6 +38,7 @@ type Device struct {
 	fs         atomic.Pointer[vfs.FS]
 	usage      atomic.Pointer[vfs.Usage] // as of the last check; nil while it can't be used
 	suspected  chan struct{}             // asks for a check; has room for one
+	work       vfs.Tally
 
 	mu        sync.Mutex
 	mount     Mount             // nil while it is not attached; guarded by mu
@@ -72,6 +73,10 @@ func (d *Device) Dir(elem ...string) string {
 // can't be used, and failing with vfs.ErrDetached once it is let go of. Who keeps files open
 // on it wants Follow.
 func (d *Device) FS() vfs.FS { return *d.fs.Load() }
+
+// Work is what was asked of the disks in the device's place since the process began, but for the files of databases. It is 0 of a
+// device in a set that was not opened.
+func (d *Device) Work() vfs.Tallied { return d.work.Sum() }
 
 // Check returns why the device can't be used, of kind errs.BadDevice, or nil.
 func (d *Device) Check() error {

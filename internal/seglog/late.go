@@ -2,6 +2,7 @@ package seglog
 
 import (
 	"io"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -34,18 +35,18 @@ func (f *late) WriteVec(bufs [][]byte, off int64) (int, error) {
 	f.mu.Lock()
 	f.held = append(f.held, p)
 	f.mu.Unlock()
-	time.AfterFunc(lateBy, f.flush)
+	time.AfterFunc(lateBy, func() { f.flush(1) }) // that what came later stays as long
 	return len(p.b), nil
 }
 
-// flush writes what is held.
-func (f *late) flush() {
+// flush writes so many of what is held, the oldest first.
+func (f *late) flush(most int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, p := range f.held {
+	for _, p := range f.held[:min(most, len(f.held))] {
 		_, _ = f.File.WriteAt(p.b, p.at) // it was said to be there
 	}
-	f.held = nil
+	f.held = f.held[min(most, len(f.held)):]
 }
 
 // ReadAt implements vfs.File: what is held is seen.
@@ -74,12 +75,12 @@ func (*late) Sync() error { return nil }
 
 // Truncate implements vfs.File.
 func (f *late) Truncate(size int64) error {
-	f.flush()
+	f.flush(math.MaxInt)
 	return f.File.Truncate(size)
 }
 
 // Close implements vfs.File.
 func (f *late) Close() error {
-	f.flush()
+	f.flush(math.MaxInt)
 	return f.File.Close()
 }

@@ -202,6 +202,7 @@ func (o osFS) SyncDir(name string) error {
 	if err != nil {
 		return pathError("syncdir", name, err)
 	}
+	o.tally().syncedDir()
 	err = again(func() error { return fsyncDir(fd) })
 	if closeErr := closeFD(fd); err == nil {
 		err = closeErr

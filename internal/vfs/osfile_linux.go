@@ -59,6 +59,7 @@ func (f *osFile) ReadAt(p []byte, off int64) (int, error) {
 			return done, pathError("read", f.name, err)
 		}
 		done += n
+		f.fs.tally().got(n)
 		// A direct read that stops within a sector has met the end of the file;
 		// going on from there would be misaligned.
 		if n == 0 || f.direct && done < len(p) && n%sectorSize != 0 {
@@ -75,6 +76,7 @@ func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
 		return 0, pathError("write", f.name, fs.ErrClosed)
 	}
 	n, err := pwrite(f.fd, p, off)
+	f.fs.tally().wrote(n)
 	return n, pathError("write", f.name, err)
 }
 
@@ -85,6 +87,7 @@ func (f *osFile) WriteVec(bufs [][]byte, off int64) (int, error) {
 		return 0, pathError("write", f.name, fs.ErrClosed)
 	}
 	n, err := pwritev(f.fd, bufs, off)
+	f.fs.tally().wrote(n)
 	return n, pathError("write", f.name, err)
 }
 
@@ -153,7 +156,10 @@ func pwritev(fd int, bufs [][]byte, off int64) (int, error) {
 }
 
 // Sync makes data and size durable with fdatasync.
-func (f *osFile) Sync() error { return f.do("sync", fdatasync) }
+func (f *osFile) Sync() error {
+	f.fs.tally().synced()
+	return f.do("sync", fdatasync)
+}
 
 func (f *osFile) Truncate(size int64) error {
 	return f.do("truncate", func(fd int) error { return unix.Ftruncate(fd, size) })

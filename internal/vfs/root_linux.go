@@ -57,6 +57,9 @@ func (r *Root) OpenOS(name string, flag int, mode os.FileMode) (*os.File, error)
 	return os.NewFile(uintptr(fd), name), nil
 }
 
+// CountIn has what is asked of the disk through this Root counted, but for files of package os. It is called before the Root is used, if at all.
+func (r *Root) CountIn(t *Tally) { r.anchor.tally = t }
+
 // Close gives the folder and its lock back. Calls that begin afterwards fail with
 // ErrDetached; it does not wait for those under way, nor for files to be closed: they
 // stay as good as the disk is. Only the first Close does anything.
@@ -75,6 +78,7 @@ func (r *Root) Close() error {
 type anchor struct {
 	path   string // without a slash at its end
 	fd     int
+	tally  *Tally       // nil for none
 	users  atomic.Int64 // calls under way, and one until Close; fd is closed with the last
 	closed atomic.Bool
 }

@@ -21,6 +21,27 @@ func openRoot(t *testing.T, dir string) *vfs.Root {
 	return r
 }
 
+// What is asked of the disk is counted where it was said, and nothing else is.
+func TestRootCounts(t *testing.T) {
+	dir := t.TempDir()
+	r := openRoot(t, dir)
+	var tally vfs.Tally
+	r.CountIn(&tally)
+	f, err := r.OpenFile(dir+"/f", os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err1 := f.WriteAt([]byte("abc"), 0)
+	_, err2 := f.WriteVec([][]byte{[]byte("de"), []byte("f")}, 3)
+	_, err3 := f.ReadAt(make([]byte, 4), 0)
+	if err := errors.Join(err1, err2, err3, f.Sync(), f.Sync(), r.SyncDir(dir), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := tally.Sum(), (vfs.Tallied{Syncs: 2, DirSyncs: 1, Written: 6, Read: 4}); got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
+	}
+}
+
 // A Root stays with the folder that it opened, whatever has its name later.
 func TestRootStays(t *testing.T) {
 	top := t.TempDir()

@@ -56,6 +56,10 @@ type Config struct {
 	// dropped, and where that can't be said it waits. Nil is that no PUT becomes too old.
 	Still func(ctx context.Context, q *pending.Queue, u *pending.Update) (bool, error)
 	Trust time.Duration
+
+	// Silent is told who takes updates: when the queue of a node is empty its object server knows that all whom it waited for
+	// are back, and has the next write told at once, and not queued. Nil is nobody.
+	Silent *pending.Silent
 }
 
 // Defaults returns the configuration that fits most nodes.
@@ -306,6 +310,9 @@ func (u *Updater) sendAll(ctx context.Context, update *pending.Update, partition
 		wg.Go(func() {
 			target := backend.Target{Device: r.Device, Partition: partition, Path: update.Path}
 			failed[i] = pending.Deliver(ctx, u.sender, r.Addr, update.Method, target, update.Header)
+			if failed[i] == nil && u.cfg.Silent != nil {
+				u.cfg.Silent.Back(r.Addr)
+			}
 		})
 	}
 	wg.Wait()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/rowbatch"
 	"martlet/internal/timestamp"
@@ -113,6 +114,38 @@ func TestPass(t *testing.T) {
 // Where the container is not, it may be on its way: from a handoff, or after a
 // rebalance. An update that too few replicas have stays for that, for so long.
 // What is in no queue is delivered, or in the queue afterwards; where nobody has the container there is nothing to tell.
+// A container server that took what was queued for it is back for those who write, too.
+func TestBack(t *testing.T) {
+	c := &cluster{status: map[string]int{"n1": 201, "n2": 0, "n3": 201}}
+	now := time.Now()
+	silent := pending.NewSilent(func() time.Time { return now })
+	for range 5 {
+		silent.Heard("n2", errs.E(errs.Unavailable, errors.New("no answer")))
+	}
+	cfg := Defaults()
+	cfg.Silent = silent
+	q := queued(t, 1)
+	u, err := New(cfg, []*pending.Queue{q}, c, c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if silent.Ask("n2") {
+		t.Error("a server that takes nothing is to be waited for")
+	}
+	c.status["n2"] = 201
+	if err := u.Pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // also where the answer to the first has not come
+		if !silent.Ask("n2") {
+			t.Fatal("a server that has taken what was queued is not waited for")
+		}
+	}
+}
+
 func TestTell(t *testing.T) {
 	for what, tt := range map[string]struct {
 		status map[string]int

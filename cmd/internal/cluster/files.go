@@ -121,7 +121,7 @@ port = {{.ReplicationPort}}
 
 # Two segments are reserved on each device.
 [store]
-segment_size = "16MiB"
+segment_size = {{if .Brisk}}"4MiB"{{else}}"16MiB"{{end}}
 {{- if .Brisk}}
 
 # Somebody waits for all that follows.

@@ -45,6 +45,9 @@ func suspecting(devices *device.Set, h backend.Handler) backend.Handler {
 var (
 	deviceUp    = prometheus.NewDesc("martlet_device_up", "Whether the device can be used.", []string{"device"}, nil)
 	deviceBytes = prometheus.NewDesc("martlet_device_bytes", "Bytes of the device's file system, at the last check; none while it can't be used.", []string{"device", "state"}, nil)
+
+	deviceSyncs = prometheus.NewDesc("martlet_device_syncs_total", "Syncs that were asked of the device's disk, but for those of large databases: what is acknowledged waits for them.", []string{"device"}, nil)
+	deviceMoved = prometheus.NewDesc("martlet_device_moved_bytes_total", "Bytes written to files on the device, and read from them, but for those of large databases; the kernel's cache may have taken them.", []string{"device", "way"}, nil)
 )
 
 // deviceMetrics tells of a node's devices without touching a disk.
@@ -54,6 +57,8 @@ type deviceMetrics struct{ set *device.Set }
 func (m deviceMetrics) Describe(to chan<- *prometheus.Desc) {
 	to <- deviceUp
 	to <- deviceBytes
+	to <- deviceSyncs
+	to <- deviceMoved
 }
 
 // Collect implements prometheus.Collector.
@@ -61,7 +66,14 @@ func (m deviceMetrics) Collect(to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
+	count := func(d *prometheus.Desc, value int64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+	}
 	for d := range m.set.All() {
+		w := d.Work()
+		count(deviceSyncs, w.Syncs+w.DirSyncs, d.Name())
+		count(deviceMoved, w.Written, d.Name(), "written")
+		count(deviceMoved, w.Read, d.Name(), "read")
 		u, known := d.Usage()
 		if d.Check() != nil {
 			gauge(deviceUp, 0, d.Name())

@@ -307,14 +307,14 @@ func (p parts) may(set steps.Set, source *ring.Source, device string, h name.Has
 // queued. The queues are delivered, and objects replicated, also while the server
 // itself is switched off.
 func (s *Storage) openObject(p parts) error {
-	stores := p.stores
+	stores, silent := p.stores, pending.NewSilent(nil)
 	if p.c.Updater.Enabled {
 		queues := make([]*pending.Queue, 0, len(stores))
 		for d := range p.devices.All() {
 			queues = append(queues, stores[d.Name()].Queue)
 		}
 		cfg := updater.Defaults()
-		cfg.Trust, cfg.Still = p.terms().Limit(), p.stillThere
+		cfg.Trust, cfg.Still, cfg.Silent = p.terms().Limit(), p.stillThere, silent
 		u, err := updater.New(cfg, queues, containerPlaces{p}, p.rows, p.o.Log)
 		if err != nil {
 			return err
@@ -327,7 +327,7 @@ func (s *Storage) openObject(p parts) error {
 	settings.ClockSkew = p.c.Server.ClockSkew.D()
 	settings.ContainerUpdateTimeout = p.c.Object.ContainerUpdateTimeout.D()
 	server, err := object.New(settings, object.Deps{
-		Devices: p.devices, Hasher: p.hasher, Stores: stores, Sender: p.rows, Log: p.o.Log,
+		Devices: p.devices, Hasher: p.hasher, Stores: stores, Sender: p.rows, Silent: silent, Log: p.o.Log,
 	})
 	if err != nil {
 		return err

@@ -5,6 +5,9 @@ import (
 	"context"
 	"fmt"
 	"math/bits"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"martlet/cmd/internal/check/forward"
 	"martlet/cmd/internal/check/nemesis"
 	made "martlet/cmd/internal/cluster"
 	"martlet/ring"
@@ -63,6 +67,40 @@ func TestFlip(t *testing.T) {
 	}
 	if where, err := flip(t.TempDir(), 1); err != nil || !strings.Contains(where, "nothing") {
 		t.Errorf("of an empty device: %q, %v", where, err)
+	}
+}
+
+// TestFlipInWhatIsWritten: what a log has room for is nothing that is stored.
+func TestFlipInWhatIsWritten(t *testing.T) {
+	for name, used := range map[string]int{"nothing": 0, "one byte": 1, "less than is looked at at once": 1000, "more": 300 << 10} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "log", "1.seg")
+		if err := os.Mkdir(filepath.Dir(path), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		was := append(bytes.Repeat([]byte{'x'}, used), make([]byte, 1<<20)...)
+		changed := 0
+		for seed := range uint64(20) {
+			if err := os.WriteFile(path, was, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := flip(dir, seed); err != nil {
+				t.Fatal(err)
+			}
+			is, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(is[used:], was[used:]) {
+				t.Fatalf("%s, seed %d: a bit has changed behind what is written", name, seed)
+			}
+			if !bytes.Equal(is, was) {
+				changed++
+			}
+		}
+		if used > 0 && changed == 0 || used == 0 && changed > 0 {
+			t.Errorf("%s: a file has changed for %d of 20 seeds", name, changed)
+		}
 	}
 }
 
@@ -210,12 +248,12 @@ exit 0
 		}
 	}
 	offered := nemesis.Offered(l, nemesis.Kinds())
-	for _, k := range []nemesis.Kind{nemesis.Restart, nemesis.Rolling, nemesis.Clock} {
+	for _, k := range []nemesis.Kind{nemesis.Restart, nemesis.Rolling, nemesis.Clock, nemesis.Queue} {
 		if slices.Contains(offered, k) {
 			t.Errorf("%s is offered", k)
 		}
 	}
-	if len(offered) != len(nemesis.Kinds())-3 {
+	if len(offered) != len(nemesis.Kinds())-4 {
 		t.Errorf("offered are %v", offered)
 	}
 }
@@ -249,5 +287,90 @@ func TestPanics(t *testing.T) {
 	}
 	if got := panics(path, used); got != "" {
 		t.Errorf("told again: %q", got)
+	}
+}
+
+// TestWhoIsCutOff: a node that is cut off is so with all its servers, and container servers alone where only they are.
+func TestWhoIsCutOff(t *testing.T) {
+	network, err := freeNetwork(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Local{nets: map[string]*forward.Network{nemesis.Storage: forward.New(), nemesis.Replication: forward.New()}, storage: []*process{{}, {}}}
+	l.folder = &made.Folder{Options: made.Options{Nodes: 2, Network: network, Forwarded: true}}
+	t.Cleanup(func() {
+		for _, n := range l.nets {
+			if err := n.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	type server struct {
+		node int
+		kind string
+	}
+	at := map[server]string{}
+	for n := 1; n <= 2; n++ {
+		if err := l.forward(n); err != nil {
+			t.Fatal(err)
+		}
+		p := l.folder.Options.Place(n)
+		for _, s := range []struct {
+			kind, bind, address string
+			port                int
+		}{
+			{"object", p.BindStorage, p.Storage, p.Object}, {"container", p.BindStorage, p.Storage, p.Container},
+			{"account", p.BindStorage, p.Storage, p.Account}, {"replication", p.BindReplication, p.Replication, p.ReplicationPort},
+		} {
+			listener, err := net.Listen("tcp", fmt.Sprintf("%s:%d", s.bind, s.port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.NotFoundHandler()}}
+			answers.Start()
+			t.Cleanup(answers.Close)
+			at[server{n, s.kind}] = fmt.Sprintf("http://%s:%d/", s.address, s.port)
+		}
+	}
+	for name, tt := range map[string]struct {
+		do  func() error
+		off []server
+	}{
+		"nobody": {func() error { return l.containers(forward.Condition{}) }, nil},
+		"a node": {
+			func() error {
+				return l.network(nemesis.Fault{Kind: nemesis.Cut, Node: 1, Network: nemesis.Storage, Reset: true})
+			},
+			[]server{{1, "object"}, {1, "container"}, {1, "account"}},
+		},
+		"its replication": {
+			func() error {
+				return l.network(nemesis.Fault{Kind: nemesis.Cut, Node: 2, Network: nemesis.Replication, Reset: true})
+			},
+			[]server{{2, "replication"}},
+		},
+		"container servers": {
+			func() error { return l.containers(forward.Condition{Cut: forward.Reset}) }, []server{{1, "container"}, {2, "container"}},
+		},
+	} {
+		if err := tt.do(); err != nil {
+			t.Fatal(err)
+		}
+		for s, url := range at {
+			resp, err := asker.Get(url)
+			if err == nil {
+				err = resp.Body.Close()
+			}
+			if off := err != nil; off != slices.Contains(tt.off, s) {
+				t.Errorf("%s cut off: the %s server of node %d is: %v (%v)", name, s.kind, s.node, off, err)
+			}
+		}
+		for n := 1; n <= 2; n++ {
+			for _, network := range []string{nemesis.Storage, nemesis.Replication} {
+				if err := l.condition(network, n, forward.Condition{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
 	}
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"martlet/cmd/internal/check/forward"
 	"martlet/cmd/internal/check/nemesis"
 	"martlet/internal/loopdisk"
+	"martlet/internal/vfs"
 )
 
 // Why something is not offered.
@@ -37,7 +39,7 @@ func (l *Local) Offers() (all []nemesis.Offer) {
 			}
 		default:
 		}
-		if o.Why == "" && l.Shape().Bears < 1 && (&nemesis.Fault{Kind: k, Network: nemesis.Storage}).TakesOut() {
+		if o.Why == "" && k != nemesis.Full && l.Shape().Bears < 1 && (&nemesis.Fault{Kind: k, Network: nemesis.Storage}).TakesOut() {
 			o.Why = whyBears
 		}
 		all = append(all, o)
@@ -66,7 +68,7 @@ func (l *Local) Begin(ctx context.Context, f nemesis.Fault) (note string, err er
 	case nemesis.Restart:
 		return "", l.storage[f.Node-1].end(ctx)
 	case nemesis.Rolling:
-		return "", l.roll(ctx)
+		return "", l.roll(ctx, l.all()...)
 	case nemesis.Cut, nemesis.Slow:
 		return "", l.network(f)
 	case nemesis.Power:
@@ -90,7 +92,9 @@ func (l *Local) Begin(ctx context.Context, f nemesis.Fault) (note string, err er
 	case nemesis.Ring:
 		return changeRings(l.folder.RingsDir(), f.Seed)
 	case nemesis.Clock:
-		return "", l.setClock(f)
+		return "", setClock(l.clock(f.Node), f.By)
+	case nemesis.Queue:
+		return "", l.containers(forward.Condition{Cut: forward.Reset})
 	}
 	return "", nil
 }
@@ -107,7 +111,7 @@ func (l *Local) End(ctx context.Context, f nemesis.Fault) error {
 	case nemesis.Pause:
 		return l.storage[f.Node-1].resume()
 	case nemesis.Cut, nemesis.Slow:
-		return l.nets[f.Network].Set(fmt.Sprintf("storage%d", f.Node), forward.Condition{})
+		return l.condition(f.Network, f.Node, forward.Condition{})
 	case nemesis.Power:
 		return l.powered(ctx, f.Node)
 	case nemesis.PowerAll:
@@ -126,6 +130,9 @@ func (l *Local) End(ctx context.Context, f nemesis.Fault) error {
 			err = nil
 		}
 		return err
+	case nemesis.Queue:
+		// What was queued is queued still: it is for those who come now to deliver it.
+		return errors.Join(l.roll(ctx, l.storage...), l.containers(forward.Condition{}))
 	case nemesis.Rolling, nemesis.Flip, nemesis.Ring:
 	}
 	return nil
@@ -146,9 +153,9 @@ func (l *Local) back(ctx context.Context, all ...*process) error {
 	return nil
 }
 
-// roll restarts each process in good order, one after the other.
-func (l *Local) roll(ctx context.Context) error {
-	for _, p := range l.all() {
+// roll restarts processes in good order, one after the other.
+func (l *Local) roll(ctx context.Context, all ...*process) error {
+	for _, p := range all {
 		if err := p.end(ctx); err != nil {
 			return err
 		}
@@ -168,7 +175,29 @@ func (l *Local) network(f nemesis.Fault) error {
 			c.Cut = forward.Reset
 		}
 	}
-	return l.nets[f.Network].Set(fmt.Sprintf("storage%d", f.Node), c)
+	return l.condition(f.Network, f.Node, c)
+}
+
+// condition says what a network is like for a node, with all its servers.
+func (l *Local) condition(network string, node int, c forward.Condition) error {
+	err := l.nets[network].Set(fmt.Sprintf("storage%d", node), c)
+	if err == nil && network == nemesis.Storage {
+		err = l.nets[network].Set(containerOf(node), c)
+	}
+	return err
+}
+
+// containerOf is the container server of a node, as the storage network knows it.
+func containerOf(node int) string { return fmt.Sprintf("container%d", node) }
+
+// containers says what the network is like for all container servers, and for nothing else.
+func (l *Local) containers(c forward.Condition) error {
+	for n := range l.storage {
+		if err := l.nets[nemesis.Storage].Set(containerOf(n+1), c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // disksOf are those of some nodes.
@@ -235,9 +264,13 @@ func (l *Local) fill(at [2]int) error {
 	return f.Close()
 }
 
+// free makes room again, also after a power cut that follows.
 func (l *Local) free(at [2]int) error {
 	err := os.Remove(filepath.Join(l.disks[at].Path, filler))
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case err == nil:
+		err = vfs.OS.SyncDir(l.disks[at].Path)
+	case errors.Is(err, os.ErrNotExist):
 		err = nil
 	}
 	if err == nil {
@@ -246,10 +279,9 @@ func (l *Local) free(at [2]int) error {
 	return err
 }
 
-// setClock has the clock of a node jump.
-func (l *Local) setClock(f nemesis.Fault) error {
-	path := l.clock(f.Node)
-	if err := os.WriteFile(path+".new", []byte(f.By.String()+"\n"), 0o600); err != nil {
+// setClock has a clock jump.
+func setClock(path string, by time.Duration) error {
+	if err := os.WriteFile(path+".new", []byte(by.String()+"\n"), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)

@@ -1,8 +1,10 @@
 package cluster
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -67,7 +69,11 @@ func flipIn(path string, r *rand.Rand) (at int64, err error) {
 	if err != nil || info.Size() == 0 {
 		return -1, err
 	}
-	at = r.Int64N(info.Size())
+	size, err := written(f, info.Size())
+	if err != nil || size == 0 {
+		return -1, err
+	}
+	at = r.Int64N(size)
 	var b [1]byte
 	if _, err := f.ReadAt(b[:], at); err != nil {
 		return -1, err
@@ -77,4 +83,22 @@ func flipIn(path string, r *rand.Rand) (at int64, err error) {
 		return -1, err
 	}
 	return at, f.Sync()
+}
+
+// written is up to where a file holds anything but zeros: behind that a log has room for what comes, and a bit there is
+// none of what is stored.
+func written(f io.ReaderAt, size int64) (int64, error) {
+	b := make([]byte, 256<<10)
+	for end := size; end > 0; {
+		from := max(0, end-int64(len(b)))
+		part := b[:end-from]
+		if _, err := f.ReadAt(part, from); err != nil {
+			return 0, err
+		}
+		if used := bytes.TrimRight(part, "\x00"); len(used) > 0 {
+			return from + int64(len(used)), nil
+		}
+		end = from
+	}
+	return 0, nil
 }

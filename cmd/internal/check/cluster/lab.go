@@ -167,6 +167,8 @@ func (l *Lab) Offers() (all []nemesis.Offer) {
 		switch {
 		case k == nemesis.Restart || k == nemesis.Rolling:
 			o.Why = "the lab has no command for it"
+		case k == nemesis.Queue:
+			o.Why = "the lab cuts off nodes, and not one of their servers"
 		case k == nemesis.Clock:
 			o.Why = "the lab's processes have the machine's clock"
 		case k == nemesis.Proxy && l.proxies < 2:

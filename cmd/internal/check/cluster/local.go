@@ -42,6 +42,8 @@ type Options struct {
 	Disks bool
 	// Clocks says that the program is a build whose clocks can be moved.
 	Clocks bool
+	// Ahead is by how much the clock of the last proxy is, from beginning to end; it wants Clocks.
+	Ahead time.Duration
 }
 
 // clockVariable names to a process the file by which its clock is wrong, in builds that have it.
@@ -106,7 +108,15 @@ func Start(ctx context.Context, o Options) (l *Local, err error) {
 	}
 	for n := 1; n <= o.Proxies; n++ {
 		name := map[bool]string{true: "proxy", false: fmt.Sprintf("proxy%d", n)}[n == 1]
-		l.proxies = append(l.proxies, l.process(name, "proxy", l.folder.ProxyFileOf(n), "http://"+settings.ProxyListen(n)+"/healthcheck"))
+		p := l.process(name, "proxy", l.folder.ProxyFileOf(n), "http://"+settings.ProxyListen(n)+"/healthcheck")
+		if o.Ahead != 0 && n == o.Proxies {
+			path := filepath.Join(l.folder.Dir, name+".clock")
+			if err := setClock(path, o.Ahead); err != nil {
+				return l, err
+			}
+			p.env = append(p.env, clockVariable+"="+path)
+		}
+		l.proxies = append(l.proxies, p)
 	}
 	return l, l.back(ctx, l.all()...)
 }
@@ -206,7 +216,12 @@ func (l *Local) forward(n int) error {
 		l.nets[one.network].Host(name, bind, address)
 		for _, port := range one.ports {
 			from, to := netip.AddrPortFrom(address, uint16(port)), netip.AddrPortFrom(bind, uint16(port))
-			if err := l.nets[one.network].Forward(name, from.String(), to.String()); err != nil {
+			who := name
+			if one.network == nemesis.Storage && port == at.Container {
+				who = containerOf(n) // which can be cut off alone
+				l.nets[one.network].Host(who, netip.Addr{}, address)
+			}
+			if err := l.nets[one.network].Forward(who, from.String(), to.String()); err != nil {
 				return err
 			}
 		}
@@ -248,9 +263,9 @@ func (l *Local) Shape() nemesis.Shape {
 
 // Heal mends everything that is broken, and waits until every process answers and has its devices.
 func (l *Local) Heal(ctx context.Context) error {
-	for _, network := range l.nets {
+	for network := range l.nets {
 		for n := range l.storage {
-			if err := network.Set(fmt.Sprintf("storage%d", n+1), forward.Condition{}); err != nil {
+			if err := l.condition(network, n+1, forward.Condition{}); err != nil {
 				return err
 			}
 		}

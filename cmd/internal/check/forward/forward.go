@@ -78,7 +78,8 @@ func New() *Network {
 }
 
 // Host names who speaks from an address of the machine, which is seen by others as coming from another.
-// Whoever is at no host's address is not known, and only cut off by what is set of whom it speaks to.
+// Whoever is at no host's address is not known, and only cut off by what is set of whom it speaks to. Who speaks to nobody has the zero
+// Addr for that: one server of several on a host, say, which can be cut off alone.
 func (n *Network) Host(name string, speaks, address netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -102,6 +102,43 @@ func echo(c net.Conn, text string) error {
 	return nil
 }
 
+// One server of a host can be cut off alone, and is cut off with what the other side is set to.
+func TestServerOfAHost(t *testing.T) {
+	b := newBench(t)
+	whole := b.addr
+	host, port, _ := net.SplitHostPort(whole)
+	b.net.Host("server", netip.Addr{}, netip.MustParseAddr(host))
+	free, err := net.Listen("tcp", host+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := free.Addr().String()
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.net.Forward("server", server, host[:len(host)-1]+"12:"+port); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		cut                 string
+		whole, server, from bool // reached: the host, its server, the server by host a
+	}{
+		{"server", true, false, false}, {"a", true, true, false}, {"b", false, true, true},
+	} {
+		b.set(tt.cut, Condition{Cut: Reset})
+		for _, to := range []struct {
+			addr        string
+			known, want bool
+		}{{whole, false, tt.whole}, {server, false, tt.server}, {server, true, tt.from}} {
+			b.addr = to.addr
+			if err := echo(b.dial(to.known), "hello"); (err == nil) != to.want {
+				t.Errorf("%s is cut off, and %s, known %v: %v, want it reached: %v", tt.cut, to.addr, to.known, err, to.want)
+			}
+		}
+		b.set(tt.cut, Condition{})
+	}
+}
+
 // Whatever the network is like meanwhile, what gets through is what was sent, and the end behind it.
 func TestEveryByte(t *testing.T) {
 	b := newBench(t)

@@ -31,11 +31,12 @@ const (
 	Flip     Kind = "flip"     // bits of what is stored on a device change
 	Ring     Kind = "ring"     // the rings change
 	Clock    Kind = "clock"    // the clock of a node jumps
+	Queue    Kind = "queue"    // nobody reaches a container server, and all storage nodes are restarted before that is mended
 )
 
 // Kinds returns all of them.
 func Kinds() []Kind {
-	return []Kind{Kill, KillAll, Proxy, Pause, Restart, Rolling, Cut, Slow, Power, PowerAll, Full, Fail, Flip, Ring, Clock}
+	return []Kind{Kill, KillAll, Proxy, Pause, Restart, Rolling, Cut, Slow, Power, PowerAll, Full, Fail, Flip, Ring, Clock, Queue}
 }
 
 // ParseKinds reads a list such as "kill,pause". Empty is all.

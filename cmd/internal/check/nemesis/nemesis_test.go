@@ -61,9 +61,10 @@ func TestPlanIsBorne(t *testing.T) {
 // borne looks at what is broken at one time.
 func borne(t *rapid.T, s Shape, now []Fault) {
 	out, noProxy, dead, filled := map[int]int{}, map[int]bool{}, map[int]int{}, map[[2]int]int{}
+	unread := 0
 	for _, f := range now {
 		switch f.Kind {
-		case KillAll, PowerAll, Rolling:
+		case KillAll, PowerAll, Rolling, Queue:
 			if len(now) > 1 {
 				t.Fatalf("all at once, and more: %v", now)
 			}
@@ -90,7 +91,12 @@ func borne(t *rapid.T, s Shape, now []Fault) {
 		case Ring, Clock:
 		}
 	}
-	if len(out) > s.Bears {
+	for _, f := range now {
+		if f.TakesOut() && f.Kind != Full {
+			unread++
+		}
+	}
+	if len(out) > s.Bears && (len(out) > 1 || unread > 0) {
 		t.Fatalf("%d nodes are out, %d are borne: %v", len(out), s.Bears, now)
 	}
 	if len(noProxy) > 0 && len(noProxy) >= s.Proxies {
@@ -129,6 +135,30 @@ func TestPlanHasAll(t *testing.T) {
 	}
 	if each := sum / rounds; each < 10 || each > 40 {
 		t.Errorf("%d faults in each 30 s, want about 20 to 30: %v", each, got)
+	}
+}
+
+// TestFullIsBorneByAny: where no node may be out devices of one may still be full, and of no other at the same time.
+func TestFullIsBorneByAny(t *testing.T) {
+	s := Shape{Nodes: 3, Devices: 2, Proxies: 1}
+	now, filled, together := map[int]int{}, 0, 0
+	for seed := range uint64(10) {
+		for _, e := range Plan(seed, s, []Kind{Full, Fail, Kill}, 30*time.Second, 500*time.Millisecond) {
+			switch f := e.Fault; {
+			case f.Kind != Full:
+				t.Fatalf("%v, and no node may be out", f)
+			case e.Ends:
+				if now[f.Node]--; now[f.Node] == 0 {
+					delete(now, f.Node)
+				}
+			default:
+				now[f.Node]++
+				filled, together = filled+1, max(together, len(now))
+			}
+		}
+	}
+	if filled == 0 || together != 1 {
+		t.Errorf("%d times a device is full, of %d nodes at one time", filled, together)
 	}
 }
 

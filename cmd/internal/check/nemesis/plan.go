@@ -17,7 +17,7 @@ type Event struct {
 // weights are how often kinds are chosen, of each other.
 var weights = map[Kind]int{
 	Kill: 12, KillAll: 3, Proxy: 5, Pause: 7, Restart: 5, Rolling: 1, Cut: 12, Slow: 7, Power: 9, PowerAll: 3, Full: 4, Fail: 6,
-	Flip: 6, Ring: 4, Clock: 4,
+	Flip: 6, Ring: 4, Clock: 4, Queue: 2,
 }
 
 // Plan plans faults of some kinds for a round of some length, about one in each while: the same from the same seed. What May
@@ -120,6 +120,8 @@ func choose(r *rand.Rand, s Shape, kinds []Kind) Fault {
 		f.For = 0
 	case KillAll, PowerAll:
 		f.For /= 4
+	case Queue:
+		f.For /= 2 // and what restarts take
 	}
 	return f
 }

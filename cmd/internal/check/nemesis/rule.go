@@ -31,8 +31,10 @@ func (f *Fault) TakesOut() bool {
 
 // whole reports whether the fault is of the whole cluster at once. The promise that nothing is lost holds for
 // any number of nodes that are killed or lose power, so these are borne, but alone: who is
-// read and written then is nobody.
-func (f *Fault) whole() bool { return f.Kind == KillAll || f.Kind == PowerAll || f.Kind == Rolling }
+// read and written then is nobody. Listings that nobody can be told of wait in queues, however many.
+func (f *Fault) whole() bool {
+	return f.Kind == KillAll || f.Kind == PowerAll || f.Kind == Rolling || f.Kind == Queue
+}
 
 // ofProcess reports whether the fault is to a node's process, which can have only one of these.
 func (f *Fault) ofProcess() bool {
@@ -50,7 +52,8 @@ func (f *Fault) ofDevice() bool { return f.Kind == Full || f.Kind == Fail || f.K
 // May reports whether a fault may begin, while others last, and after those that the round had before. It is what policies
 // promise to bear, and nothing that one fault would undo of another:
 //
-//   - no more nodes are out at one time than Bears; or all at once, and then nothing else is broken
+//   - no more nodes are out at one time than Bears; or all at once, and then nothing else is broken. One with full devices is
+//     borne by any policy: what is there can be read, and what is written goes elsewhere
 //   - one proxy is left
 //   - of what is stored only one device of the cluster is damaged in a round: an acknowledged write may be on no more than
 //     a bare quorum until the round has settled, and an outage, which loses nothing, may be of another
@@ -68,15 +71,19 @@ func (s Shape) May(f Fault, last, before []Fault) bool {
 		return false
 	}
 	nodes, proxies := map[int]bool{}, map[int]bool{}
+	most := max(s.Bears, 1) // of those that can be read from
 	for _, o := range append(slices.Clone(last), f) {
 		if o.TakesOut() {
 			nodes[o.Node] = true
+			if o.Kind != Full {
+				most = s.Bears
+			}
 		}
 		if o.Kind == Proxy {
 			proxies[o.Proxy] = true
 		}
 	}
-	return len(nodes) <= s.Bears && (len(proxies) == 0 || len(proxies) < s.Proxies)
+	return len(nodes) <= most && (len(proxies) == 0 || len(proxies) < s.Proxies)
 }
 
 // meets reports whether two faults can't be at one time.

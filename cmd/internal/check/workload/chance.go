@@ -27,6 +27,7 @@ func weights(put, post, del, cop, get, rng, head, list int) (w [history.List + 1
 var presets = map[string]preset{
 	"":          {weights: weights(30, 9, 10, 7, 18, 8, 9, 9), large: 25, sizes: anySize},
 	"overwrite": {weights: weights(45, 0, 2, 3, 30, 10, 10, 0), sizes: smallSize, names: 4},
+	"read":      {weights: weights(8, 0, 1, 1, 70, 15, 5, 0), sizes: readSize},
 	"delete":    {weights: weights(30, 0, 30, 5, 20, 0, 10, 5), sizes: smallSize, names: 6},
 	"post":      {weights: weights(10, 45, 3, 2, 10, 0, 30, 0), sizes: smallSize, names: 4},
 	"listing":   {weights: weights(30, 0, 25, 5, 0, 0, 0, 40), sizes: smallSize},
@@ -85,6 +86,14 @@ func largeSize(r *rand.Rand, largest int64) int64 {
 		return near(r, largest)
 	}
 	return r.Int64N(largest + 1)
+}
+
+// readSize is of what is in the log and of what is in a file of its own, small enough to be read often.
+func readSize(r *rand.Rand, _ int64) int64 {
+	if r.IntN(4) == 0 {
+		return near(r, 2<<20)
+	}
+	return 1 + r.Int64N(256<<10)
 }
 
 func codedSize(r *rand.Rand, largest int64) int64 {

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"martlet/internal/vfs"
 )
 
 // fillFile is the file in the device's folder that takes up the room.
@@ -43,13 +45,16 @@ func Fill(folder string) (taken int64, err error) {
 	return taken, f.Sync()
 }
 
-// Free gives the room back. That there is nothing to give is fine.
+// Free gives the room back, also where the power is cut next. That there is nothing to give is fine.
 func Free(folder string) error {
 	err := os.Remove(filepath.Join(folder, fillFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return vfs.OS.SyncDir(folder)
 }
 
 // A Flip is a bit that was changed.
