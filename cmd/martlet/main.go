@@ -115,7 +115,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
 	})
-	root.AddCommand(newProxy(), newStorage(), newDev(), newCheck(), newReplicate(), newStatus(), newDevice(), newRing(storageNodes{}), newLocate(), newInspect(), newConfig(), newVersion())
+	root.AddCommand(newProxy(), newStorage(), newDev(), newCheck(), newBenchmark(), newReplicate(), newStatus(), newDevice(), newRing(storageNodes{}), newLocate(), newInspect(), newConfig(), newVersion())
 	addPlanted(root)
 	return root
 }

@@ -139,6 +139,7 @@ var confined = []struct {
 	{"github.com/klauspost/reedsolomon", within("internal/ec"), "erasure coding is one idea"},
 	{"github.com/minio/crc64nvme", within("internal/ec"), "what blocks on a disk have is CRC32C"},
 	{"github.com/spf13/cobra", within("cmd/martlet", "deploy/lab"), "only the command line knows flags, that of the cluster's program and that of the lab"},
+	{"github.com/HdrHistogram/hdrhistogram-go", within("cmd/internal/bench/load", "cmd/internal/bench/result"), "latencies are recorded in one place, and read in one"},
 	{"github.com/gorilla/mux", within("proxy/..."), "only the proxy has routes"},
 	{"github.com/pelletier/go-toml/v2", within("internal/conf"), "configuration is read, and its mistakes are told, in one way"},
 	{
