@@ -36,7 +36,7 @@ func (f *devFlags) add(c *cobra.Command) {
 	c.Flags().IntVar(&f.Replicas, "replicas", f.Replicas, "replicas of everything")
 	c.Flags().IntVar(&f.PartPower, "part-power", f.PartPower, "the rings have 2^`N` partitions")
 	c.Flags().StringArrayVar(&f.policies, "policy", nil, "a storage policy beside the default one, replicated or erasure coded: `NAME or NAME=K+M`, such as ec42=4+2; may be given again")
-	c.Flags().BoolVar(&f.ClusterKey, "cluster-key", false, "storage nodes know each other on the replication network by a key")
+	c.Flags().BoolVar(&f.ClusterKey, "cluster-key", false, "storage nodes know each other on the replication network by a key, and rings are handed out with it")
 	c.Flags().StringVar(&f.Network, "network", f.Network, "first two `NUMBERS` of the nodes' addresses, loopback or private: storage on NUMBERS.1.N, replication on NUMBERS.2.N")
 }
 

@@ -46,7 +46,7 @@ var files = template.Must(template.New("").Funcs(template.FuncMap{"text": conf.Q
 {{define "cluster"}}[cluster]
 name = {{text .Cluster}}
 hash_path_suffix = {{text .Suffix}} # never change it: nothing would be found again
-{{if .KeyFile}}key_file = {{text .KeyFile}} # by which storage nodes know each other
+{{if .KeyFile}}key_file = {{text .KeyFile}} # by which storage nodes know each other, and who hands out rings
 {{end}}{{range .Policies}}
 [[cluster.policies]]
 index = {{.Index}}
@@ -196,7 +196,11 @@ type common struct {
 
 // common is that of a cluster that hashes with the suffix. Only proxies are told how tokens are signed.
 func (o Options) common(suffix string) common {
-	return common{Cluster: clusterName, Suffix: suffix, Policies: o.policyTables(), Brisk: o.Brisk, Forwarded: o.Forwarded}
+	c := common{Cluster: clusterName, Suffix: suffix, Policies: o.policyTables(), Brisk: o.Brisk, Forwarded: o.Forwarded}
+	if o.ClusterKey {
+		c.KeyFile = keyFile
+	}
+	return c
 }
 
 // configs returns the configuration files by name.
@@ -239,10 +243,6 @@ func (o Options) manifest() ([]byte, error) {
 // storageConfig returns the configuration of storage node n, of a cluster that hashes with the
 // suffix.
 func (o Options) storageConfig(n int, suffix string) ([]byte, error) {
-	shared := o.common(suffix)
-	if o.ClusterKey {
-		shared.KeyFile = keyFile // proxies need none
-	}
 	devices := make([]string, o.Devices)
 	for i := range devices {
 		devices[i] = deviceName(i + 1)
@@ -253,5 +253,5 @@ func (o Options) storageConfig(n int, suffix string) ([]byte, error) {
 		N         int
 		Root, Log string
 		Devices   []string
-	}{shared, o.Place(n), n, "../" + nodeName(n), "../log/" + nodeName(n) + ".log", devices})
+	}{o.common(suffix), o.Place(n), n, "../" + nodeName(n), "../log/" + nodeName(n) + ".log", devices})
 }

@@ -116,8 +116,7 @@ func (p *probe) aPush(method, place, object, body string) *backend.Request {
 	return r
 }
 
-// A cluster that is made with a key has it on the storage nodes, for nobody else to read, and
-// one that is made without has none.
+// A cluster that is made with a key has it in each process, for nobody else to read, and one that is made without has none.
 func TestMakeWithKey(t *testing.T) {
 	dir := t.TempDir()
 	o := Defaults()
@@ -130,7 +129,7 @@ func TestMakeWithKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		p, err := config.LoadProxy(f.ProxyFile())
-		if err != nil || p.Cluster.KeyFile != "" {
+		if err != nil || (p.Cluster.KeyFile != "") != with {
 			t.Errorf("with a key %v: the proxy has %q, %v", with, p.Cluster.KeyFile, err)
 		}
 		for n := 1; n <= o.Nodes; n++ {

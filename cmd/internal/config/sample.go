@@ -17,7 +17,7 @@ var samples embed.FS
 type Sample struct {
 	Cluster        string   // its name; "" is the default
 	Prefix, Suffix string   // of what is hashed
-	KeyFile        string   // of a storage node; "" is none
+	KeyFile        string   // "" is none
 	Policies       []Policy // none is the default
 
 	Listen  string   // of a proxy; "" is the default
@@ -43,19 +43,24 @@ func (s *Sample) Like(path string) error {
 	}
 	var c Cluster
 	s.Secrets = nil
+	// The name of the key file is taken as it is written: on another machine, or below another folder, it is beside the new file.
 	if kind == KindProxy {
 		p, err := LoadProxy(path)
 		if err != nil {
 			return err
 		}
 		c, s.Secrets = p.Cluster, p.Auth.Secrets
+		written := DefaultProxy()
+		if err := conf.Load(path, written); err != nil {
+			return wrong(err)
+		}
+		c.KeyFile = written.Cluster.KeyFile
 	} else {
 		n, err := LoadStorage(path)
 		if err != nil {
 			return err
 		}
 		c = n.Cluster
-		// The name of the key file as it is written: on another machine, or below another folder, it is beside the new file.
 		written := DefaultStorage()
 		if err := conf.Load(path, written); err != nil {
 			return wrong(err)

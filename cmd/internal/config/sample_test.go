@@ -214,20 +214,23 @@ func TestSampleLikeKeepsKeyFile(t *testing.T) {
 	dir := t.TempDir()
 	s := NewSample()
 	s.KeyFile, s.Address, s.Devices = "cluster.key", "10.0.1.1", []string{"d1"}
-	text, err := s.Text(KindStorage)
-	if err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "cluster.key"), []byte(strings.Repeat("0123456789abcdef", 4)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"storage1.toml": string(text), "cluster.key": strings.Repeat("0123456789abcdef", 4) + "\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+	for _, kind := range []string{KindStorage, KindProxy} {
+		text, err := s.Text(kind)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	like := NewSample()
-	if err := like.Like(filepath.Join(dir, "storage1.toml")); err != nil {
-		t.Fatal(err)
-	}
-	if like.KeyFile != "cluster.key" {
-		t.Errorf("the key file is %q, want it as it was written", like.KeyFile)
+		if err := os.WriteFile(filepath.Join(dir, kind+".toml"), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		like := NewSample()
+		if err := like.Like(filepath.Join(dir, kind+".toml")); err != nil {
+			t.Fatal(err)
+		}
+		if like.KeyFile != "cluster.key" {
+			t.Errorf("the key file of a %s is %q, want it as it was written", kind, like.KeyFile)
+		}
 	}
 }
