@@ -3,7 +3,6 @@ package container
 import (
 	"context"
 
-	"martlet/internal/errs"
 	"martlet/internal/metadb"
 	"martlet/internal/name"
 	"martlet/internal/policy"
@@ -62,7 +61,7 @@ func (s *Server) MisplacedRows(ctx context.Context, dev string, p name.Path, aft
 		for i, c := range list {
 			row, err := DecodeRow(c.Row)
 			if err != nil {
-				return errs.E(errs.Corrupt, err)
+				return err // metadb knows whether that is damage
 			}
 			rows[i] = MisplacedRow{c.Space, c.Name, !row.Data.After(tx.Info().Delete), row}
 		}

@@ -135,7 +135,7 @@ func (s *Server) SyncChanges(ctx context.Context, dev string, p name.Path, since
 		for i, c := range changes {
 			row, err := DecodeRow(c.Row)
 			if err != nil {
-				return errs.E(errs.Corrupt, err)
+				return err // metadb knows whether that is damage
 			}
 			list[i] = ChangedRow{c.Number, c.Space, c.Name, row}
 		}

@@ -84,6 +84,9 @@ func (s *store) Keep(ctx context.Context) error {
 			return nil
 		case <-d.wake:
 		case <-tick.C:
+			if d.untold() {
+				continue // the log is to tell of it again, should the process end now
+			}
 		}
 		d.keeping.Lock()
 		err := d.checkpoint(ctx)

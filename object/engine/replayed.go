@@ -44,8 +44,8 @@ func (e *Engine) Replayed() []Location {
 	})
 }
 
-// Told forgets what Replayed returned. Until then the disk is closed without a checkpoint, so that the log tells the
-// same again.
+// Told forgets what Replayed returned. Until then the disk is closed without a checkpoint, and none is made because time has passed, so
+// that the log tells the same again. One is made where many changes were made since.
 func (e *Engine) Told() {
 	if d := e.now().ready.Load(); d != nil {
 		d.replayedMu.Lock()

@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"context"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"martlet/internal/policy"
 	"martlet/internal/vfs"
@@ -57,5 +60,50 @@ func TestReplayed(t *testing.T) {
 	}
 	if err := look("told", nil).Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What was not told stays in the log's end however long the process runs; when it was told it is part of the index after a while.
+func TestKeepLeavesUntold(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			fs := vfs.NewMem()
+			e := newEngine(fs, "/")
+			if err := put(e, at(1), ts(1), []byte("data"), "m", Terms{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.now().close(ctx, false); err != nil {
+				t.Fatal(err)
+			}
+			e = newEngine(fs, "/")
+			if _, err := e.Stat(ctx, at(1)); err != nil {
+				t.Fatal(err)
+			}
+			if told {
+				e.Told()
+			}
+			keep, end := context.WithCancel(ctx)
+			kept := make(chan struct{})
+			go func() {
+				defer close(kept)
+				_ = e.Keep(keep)
+			}()
+			time.Sleep(3 * keepEvery)
+			end()
+			<-kept
+			if err := e.now().close(ctx, false); err != nil {
+				t.Fatal(err)
+			}
+			e = newEngine(fs, "/")
+			if _, err := e.Stat(ctx, at(1)); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(e.Replayed()); got != map[bool]int{false: 1, true: 0}[told] {
+				t.Errorf("told %v: %d names are told of after another end", told, got)
+			}
+			if err := e.now().close(ctx, false); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }

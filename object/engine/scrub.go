@@ -154,6 +154,9 @@ func (d *disk) verifyBlob(ctx context.Context, at Location, pace Pace) error {
 	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Corrupt) {
 		return nil // it is gone, or lost: the store knows
 	}
+	if errors.Is(err, blob.ErrLater) {
+		return nil // nobody here can read it, and those behind it are to be looked at
+	}
 	if err != nil {
 		return err
 	}

@@ -56,8 +56,8 @@ func (s *Silent) Ask(addr string) bool {
 	return true
 }
 
-// Back notes that a server has taken an update from the queue: nothing waits any more for whether it is there. Of who fails to it says
-// nothing, since one that takes long to write down many may well take the next.
+// Back notes that a server has taken an update from the queue, as quickly as a write waits for it: it is there. Of one that fails to, or
+// is slow, it says nothing.
 func (s *Silent) Back(addr string) { s.heard(addr, true) }
 
 // Heard notes what Deliver has said of an update: that a server has no such container is

@@ -57,9 +57,10 @@ type Config struct {
 	Still func(ctx context.Context, q *pending.Queue, u *pending.Update) (bool, error)
 	Trust time.Duration
 
-	// Silent is told who takes updates: when the queue of a node is empty its object server knows that all whom it waited for
-	// are back, and has the next write told at once, and not queued. Nil is nobody.
+	// Silent is told who takes updates within Quick, for which a client's write would wait: when the queue of a node is empty its
+	// object server knows that all whom it waited for are back, and has the next write told at once, and not queued. Nil is nobody.
 	Silent *pending.Silent
+	Quick  time.Duration
 }
 
 // Defaults returns the configuration that fits most nodes.
@@ -339,8 +340,9 @@ func (u *Updater) sendAll(ctx context.Context, update *pending.Update, partition
 		}
 		wg.Go(func() {
 			target := backend.Target{Device: r.Device, Partition: partition, Path: update.Path}
+			began := time.Now()
 			failed[i] = pending.Deliver(ctx, u.sender, r.Addr, update.Method, target, update.Header)
-			if failed[i] == nil && u.cfg.Silent != nil {
+			if failed[i] == nil && u.cfg.Silent != nil && time.Since(began) < u.cfg.Quick {
 				u.cfg.Silent.Back(r.Addr)
 			}
 		})

@@ -26,6 +26,7 @@ type cluster struct {
 	mu     sync.Mutex
 	status map[string]int // by address; 0 is no answer
 	got    []string
+	took   time.Duration // for each answer
 }
 
 func (c *cluster) Container(name.Path) (uint32, []Replica, error) {
@@ -33,6 +34,7 @@ func (c *cluster) Container(name.Path) (uint32, []Replica, error) {
 }
 
 func (c *cluster) Do(ctx context.Context, addr string, r *backend.Request) (*backend.Response, error) {
+	time.Sleep(c.took)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.got = append(c.got, addr+" "+r.Method+" "+r.Path+" "+r.Header.Get("X-Size"))
@@ -114,35 +116,39 @@ func TestPass(t *testing.T) {
 // Where the container is not, it may be on its way: from a handoff, or after a
 // rebalance. An update that too few replicas have stays for that, for so long.
 // What is in no queue is delivered, or in the queue afterwards; where nobody has the container there is nothing to tell.
-// A container server that took what was queued for it is back for those who write, too.
+// A container server that took what was queued for it is back for those who write, too, unless it took longer than they wait.
 func TestBack(t *testing.T) {
-	c := &cluster{status: map[string]int{"n1": 201, "n2": 0, "n3": 201}}
-	now := time.Now()
-	silent := pending.NewSilent(func() time.Time { return now })
-	for range 5 {
-		silent.Heard("n2", errs.E(errs.Unavailable, errors.New("no answer")))
-	}
-	cfg := Defaults()
-	cfg.Silent = silent
-	q := queued(t, 1)
-	u, err := New(cfg, []*pending.Queue{q}, c, c, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := u.Pass(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if silent.Ask("n2") {
-		t.Error("a server that takes nothing is to be waited for")
-	}
-	c.status["n2"] = 201
-	if err := u.Pass(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for range 3 { // also where the answer to the first has not come
-		if !silent.Ask("n2") {
-			t.Fatal("a server that has taken what was queued is not waited for")
-		}
+	for took, back := range map[time.Duration]bool{10 * time.Millisecond: true, 2 * time.Second: false} {
+		synctest.Test(t, func(t *testing.T) {
+			c := &cluster{status: map[string]int{"n1": 201, "n2": 0, "n3": 201}, took: took}
+			now := time.Now()
+			silent := pending.NewSilent(func() time.Time { return now })
+			for range 5 {
+				silent.Heard("n2", errs.E(errs.Unavailable, errors.New("no answer")))
+			}
+			cfg := Defaults()
+			cfg.Silent, cfg.Quick = silent, time.Second
+			q := queued(t, 1)
+			u, err := New(cfg, []*pending.Queue{q}, c, c, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := u.Pass(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if silent.Ask("n2") {
+				t.Error("a server that takes nothing is to be waited for")
+			}
+			c.status["n2"] = 201
+			if err := u.Pass(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 { // also where the answer to the first has not come
+				if silent.Ask("n2") != back {
+					t.Fatalf("a server that has taken what was queued in %v is waited for: %v, want %v", took, !back, back)
+				}
+			}
+		})
 	}
 }
 

@@ -149,8 +149,8 @@ func newWatcher(p parts) *watcher {
 	for d := range p.devices.All() {
 		w.looks[d.Name()] = &look{}
 	}
-	if p.replication != nil && p.replication.keys != nil {
-		w.keys = func() []string { return p.replication.keys.Keys().IDs() }
+	if p.keys != nil {
+		w.keys = func() []string { return p.keys.Keys().IDs() }
 	}
 	w.self = newIdentity(config.KindStorage, p.o.Version, p.c.Alike(nil), p.c.Off())
 	for _, s := range []struct {

@@ -328,6 +328,7 @@ func (s *Storage) openObject(p parts) error {
 		}
 		cfg := updater.Defaults()
 		cfg.Trust, cfg.Still, cfg.Silent = p.terms().Limit(), p.stillThere, silent
+		cfg.Quick = p.c.Object.ContainerUpdateTimeout.D()
 		u, err := updater.New(cfg, queues, containerPlaces{p}, p.rows, p.o.Log)
 		if err != nil {
 			return err
