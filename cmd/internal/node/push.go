@@ -70,7 +70,7 @@ func (p *process) pushes(o Options, c pushing) (backend.Handler, error) {
 		},
 		Check: func(name string, next *ring.Ring) error { return fits(c.policies, name, next) },
 		Taken: func(ctx context.Context, name string, version int64) {
-			p.log.LogAttrs(ctx, slog.LevelInfo, "new ring in use", slog.String("ring", name), slog.Int64("version", version), slog.Bool("pushed", true))
+			p.log.LogAttrs(ctx, slog.LevelInfo, "new ring in use", slog.String("ring", name), slog.Int64("version", version))
 			if c.learn == nil {
 				return
 			}
