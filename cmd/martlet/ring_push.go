@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -59,7 +60,7 @@ is no longer in the rings does not. The same command again sends what is missing
 ` + pushHow + `
 
 The exit status is 0 where everybody runs the rings, also where they did already; 1 where somebody could
-not be reached or has refused; 2 for an error, and where nothing was sent as somebody has a newer ring.`,
+not be reached or has refused, and when it was interrupted; 2 for an error, and where nothing was sent as somebody has a newer ring.`,
 		args: cobra.MinimumNArgs(1), files: []string{"ring.gz", "builder"}, naming: -1,
 		flags: func(c *cobra.Command) {
 			f.add(c)
@@ -79,8 +80,8 @@ func runningVerb() verb {
 
 ` + pushHow + `
 
-The exit status is 0 where all run the same, and RING; 1 where not, or where somebody can't be reached; 2
-for an error.`,
+The exit status is 0 where all run the same, and RING; 1 where not, where a file is not what is in use, or
+where somebody can't be reached; 2 for an error.`,
 		args: cobra.ArbitraryArgs, files: []string{"ring.gz", "builder"}, naming: -1,
 		flags: f.add, run: f.run,
 	}
@@ -165,7 +166,7 @@ func (f *pushFlags) options(args []string) (o push.Options, err error) {
 // judge says in words what is not as it should be.
 func (a *pushed) judge(r *push.Result) {
 	for _, url := range r.Twice {
-		a.note("note: %s leads to a process that has been named already", url)
+		a.warn("%s leads to a process that was reached in another way as well: if another proxy is meant, that was not reached; name each by its own address", url)
 	}
 	for _, p := range a.Processes {
 		if p.Error != "" {
@@ -179,6 +180,8 @@ func (a *pushed) judge(r *push.Result) {
 			switch {
 			case s.Error != "":
 				a.warn("%s: %s: %s", p.Name, s.Name, s.Error)
+			case a.looking && s.File != "":
+				a.warn("%s runs version %d of the %s ring, and may not after a restart: %s", p.Name, s.Was.Version, s.Name, s.File)
 			case a.looking && (s.State == push.Behind || s.State == push.Newer || s.State == push.Other || s.State == push.Held):
 				a.warn("%s runs version %d of the %s ring", p.Name, s.Was.Version, s.Name)
 			}
@@ -186,6 +189,9 @@ func (a *pushed) judge(r *push.Result) {
 	}
 	if a.looking && len(a.Rings) == 0 {
 		a.compare()
+	}
+	if r.Interrupted {
+		a.warn("interrupted: run it again, and it does what is missing")
 	}
 	if a.Stopped {
 		a.warn("the proxies were not sent anything, as not all storage nodes that are in the rings have them: run it again when they can be reached, or with --go-on")
@@ -195,7 +201,7 @@ func (a *pushed) judge(r *push.Result) {
 	}
 }
 
-// compare warns of rings that not all have alike.
+// compare warns of rings that not all have alike, or not at all.
 func (a *pushed) compare() {
 	first := map[string]*push.State{}
 	for _, p := range a.Processes {
@@ -204,6 +210,16 @@ func (a *pushed) compare() {
 				first[s.Name] = s
 			} else if *is.Now != *s.Now {
 				a.warn("%s runs version %d of the %s ring, and not version %d like others, or one that says something else", p.Name, s.Now.Version, s.Name, is.Now.Version)
+			}
+		}
+	}
+	for _, p := range a.Processes {
+		if p.Error != "" {
+			continue // it is said that nothing is known of it
+		}
+		for _, name := range slices.Sorted(maps.Keys(first)) {
+			if !slices.ContainsFunc(p.Rings, func(s *push.State) bool { return s.Name == name }) {
+				a.warn("%s has no %s ring, and others have: its configuration has no such policy (cluster.policies)", p.Name, name)
 			}
 		}
 	}
@@ -264,6 +280,8 @@ func (a *pushed) states(one *push.Process) string {
 			text += fmt.Sprintf(" %d → %d", s.Was.Version, s.Now.Version)
 		case s.State == push.Behind && !a.looking:
 			text += fmt.Sprintf(" %d, would be sent", s.Was.Version)
+		case s.State == push.Behind && s.File != "":
+			text += fmt.Sprintf(" %d, not in its file", s.Was.Version)
 		case s.State == push.Has || s.State == push.Seen:
 			text += fmt.Sprintf(" %d", s.Was.Version)
 		default:

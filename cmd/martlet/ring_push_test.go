@@ -51,32 +51,59 @@ func TestPushedWords(t *testing.T) {
 		a        pushed
 		warnings []string
 		lines    []string
+		result   push.Result
 	}{
 		"all have it": {
-			pushed{Rings: rings, Processes: []*push.Process{process("a", "storage", state(push.Sent, 5, 6)), process("b", "proxy", state(push.Has, 6, 6))}},
-			nil, []string{"object 5 → 6", "object 6\n", "2 of 2 processes run these rings"},
+			a:     pushed{Rings: rings, Processes: []*push.Process{process("a", "storage", state(push.Sent, 5, 6)), process("b", "proxy", state(push.Has, 6, 6))}},
+			lines: []string{"object 5 → 6", "object 6\n", "2 of 2 processes run these rings"},
 		},
 		"somebody is away": {
-			pushed{Rings: rings, Stopped: true, Processes: []*push.Process{
+			a: pushed{Rings: rings, Stopped: true, Processes: []*push.Process{
 				{Name: "a", Kind: "storage", Error: "no route"}, {Name: "b", Kind: "storage", Error: "no route", Leaves: true}, process("c", "proxy", state(push.Held, 5, 5)),
 			}},
-			[]string{"a could not be asked: no route", "b, which is in none of the rings to be handed out, could not be asked: no route", "the proxies were not sent anything"},
-			[]string{"could not be asked\n", "object 5, not sent", "0 of 3 processes"},
+			warnings: []string{"a could not be asked: no route", "b, which is in none of the rings to be handed out, could not be asked: no route", "the proxies were not sent anything"},
+			lines:    []string{"could not be asked\n", "object 5, not sent", "0 of 3 processes"},
 		},
 		"would be sent": {
-			pushed{Rings: rings, DryRun: true, Processes: []*push.Process{process("b", "proxy", state(push.Behind, 5, 5))}},
-			nil, []string{"object 5, would be sent", "1 of 1 processes run these rings, or would be sent them"},
+			a:     pushed{Rings: rings, DryRun: true, Processes: []*push.Process{process("b", "proxy", state(push.Behind, 5, 5))}},
+			lines: []string{"object 5, would be sent", "1 of 1 processes run these rings, or would be sent them"},
 		},
 		"a look, and one is behind": {
-			pushed{Rings: rings, DryRun: true, looking: true, Processes: []*push.Process{process("b", "proxy", state(push.Behind, 5, 5)), process("c", "proxy", state(push.Has, 6, 6))}},
-			[]string{"b runs version 5 of the object ring"}, []string{"object 5, behind", "1 of 2 processes run these rings"},
+			a:        pushed{Rings: rings, DryRun: true, looking: true, Processes: []*push.Process{process("b", "proxy", state(push.Behind, 5, 5)), process("c", "proxy", state(push.Has, 6, 6))}},
+			warnings: []string{"b runs version 5 of the object ring"}, lines: []string{"object 5, behind", "1 of 2 processes run these rings"},
 		},
 		"a look, and they differ": {
-			pushed{DryRun: true, looking: true, Processes: []*push.Process{process("b", "proxy", state(push.Seen, 5, 5)), process("c", "proxy", state(push.Seen, 6, 6))}},
-			[]string{"c runs version 6 of the object ring, and not version 5 like others"}, []string{"2 of 2 processes could be asked"},
+			a:        pushed{DryRun: true, looking: true, Processes: []*push.Process{process("b", "proxy", state(push.Seen, 5, 5)), process("c", "proxy", state(push.Seen, 6, 6))}},
+			warnings: []string{"c runs version 6 of the object ring, and not version 5 like others"}, lines: []string{"2 of 2 processes could be asked"},
+		},
+		"a look, and one lacks a ring": {
+			a: pushed{DryRun: true, looking: true, Processes: []*push.Process{
+				process("a", "storage"), process("b", "proxy", state(push.Seen, 5, 5)), {Name: "c", Kind: "proxy", Error: "no route"},
+			}},
+			warnings: []string{"c could not be asked", "a has no object ring, and others have"},
+		},
+		"a look, and a file is gone": {
+			a: pushed{Rings: rings, DryRun: true, looking: true, Processes: []*push.Process{
+				process("b", "proxy", &push.State{Name: "object", State: push.Behind, Was: is(6), Now: is(6), File: "no such file"}),
+			}},
+			warnings: []string{"b runs version 6 of the object ring, and may not after a restart: no such file"}, lines: []string{"object 6, not in its file", "0 of 1 processes"},
+		},
+		"a file was gone": {
+			a: pushed{Rings: rings, Processes: []*push.Process{
+				process("b", "proxy", &push.State{Name: "object", State: push.Sent, Was: is(6), Now: is(6), File: "no such file"}),
+			}},
+			lines: []string{"1 of 1 processes run these rings"},
+		},
+		"a proxy is named twice": {
+			a: pushed{Rings: rings, Processes: []*push.Process{process("b", "proxy", state(push.Has, 6, 6))}}, result: push.Result{Twice: []string{"http://b2"}},
+			warnings: []string{"http://b2 leads to a process that was reached in another way as well"},
+		},
+		"it is interrupted": {
+			a:      pushed{Rings: rings, Processes: []*push.Process{process("b", "storage", state(push.Held, 5, 5)), process("c", "proxy", state(push.Held, 5, 5))}},
+			result: push.Result{Interrupted: true}, warnings: []string{"interrupted"}, lines: []string{"object 5, not sent", "0 of 2"},
 		},
 	} {
-		tt.a.judge(&push.Result{})
+		tt.a.judge(&tt.result)
 		ok := len(tt.a.Warnings) == len(tt.warnings)
 		for i, w := range tt.a.Warnings {
 			ok = ok && strings.HasPrefix(w, tt.warnings[i])

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -286,6 +287,40 @@ func TestServedOnce(t *testing.T) {
 	w.guard = NewGuard(w.guard.Config, w.guard.next)
 	again("after a restart", before, "restart")
 	do("a new one after a restart", "")
+}
+
+// However much a stranger sends, the log has a line of it now and then, with how many there were; one of another reason
+// is told at once, and all are counted.
+func TestStrangersDoNotFillTheLog(t *testing.T) {
+	w := newWorld(t, source(t, two), source(t, one))
+	var log bytes.Buffer
+	w.guard.Log = slog.New(slog.NewTextHandler(&log, nil))
+	send := func(n int, change func(*backend.Request), want ...string) {
+		t.Helper()
+		log.Reset()
+		w.request = change
+		for range n {
+			if _, err := w.sender.Do(t.Context(), here, push(1)); err == nil {
+				t.Error("it was served")
+			}
+		}
+		if got := log.String(); strings.Count(got, "\n") != len(want) || slices.ContainsFunc(want, func(text string) bool { return !strings.Contains(got, text) }) {
+			t.Errorf("the log has %q, want %q", got, want)
+		}
+	}
+	unsigned := func(r *backend.Request) { r.Header = nil }
+	send(1000, nil, "peer=10.0.0.9:1234 method=PUT path=/d1/5/a/c/o%20x refused=1 err=")
+	send(100, unsigned, "refused=1 ")
+	w.now = w.now.Add(tellEvery - 1)
+	send(10, nil)
+	w.now = w.now.Add(1)
+	send(10, nil, "refused=1010 ")
+	w.now = w.now.Add(tellEvery)
+	send(2, nil, "refused=10 ")
+	send(2, unsigned, "refused=100 ")
+	if len(w.refused) != 1124 {
+		t.Errorf("counted were %d", len(w.refused))
+	}
 }
 
 // What is kept in mind is bounded, and what is not known any more is refused.

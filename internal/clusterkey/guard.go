@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"martlet/internal/backend"
@@ -62,7 +63,20 @@ type Guard struct {
 	next backend.Handler
 	seen *seen
 	up   func(now time.Time) time.Duration
+
+	mu   sync.Mutex
+	told map[string]*told // mu; by the words for the reasons
 }
+
+// told is how the log is told of requests that are refused for one reason.
+type told struct {
+	last   time.Duration // of up, when it was told
+	untold int           // those since
+}
+
+// tellEvery is how often the log is told of requests that are refused for the same reason: who has no key must
+// not be able to fill it. Each reason is by itself, so that a flood of one does not hide a peer that has another.
+const tellEvery = 10 * time.Second
 
 var _ backend.Handler = (*Guard)(nil)
 
@@ -81,7 +95,7 @@ func NewGuard(cfg Config, next backend.Handler) *Guard {
 		cfg.Refused = func(string) {}
 	}
 	began := cfg.Now()
-	g := &Guard{Config: cfg, next: next, seen: newSeen(cfg.Skew, maxSeen, began), up: cfg.Up}
+	g := &Guard{Config: cfg, next: next, seen: newSeen(cfg.Skew, maxSeen, began), up: cfg.Up, told: map[string]*told{}}
 	if g.up == nil {
 		g.up = func(now time.Time) time.Duration { return now.Sub(began) }
 	}
@@ -142,9 +156,30 @@ func (g *Guard) check(r *backend.Request) (k *key, m mac, length int64, err erro
 // refuse tells of a request that is refused, and returns the error to answer it with.
 func (g *Guard) refuse(ctx context.Context, r *backend.Request, why error) error {
 	g.Refused(reasons[why])
-	g.Log.LogAttrs(ctx, slog.LevelWarn, "a request without the cluster's key was refused", slog.String("peer", clip(r.Remote)),
-		slog.String("method", clip(r.Method)), slog.String("path", clip(r.Path)), slog.Any("err", why))
+	if n := g.tell(reasons[why]); n > 0 {
+		g.Log.LogAttrs(ctx, slog.LevelWarn, "a request without the cluster's key was refused", slog.String("peer", clip(r.Remote)),
+			slog.String("method", clip(r.Method)), slog.String("path", clip(r.Path)), slog.Int("refused", n), slog.Any("err", why))
+	}
 	return errs.E(op, errs.Subject(clip(r.Remote)), errs.Forbidden, errs.Public("the request is refused: "+why.Error()), why)
+}
+
+// tell counts a request that is refused, and returns how many the log is to be told of now, this one included: 0
+// where it was told less than tellEvery ago.
+func (g *Guard) tell(why string) int {
+	at := g.up(g.Now())
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t := g.told[why]
+	if t == nil {
+		t = &told{last: at - tellEvery}
+		g.told[why] = t
+	}
+	if t.untold++; at-t.last < tellEvery {
+		return 0
+	}
+	n := t.untold
+	*t = told{last: at}
+	return n
 }
 
 // clip shortens what a stranger said, for the log.

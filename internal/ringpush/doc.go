@@ -6,6 +6,9 @@
 // the file. Both are for who has the cluster's key: package clusterkey stands before the Server,
 // which itself asks nobody who he is.
 //
+// A GET has the process look at its files first: it takes in use what is newer there, and says of each
+// file that is not what is in use what is wrong with it.
+//
 // What is promised of a PUT:
 //
 //   - 200 means that the ring is in use in this process, that its file is in rings.folder, and

@@ -30,44 +30,43 @@ const (
 // is the one of before. After that it is the new one, and may after a power cut be either. What is in
 // use already is written once more: whoever has put it there may not have synced it, or have
 // failed to, and a sync that succeeds after one that has failed proves nothing.
-func (s *Server) install(ctx context.Context, name string, source Source, body io.Reader, sum string) (changed bool, err error) {
+func (s *Server) install(ctx context.Context, name string, source Source, body io.Reader, sum string) error {
 	path := s.file(name)
 	release, err := s.hold(ctx, path)
 	if err != nil {
-		return false, s.cannot(path, err)
+		return s.cannot(path, err)
 	}
 	defer release()
-	_, _ = source.Check() // what can't be used of what is there is about to be replaced
-	before := source.Ring()
-	now := s.running(name, before)
 	if err := whole.Sweep(s.cfg.FS, path); err != nil {
-		return false, s.cannot(path, err)
+		return s.cannot(path, err)
 	}
 	var is Running
 	err = whole.Replace(s.cfg.FS, path, func(w io.Writer) (err error) {
-		is, err = s.receive(name, now, w, body, sum)
+		is, err = s.receive(name, source, w, body, sum)
 		return err
 	})
 	if err == nil || errors.Is(err, whole.ErrUnsynced) {
 		s.doubt(name, err != nil)
 	}
 	if errs.KindOf(err) != errs.Other {
-		return false, err // the sender's
+		return err // the sender's
 	}
 	if _, e := source.Check(); err == nil && e != nil {
 		err = e
 	}
 	if err != nil {
-		return false, s.cannot(path, err)
+		return s.cannot(path, err)
 	}
 	if got := s.running(name, source.Ring()); got != is {
-		return false, errs.E(op, errs.Subject(path), errs.Unavailable, errs.Public(fmt.Sprintf("in use is version %d of the %s ring, and not what was put there: somebody else has replaced it", got.Version, name)))
+		return errs.E(op, errs.Subject(path), errs.Unavailable, errs.Public(fmt.Sprintf("in use is version %d of the %s ring, and not what was put there: somebody else has replaced it", got.Version, name)))
 	}
-	return source.Ring() != before, nil
+	return nil
 }
 
-// receive writes what comes, and looks whether it is a ring that may be taken, and what was announced.
-func (s *Server) receive(name string, now Running, w io.Writer, body io.Reader, sum string) (is Running, err error) {
+// receive writes what comes, and looks whether it is a ring that may be taken, and what was announced. It is judged
+// against what is in use, or in the file, when all of it is there: a body may be long in coming, and who does not hold the
+// file may have put something newer there meanwhile.
+func (s *Server) receive(name string, source Source, w io.Writer, body io.Reader, sum string) (is Running, err error) {
 	in := &intake{src: body, to: w, sum: sha256.New()}
 	next, wrong := ring.Read(in)
 	_, _ = io.Copy(io.Discard, in) // its error is kept
@@ -80,6 +79,8 @@ func (s *Server) receive(name string, now Running, w io.Writer, body io.Reader, 
 		return is, errs.E(op, errs.Invalid, errs.Public("it is no ring file: "+wrong.Error()), wrong)
 	}
 	is = Of(next)
+	_, _ = source.Check() // what can't be used of what is there is about to be replaced
+	now := s.running(name, source.Ring())
 	all, digests := map[string]*ring.Ring{}, map[string]string{}
 	for other, source := range s.cfg.Rings {
 		all[other] = source.Ring()

@@ -177,6 +177,105 @@ func TestFileIsNotInUse(t *testing.T) {
 	}
 }
 
+// What reaches the folder while a ring is coming is not replaced by an older one, and is told of as in use,
+// be the ring that came taken or not.
+func TestAnotherComesMeanwhile(t *testing.T) {
+	for what, tt := range map[string]struct {
+		other, push shape
+		ok          bool
+		taken       string
+	}{
+		"newer":                   {shape{of: "object", version: 8}, shape{of: "object", version: 7, turn: 1}, false, "object 8"},
+		"older":                   {shape{of: "object", version: 6}, shape{of: "object", version: 7, turn: 1}, true, "object 7"},
+		"equal":                   {shape{of: "object", version: 7, turn: 1}, shape{of: "object", version: 7, turn: 1}, true, "object 7"},
+		"of its version, another": {shape{of: "object", version: 7}, shape{of: "object", version: 7, turn: 1}, false, "object 7"},
+	} {
+		w := newWorld(t)
+		in := w.of["object"]
+		file := tt.push.file(t)
+		got, err := w.put(t, "object", file, func(r *backend.Request) {
+			r.Body = io.MultiReader(bytes.NewReader(file[:len(file)-1]), readerFunc(func([]byte) (int, error) {
+				if err := whole.Replace(in.fs, in.path, func(to io.Writer) error { _, err := to.Write(tt.other.file(t)); return err }); err != nil {
+					return 0, err
+				}
+				return 0, io.EOF
+			}), bytes.NewReader(file[len(file)-1:]))
+		})
+		want := tt.push
+		if !tt.ok {
+			want = tt.other
+		}
+		if (err == nil) != tt.ok || tt.ok && !got.Changed || there(t, w.disk, "object") != string(want.file(t)) || in.now.Version() != want.version || !slices.Equal(w.taken, []string{tt.taken}) {
+			t.Errorf("%s: %+v, %v, told was %v", what, got, err, w.taken)
+		}
+	}
+}
+
+// What another process on the same folder has taken is told of in this one, when it is asked as when it is sent the same.
+func TestOtherProcessHasTakenIt(t *testing.T) {
+	next := shape{of: "object", version: 6, turn: 1}
+	for _, asked := range []bool{false, true} {
+		w := newWorld(t)
+		in := w.of["object"]
+		if err := whole.Replace(in.fs, in.path, func(to io.Writer) error { _, err := to.Write(next.file(t)); return err }); err != nil {
+			t.Fatal(err)
+		}
+		if asked {
+			if r := w.server.report(t.Context()); r.Rings["object"] != Of(next.ring(t)) || len(r.Files) > 0 {
+				t.Errorf("it says %+v", r)
+			}
+		}
+		if got, err := w.put(t, "object", next.file(t)); err != nil || got.Changed == asked || !slices.Equal(w.taken, []string{"object 6"}) {
+			t.Errorf("asked before %v: %+v, %v, told was %v", asked, got, err, w.taken)
+		}
+	}
+}
+
+// A process says what is wrong with the file of a ring that it has in use, until that is made good.
+func TestReportsFiles(t *testing.T) {
+	same := shape{of: "object", version: 5}
+	for what, tt := range map[string]struct {
+		file []byte // nil removes it
+		text string
+	}{
+		"damaged": {[]byte("x"), "ring"},
+		"gone":    {nil, "no such file"},
+		"older":   {shape{of: "object", version: 3}.file(t), "older"},
+	} {
+		w := newWorld(t)
+		on := w.of["object"].fs
+		err := on.Remove(w.of["object"].path)
+		if tt.file != nil {
+			err = errors.Join(err, whole.Replace(on, w.of["object"].path, func(to io.Writer) error { _, err := to.Write(tt.file); return err }))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := w.server.report(t.Context())
+		if len(r.Files) != 1 || !strings.Contains(r.Files["object"], tt.text) || r.Rings["object"] != Of(same.ring(t)) {
+			t.Errorf("%s: it says %+v, want %q", what, r, tt.text)
+		}
+		if _, err := w.put(t, "object", same.file(t)); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if r := w.server.report(t.Context()); len(r.Files) > 0 {
+			t.Errorf("%s, and made good: it says %+v", what, r)
+		}
+	}
+}
+
+// A device may have the name of the path: what is on it is no ring.
+func TestPaths(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/rings": true, "/rings/": true, "/rings/object-1": true, "/rings/123/AUTH_a/c/o": false, "/rings/0/a": false, "/rings/object/": false,
+		"/ringss": false, "/ringss/object": false, "//rings": false, "/d/0/rings": false, "": false,
+	} {
+		if Is(path) != want {
+			t.Errorf("%q is one of a ring: %v", path, !want)
+		}
+	}
+}
+
 // What a writer that was killed has left is gone after the next ring.
 func TestSweeps(t *testing.T) {
 	next := shape{of: "object", version: 6, turn: 1}

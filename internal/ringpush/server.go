@@ -42,7 +42,8 @@ type Config struct {
 	// Check returns why the process can't use a ring that is right in all else; nil for none.
 	Check func(name string, next *ring.Ring) error
 
-	// Taken is told of each ring that has come in use; nil for nobody.
+	// Taken is told of each ring that has come in use since somebody asked or sent one; nil for nobody.
+	// It may be called by several at one time, and twice for one ring.
 	Taken func(ctx context.Context, name string, version int64)
 }
 
@@ -105,7 +106,7 @@ func (s *Server) Serve(ctx context.Context, r *backend.Request) (*backend.Respon
 		if r.Method != "GET" || r.Length > 0 {
 			return nil, errs.Refuse(errs.Method, "%s takes GET without a body", Path)
 		}
-		return answer(s.report())
+		return answer(s.report(ctx))
 	}
 	name, ok := strings.CutPrefix(r.Path, Path+"/")
 	if !ok {
@@ -137,15 +138,22 @@ func (s *Server) put(ctx context.Context, name string, r *backend.Request) (*bac
 		return nil, errs.Refuse(errs.Unavailable, "this process is taking another ring: try again")
 	}
 	defer s.taking.Unlock()
-	changed, err := s.install(ctx, name, source, r.Body, sum)
+	before := source.Ring()
+	err := s.install(ctx, name, source, r.Body, sum)
+	now := s.took(ctx, name, source, before) // perhaps what somebody else has put there, though this one is refused
 	if err != nil {
 		return nil, err
 	}
+	return answer(Taken{Process: s.process, Running: s.running(name, now), Changed: now != before})
+}
+
+// took returns the ring in use, and tells of it where it is another one than before.
+func (s *Server) took(ctx context.Context, name string, source Source, before *ring.Ring) *ring.Ring {
 	now := source.Ring()
-	if changed && s.cfg.Taken != nil {
+	if now != before && s.cfg.Taken != nil {
 		s.cfg.Taken(ctx, name, now.Version())
 	}
-	return answer(Taken{Process: s.process, Running: s.running(name, now), Changed: changed})
+	return now
 }
 
 // source returns a ring in use; nil where there is none of the name.
@@ -158,11 +166,20 @@ func (s *Server) source(name string) Source {
 	return nil
 }
 
-func (s *Server) report() Report {
+// report says what is in use once it was looked whether the files have something newer, and what is wrong with those
+// that don't have what is in use: as long as nobody looks, the process runs what its next start would not.
+func (s *Server) report(ctx context.Context) Report {
 	r := Report{Process: s.process, Kind: s.cfg.Kind, Version: s.cfg.Version, Rings: map[string]Running{}}
 	nodes := map[string]bool{}
 	for name, source := range s.cfg.Rings {
-		now := source.Ring()
+		before := source.Ring()
+		if _, err := source.Check(); err != nil {
+			if r.Files == nil {
+				r.Files = map[string]string{}
+			}
+			r.Files[name] = err.Error()
+		}
+		now := s.took(ctx, name, source, before)
 		r.Rings[name] = s.running(name, now)
 		for d := range now.Devices() {
 			nodes[d.Addr()] = true

@@ -9,7 +9,7 @@ import (
 )
 
 // Path is where a process tells of its rings, to GET, and below which it takes new ones, to PUT.
-// It is no path of data on a storage node: those have more parts.
+// It is no path of data on a storage node, also where a device has that name: those have more parts.
 const Path = "/rings"
 
 // The fields of a PUT.
@@ -56,6 +56,10 @@ type Report struct {
 	// Unsynced names rings that are in use, and whose files a power cut may undo: they are to be
 	// sent again.
 	Unsynced []string `json:"unsynced,omitempty"`
+
+	// Files says of rings that are in use what is wrong with their files: the next start would
+	// not find what is in use. They are to be sent again as well.
+	Files map[string]string `json:"files,omitempty"`
 }
 
 // Taken is the answer to a ring that was taken.
@@ -72,4 +76,7 @@ func Checksum(body []byte) string {
 }
 
 // Is reports whether a path, as it was sent, is one of this package's.
-func Is(path string) bool { return path == Path || strings.HasPrefix(path, Path+"/") }
+func Is(path string) bool {
+	name, ok := strings.CutPrefix(path, Path+"/")
+	return path == Path || ok && !strings.Contains(name, "/")
+}

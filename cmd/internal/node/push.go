@@ -25,7 +25,7 @@ const (
 	// storage nodes have by default.
 	proxySkew = time.Minute
 
-	// proxyPushes is how many requests about rings a proxy works on at one time.
+	// proxyPushes is how many requests about rings, of those who have the key, a proxy works on at one time.
 	proxyPushes = 8
 )
 
@@ -38,6 +38,7 @@ type pushing struct {
 	keys     *clusterkey.Source // nil where there is none; then it takes no rings
 	self     func(host string, port int) bool
 	skew     time.Duration
+	most     int                         // requests at one time of those who have the key; 0 is no bound
 	learn    func(context.Context) error // what a new ring brings with it; nil for nothing
 }
 
@@ -58,7 +59,7 @@ func (p *process) pushes(o Options, c pushing) (backend.Handler, error) {
 			return nil, errs.Refuse(errs.Forbidden, "this process has no cluster key (cluster.key_file): it takes no rings, and tells of none")
 		}), nil
 	}
-	server := ringpush.New(ringpush.Config{
+	var server backend.Handler = ringpush.New(ringpush.Config{
 		Kind: c.kind, Version: o.Version, Folder: c.folder,
 		Rings: func(yield func(string, ringpush.Source) bool) {
 			for name, source := range c.rings.named {
@@ -69,7 +70,7 @@ func (p *process) pushes(o Options, c pushing) (backend.Handler, error) {
 		},
 		Check: func(name string, next *ring.Ring) error { return fits(c.policies, name, next) },
 		Taken: func(ctx context.Context, name string, version int64) {
-			p.log.LogAttrs(ctx, slog.LevelInfo, "new ring in use", slog.String("ring", name), slog.Int64("version", version), slog.Bool("pushed", true))
+			p.log.LogAttrs(ctx, slog.LevelInfo, "new ring in use", slog.String("ring", name), slog.Int64("version", version))
 			if c.learn == nil {
 				return
 			}
@@ -78,6 +79,9 @@ func (p *process) pushes(o Options, c pushing) (backend.Handler, error) {
 			}
 		},
 	})
+	if c.most > 0 {
+		server = atMost(c.most, server)
+	}
 	return clusterkey.NewGuard(clusterkey.Config{
 		Keys: c.keys, Self: c.self, Skew: c.skew, Log: o.Log,
 		Fail: func(ctx context.Context, r *backend.Request, err error) *backend.Response {
@@ -85,6 +89,21 @@ func (p *process) pushes(o Options, c pushing) (backend.Handler, error) {
 		},
 		Refused: func(why string) { refused.WithLabelValues(why).Inc() },
 	}, server), nil
+}
+
+// atMost has a handler work on so many requests at one time, and refuses what is beyond. It stands behind a
+// Guard: a place before that would be anybody's to take, for as long as he lets his request wait for its answer.
+func atMost(most int, next backend.Handler) backend.Handler {
+	places := make(chan struct{}, most)
+	return backend.HandlerFunc(func(ctx context.Context, r *backend.Request) (*backend.Response, error) {
+		select {
+		case places <- struct{}{}:
+		default:
+			return nil, errs.Refuse(errs.Unavailable, "this process works on %d requests about rings already: try again", most)
+		}
+		defer func() { <-places }()
+		return next.Serve(ctx, r)
+	})
 }
 
 // fits returns why the ring of a policy can't be used for it, nil where it can.
@@ -138,7 +157,7 @@ func (p *Proxy) takingRings(c *config.Proxy, o Options, of rings, policies polic
 		return nil, err
 	}
 	server, err := p.pushes(o, pushing{
-		kind: ringpush.Proxy, folder: c.Rings.Folder, rings: of, policies: policies, keys: keys, skew: proxySkew,
+		kind: ringpush.Proxy, folder: c.Rings.Folder, rings: of, policies: policies, keys: keys, skew: proxySkew, most: proxyPushes,
 		self: func(string, int) bool { return true },
 	})
 	if err != nil {
@@ -148,11 +167,7 @@ func (p *Proxy) takingRings(c *config.Proxy, o Options, of rings, policies polic
 	if err != nil {
 		return nil, err
 	}
-	gate, err := httpapi.NewGate(o.Registry, "rings", httpapi.GateConfig{Requests: proxyPushes})
-	if err != nil {
-		return nil, fmt.Errorf("metrics of ring pushes: %w", err)
-	}
-	pushed := httpapi.Observe(gate.Wrap(httpapi.Backend(server, o.Log)), httpapi.Observed{
+	pushed := httpapi.Observe(httpapi.Backend(server, o.Log), httpapi.Observed{
 		Server: "rings", Silence: c.Server.ClientTimeout.D(), Log: o.Log, Level: level,
 		NewID: func(_ *http.Request, at time.Time) string { return httpapi.NewTransID(at, "") },
 	})

@@ -52,6 +52,9 @@ const (
 	Seen   = "in use"    // nothing was to be sent
 )
 
+// unsynced is what is said of a file that is right, and was not put on stable storage.
+const unsynced = "a power cut may undo it, as the folder could not be synced"
+
 // State is a ring in a process.
 type State struct {
 	Name  string            `json:"name"`
@@ -59,6 +62,10 @@ type State struct {
 	Now   *ringpush.Running `json:"now,omitempty"` // in use at the end
 	State string            `json:"state"`
 	Error string            `json:"error,omitempty"`
+
+	// File is what was wrong with the process's file of the ring before: a restart or a power cut may
+	// undo what is in use. "" is nothing.
+	File string `json:"file,omitempty"`
 }
 
 // Process is a process, or an address at which there should be one.
@@ -72,8 +79,7 @@ type Process struct {
 	Error     string   `json:"error,omitempty"`   // why it could not be asked
 	Rings     []*State `json:"rings"`
 
-	to       address
-	unsynced []string // rings in use whose files a power cut may undo
+	to address
 }
 
 // Good reports whether the process was reached, and runs the rings, or would be sent them in a dry run.
@@ -88,11 +94,14 @@ type Result struct {
 	Processes []*Process
 	Conflicts []string // why nothing was sent; the same as some states
 	Stopped   bool     // before the proxies
-	Twice     []string // URLs of proxies that lead to processes that others lead to as well
+
+	Twice []string // URLs of proxies that lead to processes that others lead to as well
+
+	Interrupted bool // while rings were handed out: nothing more was sent after that
 }
 
-// Run looks, and hands out rings. The error is of what makes no sense; what could not be
-// reached is in the result.
+// Run looks, and hands out rings. The error is of what makes no sense, or of ctx where that has ended before
+// all were asked, and then nothing was sent; what could not be reached is in the result.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	r := &run{Options: o, ask: newAsker(o.Keys, o.Timeout), in: map[string]bool{}}
 	defer r.ask.close()
@@ -119,11 +128,17 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		first = append(first, a)
 	}
 	r.find(ctx, first)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	r.plan()
 	if len(o.Rings) > 0 && !o.DryRun && len(r.Conflicts) == 0 {
 		r.hand(ctx)
+		if r.Interrupted = ctx.Err() != nil; r.Interrupted {
+			r.mark(Behind, Held, func(*Process) bool { return true })
+		}
 	}
-	return &r.Result, ctx.Err()
+	return &r.Result, nil
 }
 
 // run is one Run.
@@ -205,7 +220,7 @@ func (r *run) group(answers []*asked) {
 		}
 		p := of[key]
 		if p == nil {
-			p = &Process{Process: a.report.Process, Kind: a.report.Kind, Version: a.report.Version, Leaves: len(r.Rings) > 0, to: a.address, unsynced: a.report.Unsynced}
+			p = &Process{Process: a.report.Process, Kind: a.report.Kind, Version: a.report.Version, Leaves: len(r.Rings) > 0, to: a.address}
 			if a.err != nil {
 				p.Error, p.Kind = plainly(a.err), ringpush.Storage
 				if a.proxy {
@@ -257,6 +272,9 @@ func (p *Process) states(rings []*Ring, report ringpush.Report) {
 		s := &State{Name: name, State: Seen}
 		if is, ok := report.Rings[name]; ok {
 			s.Was, s.Now = &is, &is
+			if s.File = report.Files[name]; s.File == "" && slices.Contains(report.Unsynced, name) {
+				s.File = unsynced
+			}
 		}
 		p.Rings = append(p.Rings, s)
 	}
@@ -273,10 +291,10 @@ func (r *run) plan() {
 			case s.Was == nil:
 				s.State = None
 				s.Error = "its configuration has no such policy (cluster.policies)"
-			case *s.Was == is.Running && !slices.Contains(p.unsynced, s.Name):
+			case *s.Was == is.Running && s.File == "":
 				s.State = Has
 			case *s.Was == is.Running:
-				s.State = Behind // in use, and not certain to be there after a power cut
+				s.State = Behind // in use, and not certain to be so after a restart or a power cut
 			case s.Was.Version < is.Version:
 				s.State = Behind
 			case s.Was.Version > is.Version:
@@ -320,6 +338,9 @@ func (r *run) hand(ctx context.Context) {
 	}
 	r.Told("handing rings to %d storage nodes", len(storage))
 	inTurn(storage, r.Concurrency, func(p *Process) { r.give(ctx, p) })
+	if ctx.Err() != nil {
+		return
+	}
 	for _, p := range storage {
 		// One that is on its way out and can't be reached may be gone for good, and is why the ring has changed. One
 		// that was reached and refuses says that something is wrong with the ring.
@@ -337,11 +358,13 @@ func (r *run) hand(ctx context.Context) {
 // give sends a process the rings that it lacks, one after the other.
 func (r *run) give(ctx context.Context, p *Process) {
 	for i, s := range p.Rings {
-		if s.State != Behind {
+		if s.State != Behind || ctx.Err() != nil {
 			continue
 		}
 		taken, err := r.ask.send(ctx, p.to, p.Process, r.Rings[i])
 		switch {
+		case err != nil && ctx.Err() != nil:
+			s.State, s.Error = Failed, "interrupted: whether it has taken the ring is not known"
 		case err != nil:
 			s.State, s.Error = Failed, plainly(err)
 		case taken.Running != r.Rings[i].Running:

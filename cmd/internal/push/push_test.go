@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -205,6 +206,15 @@ func usual(t *testing.T) (f *fleet, objects, containers []string) {
 // push hands out rings.
 func (f *fleet) push(change func(*Options), rings map[string]*ring.Ring) *Result {
 	f.t.Helper()
+	r, err := Run(f.t.Context(), f.options(change, rings))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r
+}
+
+func (f *fleet) options(change func(*Options), rings map[string]*ring.Ring) Options {
+	f.t.Helper()
 	dir := f.t.TempDir()
 	for name, r := range rings {
 		save(f.t, dir, name, r)
@@ -224,11 +234,7 @@ func (f *fleet) push(change func(*Options), rings map[string]*ring.Ring) *Result
 	if change != nil {
 		change(&o)
 	}
-	r, err := Run(f.t.Context(), o)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return r
+	return o
 }
 
 // states is what has come of a ring, in the order of the fleet.
@@ -460,6 +466,71 @@ func TestBalancer(t *testing.T) {
 	}, nil)
 	if len(r.Twice) != 1 {
 		t.Errorf("named twice: %v", r.Twice)
+	}
+}
+
+// A process that has a ring in use, and no file of it that the next start would find, is told of, and sent the ring again.
+func TestFilesAreMadeGood(t *testing.T) {
+	f, objects, _ := usual(t)
+	file := func(i int) string { return filepath.Join(f.all[i].folder, "object.ring.gz") }
+	was, err := os.ReadFile(file(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(file(0)), os.WriteFile(file(3), []byte("no ring"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	said := func(r *Result) (all int) {
+		for _, p := range r.Processes {
+			for _, s := range p.Rings {
+				if s.File != "" {
+					all++
+				}
+			}
+		}
+		return all
+	}
+	if r := f.push(nil, nil); said(r) != 2 {
+		t.Errorf("a look: it is said of %d files", said(r))
+	}
+	same := map[string]*ring.Ring{"object": ringAt(t, 5, 0, objects...)}
+	f.want("a push of what is in use", f.push(nil, same), "object", Sent, Has, Has, Sent, Has)
+	for _, i := range []int{0, 3} {
+		if now, err := os.ReadFile(file(i)); err != nil || string(now) != string(was) {
+			t.Errorf("process %d has %d bytes, %v", i, len(now), err)
+		}
+	}
+	if r := f.push(nil, same); said(r) != 0 {
+		t.Errorf("afterwards: it is said of %d files", said(r))
+	}
+}
+
+// Who interrupts it is told what was done, and nothing is sent afterwards; before all were asked there is nothing to tell.
+func TestInterrupted(t *testing.T) {
+	f, objects, _ := usual(t)
+	next := map[string]*ring.Ring{"object": ringAt(t, 6, 1, objects...)}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	for _, p := range f.all {
+		p.before = func(*backend.Request) error {
+			stop()
+			return errs.Refuse(errs.Unavailable, "not now")
+		}
+	}
+	r, err := Run(ctx, f.options(func(o *Options) { o.Concurrency = 1 }, next))
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := f.states(r, "object")
+	slices.Sort(states)
+	if want := []string{Failed, Held, Held, Held, Held}; !slices.Equal(states, want) || !r.Interrupted || r.Stopped {
+		t.Errorf("%q, interrupted %v, stopped %v; want %q", states, r.Interrupted, r.Stopped, want)
+	}
+	ctx, stop = context.WithCancel(t.Context())
+	defer stop()
+	r, err = Run(ctx, f.options(func(o *Options) { o.Told = func(string, ...any) { stop() } }, next))
+	if !errors.Is(err, context.Canceled) || r != nil {
+		t.Errorf("while it asks: %+v, %v", r, err)
 	}
 }
 
