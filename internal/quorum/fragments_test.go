@@ -232,7 +232,7 @@ func TestFragmentThatWasLeftOut(t *testing.T) {
 			return fragment(1)
 		}
 		f := b.begin(t.Context(), 2)
-		defer time.Sleep(2 * time.Second) // d1 may not have answered yet, and is waited for by nobody
+		defer func() { <-time.After(2 * time.Second) }() // d1 may not have answered yet, and is waited for by nobody
 		defer f.Close()
 		got, err := f.Next(2, 0)
 		if err != nil || got.Index != 1 {

@@ -88,7 +88,7 @@ func TestKeepLeavesUntold(t *testing.T) {
 				defer close(kept)
 				_ = e.Keep(keep)
 			}()
-			time.Sleep(3 * keepEvery)
+			<-time.After(3 * keepEvery)
 			end()
 			<-kept
 			if err := e.now().close(ctx, false); err != nil {

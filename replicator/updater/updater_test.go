@@ -34,7 +34,7 @@ func (c *cluster) Container(name.Path) (uint32, []Replica, error) {
 }
 
 func (c *cluster) Do(ctx context.Context, addr string, r *backend.Request) (*backend.Response, error) {
-	time.Sleep(c.took)
+	<-time.After(c.took)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.got = append(c.got, addr+" "+r.Method+" "+r.Path+" "+r.Header.Get("X-Size"))

@@ -154,7 +154,38 @@ func flipIn(folder string, files []file, chance *rand.Rand) (Flip, error) {
 			break
 		}
 	}
-	return Flip{}, fmt.Errorf("%s: %w", folder, ErrNothing)
+	return flipSparse(folder, files, chance)
+}
+
+// flipSparse changes a bit where something is written, if that is so little of the files that chance does not meet it.
+func flipSparse(folder string, files []file, chance *rand.Rand) (Flip, error) {
+	var blocks []file // of look bytes, or less at the end of a file; the size is where one begins
+	for _, f := range files {
+		b, err := os.ReadFile(f.name)
+		if err != nil {
+			return Flip{}, err
+		}
+		for at := 0; at < len(b); at += look {
+			if slices.ContainsFunc(b[at:min(at+look, len(b))], func(b byte) bool { return b != 0 }) {
+				blocks = append(blocks, file{f.name, int64(at)})
+			}
+		}
+	}
+	if len(blocks) == 0 {
+		return Flip{}, fmt.Errorf("%s: %w", folder, ErrNothing)
+	}
+	for { // a short block at the end of a file is not met by each
+		b, bit := blocks[chance.IntN(len(blocks))], chance.IntN(8)
+		at := b.size + chance.Int64N(look)
+		done, err := flip(b.name, at, bit)
+		if err != nil {
+			return Flip{}, err
+		}
+		if done {
+			name, err := filepath.Rel(folder, b.name)
+			return Flip{name, at, bit}, err
+		}
+	}
 }
 
 func flip(name string, at int64, bit int) (done bool, err error) {

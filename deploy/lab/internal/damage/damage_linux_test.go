@@ -62,6 +62,25 @@ func TestFlips(t *testing.T) {
 	})
 }
 
+// A log is mostly room for what is to come: the little that is there is found.
+func TestFlipsInLittle(t *testing.T) {
+	dir := t.TempDir()
+	image := make([]byte, 16<<20)
+	copy(image[9<<20:], "a record")
+	device(t, dir, map[string][]byte{"log/1.seg": image})
+	for seed := range uint64(3) {
+		flips, err := Flips(dir, Areas(), 2, rand.New(rand.NewPCG(seed, 0)))
+		if err != nil || len(flips) != 2 {
+			t.Fatalf("%v, %v", flips, err)
+		}
+		for _, f := range flips {
+			if f.Offset < 9<<20 || f.Offset >= 9<<20+look {
+				t.Errorf("flipped %+v, where nothing is", f)
+			}
+		}
+	}
+}
+
 func TestFlipsOfNothing(t *testing.T) {
 	dir := t.TempDir()
 	device(t, dir, map[string][]byte{"log/1.seg": make([]byte, 4096), "log/.spare": {1}, "index/1": {1}})
