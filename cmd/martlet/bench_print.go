@@ -91,25 +91,7 @@ func roundTook(r result.Round) string {
 
 // benchErrors says how often which answer came, where some were not as they should be.
 func (p *page) benchErrors(r *result.Report) {
-	counts := map[string]int64{}
-	var examples []string
-	for _, round := range r.Rounds {
-		for _, o := range round.Operations {
-			if o.Errors == 0 {
-				continue
-			}
-			for status, n := range o.Statuses {
-				counts[o.Kind+" answered with "+status] += n
-			}
-			for why, n := range o.Failures {
-				counts[o.Kind+" not answered: "+why] += n
-			}
-			if o.Wrong > 0 {
-				counts[o.Kind+" brought what was not put"] += o.Wrong
-			}
-			examples = append(examples, o.Examples...)
-		}
-	}
+	counts, examples := r.Answers(true)
 	if len(counts) == 0 {
 		return
 	}
@@ -119,8 +101,7 @@ func (p *page) benchErrors(r *result.Report) {
 		rows = append(rows, []cell{left(what), right(number(int(counts[what])))})
 	}
 	p.table("  ", rows)
-	slices.Sort(examples)
-	for _, e := range slices.Compact(examples) {
+	for _, e := range examples {
 		p.printf("  %s\n", strings.ReplaceAll(p.paint(yellow, e), "\n", " "))
 	}
 }

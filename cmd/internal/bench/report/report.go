@@ -9,6 +9,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -129,34 +130,13 @@ func (p *page) rounds(r *result.Report) {
 }
 
 func (p *page) errors(r *result.Report) {
-	all := map[string]int64{}
-	var examples []string
-	for _, round := range r.Rounds {
-		for _, o := range round.Operations {
-			for status, n := range o.Statuses {
-				all[o.Kind+" answered with "+status] += n
-			}
-			for why, n := range o.Failures {
-				all[o.Kind+" not answered: "+why] += n
-			}
-			if o.Wrong > 0 {
-				all[o.Kind+" brought what was not written"] += o.Wrong
-			}
-			examples = append(examples, o.Examples...)
-		}
-	}
+	all, examples := r.Answers(false)
 	p.printf("<h2>Answers</h2>\n<table>")
-	keys := make([]string, 0, len(all))
-	for key := range all {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
+	for _, key := range slices.Sorted(maps.Keys(all)) {
 		p.printf("<tr><td>%s<td class=\"n\">%s</tr>\n", text(key), number(float64(all[key])))
 	}
 	p.printf("</table>\n")
-	slices.Sort(examples)
-	for _, e := range slices.Compact(examples) {
+	for _, e := range examples {
 		p.printf("<p class=\"bad\">%s</p>\n", text(e))
 	}
 }

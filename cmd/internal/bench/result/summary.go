@@ -137,3 +137,28 @@ func (s Summary) Spread() float64 {
 	}
 	return math.Abs((s.Max - s.Min) / s.Median)
 }
+
+// Answers says how often which answer came, by words for people, and returns examples of what was wrong, each once. Where wrong is set
+// it is of the kinds of operations alone of which some had an error.
+func (r *Report) Answers(wrong bool) (counts map[string]int64, examples []string) {
+	counts = map[string]int64{}
+	for _, round := range r.Rounds {
+		for _, o := range round.Operations {
+			if wrong && o.Errors == 0 {
+				continue
+			}
+			for status, n := range o.Statuses {
+				counts[o.Kind+" answered with "+status] += n
+			}
+			for why, n := range o.Failures {
+				counts[o.Kind+" not answered: "+why] += n
+			}
+			if o.Wrong > 0 {
+				counts[o.Kind+" brought what was not written"] += o.Wrong
+			}
+			examples = append(examples, o.Examples...)
+		}
+	}
+	slices.Sort(examples)
+	return counts, slices.Compact(examples)
+}
