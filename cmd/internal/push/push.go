@@ -182,10 +182,15 @@ func (r *run) find(ctx context.Context, next []address) {
 		r.Told("asking %d addresses", len(wave))
 		inTurn(wave, r.Concurrency, func(a *asked) { a.report, a.err = r.ask.report(ctx, a.address) })
 		next = nil
+		coming := map[string]bool{}
 		for _, a := range wave {
-			for _, at := range a.report.Nodes {
-				next = append(next, address{text: at, at: at})
+			for _, at := range a.report.Nodes { // each server names all the others
+				if !seen[at] && !coming[at] {
+					coming[at] = true
+					next = append(next, address{text: at, at: at})
+				}
 			}
+			a.report.Nodes = nil
 		}
 		answers = append(answers, wave...)
 	}
