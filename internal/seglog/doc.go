@@ -88,6 +88,8 @@
 //
 // A segment has its room before the first record is written to it, and the next one is
 // kept as a spare; where spares are filled with zeros that is done beside, from when the
-// segment is half full. Where there is no room for a spare the last one is for records that
+// segment is half full. Where they are not, a batch of little that needs room which was never
+// written brings some zeros with it, as far as room is reserved: those after it are synced
+// without the file system having anything to note. Where there is no room for a spare the last one is for records that
 // are Urgent, such as deletes: all others are refused then, of kind errs.NoSpace.
 package seglog
