@@ -56,7 +56,9 @@
 //
 // One batch is written at a time, and the next only after it was synced: of all that
 // waits, as much as fits. Who comes while nobody writes is the one who does, for
-// himself and those who come meanwhile; there is no goroutine for it. A batch that was not
+// himself and those who come meanwhile; there is no goroutine for it. He lets those run first
+// who are ready to: where processors are what is short, some of them are about to append as
+// well, and where nobody is ready it is no wait. A batch that was not
 // synced, and no other, may be torn by a crash.
 //
 // # What a broken record means

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -376,6 +377,9 @@ func (l *Log) do(t *ticket) error {
 // back.
 func (l *Log) lead(own *ticket) {
 	l.writing = true
+	l.mu.Unlock()
+	runtime.Gosched() // whoever is about to append, and waits for a processor, shares the sync
+	l.mu.Lock()
 	batch := l.take()
 	l.mu.Unlock()
 	fault := l.write(batch)
