@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 
 	"martlet/cmd/internal/config"
@@ -45,6 +46,9 @@ func OpenStorage(c *config.Storage, o Options) (*Storage, error) {
 	}
 	return s, nil
 }
+
+// Devices is how many devices the node has, in use or not.
+func (s *Storage) Devices() int { return len(slices.Collect(s.owned.All())) }
 
 // Run serves until ctx ends, and closes the node.
 func (s *Storage) Run(ctx context.Context) error { return s.run(ctx) }
