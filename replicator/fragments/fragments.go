@@ -39,8 +39,8 @@
 // itself for a primary, two that answer as one and an answer that turns out to be the device's own confirm nothing.
 // Nothing is dropped by a ring that is out of use.
 //
-// Memory is bounded by what is known of the objects in two times 16384 fragments or so that are gone into together, by the
-// segments of the archives that are being made, and by 4 MiB of objects in each batch of small ones.
+// Memory is bounded by what is known of the objects in three times 8192 fragments or so that are gone into together, by the
+// segments of the archives that are being made, and by 4 MiB of objects in each batch of small ones, of which there are two times Config.Concurrency.
 package fragments
 
 import (

@@ -1,7 +1,6 @@
 package fragments
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -32,16 +31,31 @@ const (
 // rooms are buffers for whole answers.
 var rooms = sync.Pool{New: func() any { return new([]byte) }}
 
-// lent is a body in a buffer that goes back when it is closed, and so does the turn.
+// lent is a body in a buffer that goes back when it is closed, and so does the turn. A server sends it without a copy (httpapi.CopyBody).
 type lent struct {
-	bytes.Reader
+	left []byte
 	room *[]byte
 	done func()
 }
 
+// Read implements io.Reader.
+func (l *lent) Read(b []byte) (int, error) {
+	if len(l.left) == 0 {
+		return 0, io.EOF
+	}
+	return copy(b, l.Next(len(b))), nil
+}
+
+// Next returns the next n bytes, or what there is.
+func (l *lent) Next(n int) []byte {
+	b := l.left[:min(n, len(l.left))]
+	l.left = l.left[len(b):]
+	return b
+}
+
 // Close implements io.Closer.
 func (l *lent) Close() error {
-	l.Reset(nil)
+	l.left = nil
 	if l.room != nil {
 		rooms.Put(l.room)
 		l.room = nil
@@ -99,8 +113,7 @@ func (f *Fragments) give(ctx context.Context, store Store, index policy.Index, c
 		}
 	}
 	*room = a.Encoded()
-	body = &lent{room: room, done: done}
-	body.Reset(*room)
+	body = &lent{left: *room, room: room, done: done}
 	return &backend.Response{
 		Status: 200, Length: int64(len(*room)), Body: body,
 		Header: backend.Header{{Name: backend.ContentType, Value: "application/octet-stream"}},
