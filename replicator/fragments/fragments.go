@@ -105,6 +105,9 @@ type Store interface {
 	// Open opens a fragment. The error is of kind errs.NotFound where there is none.
 	Open(ctx context.Context, p policy.Index, h name.Hash) (*Archive, error)
 
+	// OpenAll opens many fragments, one after the other, and yields of each what Open returns. In order of hash that is less work.
+	OpenAll(ctx context.Context, p policy.Index, hashes []name.Hash) iter.Seq2[*Archive, error]
+
 	// Drop removes a hash whose state is exactly that, all of it, and reports whether
 	// it was. It is gone durably then. Of a fragment that was lost that is the mark which says so.
 	Drop(ctx context.Context, p policy.Index, o replwire.Object) (bool, error)

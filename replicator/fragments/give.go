@@ -10,6 +10,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/ec"
 	"martlet/internal/errs"
+	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
 	"martlet/replicator"
@@ -101,16 +102,16 @@ func (f *Fragments) give(ctx context.Context, store Store, index policy.Index, c
 	}()
 	room := rooms.Get().(*[]byte)
 	a := replwire.BeginArchives(*room, asked)
-	began := time.Now()
-	for i := range list {
-		if !ok || i > 0 && time.Since(began) > listTime {
-			a.Tell(replwire.NotNow)
-			continue
-		}
-		if err := giveOne(ctx, store, index, &list[i], &a, len(list)-1-i); err != nil {
-			rooms.Put(room)
-			return nil, err
-		}
+	given := 0
+	if ok {
+		given, err = giveSome(ctx, store, index, list, &a)
+	}
+	if err != nil {
+		rooms.Put(room)
+		return nil, err
+	}
+	for range list[given:] {
+		a.Tell(replwire.NotNow)
 	}
 	*room = a.Encoded()
 	body = &lent{left: *room, room: room, done: done}
@@ -120,9 +121,26 @@ func (f *Fragments) give(ctx context.Context, store Store, index policy.Index, c
 	}, nil
 }
 
-// giveOne adds a fragment to an answer in which as many as more come behind it. An error is that of the device.
-func giveOne(ctx context.Context, store Store, index policy.Index, w *replwire.Wanted, a *replwire.Archives, more int) error {
-	x, err := store.Open(ctx, index, w.Hash)
+// giveSome adds fragments to an answer, in order, as long as there is time: at least one. It returns how many. An error is that of the device.
+func giveSome(ctx context.Context, store Store, index policy.Index, list []replwire.Wanted, a *replwire.Archives) (n int, err error) {
+	hashes := make([]name.Hash, len(list))
+	for i := range list {
+		hashes[i] = list[i].Hash
+	}
+	began := time.Now()
+	for x, err := range store.OpenAll(ctx, index, hashes) {
+		if err := giveOne(x, err, &list[n], a, len(list)-1-n); err != nil {
+			return n, err
+		}
+		if n++; time.Since(began) > listTime {
+			break
+		}
+	}
+	return n, nil
+}
+
+// giveOne adds what opening a fragment has come to, to an answer in which as many as more come behind it. An error is that of the device.
+func giveOne(x *Archive, err error, w *replwire.Wanted, a *replwire.Archives, more int) error {
 	switch {
 	case errs.Is(err, errs.NotFound):
 		a.Tell(replwire.NotHere)

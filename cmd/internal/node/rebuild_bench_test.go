@@ -257,35 +257,36 @@ func (r *rebuilding) coding() float64 {
 	})
 }
 
-// reading reads what as many fragments are made from, as many at one time as sources of a rebuild do.
+// reading reads what as many fragments are made from, as many of a source together and at one time as in a rebuild.
 func (r *rebuilding) reading() float64 {
 	sources := r.code.Fragments() - 1
-	type wanted struct {
-		hash name.Hash
-		at   timestamp.T
-	}
-	all := make([]wanted, r.n)
+	all := make([]name.Hash, r.n)
+	times := make(map[name.Hash]timestamp.T, r.n)
 	for i := range all {
-		all[i] = wanted{r.hasher.Hash(thing(fmt.Sprint("o", i))), r.at[i]}
+		all[i] = r.hasher.Hash(thing(fmt.Sprint("o", i)))
+		times[all[i]] = r.at[i]
 	}
-	slices.SortFunc(all, func(a, b wanted) int { return bytes.Compare(a.hash[:], b.hash[:]) })
-	stores := make([]fragmentStore, sources)
-	for i := range stores {
-		stores[i] = fragmentStore{objectStore{r.nodes[i].store}}
+	slices.SortFunc(all, func(a, b name.Hash) int { return bytes.Compare(a[:], b[:]) })
+	var batches [][]name.Hash
+	for some := range slices.Chunk(all, max(1, min(256, (4<<20)/int(r.one.coded.Size)))) {
+		from := make([][]name.Hash, sources)
+		for i, h := range some {
+			for k := range r.code.Data {
+				s := (i + k) % sources
+				from[s] = append(from[s], h.Fragment(times[h], s))
+			}
+		}
+		batches = append(batches, from...)
 	}
 	return r.measured("read", func() {
-		r.beside(fragments.Defaults().Concurrency*sources, r.n, func(i int) {
-			for k := range r.code.Data {
-				from := (i + k) % sources
-				x, err := stores[from].Open(r.b.Context(), r.policy.Index.Fragments(), all[i].hash.Fragment(all[i].at, from))
+		r.beside(fragments.Defaults().Concurrency*sources, len(batches), func(i int) {
+			store := fragmentStore{objectStore{r.nodes[i%sources].store}}
+			for x, err := range store.OpenAll(r.b.Context(), r.policy.Index.Fragments(), batches[i]) {
+				if err == nil {
+					_, err = io.Copy(io.Discard, x.Body)
+					err = errors.Join(err, x.Body.Close())
+				}
 				if err != nil {
-					r.b.Error(err)
-					return
-				}
-				if _, err := io.Copy(io.Discard, x.Body); err != nil {
-					r.b.Error(err)
-				}
-				if err := x.Body.Close(); err != nil {
 					r.b.Error(err)
 				}
 			}
