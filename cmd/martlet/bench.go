@@ -30,7 +30,7 @@ var errInterrupted = errors.New("interrupted: the figures are those until then")
 
 func newBenchmark() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "bench {put | get | head | delete | list | mixed | compare | cleanup}",
+		Use:   "bench {put | get | head | delete | list | mixed | floor | compare | cleanup}",
 		Short: "Measure how fast a Swift endpoint is, and what it costs",
 		Long: `Sends requests to any endpoint that speaks the Swift API, and says how many a second it answered, how long they
 took, and what they cost. docs/bench.md says how to use it, and how to read what it prints.
@@ -43,7 +43,7 @@ interrupted, and deletes nothing else.`,
 	for _, k := range []work.Kind{work.Put, work.Get, work.Head, work.Delete, work.List} {
 		c.AddCommand(newBenchOf(k.String(), work.Only(k)))
 	}
-	c.AddCommand(newBenchOf(bench.Mixed, work.Mix{}), newBenchCompare(), newBenchCleanup())
+	c.AddCommand(newBenchOf(bench.Mixed, work.Mix{}), newBenchFloor(), newBenchCompare(), newBenchCleanup())
 	return c
 }
 
