@@ -31,6 +31,7 @@ type options struct {
 	dir                        string
 	rounds                     int
 	duration, settle, warmup   time.Duration
+	limit                      time.Duration // of all rounds
 	only                       *regexp.Regexp
 	out, progress              io.Writer
 }
@@ -60,6 +61,7 @@ func main() {
 const (
 	rounds, shortRounds = 5, 3
 	shortDuration       = 1500 * time.Millisecond
+	limit, shortLimit   = 13 * time.Minute, 4*time.Minute + 30*time.Second
 	// allDuration is shared by the stores, so that a run takes as long whatever their number.
 	allDuration = 6 * time.Second
 )
@@ -78,6 +80,7 @@ func parse(args []string, errs io.Writer) (*options, error) {
 	f.StringVar(&o.dir, "dir", os.TempDir(), "the `folder` on the disk that is measured; 20 GB of it are used meanwhile")
 	f.IntVar(&o.rounds, "rounds", 0, "how often everything is measured (5; 3 with -short)")
 	f.DurationVar(&o.duration, "duration", 0, "how long each load is sent in a round (6s shared by the stores; 1.5s with -short)")
+	f.DurationVar(&o.limit, "limit", 0, "no round is begun that would take all of them past that (13m; 4m30s with -short)")
 	f.DurationVar(&o.settle, "settle", time.Second, "how long nothing is sent before that")
 	f.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "how long requests are sent before that, in no figure")
 	only := f.String("only", "", "of the table the loads alone that this `expression` matches, such as '4 KiB'")
@@ -102,6 +105,11 @@ func (o *options) defaults(short bool) {
 	if o.rounds == 0 {
 		if o.rounds = rounds; short {
 			o.rounds = shortRounds
+		}
+	}
+	if o.limit == 0 {
+		if o.limit = limit; short {
+			o.limit = shortLimit
 		}
 	}
 	if o.duration == 0 {

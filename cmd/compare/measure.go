@@ -112,6 +112,11 @@ func (m *measuring) of(line string, store int) *figures {
 // all measures everything.
 func (m *measuring) all(ctx context.Context) error {
 	for n := range m.rounds {
+		if took := time.Since(m.began); n > 0 && took+took/time.Duration(n) > m.limit {
+			m.say("it ends with round %d: one more would take it past %v", n, m.limit)
+			m.rounds = n
+			break
+		}
 		if slices.Contains(m.parts, partTable) {
 			for _, l := range m.chosen() {
 				for i := range m.stores {

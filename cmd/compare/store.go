@@ -36,6 +36,7 @@ var starters = map[string]func(ctx context.Context, o *options, dir, network str
 	"martlet":           startMartlet,
 	"martlet-processes": startMartletProcesses,
 	"swift":             startSwift,
+	"minio":             startMinIO,
 }
 
 func storeNames() (all []string) {

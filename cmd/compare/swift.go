@@ -76,7 +76,9 @@ user_test_tester = testing .admin
 [filter:cache]
 use = egg:swift#memcache
 memcache_servers = {{.Network}}.0.1:11211
+memcache_max_connections = 64
 connect_timeout = 5
+pool_timeout = 10
 io_timeout = 10
 
 [filter:proxy-logging]
