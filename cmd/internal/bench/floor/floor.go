@@ -114,8 +114,8 @@ func Start(ctx context.Context, o *Options, program string, args ...string) (*Se
 	if o.Rows {
 		args = append(args, "--rows")
 	}
-	// Stop ends it, in order.
-	s := &Servers{cmd: exec.CommandContext(context.WithoutCancel(ctx), program, args...), done: make(chan error, 1)}
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), program, args...) //nolint:gosec // it is this program; Stop ends it, in order
+	s := &Servers{cmd: cmd, done: make(chan error, 1)}
 	s.cmd.Stderr = os.Stderr
 	in, err := s.cmd.StdinPipe()
 	if err != nil {

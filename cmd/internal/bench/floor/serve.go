@@ -251,7 +251,7 @@ func newStorage(s *servers, device int) *storage {
 
 func (st *storage) answer(c net.Conn, buf []byte, n int) error {
 	h := readHead(buf)
-	out := st.data[:headSize]
+	var out []byte
 	switch h.op {
 	case opGet:
 		out = st.data

@@ -139,3 +139,19 @@ func TestS3(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a server sends is a listing or an error, and no name is from anywhere but where names stand.
+func FuzzNamesOf(f *testing.F) {
+	f.Add("<ListBucketResult><Name>b</Name><Contents><Key>a</Key></Contents></ListBucketResult>")
+	f.Add("<Buckets><Bucket><Name>b</Name></Bucket></Buckets>")
+	f.Add("<Contents><Key>a")
+	f.Fuzz(func(t *testing.T, text string) {
+		names, err := namesOf(strings.NewReader(text))
+		if err != nil && names != nil {
+			t.Errorf("%q: %q, and %v", text, names, err)
+		}
+		if len(names) > strings.Count(text, "Key")+strings.Count(text, "Name") {
+			t.Errorf("%q has the names %q", text, names)
+		}
+	})
+}
