@@ -118,6 +118,7 @@ func Observe(h http.Handler, o Observed) http.Handler {
 		}
 		*body = requestBody{body: r.Body, q: &w.q, from: r}
 		w.body = body
+		w.conn, _ = r.Context().Value(namedKey{}).(*namedConn)
 		r = r.WithContext(x) //nolint:contextcheck // x is around the context of r
 		r.Body = body
 		defer func() { o.finish(w, r, body, began, recover()) }()

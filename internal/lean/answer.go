@@ -20,9 +20,10 @@ const (
 	smallAnswer = 8 << 10
 	headRoom    = 2 << 10
 
-	// largeAnswer is that of the others: a head and a block of 64 KiB. Up to that an
-	// answer leaves in one write.
-	largeAnswer = 64<<10 + headRoom
+	// copyBlock is how much of a body there is room for behind a head, at least: up to
+	// that an answer leaves in one write. largeAnswer is the size of buffers for it.
+	copyBlock   = 64 << 10
+	largeAnswer = copyBlock + headRoom
 )
 
 var (
@@ -63,14 +64,11 @@ func (a *answer) send(head bool) (n int64, err error) {
 	if a.resp.Body == nil {
 		return 0, errors.New("a response has a length and no body")
 	}
-	if cap(out)-len(out) < 1<<10 {
-		out = append(make([]byte, 0, len(out)+copyBlock), out...) // a very long head
+	if need := min(length, copyBlock); len(out) > headRoom && int64(cap(out)-len(out)) < need {
+		out = append(make([]byte, 0, len(out)+int(need)), out...)
 	}
 	return a.sendBody(out, length)
 }
-
-// copyBlock is how much of a body is sent at once behind a very long head, in bytes.
-const copyBlock = 64 << 10
 
 // sendBody sends out, and a body of a length behind it, through what room out has. The
 // last of the body is sent when its source says that it has ended.
