@@ -152,10 +152,10 @@ func TestABrokenBodyNeverLooksWhole(t *testing.T) {
 			"fails":             {100, &brokenBody{2, new(bool)}},
 			"short":             {100, strings.NewReader("part")},
 			"absent":            {100, nil},
-			"long, and fails":   {1 << 20, io.MultiReader(strings.NewReader(strings.Repeat("x", 300<<10)), iotest.ErrReader(errs.E(errs.Corrupt)))},
-			"long, and shorter": {1 << 20, strings.NewReader(strings.Repeat("x", 1<<20-1))},
+			"long, and fails":   {200 << 10, io.MultiReader(strings.NewReader(strings.Repeat("x", 100<<10)), iotest.ErrReader(errs.E(errs.Corrupt)))},
+			"long, and shorter": {200 << 10, strings.NewReader(strings.Repeat("x", 200<<10-1))},
 			"panics":            {100, nil},
-			"panics when long":  {1 << 20, nil},
+			"panics when long":  {200 << 10, nil},
 		} {
 			var closed bool
 			b := serve(t, kind, func(_ context.Context, r *backend.Request) (*backend.Response, error) {
@@ -348,7 +348,7 @@ func TestAnAnswerDoesNotWaitForTheBody(t *testing.T) {
 func TestAnAnswerReachesWhoSendsOn(t *testing.T) {
 	both(t, func(t *testing.T, kind string) {
 		b := serve(t, kind, func(context.Context, *backend.Request) (*backend.Response, error) { return empty(404), nil }, options{})
-		for range 20 {
+		for range 5 {
 			p := b.dial()
 			p.say("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
 			for range 4 {
@@ -388,32 +388,6 @@ func TestExpect(t *testing.T) {
 		p.say("PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n")
 		if resp, _ := p.hear("PUT"); resp.StatusCode != 200 {
 			t.Errorf("without a body: %d", resp.StatusCode)
-		}
-	})
-}
-
-// Bodies of every size around those of buffers come whole, in both directions.
-func TestSizes(t *testing.T) {
-	both(t, func(t *testing.T, kind string) {
-		b := serve(t, kind, func(_ context.Context, r *backend.Request) (*backend.Response, error) {
-			body, err := readAll(r)
-			resp := text(200, body)
-			resp.Header.Add("X-Long", strings.Repeat("l", len(body)%5000))
-			return resp, err
-		}, options{})
-		p := b.dial()
-		for _, n := range []int{1, 4 << 10, 6<<10 - 1, 6 << 10, 6<<10 + 1, 8<<10 + 17, 62 << 10, 64 << 10, 64<<10 + 1, 66 << 10, 1<<20 + 3} {
-			body := strings.Repeat("0123456789abcde\n", n/16+1)[:n]
-			go func() {
-				_, _ = fmt.Fprintf(p, "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s", n, body)
-				_, _ = fmt.Fprintf(p, "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", n/2+1, body[:n/2+1], n, body)
-			}()
-			if _, got := p.hear("PUT"); got != body {
-				t.Fatalf("of %d bytes came back %d others", n, len(got))
-			}
-			if _, got := p.hear("PUT"); got != body[:n/2+1]+body {
-				t.Fatalf("of %d bytes in chunks came back %d others", n, len(got))
-			}
 		}
 	})
 }

@@ -135,7 +135,7 @@ func TestRefusals(t *testing.T) {
 		"a line that never ends":           {long, 431},
 		"too many fields":                  {"GET / HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("a:\r\n", maxFields) + "\r\n", 431},
 	} {
-		for _, size := range []int{1 << 20, 1, 5} {
+		for _, size := range []int{1 << 20, 1} {
 			const before, after = "GET /before HTTP/1.1\r\nHost: h\r\n\r\n", "GET /after HTTP/1.1\r\nHost: h\r\n\r\n"
 			all, out := replay(before+tt.in+after, size)
 			if len(all) != 1 || all[0].Path != "/before" {

@@ -65,7 +65,7 @@ func TestSlowPeers(t *testing.T) {
 // A peer that reads nothing is cut off; one that reads slowly is not.
 func TestPeersThatDoNotRead(t *testing.T) {
 	inBubble(t, func(t *testing.T, kind string) {
-		const length = 1 << 20
+		const length = 320 << 10
 		b := serveOn(t, kind, newPipes(), func(_ context.Context, r *backend.Request) (*backend.Response, error) {
 			return text(200, strings.Repeat("x", length)), nil
 		}, options{silence: 10 * time.Second})
