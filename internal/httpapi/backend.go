@@ -71,7 +71,7 @@ func inbound(r *http.Request) *backend.Request {
 // Failure makes the answer to a request that failed, as Backend does, for handlers that have
 // to see every answer: it logs what is the server's own fault.
 func Failure(ctx context.Context, log *slog.Logger, r *backend.Request, err error) *backend.Response {
-	return failure(ctx, log, r.Method, r.Path, err)
+	return failure(ctx, log, r.Method, target(r), err)
 }
 
 // failure makes the answer to a request that failed, and logs what is the

@@ -41,7 +41,7 @@ func (x *Carried) Panicked(p any) (abort bool) {
 		return true
 	}
 	r := x.watched.carried
-	logPanic(x, x.watched.by.Log, r.Method, r.Path, p)
+	logPanic(x, x.watched.by.Log, r.Method, target(r), p)
 	return false
 }
 

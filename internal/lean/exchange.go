@@ -97,7 +97,9 @@ func (x *exchange) handle(s *serving) (resp *backend.Response) {
 	}()
 	resp, err := s.Handler.Serve(x, &x.req)
 	if err == nil {
-		err = check(resp)
+		if err = check(resp); err != nil {
+			x.closeBody(resp)
+		}
 	}
 	if err != nil {
 		return httpapi.Failure(x, s.Log, &x.req, err)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,6 +73,24 @@ func TestWrites(t *testing.T) {
 			t.Errorf("a body of %d and a header of %d bytes took %d writes, want %d", tt.body, tt.header, c.writes, tt.want)
 		}
 		c.mu.Unlock()
+	}
+}
+
+// The last of a body is sent when its source has said that it was the last: one that fails
+// only then, as a sum does that is wrong, has the answer break off like any other.
+func TestTheEndIsConfirmed(t *testing.T) {
+	for _, length := range []int{1, 4 << 10, 100 << 10} {
+		for name, end := range map[string]io.Reader{"fails": iotest.ErrReader(errs.E(errs.Corrupt)), "goes on": strings.NewReader("x")} {
+			b := serve(t, leanly, func(context.Context, *backend.Request) (*backend.Response, error) {
+				return &backend.Response{Status: 200, Length: int64(length), Body: io.NopCloser(io.MultiReader(strings.NewReader(strings.Repeat("x", length)), end))}, nil
+			}, options{})
+			p := b.dial()
+			p.say("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+			all, _ := io.ReadAll(p.r)
+			if _, body, _ := strings.Cut(string(all), "\r\n\r\n"); len(body) >= length {
+				t.Errorf("a body of %d bytes whose source %s at the end came whole", length, name)
+			}
+		}
 	}
 }
 
