@@ -19,9 +19,9 @@ const copyBlock = 64 << 10
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBlock); return &b }}
 
-// Backend carries a backend.Handler over net/http: the storage side's HTTP
-// server as long as a leaner one has not taken its place. It expects to stand
-// inside Observe.
+// Backend carries a backend.Handler over net/http, where it stands beside what is
+// served by that; storage nodes have a server of their own (package lean). It expects
+// to stand inside Observe.
 func Backend(h backend.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		resp, err := h.Serve(r.Context(), inbound(r))
@@ -29,11 +29,15 @@ func Backend(h backend.Handler, log *slog.Logger) http.Handler {
 			resp = failure(r.Context(), log, r.Method, r.RequestURI, err)
 		}
 		if err := answer(r.Context(), w, r.Method, resp); err != nil {
-			log.LogAttrs(r.Context(), slog.LevelWarn, "answer broke off", slog.String("trans_id", TransID(r.Context())),
-				slog.String("method", r.Method), slog.String("path", logPath(r.RequestURI)), slog.Any("err", err))
+			logBroken(r.Context(), log, r.Method, r.RequestURI, err)
 			panic(http.ErrAbortHandler)
 		}
 	})
+}
+
+func logBroken(ctx context.Context, log *slog.Logger, method, uri string, err error) {
+	log.LogAttrs(ctx, slog.LevelWarn, "answer broke off", slog.String("trans_id", TransID(ctx)),
+		slog.String("method", method), slog.String("path", logPath(uri)), slog.Any("err", err))
 }
 
 // inbound turns net/http's request into the conversation's own.
@@ -67,7 +71,7 @@ func inbound(r *http.Request) *backend.Request {
 // Failure makes the answer to a request that failed, as Backend does, for handlers that have
 // to see every answer: it logs what is the server's own fault.
 func Failure(ctx context.Context, log *slog.Logger, r *backend.Request, err error) *backend.Response {
-	return failure(ctx, log, r.Method, r.Path, err)
+	return failure(ctx, log, r.Method, target(r), err)
 }
 
 // failure makes the answer to a request that failed, and logs what is the
@@ -78,7 +82,11 @@ func failure(ctx context.Context, log *slog.Logger, method, uri string, err erro
 		log.LogAttrs(ctx, slog.LevelError, "request failed", slog.String("trans_id", TransID(ctx)), slog.String("method", method),
 			slog.String("path", logPath(uri)), slog.Int("status", code), slog.Any("err", err))
 	}
-	text := errs.PublicOf(err)
+	return plain(code, errs.PublicOf(err))
+}
+
+// plain is an answer of text, or of the status's words where there is none.
+func plain(code int, text string) *backend.Response {
 	if text == "" {
 		text = Reason(code)
 	}

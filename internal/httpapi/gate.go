@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"martlet/internal/backend"
 )
 
 // GateConfig says how much a server takes on at one time.
@@ -22,6 +24,8 @@ type GateConfig struct {
 	// Client says whose request it is: nobody may take so much that others find no
 	// room. nil is no bound but those above.
 	Client func(r *http.Request) string
+	// Carried says the same of requests that Enter is asked for.
+	Carried func(r *backend.Request) string
 }
 
 // A Gate bounds the requests that a server works on, and the memory that they may
@@ -64,7 +68,7 @@ const (
 // martlet_requests_refused_total by reason ("requests", "bytes", "share").
 func NewGate(reg prometheus.Registerer, server string, cfg GateConfig) (*Gate, error) {
 	g := &Gate{cfg: cfg, seed: maphash.MakeSeed()}
-	if cfg.Client != nil {
+	if cfg.Client != nil || cfg.Carried != nil {
 		g.shares = make([]share, shares)
 	}
 	labels := prometheus.Labels{"server": server}
@@ -109,11 +113,13 @@ func (g *Gate) Wrap(h http.Handler) http.Handler {
 
 // share returns the share that a request takes of; nil where there are none.
 func (g *Gate) share(r *http.Request) *share {
-	if g.shares == nil {
+	if g.cfg.Client == nil {
 		return nil
 	}
-	return &g.shares[maphash.String(g.seed, g.cfg.Client(r))%shares]
+	return g.shareOf(g.cfg.Client(r))
 }
+
+func (g *Gate) shareOf(client string) *share { return &g.shares[maphash.String(g.seed, client)%shares] }
 
 func (g *Gate) enter(cost int64, of *share) bool {
 	requests := g.requests.Add(1)

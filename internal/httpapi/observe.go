@@ -107,7 +107,7 @@ func Observe(h http.Handler, o Observed) http.Handler {
 			id = o.NewID(r, began)
 		}
 		// All that is kept of a request is one allocation.
-		x := &exchange{Context: r.Context(), w: Writer{ResponseWriter: rw}, ids: [1]string{id}, watched: watched{id, &o, r}}
+		x := &exchange{Context: r.Context(), w: Writer{ResponseWriter: rw}, ids: [1]string{id}, watched: watched{id: id, by: &o, outer: r}}
 		w, body := &x.w, &x.body
 		w.q = quiet{conn: deadlinesOf(rw), limit: o.Silence, least: o.LeastPace, pressed: o.Pressed}
 		if id != "" {
@@ -118,6 +118,7 @@ func Observe(h http.Handler, o Observed) http.Handler {
 		}
 		*body = requestBody{body: r.Body, q: &w.q, from: r}
 		w.body = body
+		w.conn, _ = r.Context().Value(namedKey{}).(*namedConn)
 		r = r.WithContext(x) //nolint:contextcheck // x is around the context of r
 		r.Body = body
 		defer func() { o.finish(w, r, body, began, recover()) }()
@@ -162,7 +163,7 @@ func (o *Observed) finish(w *Writer, r *http.Request, body *requestBody, began t
 		o.Metrics.count(r.Method, code, took)
 	}
 	o.access(r.Context(), line{r.Method, r.RequestURI, r.RemoteAddr, r.UserAgent(), code, body.n, w.sent, took, broken})
-	if w.q.readDone(); w.duplex {
+	if w.q.readDone(); w.duplex || body.from.ContentLength != 0 && !body.over {
 		_ = w.q.conn.SetReadDeadline(time.Now().Add(restTime)) // net/http reads what is left, and waits for it
 	}
 	if broken {

@@ -23,7 +23,8 @@ func Part(ctx context.Context, h backend.Handler, r *backend.Request, log *slog.
 		if o.Metrics != nil {
 			o.Metrics.count(r.Method, resp.Status, took)
 		}
-		o.access(ctx, line{r.Method, r.Path, outer.outer.RemoteAddr, outer.outer.UserAgent(), resp.Status, 0, resp.Length, took, false})
+		remote, agent := outer.sender()
+		o.access(ctx, line{r.Method, r.Path, remote, agent, resp.Status, 0, resp.Length, took, false})
 	}
 	return resp
 }

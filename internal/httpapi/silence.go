@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -180,6 +181,8 @@ type Writer struct {
 	status int
 	sent   int64
 	duplex bool // the body of the request is read while the answer is sent
+
+	conn *namedConn // that the answer goes to; nil where that is another kind
 }
 
 // Duplex lets the body of a request be read while its answer is sent. It is called
@@ -215,6 +218,11 @@ func (w *Writer) begin(code int) {
 		return
 	}
 	w.status = code
+	if w.conn != nil && !w.duplex && w.body != nil && w.body.from.Method != http.MethodHead && !bodyless(code) {
+		if length, err := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64); err == nil {
+			w.conn.held.begin(length)
+		}
+	}
 	switch {
 	case w.duplex:
 		w.Header()["Connection"] = []string{"close"}
@@ -245,6 +253,18 @@ func (w *Writer) Write(p []byte) (int, error) {
 		err = w.q.keeps(&w.q.out, n, began)
 	}
 	return n, err
+}
+
+// FlushError sends what there is of the answer.
+func (w *Writer) FlushError() error {
+	w.begin(http.StatusOK)
+	if w.conn != nil && w.conn.held.on {
+		if err := w.conn.send(w.conn.held.let()); err != nil {
+			return err
+		}
+	}
+	w.q.beforeWrite()
+	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
 // Unwrap lets an http.ResponseController reach the connection.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"martlet/internal/backend"
 	"martlet/internal/name"
 )
 
@@ -41,6 +42,8 @@ type watched struct {
 	id    string
 	by    *Observed     // nil where nobody watches it
 	outer *http.Request // as it came in; nil likewise
+
+	carried *backend.Request // in the place of outer, where net/http does not carry it
 }
 
 // WithTransID returns a context that carries the transaction id.

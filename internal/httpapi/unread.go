@@ -33,6 +33,7 @@ type namedConn struct {
 	net.Conn
 	of      *named
 	handled atomic.Bool // from the start of a handler until all of its answer is written
+	held    holding     // for who writes the answer; closing does not look at it
 }
 
 type namedKey struct{}
@@ -56,6 +57,9 @@ func (l *named) register(srv *http.Server) {
 
 // Write sends p, with an id where it begins an answer of net/http's own.
 func (c *namedConn) Write(p []byte) (int, error) {
+	if c.held.on {
+		return len(p), c.send(c.held.take(p))
+	}
 	line := bytes.Index(p, []byte("\r\n"))
 	if c.handled.Load() || line < 0 || !bytes.HasPrefix(p, []byte("HTTP/1.")) {
 		return c.Conn.Write(p)
@@ -68,6 +72,16 @@ func (c *namedConn) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// send sends what was held of an answer.
+func (c *namedConn) send(p []byte) error {
+	if p == nil {
+		return nil
+	}
+	defer c.held.free()
+	_, err := c.Conn.Write(p)
+	return err
 }
 
 // NetConn is the connection below.

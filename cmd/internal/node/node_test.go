@@ -104,7 +104,7 @@ func TestRunFails(t *testing.T) {
 	if err := p.listen(&httpapi.Server{Name: "test", Handler: http.NotFoundHandler(), Log: p.log}, "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.servers[0].Listener.Close(); err != nil {
+	if err := p.servers[0].listener.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.run(t.Context()); err == nil || !strings.Contains(err.Error(), "test") {

@@ -27,6 +27,7 @@ import (
 	"martlet/internal/handover"
 	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
+	"martlet/internal/lean"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
 	"martlet/ring"
@@ -51,7 +52,7 @@ type Options struct {
 type process struct {
 	log      *slog.Logger
 	listener func(server, address string) (net.Listener, error) // nil is TCP
-	servers  []*httpapi.Server
+	servers  []opened
 	work     []task
 	loops    []loop
 	closers  []func() error // called last to first
@@ -80,19 +81,45 @@ func takeOr(in *handover.Inherited, open func(server, address string) (net.Liste
 	}
 }
 
+// opened is a server that listens.
+type opened struct {
+	name     string
+	listener net.Listener
+	run      func(context.Context) error
+}
+
 // listen opens an address for a server.
 func (p *process) listen(s *httpapi.Server, address string) error {
+	l, err := p.open(s.Name, address)
+	if err != nil {
+		return err
+	}
+	s.Listener = l
+	p.servers = append(p.servers, opened{s.Name, l, s.Run})
+	return nil
+}
+
+// listenLean does the same for one of a storage node.
+func (p *process) listenLean(s *lean.Server, address string) error {
+	l, err := p.open(s.Name, address)
+	if err != nil {
+		return err
+	}
+	s.Listener = l
+	p.servers = append(p.servers, opened{s.Name, l, s.Run})
+	return nil
+}
+
+func (p *process) open(name, address string) (net.Listener, error) {
 	open := p.listener
 	if open == nil {
 		open = func(_, address string) (net.Listener, error) { return httpapi.Listen(address) }
 	}
-	l, err := open(s.Name, address)
+	l, err := open(name, address)
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.Name, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	s.Listener = l
-	p.servers = append(p.servers, s)
-	return nil
+	return l, nil
 }
 
 // admin opens the admin address with what every process serves there; more, where
@@ -113,7 +140,7 @@ func (p *process) admin(c config.Admin, gatherer prometheus.Gatherer, more func(
 func (p *process) listeners() map[string]net.Listener {
 	all := map[string]net.Listener{}
 	for _, s := range p.servers {
-		all[s.Name] = s.Listener
+		all[s.name] = s.listener
 	}
 	return all
 }
@@ -121,8 +148,8 @@ func (p *process) listeners() map[string]net.Listener {
 // addressOf is where the server of that name listens.
 func (p *process) addressOf(name string) string {
 	for _, s := range p.servers {
-		if s.Name == name {
-			return s.Listener.Addr().String()
+		if s.name == name {
+			return s.listener.Addr().String()
 		}
 	}
 	return ""
@@ -160,8 +187,8 @@ func (p *process) run(ctx context.Context) error {
 	}
 	listeners := daemon.NewGroup(ctx)
 	for _, s := range p.servers {
-		p.log.LogAttrs(ctx, slog.LevelInfo, "listening", slog.String("server", s.Name), slog.String("address", s.Listener.Addr().String()))
-		listeners.Go(s.Name, s.Run)
+		p.log.LogAttrs(ctx, slog.LevelInfo, "listening", slog.String("server", s.name), slog.String("address", s.listener.Addr().String()))
+		listeners.Go(s.name, s.run)
 	}
 	p.servers = nil // their listeners are Run's to close
 	err := listeners.Wait()
@@ -173,7 +200,7 @@ func (p *process) run(ctx context.Context) error {
 func (p *process) close() error {
 	var all []error
 	for _, s := range p.servers {
-		all = append(all, s.Listener.Close())
+		all = append(all, s.listener.Close())
 	}
 	for _, f := range slices.Backward(p.closers) {
 		all = append(all, f())

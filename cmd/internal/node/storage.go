@@ -13,6 +13,7 @@ import (
 	"martlet/internal/device"
 	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
+	"martlet/internal/lean"
 	"martlet/internal/throttle"
 	"martlet/replicator"
 	"martlet/replicator/expiry"
@@ -90,12 +91,9 @@ func (s *Storage) serve(c *config.Storage, o Options, v service) error {
 	if err != nil {
 		return fmt.Errorf("%s metrics: %w", v.name, err)
 	}
-	observed := httpapi.Observed{
-		Server: v.name, Silence: c.Server.ClientTimeout.D(), Log: o.Log, Level: level, Metrics: metrics,
-	}
-	return s.listen(&httpapi.Server{
-		Name: v.name, Handler: httpapi.Observe(gate.Wrap(httpapi.Backend(suspecting(s.owned, handler), o.Log)), observed), Log: o.Log,
-		Silence: c.Server.ClientTimeout.D(), Drain: c.Server.DrainTimeout.D(),
+	return s.listenLean(&lean.Server{
+		Name: v.name, Handler: suspecting(s.owned, handler), Log: o.Log, Gate: gate, Drain: c.Server.DrainTimeout.D(),
+		Watch: httpapi.Observed{Server: v.name, Silence: c.Server.ClientTimeout.D(), Log: o.Log, Level: level, Metrics: metrics},
 	}, v.address)
 }
 

@@ -3,7 +3,6 @@ package node
 import (
 	"net/http"
 	"net/url"
-	"strings"
 
 	"martlet/cmd/internal/config"
 	"martlet/internal/backend"
@@ -24,10 +23,7 @@ func (s *Storage) limited(c *config.Storage, o Options, v service) (backend.Hand
 	if v.level == 0 {
 		return v.handler, gate, nil
 	}
-	gate.Client = func(r *http.Request) string {
-		path, _, _ := strings.Cut(r.RequestURI, "?")
-		return throttle.AccountOf(path)
-	}
+	gate.Carried = func(r *backend.Request) string { return throttle.AccountOf(r.Path) }
 	l, err := throttle.New(o.Registry, throttle.Config{Server: v.name, Level: v.level, Devices: c.Server.Devices, Settings: s.rates})
 	if err != nil {
 		return nil, gate, err

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"martlet/cmd/internal/config"
+	"martlet/internal/backend"
 	"martlet/internal/throttle"
 )
 
@@ -65,17 +66,17 @@ func TestPlacesAreSharedAmongAccounts(t *testing.T) {
 	s := &Storage{rates: settings}
 	for level, paths := range map[throttle.Level]map[string]string{
 		0:                   nil,
-		throttle.Accounts:   {"/d1/0/a%20b?limit=1": "a%20b"},
+		throttle.Accounts:   {"/d1/0/a%20b": "a%20b"},
 		throttle.Objects:    {"/d1/0/a/c/o/p": "a", "/recon/held": "", "/": ""},
 		throttle.Containers: {"/d1/0/a/c?x=/": "a", "/rows": ""},
 	} {
 		_, gate, err := s.limited(c, Options{Registry: prometheus.NewRegistry()}, service{name: "test", level: level})
-		if err != nil || (gate.Client != nil) != (level > 0) || gate.Requests != int64(c.Server.MaxRequests) {
+		if err != nil || (gate.Carried != nil) != (level > 0) || gate.Requests != int64(c.Server.MaxRequests) {
 			t.Errorf("level %d: %+v, %v", level, gate, err)
 			continue
 		}
 		for path, want := range paths {
-			if got := gate.Client(&http.Request{RequestURI: path}); got != want {
+			if got := gate.Carried(&backend.Request{Path: path}); got != want {
 				t.Errorf("level %d: %s is of %q, want %q", level, path, got, want)
 			}
 		}
