@@ -25,12 +25,18 @@ type empty struct {
 	released chan struct{}
 }
 
-// Open implements Store.
-func (s empty) Open(context.Context, policy.Index, name.Hash) (*Archive, error) {
-	if s.released != nil {
-		<-s.released
+// OpenAll implements Store.
+func (s empty) OpenAll(_ context.Context, _ policy.Index, hashes []name.Hash) iter.Seq2[*Archive, error] {
+	return func(yield func(*Archive, error) bool) {
+		for range hashes {
+			if s.released != nil {
+				<-s.released
+			}
+			if !yield(nil, errs.E(errs.NotFound)) {
+				return
+			}
+		}
 	}
-	return nil, errs.E(errs.NotFound)
 }
 
 // giver is a node that is asked for two fragments at a time, both of which it has not.
@@ -138,9 +144,9 @@ func TestGiveFails(t *testing.T) {
 // failing is a store whose device fails.
 type failing struct{ Store }
 
-// Open implements Store.
-func (failing) Open(context.Context, policy.Index, name.Hash) (*Archive, error) {
-	return nil, errs.E(errs.BadDevice)
+// OpenAll implements Store.
+func (failing) OpenAll(context.Context, policy.Index, []name.Hash) iter.Seq2[*Archive, error] {
+	return func(yield func(*Archive, error) bool) { yield(nil, errs.E(errs.BadDevice)) }
 }
 
 // Where even the index is slow, some of the hashes are told before the asker takes the device for a dead one, and the others when he

@@ -391,13 +391,13 @@ func TestFragmentsGiven(t *testing.T) {
 func TestFragmentsBatchEnded(t *testing.T) {
 	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 3)
 	var all []*wholeObject
-	for i := range 600 { // several batches
+	for i := range 520 { // three batches, each of which takes two questions
 		o := f.encode(fmt.Sprint("o", i), f.source.Next(), []byte(fmt.Sprint(i)), true)
 		f.putAll(o, 2)
 		f.commit(o)
 		all = append(all, o)
 	}
-	for end := 1; end < 8; end += 2 {
+	for end := 1; end <= 3; end++ { // so that all of them together get no more than two batches
 		ctx, stop := context.WithCancel(t.Context())
 		asked := 0
 		f.failing(func(_ *cell, r *backend.Request) error {
