@@ -19,7 +19,8 @@ func lastLine(out string) string {
 }
 
 // TestCheck: what martlet check starts by itself and breaks keeps its promises. MARTLET_CHECK is for how long it goes on, and
-// MARTLET_SEED from which seed.
+// MARTLET_SEED from which seed. It works as much as leaves room for what else runs: so it is judged by what it does, however
+// busy the machine is.
 func TestCheck(t *testing.T) {
 	length := 12 * time.Second
 	if text := os.Getenv("MARTLET_CHECK"); text != "" {
@@ -29,7 +30,7 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	dir := filepath.Join(t.TempDir(), "check")
-	args := []string{"check", "--dir", dir, "--duration", length.String(), "--clients", "8", "--rate", "100", "--every", "500ms"}
+	args := []string{"check", "--dir", dir, "--duration", length.String(), "--clients", "8", "--rate", "40"}
 	if seed := os.Getenv("MARTLET_SEED"); seed != "" {
 		args = append(args, "--seed", seed)
 	}

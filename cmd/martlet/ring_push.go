@@ -27,6 +27,7 @@ type pushFlags struct {
 	concurrency  int
 	timeout      time.Duration
 	dryRun, goOn bool
+	looking      bool // nothing is to be sent
 }
 
 func (f *pushFlags) add(c *cobra.Command) {
@@ -72,7 +73,7 @@ not be reached or has refused, and when it was interrupted; 2 for an error, and 
 }
 
 func runningVerb() verb {
-	f := &pushFlags{dryRun: true}
+	f := &pushFlags{dryRun: true, looking: true}
 	return verb{
 		use:   "running [RING...] --config FILE [--proxy URL]...",
 		short: "Ask all storage nodes and proxies which rings they have in use",
@@ -113,7 +114,7 @@ func (f *pushFlags) run(c *cobra.Command, args []string) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &pushed{DryRun: f.dryRun, Rings: o.Rings, Processes: r.Processes, Conflicts: r.Conflicts, Stopped: r.Stopped, looking: c.Name() == "running"}
+	a := &pushed{DryRun: f.dryRun, Rings: o.Rings, Processes: r.Processes, Conflicts: r.Conflicts, Stopped: r.Stopped, looking: f.looking}
 	a.judge(r)
 	return a, nil
 }
@@ -134,7 +135,7 @@ func (f *pushFlags) options(args []string) (o push.Options, err error) {
 	if cluster.KeyFile == "" {
 		return o, fmt.Errorf("%s: key \"cluster.key_file\" is not set: rings are handed out by who has the cluster's key, to processes that have it", f.file)
 	}
-	o = push.Options{Proxies: f.proxies, DryRun: f.dryRun, GoOn: f.goOn, Concurrency: f.concurrency, Timeout: f.timeout}
+	o = push.Options{Proxies: f.proxies, DryRun: f.dryRun, Looking: f.looking, GoOn: f.goOn, Concurrency: f.concurrency, Timeout: f.timeout}
 	if o.Keys, err = clusterkey.Open(cluster.KeyFile); err != nil {
 		return o, err
 	}
@@ -193,8 +194,13 @@ func (a *pushed) judge(r *push.Result) {
 	if r.Interrupted {
 		a.warn("interrupted: run it again, and it does what is missing")
 	}
-	if a.Stopped {
+	if a.Stopped && a.DryRun {
+		a.warn("the proxies would not be sent anything, as not all storage nodes that are in the rings could have them: see to those first, or say --go-on")
+	} else if a.Stopped {
 		a.warn("the proxies were not sent anything, as not all storage nodes that are in the rings have them: run it again when they can be reached, or with --go-on")
+	}
+	for _, s := range r.Shared {
+		a.note("note: %s has its rings in the folder of %s: what that node is handed is the proxy's at its next look (rings.check_every), though other nodes may lack it still; give each a rings.folder of its own", s.Proxy, s.Node)
 	}
 	if !slices.ContainsFunc(a.Processes, func(p *push.Process) bool { return p.Kind == "proxy" }) {
 		a.note("note: no proxy is named (--proxy)")

@@ -50,6 +50,7 @@ func TestPushedWords(t *testing.T) {
 	for what, tt := range map[string]struct {
 		a        pushed
 		warnings []string
+		notes    []string
 		lines    []string
 		result   push.Result
 	}{
@@ -63,6 +64,17 @@ func TestPushedWords(t *testing.T) {
 			}},
 			warnings: []string{"a could not be asked: no route", "b, which is in none of the rings to be handed out, could not be asked: no route", "the proxies were not sent anything"},
 			lines:    []string{"could not be asked\n", "object 5, not sent", "0 of 3 processes"},
+		},
+		"somebody is away, in a dry run": {
+			a: pushed{Rings: rings, DryRun: true, Stopped: true, Processes: []*push.Process{
+				{Name: "a", Kind: "storage", Error: "no route"}, process("b", "storage", state(push.Behind, 5, 5)), process("c", "proxy", state(push.Held, 5, 5)),
+			}},
+			warnings: []string{"a could not be asked: no route", "the proxies would not be sent anything"},
+			lines:    []string{"object 5, not sent", "object 5, would be sent", "1 of 3 processes run these rings, or would be sent them"},
+		},
+		"a proxy shares a folder": {
+			a: pushed{Rings: rings, Processes: []*push.Process{process("b", "proxy", state(push.Has, 6, 6))}}, result: push.Result{Shared: []push.Shared{{Proxy: "b", Node: "a"}}},
+			notes: []string{"note: b has its rings in the folder of a"},
 		},
 		"would be sent": {
 			a:     pushed{Rings: rings, DryRun: true, Processes: []*push.Process{process("b", "proxy", state(push.Behind, 5, 5))}},
@@ -108,10 +120,13 @@ func TestPushedWords(t *testing.T) {
 		for i, w := range tt.a.Warnings {
 			ok = ok && strings.HasPrefix(w, tt.warnings[i])
 		}
+		for i, n := range tt.notes {
+			ok = ok && i < len(tt.a.Notes) && strings.HasPrefix(tt.a.Notes[i], n)
+		}
 		p := newPage(nil)
 		tt.a.text(p)
 		if !ok || slices.ContainsFunc(tt.lines, func(l string) bool { return !strings.Contains(p.String(), l) }) {
-			t.Errorf("%s: warnings %q, want %q; printed is\n%swant %q", what, tt.a.Warnings, tt.warnings, p.String(), tt.lines)
+			t.Errorf("%s: warnings %q, want %q; notes %q, want %q; printed is\n%swant %q", what, tt.a.Warnings, tt.warnings, tt.a.Notes, tt.notes, p.String(), tt.lines)
 		}
 	}
 }

@@ -56,6 +56,17 @@ func TestLater(t *testing.T) {
 			}
 		})
 	}
+	// A bit of a version that has changed is damage: the checksum has it.
+	for version := range 256 {
+		record := seal(keyInfo, appendInfo(nil, &Info{}))
+		if record[0] == byte(version) {
+			continue
+		}
+		record[0] = byte(version)
+		if _, err := unseal(keyInfo, record); !errors.Is(err, errChecksum) {
+			t.Errorf("version %d without a checksum of its own: %v", version, err)
+		}
+	}
 	i := sampleImage(t)
 	raw, err := unsealed(i.tables[atInfo], keyInfo)
 	if err != nil {

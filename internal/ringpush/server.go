@@ -185,7 +185,7 @@ func (s *Server) report(ctx context.Context) Report {
 			nodes[d.Addr()] = true
 		}
 	}
-	r.Nodes = slices.Sorted(maps.Keys(nodes))
+	r.Nodes, r.Folder = slices.Sorted(maps.Keys(nodes)), folderID(s.cfg.Folder)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.Unsynced = slices.Sorted(maps.Keys(s.doubtful))

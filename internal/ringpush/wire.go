@@ -60,6 +60,10 @@ type Report struct {
 	// Files says of rings that are in use what is wrong with their files: the next start would
 	// not find what is in use. They are to be sent again as well.
 	Files map[string]string `json:"files,omitempty"`
+
+	// Folder is the same in all processes that have their ring files in one folder of one machine: a ring that one of them takes is
+	// the others' as well. "" is not known.
+	Folder string `json:"folder,omitempty"`
 }
 
 // Taken is the answer to a ring that was taken.

@@ -91,17 +91,24 @@ func (e *Engine) Expire(ctx context.Context, was Entry) (Outcome, error) {
 	return e.now().Delete(ctx, was.Location, was.State.Name, was.State.Expiry(), Terms{Merge: true})
 }
 
-// Due returns how many objects have come to their end, from the index alone.
-func (e *Engine) Due(ctx context.Context, now time.Time) (int64, error) { return e.now().Due(ctx, now) }
+// Due returns how many objects have come to their end and are wanted, from the index alone; a want of nil is all.
+func (e *Engine) Due(ctx context.Context, now time.Time, want func(Location) bool) (int64, error) {
+	return e.now().Due(ctx, now, want)
+}
 
 // Due is Engine.Due.
-func (s *store) Due(ctx context.Context, now time.Time) (n int64, err error) {
+func (s *store) Due(ctx context.Context, now time.Time, want func(Location) bool) (n int64, err error) {
 	const op errs.Op = "engine.due"
 	d, err := s.openFor(ctx, op, Location{})
 	if err != nil {
 		return 0, err
 	}
-	err = d.expired(ctx, now, func(index.Item) bool { n++; return true })
+	err = d.expired(ctx, now, func(item index.Item) bool {
+		if want == nil || want(Location{item.Key.Policy, item.Key.Hash}) {
+			n++
+		}
+		return true
+	})
 	return n, s.wrap(op, Location{}, err)
 }
 

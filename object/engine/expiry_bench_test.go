@@ -61,7 +61,7 @@ func BenchmarkExpire(b *testing.B) {
 	for b.Loop() {
 		look := func(second int64) (n int64, took time.Duration) {
 			began := cpu(b)
-			n, err := e.Due(ctx, time.Unix(second, 0))
+			n, err := e.Due(ctx, time.Unix(second, 0), nil)
 			if err != nil {
 				b.Fatal(err)
 			}

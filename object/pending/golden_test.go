@@ -2,8 +2,10 @@ package pending
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"flag"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -57,7 +59,8 @@ func TestLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b[len(magic)-1]++
+	b[plain]++
+	binary.LittleEndian.PutUint32(b[head-8:], crc32.Update(crc32.Checksum(b[plain:plain+1], castagnoli), castagnoli, b[head:]))
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -77,5 +80,28 @@ func TestLater(t *testing.T) {
 	}
 	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, b) {
 		t.Errorf("it is %q, and was %q, %v", now, b, err)
+	}
+}
+
+// Bits of the byte of version that have changed make no update one of a later version, which nobody would ever tell of: what it says is
+// whole. With any other bit changed it is damaged, whatever the version is then.
+func TestVersionIsNotBelievedByItself(t *testing.T) {
+	want := update(2)
+	made, err := encode(&want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version := range 256 {
+		b := bytes.Clone(made)
+		b[plain] = byte(version)
+		got, err := decode(b)
+		got.Policy, got.Hash = want.Policy, want.Hash // they are in its name
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("version %d: it is read as %+v, %v", version, got, err)
+		}
+		b[len(b)-2] ^= 4
+		if _, err := decode(b); !errors.Is(err, errFormat) {
+			t.Errorf("version %d, and another bit: %v, want that it is damaged", version, err)
+		}
 	}
 }

@@ -7,7 +7,10 @@
 //
 // A file is <device>/async_pending[-N]/<2 hex>/<hash>: eight bytes "martpend", a
 // byte of version (1), the CRC32C and the length of the rest as four bytes each,
-// little endian, and the update as JSON.
+// little endian, and the update as JSON. The checksum leaves out the version. Those of
+// later versions are to be as long and in the same place, and of the byte of version and
+// the rest: so which of the two is right says whether a file is of a later version, and a
+// bit of that byte which has changed is not taken for one.
 package pending
 
 import (
@@ -124,20 +127,31 @@ func encode(u *Update) ([]byte, error) {
 	return append(b, body...), nil
 }
 
-func decode(b []byte) (Update, error) {
-	const plain = len(magic) - 1 // behind it is the version
-	switch {
-	case len(b) < head || string(b[:plain]) != magic[:plain]:
-		return Update{}, errFormat
-	case b[plain] > magic[plain]:
-		return Update{}, fmt.Errorf("%w: %d", errLater, b[plain])
-	case b[plain] != magic[plain]:
-		return Update{}, errFormat
+// plain is how long the magic is without the version, which is behind it.
+const plain = len(magic) - 1
+
+// open returns what is in a file that is whole. A version is believed only where a checksum has it: that of version 1 has not, and so
+// what has the checksum of version 1 is of version 1, whatever the byte is by now.
+func open(b []byte) (body []byte, err error) {
+	if len(b) < head || string(b[:plain]) != magic[:plain] {
+		return nil, errFormat
 	}
-	body := b[head:]
-	if uint64(binary.LittleEndian.Uint32(b[head-4:])) != uint64(len(body)) ||
-		binary.LittleEndian.Uint32(b[head-8:]) != crc32.Checksum(body, castagnoli) {
-		return Update{}, errFormat
+	version, sum, body := b[plain:plain+1], binary.LittleEndian.Uint32(b[head-8:]), b[head:]
+	switch {
+	case uint64(binary.LittleEndian.Uint32(b[head-4:])) != uint64(len(body)):
+		return nil, errFormat
+	case sum == crc32.Checksum(body, castagnoli):
+		return body, nil
+	case version[0] > magic[plain] && sum == crc32.Update(crc32.Checksum(version, castagnoli), castagnoli, body):
+		return nil, fmt.Errorf("%w: %d", errLater, version[0])
+	}
+	return nil, errFormat
+}
+
+func decode(b []byte) (Update, error) {
+	body, err := open(b)
+	if err != nil {
+		return Update{}, err
 	}
 	var c content
 	if err := json.Unmarshal(body, &c); err != nil {
@@ -211,7 +225,8 @@ func (q *Queue) Done(ctx context.Context, u Update) error {
 
 // All yields what is queued, folder by folder; what comes or goes meanwhile may
 // be there or not. A file that is no whole update is moved to the quarantine of
-// the device and yielded as an error of kind errs.Corrupt; the walk goes on. Of a
+// the device and yielded as an error of kind errs.Corrupt; the walk goes on. One that
+// can't be read, or not be moved, stays, and the error is of another kind. Of a
 // device that can't be used nothing is yielded.
 func (q *Queue) All(ctx context.Context) iter.Seq2[Update, error] {
 	return q.current.Load().all(ctx)
@@ -386,7 +401,11 @@ func (q *queue) policy(ctx context.Context, p policy.Index, yield func(Update, e
 				continue
 			}
 			if errors.Is(err, errFormat) {
-				err = errs.E(errs.Corrupt, errors.Join(err, q.isolate(&u)))
+				if failed := q.isolate(&u); failed != nil {
+					err = errors.Join(err, failed) // it stays where it is
+				} else {
+					err = errs.E(errs.Corrupt, err)
+				}
 			}
 			if !yield(u, q.wrap("pending.all", err)) {
 				return false

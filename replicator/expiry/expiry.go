@@ -53,7 +53,7 @@ type Object struct {
 
 // Store is what is needed of a device's objects.
 type Store interface {
-	// Due returns how many objects have come to their end at a time, from the index alone.
+	// Due returns how many objects that are the device's to end have come to it at a time, from the index alone.
 	Due(ctx context.Context, now time.Time) (int64, error)
 
 	// Expired yields those that the device ends: what it is no primary of may be left out, so
@@ -123,8 +123,8 @@ func New(cfg Config, deps Deps) (*Reaper, error) {
 	return &Reaper{cfg: cfg, Deps: deps, silent: pending.NewSilent(deps.Now)}, nil
 }
 
-// Counts says what became of objects since the start, and how many had come to their end at
-// the begin of the last pass, or came to it as handoffs, and are still there.
+// Counts says what became of objects since the start, and how many that are the device's to end had come to it at
+// the begin of the last pass, and are still there.
 type Counts struct{ Ended, Failed, Left int64 }
 
 // Counts returns what there is to count.

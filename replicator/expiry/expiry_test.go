@@ -43,7 +43,13 @@ func (d *device) Due(_ context.Context, now time.Time) (int64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked = now
-	return int64(len(d.due)), nil
+	n := int64(0)
+	for _, o := range d.due {
+		if !d.foreign[o] {
+			n++
+		}
+	}
+	return n, nil
 }
 
 func (d *device) Expired(context.Context, time.Time) iter.Seq2[Object, error] {
@@ -146,7 +152,11 @@ func TestPass(t *testing.T) {
 			"n1 DELETE /d/3/a/c/o " + stamp + "; n2 DELETE /d/3/a/c/o " + stamp + "; end o", "", Counts{Ended: 1, Failed: 1, Left: 1}, true,
 		},
 		"it is a handoff": {
-			&device{due: []string{"o"}, status: taken, foreign: map[string]bool{"o": true}}, false, "", "", Counts{Left: 1}, false,
+			&device{due: []string{"o"}, status: taken, foreign: map[string]bool{"o": true}}, false, "", "", Counts{}, false,
+		},
+		"of one it is a handoff": {
+			&device{due: []string{"o", "p"}, status: taken, foreign: map[string]bool{"p": true}}, false,
+			"n1 DELETE /d/3/a/c/o " + stamp + "; n2 DELETE /d/3/a/c/o " + stamp + "; end o", "", Counts{Ended: 1}, false,
 		},
 		"nothing is due": {&device{}, false, "", "", Counts{}, false},
 	} {

@@ -76,13 +76,16 @@ type Updater struct {
 	sender pending.Sender
 	log    *slog.Logger
 	last   atomic.Pointer[Left]
+
+	mu     sync.Mutex
+	unread time.Time // since when each pass has met something that it could not read; zero for none; guarded by mu
 }
 
 // Left is what a pass has left in the queues.
 type Left struct {
 	Ended  time.Time // of the pass
-	Kept   int64     // updates that it could not deliver everywhere
-	Oldest time.Time // when the earliest of those happened; zero where there is none
+	Kept   int64     // updates that it could not deliver everywhere, or not read; a folder that it could not list counts as one
+	Oldest time.Time // when the earliest of those happened, or, where none could be read, since when that is so; zero where there is none
 }
 
 // Left returns what the last pass that came to its end has left; nil before there was one.
@@ -142,10 +145,14 @@ func (u *Updater) Pass(ctx context.Context) error {
 			}
 		})
 	}
-	err := u.feed(ctx, handed)
+	unread, err := u.feed(ctx, handed)
 	close(handed)
 	workers.Wait()
 	if ctx.Err() == nil {
+		kept.Add(unread)
+		if at := u.unreadSince(unread); !at.IsZero() {
+			since.add(at)
+		}
 		u.last.Store(&Left{time.Now(), kept.Load(), since.at})
 	}
 	level := slog.LevelDebug
@@ -156,9 +163,24 @@ func (u *Updater) Pass(ctx context.Context) error {
 	return err
 }
 
+// unreadSince notes how much a pass could not read, and returns since when each pass has met such; zero for none. What such an update
+// tells of is not known, so that is all that can be said of its age.
+func (u *Updater) unreadSince(unread int64) time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case unread == 0:
+		u.unread = time.Time{}
+	case u.unread.IsZero():
+		u.unread = clock.Now()
+	}
+	return u.unread
+}
+
 // feed hands out what is queued, at the pace that is configured: as many as may
-// be under way, and then nothing for as long as those are worth.
-func (u *Updater) feed(ctx context.Context, handed chan<- work) error {
+// be under way, and then nothing for as long as those are worth. It returns how much stays that it could not read: what
+// is damaged is in quarantine, and waits no more.
+func (u *Updater) feed(ctx context.Context, handed chan<- work) (unread int64, err error) {
 	pace := u.pace()
 	defer pace.tick.Stop()
 	var failed []error
@@ -167,22 +189,25 @@ func (u *Updater) feed(ctx context.Context, handed chan<- work) error {
 			if err != nil {
 				u.log.Error("queued update can't be read", "err", err)
 				failed = append(failed, err)
+				if !errs.Is(err, errs.Corrupt) {
+					unread++
+				}
 				continue
 			}
 			select {
 			case handed <- work{q, update, false}:
 			case <-ctx.Done():
-				return context.Cause(ctx)
+				return unread, context.Cause(ctx)
 			}
 			if err := pace.next(ctx); err != nil {
-				return err
+				return unread, err
 			}
 		}
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return unread, context.Cause(ctx)
 	}
-	return errors.Join(failed[:min(len(failed), 10)]...)
+	return unread, errors.Join(failed[:min(len(failed), 10)]...)
 }
 
 // pacer holds back what hands out updates.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -403,6 +405,72 @@ func TestWhatIsLeft(t *testing.T) {
 		}
 		if l := u.Left(); l.Kept != 0 || !l.Oldest.IsZero() {
 			t.Errorf("when all were delivered: %+v", l)
+		}
+	})
+}
+
+// sore is a disk that can't read one of its files, as long as it has a name, and can't rename any then.
+type sore struct {
+	vfs.FS
+	file string
+}
+
+func (s *sore) Rename(from, to string) error {
+	if s.file != "" {
+		return syscall.EROFS
+	}
+	return s.FS.Rename(from, to)
+}
+
+func (s *sore) Open(path string) (vfs.File, error) {
+	if s.file != "" && strings.HasSuffix(path, s.file) {
+		return nil, syscall.EIO
+	}
+	return s.FS.Open(path)
+}
+
+// What is queued and can't be read waits like the rest, since the first pass that met it; so does what is damaged until it is in quarantine.
+func TestUnreadIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{status: map[string]int{"n1": 201, "n2": 201, "n3": 201}}
+		mem := vfs.NewMem()
+		disk := &sore{FS: mem}
+		q := pending.New(disk, "/")
+		for i := range 3 {
+			stamp := timestamp.FromTicks(int64(1000 + i))
+			u := pending.Update{Hash: name.Hash{byte(i)}, Method: "PUT", Path: name.Path{Account: "a", Container: "c", Object: fmt.Sprint(i)}, Data: stamp}
+			if err := q.Put(t.Context(), u); err != nil {
+				t.Fatal(err)
+			}
+		}
+		damaged, err := mem.OpenFile("/async_pending/02/"+name.Hash{2}.String(), syscall.O_RDWR)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := damaged.WriteAt([]byte{'?'}, 30); err != nil {
+			t.Fatal(err)
+		}
+		u, err := New(Defaults(), []*pending.Queue{q}, c, c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disk.file = name.Hash{1}.String()
+		first := time.Now()
+		for range 2 {
+			if err := u.Pass(t.Context()); !errors.Is(err, syscall.EIO) {
+				t.Errorf("the pass says %v", err)
+			}
+			if l := u.Left(); l.Kept != 2 || l.Oldest.Before(first) || l.Oldest.After(first.Add(time.Minute)) {
+				t.Errorf("%v after the first pass: %+v", time.Since(first), l)
+			}
+			<-time.After(time.Hour)
+		}
+		disk.file = ""
+		if err := u.Pass(t.Context()); !errs.Is(err, errs.Corrupt) {
+			t.Errorf("the pass that puts one into quarantine says %v", err)
+		}
+		if l := u.Left(); l.Kept != 0 || !l.Oldest.IsZero() {
+			t.Errorf("when it can be read: %+v", l)
 		}
 	})
 }

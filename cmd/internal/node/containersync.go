@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -24,8 +23,8 @@ import (
 	"martlet/ring"
 )
 
-// Of containers that are synced: how often all are looked at for what nobody told of, and how many
-// in a second.
+// Of containers that are synced: how often all are looked at for what nobody told of, besides when their
+// device is attached, and how many in a second.
 const (
 	findSyncedEvery     = 24 * time.Hour
 	findSyncedPerSecond = 2000
@@ -63,23 +62,9 @@ func (s *Storage) openContainerSync(p parts, server *container.Server) error {
 	if err := p.o.Registry.Register(syncMetrics{syncer}); err != nil {
 		return fmt.Errorf("metrics of container sync: %w", err)
 	}
-	pace := replicator.NewPace(0, findSyncedPerSecond)
-	find := func(ctx context.Context) error {
-		var all []error
-		for d := range p.devices.All() {
-			if d.Check() == nil {
-				all = append(all, server.FindSynced(ctx, d.Name(), func(ctx context.Context) error { return pace.Wait(ctx, 0) }))
-			}
-		}
-		return errors.Join(all...)
-	}
-	s.beside("containers that are synced", func(ctx context.Context) error {
-		if err := find(ctx); err != nil && ctx.Err() == nil {
-			p.o.Log.WarnContext(ctx, "not all containers could be looked at for those that are synced", "err", err)
-		}
-		return nil
-	})
-	s.every("containers that are synced", findSyncedEvery, find)
+	look := paced(findSyncedPerSecond, server.FindSynced)
+	s.whenAttached(p.devices, "containers that are synced", look)
+	s.every("containers that are synced", findSyncedEvery, onAll(p.devices, look))
 	s.every("container sync", c.Interval.D(), syncer.Pass)
 	return nil
 }

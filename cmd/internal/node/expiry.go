@@ -41,9 +41,10 @@ func (s *Storage) openExpirer(p parts) error {
 	return nil
 }
 
-// expire makes one pass over a device. Of one that can't be used whoever watches it tells.
+// expire makes one pass over a device. Of one that can't be used whoever watches it tells, and what it has left is not known.
 func (s *Storage) expire(ctx context.Context, device string) error {
 	if d, err := s.owned.Lookup(device); err != nil || d.Check() != nil {
+		s.watcher.backlog.forget(QueueExpired, device)
 		return err
 	}
 	err := s.expirers[device].Pass(ctx)
@@ -71,9 +72,10 @@ type expiringStore struct {
 
 var _ expiry.Store = expiringStore{}
 
-// Due returns how many objects have come to their end.
+// Due returns how many objects have come to their end that the device is a primary of. What it holds for others is not in
+// arrears: they end it, and it goes when replication has brought it to them.
 func (s expiringStore) Due(ctx context.Context, now time.Time) (int64, error) {
-	return s.engine.Due(ctx, now)
+	return s.engine.Due(ctx, now, s.mine)
 }
 
 // Expired yields those that the device is a primary of, of the disk that is attached now: what it
@@ -147,7 +149,7 @@ func (t toldPlaces) place(of []*ring.Device, device string) int {
 var (
 	expiredObjects  = prometheus.NewDesc("martlet_expired_objects_total", "Objects that have come to their X-Delete-At and were ended.", []string{"device"}, nil)
 	expiryFailures  = prometheus.NewDesc("martlet_expiry_failures_total", "Objects that could not be ended, each time.", []string{"device"}, nil)
-	expiringBacklog = prometheus.NewDesc("martlet_expiry_backlog_objects", "Objects that had come to their X-Delete-At at the begin of the last pass and are still there, those of handoffs included.", []string{"device"}, nil)
+	expiringBacklog = prometheus.NewDesc("martlet_expiry_backlog_objects", "Objects that had come to their X-Delete-At at the begin of the last pass and are still there; those that the device holds for others are not counted.", []string{"device"}, nil)
 )
 
 // expiryMetrics tells what becomes of objects that have come to their end.

@@ -246,3 +246,17 @@ func TestEndedMeanwhile(t *testing.T) {
 		t.Errorf("the handoff keeps %+v", s)
 	}
 }
+
+// What a device holds for others is theirs to end: it is not in the backlog of its expirer.
+func TestExpirerCountsItsOwn(t *testing.T) {
+	f := newFleet(t, 2, 1, inMemory)
+	n, ends := f.nodes[0], time.Now().Add(-time.Minute)
+	for i := range 5 {
+		f.write(n, "PUT", strconv.Itoa(i), timestamp.FromTime(ends.Add(-time.Hour)), backend.Header{{Name: engine.DeleteAtField, Value: strconv.FormatInt(ends.Unix(), 10)}}, "body", true)
+	}
+	foreign := 0
+	store := expiringStore{n.store, func(engine.Location) bool { foreign++; return foreign > 2 }}
+	if due, err := store.Due(t.Context(), time.Now()); err != nil || due != 3 {
+		t.Errorf("%d are due, %v, want the 3 of 5 that are its own", due, err)
+	}
+}

@@ -49,9 +49,10 @@ func (s *Storage) openReaper(p parts, server *account.Server) error {
 	return nil
 }
 
-// reap makes one pass for a device. Of one that can't be used whoever watches it tells.
+// reap makes one pass for a device. Of one that can't be used whoever watches it tells, and what it has left is not known.
 func (s *Storage) reap(ctx context.Context, d *device.Device) error {
 	if d.Check() != nil {
+		s.watcher.backlog.forget(QueueReaped, d.Name())
 		return nil //nolint:nilerr // see there
 	}
 	err := s.reapers[d.Name()].Pass(ctx)

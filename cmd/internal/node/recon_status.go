@@ -215,9 +215,9 @@ type backlog struct {
 }
 
 type behind struct {
-	queue string
-	left  int64
-	since time.Time // zero where nothing is left
+	queue, of string
+	left      int64
+	since     time.Time // zero where nothing is left
 }
 
 // note says how much a pass has left of a queue, of which each device may have its own.
@@ -229,7 +229,7 @@ func (b *backlog) note(queue, of string, left int64) {
 	}
 	one := b.all[queue+"/"+of]
 	if one == nil {
-		one = &behind{queue: queue}
+		one = &behind{queue: queue, of: of}
 		b.all[queue+"/"+of] = one
 	}
 	switch one.left = left; {
@@ -240,13 +240,21 @@ func (b *backlog) note(queue, of string, left int64) {
 	}
 }
 
-// status is what is left of a queue, of all who have one together.
-func (b *backlog) status(queue string) QueueStatus {
+// forget takes back what was noted, as nothing is known of it any more: of a device that can't be used nothing is done, and what it
+// has left is no older for that.
+func (b *backlog) forget(queue, of string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.all, queue+"/"+of)
+}
+
+// status is what is left of a queue, of all who have one together but for those that are out of use.
+func (b *backlog) status(queue string, out func(of string) bool) QueueStatus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	q := QueueStatus{Queue: queue}
 	for _, one := range b.all {
-		if one.queue != queue {
+		if one.queue != queue || out(one.of) {
 			continue
 		}
 		q.Known = true
@@ -286,6 +294,12 @@ func (s *Storage) Status(ctx context.Context) *Status {
 	return st
 }
 
+// out reports whether a name is of a device that can't be used.
+func (w *watcher) out(name string) bool {
+	d, _ := w.devices.Lookup(name) // nil for what is of no device
+	return d != nil && d.Check() != nil
+}
+
 func (s *Storage) queues() []QueueStatus {
 	all := []QueueStatus{}
 	if u := s.watcher.updates; u != nil {
@@ -299,7 +313,7 @@ func (s *Storage) queues() []QueueStatus {
 		all = append(all, q)
 	}
 	for _, name := range []string{QueueExpired, QueueMisplaced, QueueReaped} {
-		if q := s.watcher.backlog.status(name); q.Known {
+		if q := s.watcher.backlog.status(name, s.watcher.out); q.Known {
 			all = append(all, q)
 		}
 	}

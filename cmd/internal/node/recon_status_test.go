@@ -6,12 +6,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"martlet/internal/device"
+	"martlet/internal/errs"
 	"martlet/internal/vfs"
 	"martlet/object"
 	"martlet/object/engine"
@@ -48,9 +50,10 @@ func TestOneLookAtADisk(t *testing.T) {
 func TestBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b backlog
+		out := ""
 		want := func(known bool, length int64, age float64) {
 			t.Helper()
-			if q := b.status("expirer"); q.Known != known || q.Length != length || q.Age != age {
+			if q := b.status("expirer", func(of string) bool { return of == out }); q.Known != known || q.Length != length || q.Age != age {
 				t.Errorf("%+v, want %v, %d, %v", q, known, length, age)
 			}
 		}
@@ -66,7 +69,60 @@ func TestBacklog(t *testing.T) {
 		b.note("expirer", "d1", 0)
 		time.Sleep(time.Minute) // in the bubble
 		want(true, 4, 60)
+		// Of a device that is out of use nothing is known, and when it is back what it has left is as old as the pass that finds it.
+		out = "d2"
+		want(true, 0, 0)
+		b.forget("expirer", "d2")
+		time.Sleep(time.Hour) // in the bubble
+		out = ""
+		want(true, 0, 0)
+		b.note("expirer", "d2", 4)
+		want(true, 4, 0)
 	})
+}
+
+// A device that can't be used has no backlog that grows old: neither before a pass finds out, nor after that.
+func TestBacklogOfADeviceThatIsOut(t *testing.T) {
+	root := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(root, "d1"), 0o750), os.Mkdir(filepath.Join(root, "d2"), 0o750)); err != nil {
+		t.Fatal(err)
+	}
+	set, err := device.NewSet(vfs.OS, root, []string{"d1", "d2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Storage{owned: set, watcher: &watcher{devices: set}}
+	b := &s.watcher.backlog
+	for _, one := range []string{"d1", "d2"} {
+		b.note(QueueExpired, one, 3)
+		b.note(QueueReaped, one, 1)
+	}
+	b.note(QueueMisplaced, "", 5)
+	want := func(when string, lengths ...int64) {
+		t.Helper()
+		var got []int64
+		for _, q := range s.queues() {
+			got = append(got, q.Length)
+		}
+		if !slices.Equal(got, lengths) {
+			t.Errorf("%s: %v are left, want %v", when, got, lengths)
+		}
+	}
+	want("with both devices", 6, 5, 2)
+	d, err := set.Lookup("d2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Fail(errors.New("gone"))
+	want("with one out", 3, 5, 1)
+	if err := s.expire(t.Context(), "d2"); !errs.Is(err, errs.BadDevice) {
+		t.Errorf("the expirer says %v", err)
+	}
+	if err := s.reap(t.Context(), d); err != nil {
+		t.Errorf("the reaper says %v", err)
+	}
+	d.Fail(nil)
+	want("when it is back, before a pass", 3, 5, 1)
 }
 
 // A storage node says that it is well once the indexes of the devices that it has are loaded, and then goes on saying so.

@@ -13,13 +13,12 @@ import (
 	"martlet/internal/metadb"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
-	"martlet/replicator"
 	"martlet/replicator/reconciler"
 	"martlet/replicator/reconciler/copies"
 )
 
-// Of containers with rows of other policies than their own: how often all are looked at for what nobody told of, and
-// how many of a device in a second.
+// Of containers with rows of other policies than their own: how often all are looked at for what nobody told of, besides when their
+// device is attached, and how many in a second.
 const (
 	findMisplacedEvery     = 24 * time.Hour
 	findMisplacedPerSecond = 2000
@@ -48,16 +47,12 @@ func (s *Storage) openReconciler(p parts, server *container.Server) error {
 	if err := p.o.Registry.Register(reconcilerMetrics{s.reconciler}); err != nil {
 		return fmt.Errorf("metrics of the reconciler: %w", err)
 	}
-	s.findMisplaced = func(ctx context.Context) error { return findMisplaced(ctx, p, server) }
+	look := paced(findMisplacedPerSecond, server.FindMisplaced)
+	s.findMisplaced = onAll(p.devices, look)
 	if !c.Enabled {
 		return nil
 	}
-	s.beside("containers with rows of other policies", func(ctx context.Context) error {
-		if err := s.findMisplaced(ctx); err != nil && ctx.Err() == nil {
-			p.o.Log.WarnContext(ctx, "not all containers could be looked at for those with rows of other policies", "err", err)
-		}
-		return nil
-	})
+	s.whenAttached(p.devices, "containers with rows of other policies", look)
 	s.every("containers with rows of other policies", findMisplacedEvery, s.findMisplaced)
 	s.every("reconciler", c.Interval.D(), s.reconcile)
 	return nil
@@ -70,18 +65,6 @@ func (s *Storage) reconcile(ctx context.Context) error {
 		s.watcher.backlog.note(QueueMisplaced, "", s.reconciler.Counts().Waiting)
 	}
 	return err
-}
-
-// findMisplaced looks at all containers of the node.
-func findMisplaced(ctx context.Context, p parts, server *container.Server) error {
-	var all []error
-	pace := replicator.NewPace(0, findMisplacedPerSecond)
-	for d := range p.devices.All() {
-		if d.Check() == nil {
-			all = append(all, server.FindMisplaced(ctx, d.Name(), func(ctx context.Context) error { return pace.Wait(ctx, 0) }))
-		}
-	}
-	return errors.Join(all...)
 }
 
 // Reconcile looks at all containers, and moves what is misplaced, now, without waiting for the next pass.

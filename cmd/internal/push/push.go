@@ -31,7 +31,8 @@ type Options struct {
 	Proxies []string           // their URLs
 	Keys    *clusterkey.Source // the cluster's
 
-	DryRun      bool
+	DryRun      bool          // only find out what would be sent
+	Looking     bool          // and nothing is going to be: who could not be asked is in nobody's way
 	GoOn        bool          // to the proxies, though some storage nodes could not be reached
 	Concurrency int           // processes at one time; more than 0
 	Timeout     time.Duration // for each request; more than 0
@@ -79,7 +80,8 @@ type Process struct {
 	Error     string   `json:"error,omitempty"`   // why it could not be asked
 	Rings     []*State `json:"rings"`
 
-	to address
+	to     address
+	folder string // of its ring files, as ringpush.Report has it
 }
 
 // Good reports whether the process was reached, and runs the rings, or would be sent them in a dry run.
@@ -97,8 +99,15 @@ type Result struct {
 
 	Twice []string // URLs of proxies that lead to processes that others lead to as well
 
+	// Shared are proxies that have their ring files in the folder of a storage node: what that one is handed they have, too, though others
+	// lack it still.
+	Shared []Shared
+
 	Interrupted bool // while rings were handed out: nothing more was sent after that
 }
+
+// Shared is a proxy and a storage node that have one rings.folder.
+type Shared struct{ Proxy, Node string }
 
 // Run looks, and hands out rings. The error is of what makes no sense, or of ctx where that has ended before
 // all were asked, and then nothing was sent; what could not be reached is in the result.
@@ -132,6 +141,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	r.plan()
+	if o.DryRun && !o.Looking && len(r.Conflicts) == 0 {
+		r.stopped() // as it would be
+	}
 	if len(o.Rings) > 0 && !o.DryRun && len(r.Conflicts) == 0 {
 		r.hand(ctx)
 		if r.Interrupted = ctx.Err() != nil; r.Interrupted {
@@ -225,7 +237,7 @@ func (r *run) group(answers []*asked) {
 		}
 		p := of[key]
 		if p == nil {
-			p = &Process{Process: a.report.Process, Kind: a.report.Kind, Version: a.report.Version, Leaves: len(r.Rings) > 0, to: a.address}
+			p = &Process{Process: a.report.Process, Kind: a.report.Kind, Version: a.report.Version, Leaves: len(r.Rings) > 0, to: a.address, folder: a.report.Folder}
 			if a.err != nil {
 				p.Error, p.Kind = plainly(a.err), ringpush.Storage
 				if a.proxy {
@@ -255,6 +267,18 @@ func (r *run) group(answers []*asked) {
 	slices.SortFunc(r.Processes, func(a, b *Process) int {
 		return cmp.Or(-strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name)) // storage nodes first
 	})
+	r.share()
+}
+
+// share finds the proxies that have the folder of a storage node.
+func (r *run) share() {
+	storage, proxies := r.kinds()
+	for _, p := range proxies {
+		i := slices.IndexFunc(storage, func(node *Process) bool { return p.folder != "" && node.folder == p.folder })
+		if i >= 0 {
+			r.Shared = append(r.Shared, Shared{p.Name, storage[i].Name})
+		}
+	}
 }
 
 // states notes what a process runs, of the rings that are to be handed out, or of all.
@@ -331,9 +355,8 @@ func (r *run) mark(from, to string, which func(*Process) bool) {
 	}
 }
 
-// hand sends what is to be sent: to storage nodes, and then to proxies.
-func (r *run) hand(ctx context.Context) {
-	var storage, proxies []*Process
+// kinds returns the storage nodes and the proxies.
+func (r *run) kinds() (storage, proxies []*Process) {
 	for _, p := range r.Processes {
 		if p.Kind == ringpush.Proxy {
 			proxies = append(proxies, p)
@@ -341,11 +364,12 @@ func (r *run) hand(ctx context.Context) {
 			storage = append(storage, p)
 		}
 	}
-	r.Told("handing rings to %d storage nodes", len(storage))
-	inTurn(storage, r.Concurrency, func(p *Process) { r.give(ctx, p) })
-	if ctx.Err() != nil {
-		return
-	}
+	return storage, proxies
+}
+
+// stopped reports whether a storage node is in the way of the proxies, and notes that.
+func (r *run) stopped() bool {
+	storage, proxies := r.kinds()
 	for _, p := range storage {
 		// One that is on its way out and can't be reached may be gone for good, and is why the ring has changed. One
 		// that was reached and refuses says that something is wrong with the ring.
@@ -353,8 +377,19 @@ func (r *run) hand(ctx context.Context) {
 		if !p.Good() && !(unreached && (p.Leaves || r.GoOn)) {
 			r.Stopped = len(proxies) > 0
 			r.mark(Behind, Held, func(p *Process) bool { return p.Kind == ringpush.Proxy })
-			return
+			return true
 		}
+	}
+	return false
+}
+
+// hand sends what is to be sent: to storage nodes, and then to proxies.
+func (r *run) hand(ctx context.Context) {
+	storage, proxies := r.kinds()
+	r.Told("handing rings to %d storage nodes", len(storage))
+	inTurn(storage, r.Concurrency, func(p *Process) { r.give(ctx, p) })
+	if ctx.Err() != nil || r.stopped() {
+		return
 	}
 	r.Told("handing rings to %d proxies", len(proxies))
 	inTurn(proxies, r.Concurrency, func(p *Process) { r.give(ctx, p) })

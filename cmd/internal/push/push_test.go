@@ -337,6 +337,21 @@ func TestInTheWay(t *testing.T) {
 			harm:    func(f *fleet, _, _ []string) { f.all[1].stop() },
 			version: 6, turn: 1, want: []string{Sent, "!", Sent, Held, Held}, stopped: true, error: "refused",
 		},
+		"a node is down, in a dry run": {
+			harm:    func(f *fleet, _, _ []string) { f.all[1].stop() },
+			change:  func(o *Options) { o.DryRun = true },
+			version: 6, turn: 1, want: []string{Behind, "!", Behind, Held, Held}, stopped: true, error: "refused",
+		},
+		"a node is down, in a dry run of what goes on": {
+			harm:    func(f *fleet, _, _ []string) { f.all[1].stop() },
+			change:  func(o *Options) { o.DryRun, o.GoOn = true, true },
+			version: 6, turn: 1, want: []string{Behind, "!", Behind, Behind, Behind}, error: "refused",
+		},
+		"a node is down, and nothing is to be sent": {
+			harm:    func(f *fleet, _, _ []string) { f.all[1].stop() },
+			change:  func(o *Options) { o.DryRun, o.Looking = true, true },
+			version: 6, turn: 1, want: []string{Behind, "!", Behind, Behind, Behind}, error: "refused",
+		},
 		"a node is down, and it does not matter": {
 			harm:    func(f *fleet, _, _ []string) { f.all[1].stop() },
 			change:  func(o *Options) { o.GoOn = true },
@@ -603,5 +618,19 @@ func TestProxyURL(t *testing.T) {
 		if a.at != want || (err == nil) != (want != "") || a.tls != (err == nil && strings.HasPrefix(text, "https")) {
 			t.Errorf("%q: %+v, %v, want %q", text, a, err, want)
 		}
+	}
+}
+
+// A proxy that has its rings where a storage node has them gets them with that node, and so not after all nodes: that is said.
+func TestSharedFolders(t *testing.T) {
+	f, _, _ := usual(t)
+	if r := f.push(nil, nil); len(r.Shared) > 0 {
+		t.Errorf("nobody shares a folder, and it says %+v", r.Shared)
+	}
+	p := &fake{kind: ringpush.Proxy, folder: f.all[1].folder}
+	f.start(p, false, listeners(t, 1), f.keys)
+	r := f.push(func(o *Options) { o.DryRun = true }, nil)
+	if len(r.Shared) != 1 || r.Shared[0].Proxy != p.url || !slices.Contains(f.all[1].at, r.Shared[0].Node) && r.Shared[0].Node != "127.0.0.1" {
+		t.Errorf("%s shares a folder with %v, and it says %+v", p.url, f.all[1].at, r.Shared)
 	}
 }

@@ -382,6 +382,9 @@ func TestLater(t *testing.T) {
 	bufs, fs := NewBuffers(8<<20), vfs.NewMem()
 	image := content(t, fs, write(t, fs, "/", testHeader(20), make([]byte, 70_000), -1, bufs))
 	image[7]++
+	if _, _, err := readAll(bytes.NewReader(image), bufs); !errors.Is(err, ErrCorrupt) || errors.Is(err, ErrLater) {
+		t.Errorf("a version that the checksum does not have: got %v, want that it is damaged", err)
+	}
 	binary.LittleEndian.PutUint32(image[188:], checksum(image[:188]))
 	_, _, err := readAll(bytes.NewReader(image), bufs)
 	if !errors.Is(err, ErrLater) || errors.Is(err, ErrCorrupt) || !errs.Is(err, errs.BadDevice) {

@@ -32,6 +32,7 @@ var presets = map[string]preset{
 	"post":      {weights: weights(10, 45, 3, 2, 10, 0, 30, 0), sizes: smallSize, names: 4},
 	"listing":   {weights: weights(30, 0, 25, 5, 0, 0, 0, 40), sizes: smallSize},
 	"large":     {weights: weights(40, 2, 5, 3, 25, 20, 5, 0), large: 150, sizes: largeSize, names: 8},
+	"stream":    {weights: weights(10, 0, 0, 0, 75, 15, 0, 0), sizes: largeSize, names: 3},
 	"expiry":    {weights: weights(35, 0, 5, 0, 30, 0, 20, 10), sizes: smallSize, names: 8, expires: 60},
 	"versions":  {weights: weights(35, 0, 10, 0, 30, 10, 10, 5), sizes: smallSize, names: 6, versions: 60},
 	"ec":        {weights: weights(35, 5, 8, 7, 20, 20, 5, 0), large: 20, sizes: codedSize, names: 8},
