@@ -222,7 +222,7 @@ func (s *serving) dateAt(now time.Time) string {
 }
 
 // logRefused logs that what a peer sent is no request.
-func (s *serving) logRefused(remote string, r *refusal) {
+func (s *serving) logRefused(remote string, r *refusedError) {
 	s.Log.LogAttrs(s.base, slog.LevelInfo, "request refused unread", slog.String("server", s.Name),
 		slog.String("remote", remote), slog.Int("status", r.status), slog.String("why", r.why))
 }

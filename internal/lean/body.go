@@ -140,7 +140,7 @@ func cutOff(err error) error {
 // bodyError gives an error of reading a body its kind.
 func bodyError(err error) error {
 	const op errs.Op = "http.body"
-	var refused *refusal
+	var refused *refusedError
 	switch {
 	case errors.As(err, &refused):
 		return errs.E(op, errs.Invalid, errs.Public(refused.why), err)

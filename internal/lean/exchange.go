@@ -168,7 +168,7 @@ func (x *exchange) closeBody(resp *backend.Response) {
 // refuse answers what is no request, and has the connection closed. err may be the
 // connection's own: then there is nobody to answer.
 func (c *conn) refuse(err error) {
-	var r *refusal
+	var r *refusedError
 	if !errors.As(err, &r) {
 		c.freeBuffer()
 		return

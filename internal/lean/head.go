@@ -13,15 +13,15 @@ import (
 // maxFields bounds the fields of a head, and of a trailer.
 const maxFields = 2048
 
-// refusal is why what came is no request.
-type refusal struct {
+// refusedError is why what came is no request.
+type refusedError struct {
 	status int
 	why    string
 }
 
-func (r *refusal) Error() string { return r.why }
+func (r *refusedError) Error() string { return r.why }
 
-func malformed(why string) error { return &refusal{http.StatusBadRequest, why} }
+func malformed(why string) error { return &refusedError{http.StatusBadRequest, why} }
 
 // head is what stands before the body of a request.
 type head struct {
@@ -37,7 +37,7 @@ type head struct {
 var headEnd = []byte("\r\n\r\n")
 
 // readHead reads a head, of which the first byte came at a time: the whole has to have
-// come when silence may last no longer, however its bytes trickle. A *refusal says that
+// come when silence may last no longer, however its bytes trickle. A *refusedError says that
 // it is none; other errors are the connection's.
 func (c *conn) readHead(began time.Time) (head, error) {
 	for searched := 0; ; {
@@ -49,7 +49,7 @@ func (c *conn) readHead(began time.Time) (head, error) {
 		}
 		n := from + i + len(headEnd)
 		if tooLarge := i < 0 && len(have) >= c.of.maxHeader || i >= 0 && n > c.of.maxHeader; tooLarge {
-			return head{}, &refusal{http.StatusRequestHeaderFieldsTooLarge, "head is too large"}
+			return head{}, &refusedError{http.StatusRequestHeaderFieldsTooLarge, "head is too large"}
 		}
 		if i >= 0 {
 			c.r += n
@@ -113,7 +113,7 @@ func (h *head) parseLine(line string) error {
 		h.old = true
 	default:
 		if len(version) == len("HTTP/1.1") && strings.HasPrefix(version, "HTTP/") && digit(version[5]) && version[6] == '.' && digit(version[7]) {
-			return &refusal{http.StatusHTTPVersionNotSupported, "unsupported protocol version"}
+			return &refusedError{http.StatusHTTPVersionNotSupported, "unsupported protocol version"}
 		}
 		return malformed("malformed protocol version")
 	}
@@ -145,7 +145,7 @@ func parseFields(s string, f *framing) (backend.Header, error) {
 	}
 	count := strings.Count(s, "\n")
 	if count > maxFields {
-		return nil, &refusal{http.StatusRequestHeaderFieldsTooLarge, "too many header fields"}
+		return nil, &refusedError{http.StatusRequestHeaderFieldsTooLarge, "too many header fields"}
 	}
 	fields := make(backend.Header, 0, count)
 	for s != "" {
@@ -251,7 +251,7 @@ func (f *framing) take(name, value string) (keep bool, err error) {
 		return !again, nil
 	case "Transfer-Encoding":
 		if f.chunked || !strings.EqualFold(value, "chunked") {
-			return false, &refusal{http.StatusNotImplemented, "unsupported transfer encoding"}
+			return false, &refusedError{http.StatusNotImplemented, "unsupported transfer encoding"}
 		}
 		f.chunked = true
 		return false, nil
@@ -263,7 +263,7 @@ func (f *framing) take(name, value string) (keep bool, err error) {
 		}
 	case "Expect":
 		if !strings.EqualFold(value, "100-continue") {
-			return false, &refusal{http.StatusExpectationFailed, "unknown expectation"}
+			return false, &refusedError{http.StatusExpectationFailed, "unknown expectation"}
 		}
 		f.expects = true
 	}
