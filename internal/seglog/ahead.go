@@ -14,8 +14,9 @@ const (
 	// writes: with more the zeros are as much as what the journal would have had to be told.
 	usuallySmall = 16 << 10
 
-	// usualOf is over about how many batches that is.
-	usualOf = 8
+	// One that is larger than usual moves that by a part of what it is more, one that is smaller by one of what it is less: what
+	// is large now and then would be written twice in room that was filled for what is small.
+	moreThanUsual, lessThanUsual = 2, 32
 
 	maxAhead = 1 << 20
 	fillUnit = 4096 // zeros end where a block of the file system does
@@ -38,6 +39,15 @@ func (l *Log) fillable(s *segment) {
 		return
 	}
 	s.fills = true
+}
+
+// seen counts a batch of so many bytes into what is usual.
+func (l *Log) seen(size int64) {
+	part := int64(lessThanUsual)
+	if size > l.usual {
+		part = moreThanUsual
+	}
+	l.usual += (size - l.usual) / part
 }
 
 // zerosBehind returns the zeros to write behind a batch that ends at an offset.

@@ -30,22 +30,29 @@ func TestAhead(t *testing.T) {
 		ahead  int64
 		zero   bool
 		body   int
+		other  int // of every fourth, where not 0
 		grows  int // at most so many of 100 appends let the file grow
 		beyond bool
 	}{
-		"small":                 {vfs.NewMem(), 64 << 10, false, 4000, 8, true},
-		"very small":            {vfs.NewMem(), 64 << 10, false, 200, 1, true},
-		"large":                 {vfs.NewMem(), 64 << 10, false, usuallySmall * 2, 100, false},
-		"none":                  {vfs.NewMem(), 0, false, 200, 100, false},
-		"no room is reserved":   {unreserved{vfs.NewMem()}, 64 << 10, false, 200, 100, false},
-		"all was filled before": {vfs.NewMem(), 64 << 10, true, 4000, 0, true},
+		"small":                 {vfs.NewMem(), 64 << 10, false, 4000, 0, 8, true},
+		"very small":            {vfs.NewMem(), 64 << 10, false, 200, 0, 1, true},
+		"large":                 {vfs.NewMem(), 64 << 10, false, usuallySmall * 2, 0, 100, false},
+		"small and large":       {vfs.NewMem(), 64 << 10, false, 200, 64 << 10, 100, false},
+		"none":                  {vfs.NewMem(), 0, false, 200, 0, 100, false},
+		"no room is reserved":   {unreserved{vfs.NewMem()}, 64 << 10, false, 200, 0, 100, false},
+		"all was filled before": {vfs.NewMem(), 64 << 10, true, 4000, 0, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := config(tt.fs)
-			c.SegmentSize, c.Ahead, c.Zero = 4<<20, tt.ahead, tt.zero
+			c.SegmentSize, c.Ahead, c.Zero = 8<<20, tt.ahead, tt.zero
 			l := open(t, c)
+			n := 0
 			add := func() (size int64) {
-				if _, err := l.Append(&Record{Kind: 1, Body: make([]byte, tt.body)}, nil); err != nil {
+				body := tt.body
+				if n++; n%4 == 0 && tt.other > 0 {
+					body = tt.other
+				}
+				if _, err := l.Append(&Record{Kind: 1, Body: make([]byte, body)}, nil); err != nil {
 					t.Fatal(err)
 				}
 				size, err := l.current.file.Size()
@@ -55,7 +62,7 @@ func TestAhead(t *testing.T) {
 				return size
 			}
 			last := int64(0)
-			for range 3 * usualOf { // until it is known what is usual
+			for range 24 { // until it is known what is usual
 				last = add()
 			}
 			grown := 0

@@ -481,11 +481,11 @@ func (l *Log) writeInto(s *segment, batch []*ticket, size int64) *failure {
 		}
 		at += t.size
 	}
+	l.seen(size)
 	zeros := l.zerosBehind(s, at)
 	if len(zeros) > 0 {
 		l.iov = append(l.iov, zeros)
 	}
-	l.usual += (size - l.usual) / usualOf
 	_, err := s.file.WriteVec(l.iov, s.end)
 	clear(l.iov) // they hold the bodies
 	if err == nil {

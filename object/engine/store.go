@@ -33,6 +33,7 @@ type store struct {
 
 	ready atomic.Pointer[disk]
 	gone  atomic.Bool // no call begins any more
+	room  room
 
 	mu      sync.Mutex
 	opening chan struct{} // mu; closed when an attempt has ended; nil while there is none

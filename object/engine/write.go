@@ -208,22 +208,6 @@ func (s *store) Create(ctx context.Context, at Location, size int64) (*Writer, e
 	return w, nil
 }
 
-// reserve returns an error of kind errs.NoSpace if size bytes more would leave
-// less than the reserve.
-func (s *store) reserve(size int64) error {
-	if s.cfg.Reserve <= 0 {
-		return nil
-	}
-	u, err := s.cfg.FS.Usage(s.root)
-	if err != nil {
-		return err
-	}
-	if float64(u.Available-size) < s.cfg.Reserve*float64(u.Total) {
-		return errs.E(errs.NoSpace, "what is left is the device's reserve")
-	}
-	return nil
-}
-
 // beginBlob begins a file, with what is gathered so far.
 func (w *Writer) beginBlob() error {
 	d := w.disk
