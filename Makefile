@@ -34,7 +34,7 @@ LINT      = $(PLAIN) go tool -modfile=tools.mod golangci-lint
 # it (crash) stay on the disk.
 SCRATCH   = bash test/scratch.sh
 
-.PHONY: build lab lab-up lab-down lab-packages run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak planted check checked check-soak mixed written bench bench-rings bench-rebalance bench-rebuild deb clean
+.PHONY: build lab lab-up lab-down lab-packages run dev test clients clients-long unit race lint vet edges fuzz e2e functional crash soak planted check checked check-soak mixed written bench bench-rings bench-rebalance bench-rebuild compare deb clean
 
 ## build: compile bin/martlet
 build:
@@ -159,6 +159,10 @@ written:
 ## bench: every benchmark, or those that BENCH matches
 bench:
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -timeout 30m $(PACKAGES)
+
+## compare: Martlet beside Swift (python3-swift and memcached of Debian's), its floors, and 1 to 256 clients, in one run: 15 minutes, 5 with ARGS=-short
+compare: build
+	$(PLAIN) go run ./cmd/compare $(ARGS)
 
 ## bench-rings: our ring builder beside Swift's, on clusters of up to 10,000 devices (about ten minutes)
 bench-rings: clients

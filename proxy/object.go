@@ -234,7 +234,7 @@ func (s *Server) objectPost(rq *request) error {
 // objectWrite sends a write without a body to the replicas of an object, each of
 // which tells the container's.
 func (s *Server) objectWrite(rq *request, place quorum.Place, p policy.Index, method string, meta backend.Header, treat map[int]int) (quorum.Answer, error) {
-	tell := quorum.Updates(len(place.Primaries), s.cluster.Container(place.Path.Account, place.Path.Container))
+	tell := quorum.Updates(place, s.cluster.Container(place.Path.Account, place.Path.Container))
 	return s.write(rq, place, func(stamp string) quorum.Build {
 		return func(slot int, _ *ring.Device) *backend.Request {
 			h := rq.header(len(meta) + len(tell[slot]) + 2)

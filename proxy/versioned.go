@@ -190,7 +190,7 @@ func (v *versioned) preserve(ctx context.Context, at timestamp.T) error {
 	}
 	kept := storedHeaders(header)
 	kept.Add(backend.ContentType, reply.Header.Get(backend.ContentType))
-	tell := quorum.Updates(len(place.Primaries), v.s.cluster.Container(path.Account, path.Container))
+	tell := quorum.Updates(place, v.s.cluster.Container(path.Account, path.Container))
 	up := v.s.upload(place, func(slot int, stamp timestamp.T) backend.Header {
 		h := v.rq.header(len(kept) + len(tell[slot]) + 5)
 		h.Add(backend.Timestamp, stamp.String())
@@ -244,7 +244,7 @@ func (v *versioned) forgetVersion(ctx context.Context, answers []quorum.Answer, 
 	if err != nil {
 		return
 	}
-	tell := quorum.Updates(len(place.Primaries), v.s.cluster.Container(path.Account, path.Container))
+	tell := quorum.Updates(place, v.s.cluster.Container(path.Account, path.Container))
 	until := stamp.WithOffset(1).String()
 	v.s.cluster.Write(context.WithoutCancel(ctx), place, func(slot int, _ *ring.Device) *backend.Request {
 		h := v.rq.header(len(tell[slot]) + 2)
@@ -336,7 +336,7 @@ func (s *Server) deleteVersioned(rq *request, c facts, place quorum.Place) error
 		return err
 	}
 	v.fixed = fixed
-	tell := quorum.Updates(len(place.Primaries), s.cluster.Container(place.Path.Account, place.Path.Container))
+	tell := quorum.Updates(place, s.cluster.Container(place.Path.Account, place.Path.Container))
 	send := func(stamp timestamp.T) []quorum.Answer {
 		return s.cluster.Write(rq.ctx, place, func(slot int, _ *ring.Device) *backend.Request {
 			h := rq.header(len(tell[slot]) + 4)

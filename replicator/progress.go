@@ -51,10 +51,13 @@ type Rate struct {
 // about what a small object is, so that neither is without weight.
 const perObject = 4 << 10
 
+// weigh returns what objects of so many bytes together count for.
+func weigh(objects, bytes int64) float64 { return float64(bytes) + perObject*float64(objects) }
+
 // Lasts returns how many seconds so many objects of so many bytes together take at the rate, and whether that is
 // known: nothing takes none, and at a rate of nothing nobody knows.
 func (r Rate) Lasts(objects, bytes int64) (seconds float64, known bool) {
-	left, rate := float64(bytes)+perObject*float64(objects), r.Bytes+perObject*r.Objects
+	left, rate := weigh(objects, bytes), r.Bytes+perObject*r.Objects
 	if left == 0 {
 		return 0, true
 	}
@@ -171,6 +174,7 @@ type ToGet struct {
 type Progress struct {
 	mu             sync.Mutex
 	average        average // guarded by mu, as are all
+	trail          trail
 	kept           time.Time
 	objects, bytes int64             // taken since the process began
 	arrived        int64             // bytes of bodies that peers have sent to be taken
@@ -186,7 +190,9 @@ func (p *Progress) Took(bytes int64) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.average.add(time.Now(), 1, bytes)
+	now := time.Now()
+	p.average.add(now, 1, bytes)
+	p.trail.add(now, weigh(1, bytes))
 	p.objects++
 	p.bytes += bytes
 }
@@ -258,9 +264,10 @@ func (p *Progress) ToGet() ToGet {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	get := p.lacks
-	rate := Rate{}
-	rate.Bytes, rate.Objects, _ = p.average.rate(time.Now())
+	rate, now := Rate{}, time.Now()
+	rate.Bytes, rate.Objects, _ = p.average.rate(now)
 	if seconds, known := rate.Lasts(get.Objects, get.Bytes); known {
+		seconds = p.trail.lasts(now, weigh(get.Objects, get.Bytes), seconds)
 		get.ETASeconds = &seconds
 	}
 	return get

@@ -30,7 +30,7 @@ var errInterrupted = errors.New("interrupted: the figures are those until then")
 
 func newBenchmark() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "bench {put | get | head | delete | list | mixed | compare | cleanup}",
+		Use:   "bench {put | get | head | delete | list | mixed | floor | compare | cleanup}",
 		Short: "Measure how fast a Swift endpoint is, and what it costs",
 		Long: `Sends requests to any endpoint that speaks the Swift API, and says how many a second it answered, how long they
 took, and what they cost. docs/bench.md says how to use it, and how to read what it prints.
@@ -43,7 +43,7 @@ interrupted, and deletes nothing else.`,
 	for _, k := range []work.Kind{work.Put, work.Get, work.Head, work.Delete, work.List} {
 		c.AddCommand(newBenchOf(k.String(), work.Only(k)))
 	}
-	c.AddCommand(newBenchOf(bench.Mixed, work.Mix{}), newBenchCompare(), newBenchCleanup())
+	c.AddCommand(newBenchOf(bench.Mixed, work.Mix{}), newBenchFloor(), newBenchCompare(), newBenchCleanup())
 	return c
 }
 
@@ -61,7 +61,8 @@ var benchShort = map[string]string{
 type signIn struct {
 	swift.Credentials
 	keystone  swift.Keystone
-	v3        bool
+	v3, s3    bool
+	region    string
 	endpoints []string
 	timeout   time.Duration
 }
@@ -75,7 +76,8 @@ func (s *signIn) flags(c *cobra.Command) {
 	c.Flags().BoolVar(&s.v3, "keystone", false, "--auth is a Keystone, version 3, such as http://HOST:5000/v3")
 	c.Flags().StringVar(&s.keystone.Project, "project", "", "the `NAME` of the project, of Keystone")
 	c.Flags().StringVar(&s.keystone.Domain, "domain", "Default", "the `NAME` of the user's and the project's domain, of Keystone")
-	c.Flags().StringVar(&s.keystone.Region, "region", "", "the `NAME` of the region of the object store, of Keystone")
+	c.Flags().BoolVar(&s.s3, "s3", false, "the server speaks S3: --auth is its endpoint, such as http://HOST:9000, --user and --key are the access key and the secret one")
+	c.Flags().StringVar(&s.region, "region", "", "the `NAME` of the region of the object store, of Keystone; of S3, which has us-east-1 without")
 	c.Flags().StringArrayVar(&s.endpoints, "endpoint", nil, "a host to send to, instead of that of the storage URL: `URL`, such as http://10.0.0.1:8080; may be given again, for one after the other")
 	c.Flags().DurationVar(&s.timeout, "timeout", bench.Defaults().Timeout, "the longest silence of a server")
 }
@@ -86,10 +88,18 @@ func (s *signIn) complete() error {
 		s.URL, s.User, s.Key = cmp.Or(s.URL, os.Getenv("ST_AUTH")), cmp.Or(s.User, os.Getenv("ST_USER")), cmp.Or(s.Key, os.Getenv("ST_KEY"))
 	}
 	switch {
+	case s.v3 && s.s3:
+		return errors.New("--keystone and --s3 are two ways of signing in")
 	case s.v3:
+		s.keystone.Region = s.region
 		s.Keystone = &s.keystone
-	case s.keystone.Project != "" || s.keystone.Region != "":
-		return errors.New("--project and --region are for --keystone")
+	case s.s3:
+		s.S3 = &swift.S3{Region: cmp.Or(s.region, "us-east-1")}
+	case s.region != "":
+		return errors.New("--region is for --keystone and --s3")
+	}
+	if s.keystone.Project != "" && !s.v3 {
+		return errors.New("--project is for --keystone")
 	}
 	if s.URL == "" && s.Token == "" && s.Storage == "" {
 		return errors.New("--auth is missing, or --token and --storage-url")

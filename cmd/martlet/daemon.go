@@ -11,6 +11,7 @@ import (
 
 	"martlet/cmd/internal/config"
 	"martlet/cmd/internal/node"
+	"martlet/cmd/internal/processors"
 	"martlet/internal/handover"
 )
 
@@ -52,6 +53,7 @@ func newStorage() *cobra.Command {
 			if err != nil {
 				return notStarted(ctx, o.Log, err)
 			}
+			processors.Set(o.Log, s.Devices())
 			ctx, stop := replacing(ctx, o.Log, self, file)
 			defer stop()
 			err = runReady(ctx, o, s)

@@ -17,6 +17,7 @@ import (
 	"martlet/cmd/internal/cluster"
 	"martlet/cmd/internal/config"
 	"martlet/cmd/internal/node"
+	"martlet/cmd/internal/processors"
 )
 
 // devFlags are the flags of dev and of dev init.
@@ -160,6 +161,7 @@ func runDev(ctx context.Context, out io.Writer, folder *cluster.Folder, listen s
 	if err != nil {
 		return err
 	}
+	processors.Set(log, folder.Options.Nodes*folder.Options.Devices)
 	if err := banner(out, folder, c.Address()); err != nil {
 		return errors.Join(err, c.Close())
 	}

@@ -5,24 +5,50 @@ import (
 	"strings"
 
 	"martlet/internal/backend"
+	"martlet/ring"
 )
 
-// Updates names for each of so many replicas of an object write the replicas of the
-// container that it is to bring up to date, so that all of these are covered
-// and each is told by as few as can be.
-func Updates(objects int, container Place) []backend.Header {
-	list := make([]backend.Header, objects)
+// Updates names for each replica of an object write the replicas of the container that it
+// is to bring up to date, so that all of these are covered and each is told by as few as
+// can be. Where a node has one of both, it is told of its own: that takes no network, and a
+// node that goes away takes nothing with it that others wait for.
+func Updates(object, container Place) []backend.Header {
+	list := make([]backend.Header, len(object.Primaries))
 	part := partitionOf(container)
+	told := make([]bool, len(container.Primaries))
 	for i, d := range container.Primaries {
-		h := &list[i%objects]
-		if len(*h) == 0 {
-			*h = backend.Header{{Name: backend.ContainerPart, Value: part}, {Name: backend.ContainerHost, Value: d.Addr()}, {Name: backend.ContainerDevice, Value: d.Name}}
+		for slot, o := range object.Primaries {
+			if o.IP == d.IP && len(list[slot]) == 0 {
+				list[slot], told[i] = tellContainer(part, d), true
+				break
+			}
+		}
+	}
+	next := 0 // no slot before it tells fewer than it does
+	for i, d := range container.Primaries {
+		if told[i] {
+			continue
+		}
+		for range list {
+			if len(list[next]) == 0 {
+				break
+			}
+			next = (next + 1) % len(list)
+		}
+		h := &list[next]
+		if next = (next + 1) % len(list); len(*h) == 0 {
+			*h = tellContainer(part, d)
 			continue
 		}
 		h.Set(backend.ContainerHost, h.Get(backend.ContainerHost)+","+d.Addr())
 		h.Set(backend.ContainerDevice, h.Get(backend.ContainerDevice)+","+d.Name)
 	}
 	return list
+}
+
+// tellContainer names one replica of a container.
+func tellContainer(part string, d *ring.Device) backend.Header {
+	return backend.Header{{Name: backend.ContainerPart, Value: part}, {Name: backend.ContainerHost, Value: d.Addr()}, {Name: backend.ContainerDevice, Value: d.Name}}
 }
 
 // TellAccount names the replicas of an account that a container's replica is

@@ -56,7 +56,9 @@
 //
 // One batch is written at a time, and the next only after it was synced: of all that
 // waits, as much as fits. Who comes while nobody writes is the one who does, for
-// himself and those who come meanwhile; there is no goroutine for it. A batch that was not
+// himself and those who come meanwhile; there is no goroutine for it. He lets those run first
+// who are ready to: where processors are what is short, some of them are about to append as
+// well, and where nobody is ready it is no wait. A batch that was not
 // synced, and no other, may be torn by a crash.
 //
 // # What a broken record means
@@ -88,6 +90,8 @@
 //
 // A segment has its room before the first record is written to it, and the next one is
 // kept as a spare; where spares are filled with zeros that is done beside, from when the
-// segment is half full. Where there is no room for a spare the last one is for records that
+// segment is half full. Where they are not, a batch of little that needs room which was never
+// written brings some zeros with it, as far as room is reserved: those after it are synced
+// without the file system having anything to note. Where there is no room for a spare the last one is for records that
 // are Urgent, such as deletes: all others are refused then, of kind errs.NoSpace.
 package seglog

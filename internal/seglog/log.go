@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -42,6 +43,10 @@ type Config struct {
 	// metadata; it costs that each byte is written twice.
 	Zero bool
 
+	// Ahead is how many bytes of zeros are written behind a batch now and then, while batches are small, for the same
+	// reason: at most 1 MiB, 0 for none. Twice as many bytes of records are handed to the file system, and fewer go to the disk.
+	Ahead int64
+
 	// Fault is told when writing has failed: behind offset end of a segment nothing
 	// was written, and what is before it was, but should be looked at. It is called
 	// with no lock held, and must not call the log.
@@ -52,7 +57,7 @@ type Config struct {
 
 // Defaults returns the configuration that fits most devices.
 func Defaults() Config {
-	return Config{FS: vfs.OS, SegmentSize: 1 << 30, BatchSize: 4 << 20}
+	return Config{FS: vfs.OS, SegmentSize: 1 << 30, BatchSize: 4 << 20, Ahead: 256 << 10}
 }
 
 // Log is an open log. It is safe for concurrent use.
@@ -74,6 +79,7 @@ type Log struct {
 	spares  []string  // files that can become segments
 	making  chan made // what comes of the spare that is being made beside; nil if none is
 	iov     [][]byte
+	usual   int64 // bytes in a batch, lately
 }
 
 // ticket is a record that waits.
@@ -101,7 +107,7 @@ func (l *Log) ID() ID { return l.id }
 // what the file system said, or errs.Corrupt if a segment is of another log.
 func Open(cfg Config) (*Log, error) {
 	const op errs.Op = "seglog.open"
-	if cfg.FS == nil || cfg.Folder == "" || cfg.SegmentSize < 1<<16 || cfg.SegmentSize > 1<<34 || cfg.BatchSize <= 0 {
+	if cfg.FS == nil || cfg.Folder == "" || cfg.SegmentSize < 1<<16 || cfg.SegmentSize > 1<<34 || cfg.BatchSize <= 0 || cfg.Ahead < 0 || cfg.Ahead > maxAhead {
 		return nil, errs.E(op, errs.Invalid, fmt.Errorf("bad configuration %+v", cfg))
 	}
 	if cfg.Log == nil {
@@ -371,6 +377,9 @@ func (l *Log) do(t *ticket) error {
 // back.
 func (l *Log) lead(own *ticket) {
 	l.writing = true
+	l.mu.Unlock()
+	runtime.Gosched() // whoever is about to append, and waits for a processor, shares the sync
+	l.mu.Lock()
 	batch := l.take()
 	l.mu.Unlock()
 	fault := l.write(batch)
@@ -472,6 +481,11 @@ func (l *Log) writeInto(s *segment, batch []*ticket, size int64) *failure {
 		}
 		at += t.size
 	}
+	zeros := l.zerosBehind(s, at)
+	if len(zeros) > 0 {
+		l.iov = append(l.iov, zeros)
+	}
+	l.usual += (size - l.usual) / usualOf
 	_, err := s.file.WriteVec(l.iov, s.end)
 	clear(l.iov) // they hold the bodies
 	if err == nil {
@@ -482,6 +496,7 @@ func (l *Log) writeInto(s *segment, batch []*ticket, size int64) *failure {
 		fail(batch, err)
 		return &failure{s.number, s.end, err}
 	}
+	s.filled = max(s.filled, at+int64(len(zeros)))
 	l.mu.Lock()
 	s.end += size
 	l.mu.Unlock()

@@ -21,7 +21,7 @@ const dir = "/log"
 
 func config(fs vfs.FS) Config {
 	c := Defaults()
-	c.FS, c.Folder, c.SegmentSize = fs, dir, 1<<16
+	c.FS, c.Folder, c.SegmentSize, c.Ahead = fs, dir, 1<<16, 9000
 	return c
 }
 

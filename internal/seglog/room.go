@@ -34,6 +34,7 @@ func (l *Log) ensure(size int64, urgent bool) (*failure, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.fillable(s)
 	l.mu.Lock()
 	l.segments[s.number] = s
 	l.mu.Unlock()

@@ -79,6 +79,10 @@ type segment struct {
 	file   vfs.File
 	end    int64 // behind the last record that is durable
 	sealed bool
+
+	// Of one that is appended to, for who writes.
+	filled int64 // up to where the file has bytes
+	fills  bool  // zeros may be written ahead
 }
 
 // hasSeal reports whether a segment ends with a seal.

@@ -185,6 +185,12 @@ func (e *Engine) Open(ctx context.Context, at Location) (*Reader, error) {
 	return e.now().Open(ctx, at)
 }
 
+// OpenAll opens many objects of a policy, one after the other, and yields of each what Open returns. In order of hash
+// it reads less than that. Each has to be closed.
+func (e *Engine) OpenAll(ctx context.Context, p policy.Index, hashes []name.Hash) iter.Seq2[*Reader, error] {
+	return e.now().OpenAll(ctx, p, hashes)
+}
+
 // Stat returns the state of a name. That nothing is there, or a tombstone, or
 // that it was lost, is a state and no error.
 func (e *Engine) Stat(ctx context.Context, at Location) (State, error) {

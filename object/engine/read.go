@@ -58,7 +58,11 @@ var heads = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }
 
 // get returns the entry of a name.
 func (d *disk) get(at Location) (index.Entry, error) {
-	e, err := d.index.Get(at.key())
+	return d.got(d.index.Get(at.key()))
+}
+
+// got sees to it that an index that is damaged is made again.
+func (d *disk) got(e index.Entry, err error) (index.Entry, error) {
 	if errs.Is(err, errs.Corrupt) || errors.Is(err, index.ErrBroken) {
 		err = d.indexFailed(err)
 	}
@@ -201,7 +205,10 @@ func (d *disk) loadLocked(at Location) (e index.Entry, p parts, err error) {
 const tries = 100
 
 // Stat is Engine.Stat.
-func (s *store) Stat(ctx context.Context, at Location) (State, error) {
+func (s *store) Stat(ctx context.Context, at Location) (State, error) { return s.statBy(ctx, at, nil) }
+
+// statBy is Stat of one of many.
+func (s *store) statBy(ctx context.Context, at Location, by *finder) (State, error) {
 	const op errs.Op = "engine.stat"
 	d, err := s.open(ctx)
 	if err != nil {
@@ -209,7 +216,7 @@ func (s *store) Stat(ctx context.Context, at Location) (State, error) {
 	}
 	for range tries {
 		var e index.Entry
-		if e, err = d.get(at); err != nil {
+		if e, err = by.get(d, at); err != nil {
 			return State{}, s.wrap(op, at, err)
 		}
 		var p parts
@@ -279,13 +286,18 @@ type Reader struct {
 
 // Open is Engine.Open.
 func (s *store) Open(ctx context.Context, at Location) (*Reader, error) {
+	return s.openBy(ctx, at, nil)
+}
+
+// openBy is Open of one of many.
+func (s *store) openBy(ctx context.Context, at Location, by *finder) (*Reader, error) {
 	const op errs.Op = "engine.open"
 	d, err := s.open(ctx)
 	if err != nil {
 		return nil, s.wrap(op, at, err)
 	}
 	for range tries {
-		e, err := d.get(at)
+		e, err := by.get(d, at)
 		if err != nil {
 			return nil, s.wrap(op, at, err)
 		}
@@ -398,6 +410,9 @@ func (d *disk) current(at Location, place index.Place) bool {
 	now, err := d.get(at)
 	return err == nil && now.Data == place
 }
+
+// Location returns where the object is.
+func (r *Reader) Location() Location { return r.at }
 
 // State returns what was under the name when it was opened.
 func (r *Reader) State() *State { return &r.state }

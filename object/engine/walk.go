@@ -37,6 +37,8 @@ func (s *store) Policies(ctx context.Context) ([]policy.Index, error) {
 // Walk is Engine.Walk.
 func (s *store) Walk(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		var by finder
+		defer by.close()
 		for item, err := range s.items(ctx, "engine.walk", p, from, to) {
 			if err != nil {
 				yield(Entry{}, err)
@@ -47,7 +49,7 @@ func (s *store) Walk(ctx context.Context, p policy.Index, from, to name.Hash) it
 			}
 			// What the iteration knows is of its beginning: others rely on what is said here.
 			at := Location{p, item.Key.Hash}
-			state, err := s.Stat(ctx, at)
+			state, err := s.statBy(ctx, at, &by)
 			if err == nil && state.Kind == Absent && state.Newest().IsZero() {
 				continue // gone since
 			}

@@ -281,9 +281,14 @@ func (ix *Index) changeOne(c *Change) {
 // kind errs.Corrupt where the index is damaged; it has to be made again then.
 func (ix *Index) Get(key Key) (e Entry, err error) {
 	const op errs.Op = "index.get"
+	return ix.find(op, key, nil)
+}
+
+// find is Get, by way of blocks that were read before, if there are some.
+func (ix *Index) find(op errs.Op, key Key, by *blocks) (e Entry, err error) {
 	k := key.raw()
 	var room [maxValue]byte
-	value, err := ix.get(&k, room[:0])
+	value, err := ix.get(&k, room[:0], by)
 	if err == nil && value != nil {
 		if err = e.parse(value); err != nil {
 			err = damaged("%s: %w", key.Hash, err)
@@ -295,7 +300,7 @@ func (ix *Index) Get(key Key) (e Entry, err error) {
 	return e, nil
 }
 
-func (ix *Index) get(k *rawKey, value []byte) ([]byte, error) {
+func (ix *Index) get(k *rawKey, value []byte, by *blocks) ([]byte, error) {
 	ix.mu.RLock()
 	if ix.closed {
 		ix.mu.RUnlock()
@@ -317,7 +322,7 @@ func (ix *Index) get(k *rawKey, value []byte) ([]byte, error) {
 	ix.mu.RUnlock()
 	defer v.release()
 	for _, r := range v.runs {
-		found, err := r.get(k, value)
+		found, err := r.get(k, value, by)
 		if found != nil || err != nil {
 			return found, err
 		}

@@ -105,6 +105,26 @@ func (m model) between(p policy.Index, from, to name.Hash) (list []Item) {
 
 var fullRange = func() (from, to name.Hash) { return Partition(0, 0) }
 
+// found says what of a model a finder does not find that is asked for all of it in order, and for what is not there.
+func found(ix *Index, m model) error {
+	f := ix.Finder()
+	defer f.Close()
+	from, to := fullRange()
+	for p := range policy.Index(2) {
+		for _, want := range m.between(p, from, to) {
+			if got, err := f.Get(want.Key); err != nil || got != want.Entry {
+				return fmt.Errorf("%v: found %v, %w, want %v", want.Key, got, err, want.Entry)
+			}
+			other := want.Key
+			other.Hash[15] ^= 1
+			if got, err := f.Get(other); err != nil || got != m[other] {
+				return fmt.Errorf("%v: found %v, %w, want %v", other, got, err, m[other])
+			}
+		}
+	}
+	return nil
+}
+
 // same says in what an index is not what it should be.
 func same(ix *Index, m model) error {
 	for p := range policy.Index(2) {
@@ -124,6 +144,9 @@ func same(ix *Index, m model) error {
 		if got, err := ix.Get(k); err != nil || got != want {
 			return fmt.Errorf("%v: got %v, %w, want %v", k, got, err, want)
 		}
+	}
+	if err := found(ix, m); err != nil {
+		return err
 	}
 	for _, s := range ix.Sets() {
 		for _, power := range []int{0, 3, 12, 15} {

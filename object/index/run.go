@@ -198,14 +198,22 @@ func (r *run) block(b []byte, i int) (block, error) {
 
 var blockPool = sync.Pool{New: func() any { return new([blockSize]byte) }}
 
-// get appends the value of a key; nil if the run says nothing of it.
-func (r *run) get(k *rawKey, value []byte) ([]byte, error) {
+// get appends the value of a key; nil if the run says nothing of it. The block that it is in is one of those that were read
+// before, if there are some and it is among them.
+func (r *run) get(k *rawKey, value []byte, by *blocks) ([]byte, error) {
 	if !r.filter.has(k) {
 		return nil, nil
 	}
 	i := r.blockOf(k)
 	if i < 0 {
 		return nil, nil
+	}
+	if by != nil {
+		b, err := by.block(r, i)
+		if err != nil {
+			return nil, err
+		}
+		return r.find(b, i, k, value)
 	}
 	buf := blockPool.Get().(*[blockSize]byte)
 	defer blockPool.Put(buf)
@@ -216,7 +224,12 @@ func (r *run) get(k *rawKey, value []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	value, err = b.find(k, value)
+	return r.find(b, i, k, value)
+}
+
+// find looks for a key in a block; the value is appended to value.
+func (r *run) find(b block, i int, k *rawKey, value []byte) ([]byte, error) {
+	value, err := b.find(k, value)
 	if err != nil {
 		return nil, damaged("run %d: block %d: %w", r.number, 1+i, err)
 	}

@@ -61,22 +61,36 @@ func together(list []*missing) (batches [][]*missing) {
 
 // getMany has the device get some fragments: what they are made from is read in one request from each device that has
 // something of it, and they are stored side by side, so that they share syncs. What can't be got so is got by
-// itself: nothing follows from that but that. What is there when this returns is as durable as what get has got.
-func (p *pass) getMany(ctx context.Context, some []*missing) {
+// itself: nothing follows from that but that. It calls done when all that can be is got, and that is as durable as what get has got.
+// It returns when they have been read, so that others are meanwhile, unless as many are being stored already as may be under way.
+func (p *pass) getMany(ctx context.Context, some []*missing, done func()) {
+	if len(some) == 1 {
+		p.get(ctx, some[0])
+		done()
+		return
+	}
 	b := batch{pass: p, wanted: map[source][]want{}}
-	rest := some
-	if len(some) > 1 {
-		rest = nil
-		for _, m := range some {
-			if !p.leaves(m) && !b.plan(m) {
-				rest = append(rest, m)
-			}
+	var rest []*missing
+	for _, m := range some {
+		if !p.leaves(m) && !b.plan(m) {
+			rest = append(rest, m)
 		}
-		b.read(ctx)
+	}
+	b.read(ctx)
+	select {
+	case p.places <- struct{}{}:
+	case <-ctx.Done():
+		b.release()
+		done()
+		return
+	}
+	p.keeping.Go(func() {
+		defer done()
+		defer func() { <-p.places }()
 		rest = append(rest, b.make(ctx)...)
 		b.release()
-	}
-	p.sideBySide(ctx, sideBySide, rest, p.get)
+		p.sideBySide(ctx, sideBySide, rest, p.get)
+	})
 }
 
 // sideBySide does something with each, several at a time.

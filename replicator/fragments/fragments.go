@@ -39,8 +39,8 @@
 // itself for a primary, two that answer as one and an answer that turns out to be the device's own confirm nothing.
 // Nothing is dropped by a ring that is out of use.
 //
-// Memory is bounded by what is known of the objects in two times 16384 fragments or so that are gone into together, by the
-// segments of the archives that are being made, and by 4 MiB of objects in each batch of small ones.
+// Memory is bounded by what is known of the objects in three times 8192 fragments or so that are gone into together, by the
+// segments of the archives that are being made, and by 4 MiB of objects in each batch of small ones, of which there are two times Config.Concurrency.
 package fragments
 
 import (
@@ -104,6 +104,9 @@ type Store interface {
 
 	// Open opens a fragment. The error is of kind errs.NotFound where there is none.
 	Open(ctx context.Context, p policy.Index, h name.Hash) (*Archive, error)
+
+	// OpenAll opens many fragments, one after the other, and yields of each what Open returns. In order of hash that is less work.
+	OpenAll(ctx context.Context, p policy.Index, hashes []name.Hash) iter.Seq2[*Archive, error]
 
 	// Drop removes a hash whose state is exactly that, all of it, and reports whether
 	// it was. It is gone durably then. Of a fragment that was lost that is the mark which says so.

@@ -1,7 +1,6 @@
 package fragments
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/ec"
 	"martlet/internal/errs"
+	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
 	"martlet/replicator"
@@ -32,16 +32,31 @@ const (
 // rooms are buffers for whole answers.
 var rooms = sync.Pool{New: func() any { return new([]byte) }}
 
-// lent is a body in a buffer that goes back when it is closed, and so does the turn.
+// lent is a body in a buffer that goes back when it is closed, and so does the turn. A server sends it without a copy (httpapi.CopyBody).
 type lent struct {
-	bytes.Reader
+	left []byte
 	room *[]byte
 	done func()
 }
 
+// Read implements io.Reader.
+func (l *lent) Read(b []byte) (int, error) {
+	if len(l.left) == 0 {
+		return 0, io.EOF
+	}
+	return copy(b, l.Next(len(b))), nil
+}
+
+// Next returns the next n bytes, or what there is.
+func (l *lent) Next(n int) []byte {
+	b := l.left[:min(n, len(l.left))]
+	l.left = l.left[len(b):]
+	return b
+}
+
 // Close implements io.Closer.
 func (l *lent) Close() error {
-	l.Reset(nil)
+	l.left = nil
 	if l.room != nil {
 		rooms.Put(l.room)
 		l.room = nil
@@ -87,29 +102,45 @@ func (f *Fragments) give(ctx context.Context, store Store, index policy.Index, c
 	}()
 	room := rooms.Get().(*[]byte)
 	a := replwire.BeginArchives(*room, asked)
-	began := time.Now()
-	for i := range list {
-		if !ok || i > 0 && time.Since(began) > listTime {
-			a.Tell(replwire.NotNow)
-			continue
-		}
-		if err := giveOne(ctx, store, index, &list[i], &a, len(list)-1-i); err != nil {
-			rooms.Put(room)
-			return nil, err
-		}
+	given := 0
+	if ok {
+		given, err = giveSome(ctx, store, index, list, &a)
+	}
+	if err != nil {
+		rooms.Put(room)
+		return nil, err
+	}
+	for range list[given:] {
+		a.Tell(replwire.NotNow)
 	}
 	*room = a.Encoded()
-	body = &lent{room: room, done: done}
-	body.Reset(*room)
+	body = &lent{left: *room, room: room, done: done}
 	return &backend.Response{
 		Status: 200, Length: int64(len(*room)), Body: body,
 		Header: backend.Header{{Name: backend.ContentType, Value: "application/octet-stream"}},
 	}, nil
 }
 
-// giveOne adds a fragment to an answer in which as many as more come behind it. An error is that of the device.
-func giveOne(ctx context.Context, store Store, index policy.Index, w *replwire.Wanted, a *replwire.Archives, more int) error {
-	x, err := store.Open(ctx, index, w.Hash)
+// giveSome adds fragments to an answer, in order, as long as there is time: at least one. It returns how many. An error is that of the device.
+func giveSome(ctx context.Context, store Store, index policy.Index, list []replwire.Wanted, a *replwire.Archives) (n int, err error) {
+	hashes := make([]name.Hash, len(list))
+	for i := range list {
+		hashes[i] = list[i].Hash
+	}
+	began := time.Now()
+	for x, err := range store.OpenAll(ctx, index, hashes) {
+		if err := giveOne(x, err, &list[n], a, len(list)-1-n); err != nil {
+			return n, err
+		}
+		if n++; time.Since(began) > listTime {
+			break
+		}
+	}
+	return n, nil
+}
+
+// giveOne adds what opening a fragment has come to, to an answer in which as many as more come behind it. An error is that of the device.
+func giveOne(x *Archive, err error, w *replwire.Wanted, a *replwire.Archives, more int) error {
 	switch {
 	case errs.Is(err, errs.NotFound):
 		a.Tell(replwire.NotHere)

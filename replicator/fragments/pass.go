@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"martlet/internal/name"
@@ -34,6 +35,9 @@ type pass struct {
 	noting   sync.Mutex    // held while it is noted why something is not known, or who is not versed
 	unversed map[peer]bool // guarded by noting; who is not asked for many fragments at a time
 	judging  sync.Mutex    // held while answers about writes are noted
+
+	keeping sync.WaitGroup // batches that were read, and are stored
+	places  chan struct{}  // each of them takes one
 }
 
 // part is a partition that the pass is about.
@@ -117,8 +121,9 @@ func (f *Fragments) newPass(device string, before timestamp.T, t *replicator.Tal
 	}
 	p := &pass{
 		Fragments: f, device: device, store: store.Pinned(), tally: t, before: before, horizon: f.horizon(), began: f.Now(), seen: f.seen[device], unversed: map[peer]bool{},
-		peers: replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: f.Name(), NodeID: f.NodeID, Device: device},
-		sums:  replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: "object", NodeID: f.NodeID, Device: device},
+		places: make(chan struct{}, f.cfg.Concurrency),
+		peers:  replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: f.Name(), NodeID: f.NodeID, Device: device},
+		sums:   replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: "object", NodeID: f.NodeID, Device: device},
 	}
 	p.peers.Fresh = p.fresh
 	p.work = &work{progress: p.peers.Pace.Progress()}
@@ -190,10 +195,13 @@ type unit struct {
 
 const (
 	// inUnit is about how many fragments, or objects, there are in a unit, and inWave in all units
-	// that are gone into together.
-	inUnit, inWave = 1 << 12, 1 << 14
+	// that are gone into together. It is few, as that is what has to be found out before anything is got, and
+	// as what it takes to find out slows down what is got meanwhile: so that is slowed evenly.
+	inUnit, inWave = 1 << 12, 1 << 13
 	// mostUnits is how many those are at most.
 	mostUnits = 512
+	// mostWaves is of how many something is in memory: one that is looked into, and two of which fragments are got.
+	mostWaves = 3
 )
 
 // units yields the pieces of a partition.
@@ -235,12 +243,28 @@ func waves(all []*part) iter.Seq[[]unit] {
 	}
 }
 
+// wave is some pieces of partitions that are gone into together.
+type wave struct {
+	units []unit
+	found []*found
+	left  atomic.Int64 // batches of what is missing that are not done
+}
+
 // waves goes into all pieces of some partitions. What is missing of some is got while the next ones are looked at, so that
 // there is always something to get. It reports whether the pass may go on.
 func (p *pass) waves(ctx context.Context, all []*part) bool {
+	looked := make(chan *wave)
+	room := make(chan struct{}, mostWaves)
 	var getting sync.WaitGroup
+	getting.Go(func() { p.getAll(ctx, looked, func() { <-room }) })
 	defer getting.Wait()
-	for wave := range waves(all) {
+	defer close(looked)
+	for units := range waves(all) {
+		select {
+		case room <- struct{}{}:
+		case <-ctx.Done():
+			return true
+		}
 		if ctx.Err() != nil {
 			return true
 		}
@@ -248,22 +272,23 @@ func (p *pass) waves(ctx context.Context, all []*part) bool {
 			p.tally.Fail(replicator.Failure{Reason: why.Error()})
 			return false
 		}
-		found := p.prepare(ctx, wave)
-		getting.Wait() // no more than two are in memory
-		if ctx.Err() != nil {
+		select {
+		case looked <- &wave{units: units, found: p.prepare(ctx, units)}:
+		case <-ctx.Done():
 			return true
 		}
-		getting.Go(func() {
-			p.restore(ctx, found)
-			if ctx.Err() != nil {
-				return
-			}
-			for _, u := range wave {
-				p.done(u.of)
-			}
-		})
 	}
 	return true
+}
+
+// end notes that all is done about a wave.
+func (p *pass) end(ctx context.Context, w *wave) {
+	if ctx.Err() != nil {
+		return
+	}
+	for _, u := range w.units {
+		p.done(u.of)
+	}
 }
 
 // prepare goes into some pieces of partitions, drops and brings home what is to be, and finds out of what that is made which is missing.

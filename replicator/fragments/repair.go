@@ -36,7 +36,10 @@ func (f *Fragments) repair(ctx context.Context, l Lost) {
 	p.work.progress = nil // a pass may be under way, which tells
 	here := p.goInto(ctx, unit{of: x, at: l.Hash.FragmentRange()})
 	p.locateAll(ctx, []*found{here})
-	p.restore(ctx, []*found{here})
+	one := make(chan *wave, 1)
+	one <- &wave{found: []*found{here}}
+	close(one)
+	p.getAll(ctx, one, func() {})
 	for _, fail := range tally.Counts().Failures {
 		f.Log.LogAttrs(ctx, slog.LevelWarn, "a fragment that was lost could not be made again", slog.String("device", l.Device),
 			slog.String("peer", fail.Peer), slog.String("name", fail.Name), slog.String("why", fail.Reason))

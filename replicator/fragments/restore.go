@@ -31,18 +31,49 @@ func (p *pass) locateAll(ctx context.Context, all []*found) {
 	p.spread(ctx, len(lacking), func(ctx context.Context, i int) { p.locate(ctx, lacking[i]) })
 }
 
-// restore has the device get what it lacks of a wave: the objects of which the fewest fragments are
-// left first.
-func (p *pass) restore(ctx context.Context, all []*found) {
-	var list []*missing
-	for _, f := range all {
-		if f != nil {
-			list = append(list, f.missing...)
-		}
+// getting is a batch of what is missing.
+type getting struct {
+	of   *wave
+	some []*missing
+}
+
+// getAll has the device get what it lacks of waves as they come: in each the objects of which the fewest fragments are
+// left first. One is begun when all of the one before is under way, so that nothing waits for the last of that. It calls ended when a wave is
+// done, and returns when all are, or ctx has ended.
+func (p *pass) getAll(ctx context.Context, waves <-chan *wave, ended func()) {
+	end := func(w *wave) {
+		p.end(ctx, w)
+		ended()
 	}
-	slices.SortStableFunc(list, func(a, b *missing) int { return cmp.Compare(a.left, b.left) })
-	batches := together(list)
-	p.spread(ctx, len(batches), func(ctx context.Context, i int) { p.getMany(ctx, batches[i]) })
+	replicator.Spread(ctx, p.peers.Pace, p.cfg.Concurrency, func(ctx context.Context, g getting) {
+		p.getMany(ctx, g.some, func() {
+			if g.of.left.Add(-1) == 0 {
+				end(g.of)
+			}
+		})
+	}, func(hand func(getting) bool) {
+		for w := range waves {
+			var list []*missing
+			for _, f := range w.found {
+				if f != nil {
+					list = append(list, f.missing...)
+				}
+			}
+			w.found = nil
+			slices.SortStableFunc(list, func(a, b *missing) int { return cmp.Compare(a.left, b.left) })
+			batches := together(list)
+			w.left.Store(int64(len(batches)))
+			if len(batches) == 0 {
+				end(w)
+			}
+			for _, some := range batches {
+				if !hand(getting{w, some}) {
+					return // whoever looks into the next one sees that ctx has ended
+				}
+			}
+		}
+	})
+	p.keeping.Wait()
 }
 
 // locate finds out who has which fragments of the objects that something is missing of.

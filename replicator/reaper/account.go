@@ -362,7 +362,7 @@ func (a *reaping) object(ctx context.Context, container quorum.Place, of policy.
 	if err != nil {
 		return err
 	}
-	tell := quorum.Updates(len(place.Primaries), container)
+	tell := quorum.Updates(place, container)
 	return a.write(ctx, place, stamp, func(slot int) *backend.Request {
 		header := backend.Header{{Name: backend.Timestamp, Value: stamp.String()}, {Name: backend.PolicyIndex, Value: of.String()}}
 		return &backend.Request{Method: http.MethodDelete, Header: append(header, tell[slot]...)}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -48,7 +46,7 @@ const page = 5_000
 func cleanup(ctx context.Context, client *swift.Client, name string, hands int, doing func(string, ...any)) (done Cleaned, err error) {
 	sender := client.Sender(0)
 	for marker := ""; ; {
-		names, err := names(ctx, sender, "", "prefix="+Prefix, marker)
+		names, err := names(ctx, sender, "", Prefix, marker)
 		if err != nil || len(names) == 0 {
 			return done, err
 		}
@@ -79,9 +77,9 @@ func ours(container, name string) bool {
 }
 
 // names lists a page of an account's containers, or of a container's objects.
-func names(ctx context.Context, s *swift.Sender, container, query, marker string) ([]string, error) {
+func names(ctx context.Context, s *swift.Sender, container, prefix, marker string) ([]string, error) {
 	var text strings.Builder
-	a, err := s.Do(ctx, swift.Request{Method: "GET", Container: swift.Quote(container), Query: query + "&limit=" + strconv.Itoa(page) + "&marker=" + url.QueryEscape(marker)}, func(p []byte) { text.Write(p) })
+	a, err := s.Do(ctx, swift.Request{Method: "GET", Container: swift.Quote(container), List: &swift.Listing{Limit: page, Prefix: prefix, Marker: marker}}, func(p []byte) { text.Write(p) })
 	switch {
 	case err != nil:
 		return nil, err
@@ -98,7 +96,7 @@ func names(ctx context.Context, s *swift.Sender, container, query, marker string
 // empty deletes what is in a container, and then itself.
 func empty(ctx context.Context, client *swift.Client, s *swift.Sender, container string, hands int, doing func(string, ...any)) (gone int64, err error) {
 	for try := 0; ; {
-		all, err := names(ctx, s, container, "format=plain", "")
+		all, err := names(ctx, s, container, "", "")
 		if err != nil {
 			return gone, err
 		}

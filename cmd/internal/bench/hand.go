@@ -21,7 +21,7 @@ type hand struct {
 	set        body.Set
 	containers []string // quoted
 	verify     bool
-	limit      string
+	limit      int
 
 	reader  body.Reader
 	checker body.Checker
@@ -33,7 +33,7 @@ type hand struct {
 
 func (r *run) newHand(i int) *hand {
 	h := &hand{
-		sender: r.client.Sender(i), set: r.set, containers: r.containers, verify: r.o.Verify, limit: strconv.Itoa(r.o.Limit),
+		sender: r.client.Sender(i), set: r.set, containers: r.containers, verify: r.o.Verify, limit: r.o.Limit,
 		sum: md5.New(), put: backend.Header{{Name: "Content-Type", Value: "application/octet-stream"}},
 	}
 	h.bytes = func(p []byte) {
@@ -60,7 +60,7 @@ func (h *hand) do(ctx context.Context, op work.Op) load.Outcome {
 		a, err := h.sender.Do(ctx, rq, nil)
 		return h.outcome(rq, a, err, 204, 0)
 	}
-	rq = swift.Request{Method: "GET", Container: container, Query: "format=json&limit=" + h.limit + "&marker=" + string(h.name)}
+	rq = swift.Request{Method: "GET", Container: container, List: &swift.Listing{JSON: true, Limit: h.limit, Marker: string(h.name)}}
 	a, err := h.sender.Do(ctx, rq, nil)
 	return h.outcome(rq, a, err, 200, a.Bytes)
 }

@@ -33,6 +33,7 @@ const (
 	maxObjects     = 100_000_000
 	maxRounds      = 1_000
 	maxName        = 64
+	maxBucketName  = 40 // with what stands around it, and S3 has 63
 	maxLimit       = 10_000
 )
 
@@ -111,6 +112,10 @@ func (o *Options) Check() error {
 	wrong(!(o.Rate >= 0 && o.Rate <= 1e7), "--rate %v: want 0 to 10,000,000", o.Rate)
 	wrong(o.Policy != "" && !ValidName(o.Policy), "--policy %q: is no name of a policy", o.Policy)
 	wrong(!ValidName(o.Name), "--name %q: want 1 to %d letters, digits, \".\", \"_\" or \"-\"", o.Name, maxName)
+	if o.Credentials.S3 != nil {
+		wrong(strings.ContainsAny(o.Name, "_ABCDEFGHIJKLMNOPQRSTUVWXYZ") || len(o.Name) > maxBucketName, "--name %q: the names of S3's buckets have small letters, no \"_\", and here at most %d characters", o.Name, maxBucketName)
+		wrong(o.Policy != "", "--policy is none of S3")
+	}
 	all = append(all, o.checkWork()...)
 	if err := o.Credentials.Check(); err != nil {
 		all = append(all, err)

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"martlet/cmd/internal/bench/body"
@@ -163,7 +160,7 @@ func (r *run) newReport() *result.Report {
 	objects := o.Objects
 	return &result.Report{
 		Version: result.Version, Martlet: o.Version, Began: time.Now().UTC(),
-		Machine: result.Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), Kernel: kernel()},
+		Machine: result.Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), Kernel: procs.Kernel()},
 		Settings: result.Settings{
 			Operation: o.operation(), Mix: o.Mix.String(), Size: o.Sizes.String(), Concurrency: o.Concurrency, Objects: objects, Containers: o.Containers,
 			Policy: o.Policy, Seconds: o.Duration.Seconds(), Operations: o.Operations, Rate: o.Rate, Warmup: o.Warmup.Seconds(), Settle: o.Settle.Seconds(), Verify: o.Verify,
@@ -238,16 +235,15 @@ func (r *run) round(ctx context.Context, objects *work.Objects, n int) (round re
 			return round, false, err
 		}
 	}
-	before := ownUsage()
+	before := procs.Own()
 	m := l.Run(ctx)
-	after := ownUsage()
-	generator := procs.Usage{User: after.User - before.User, System: after.System - before.System}
+	generator := procs.Own().Since(before)
 	var servers *procs.Usage
 	if watch != nil {
 		u := watch.Stop()
 		servers = &u
 	}
-	return result.RoundOf(m, generator, servers, machineLoad()), m.Interrupted, nil
+	return result.RoundOf(m, generator, servers, procs.MachineLoad()), m.Interrupted, nil
 }
 
 // watch tells how far a load is.
@@ -314,35 +310,3 @@ func (r *run) fill(ctx context.Context, first int64) error {
 
 // nothing stands for the work of a load that has its own.
 var nothing = work.New(work.Plan{})
-
-// ownUsage is what this process has used.
-func ownUsage() procs.Usage {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return procs.Usage{} // it can't fail on Linux
-	}
-	return procs.Usage{User: time.Duration(u.Utime.Nano()), System: time.Duration(u.Stime.Nano())}
-}
-
-// machineLoad is the load average of the last minute, 0 where nobody says.
-func machineLoad() float64 {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return 0
-	}
-	first, _, _ := strings.Cut(string(text), " ")
-	load, err := strconv.ParseFloat(first, 64)
-	if err != nil {
-		return 0
-	}
-	return load
-}
-
-// kernel is the system's, "" where nobody says.
-func kernel() string {
-	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		return ""
-	}
-	return "Linux " + strings.TrimSpace(string(text))
-}

@@ -99,6 +99,9 @@ bind = {{text .BindStorage}}
 {{- end}}
 root = {{text .Root}}
 devices = {{list .Devices}}
+{{- if .Apart}}
+in_process = false
+{{- end}}
 {{- if .Brisk}}
 device_check_interval = "1s"
 {{- end}}
@@ -177,6 +180,7 @@ listen = {{text .Listen}}
 network = {{text .Network}}
 cluster_key = {{.ClusterKey}}
 {{if .Forwarded}}forwarded = true
+{{end}}{{if .Apart}}apart = true
 {{end}}{{if .Brisk}}brisk = true
 {{end}}{{with .PolicyTexts}}policies = {{list .}}
 {{end}}{{end}}`))
@@ -191,12 +195,12 @@ func render(name string, data any) ([]byte, error) {
 type common struct {
 	Cluster, Suffix, Token, KeyFile string
 	Policies                        []policyTable
-	Brisk, Forwarded                bool
+	Brisk, Forwarded, Apart         bool
 }
 
 // common is that of a cluster that hashes with the suffix. Only proxies are told how tokens are signed.
 func (o Options) common(suffix string) common {
-	c := common{Cluster: clusterName, Suffix: suffix, Policies: o.policyTables(), Brisk: o.Brisk, Forwarded: o.Forwarded}
+	c := common{Cluster: clusterName, Suffix: suffix, Policies: o.policyTables(), Brisk: o.Brisk, Forwarded: o.Forwarded, Apart: o.Apart}
 	if o.ClusterKey {
 		c.KeyFile = keyFile
 	}

@@ -44,6 +44,9 @@ type Options struct {
 	// on NETWORK.3.N then, and replication on NETWORK.4.N.
 	Forwarded bool `toml:"forwarded"`
 
+	// Apart says that nodes send also to themselves over the network.
+	Apart bool `toml:"apart"`
+
 	// Brisk says that background work comes every few seconds, for clusters on which somebody waits for it.
 	Brisk bool `toml:"brisk"`
 

@@ -85,7 +85,8 @@ func probeOf(t testing.TB, f *Folder, patience time.Duration) *probe {
 	o := f.Options
 	p := &probe{
 		patience: patience, t: t, whole: t, folder: f, nodes: make([]*node.Storage, o.Nodes), ends: make([]func(), o.Nodes), source: timestamp.NewSource(nil),
-		client: &http.Client{Transport: &http.Transport{}, Timeout: 2 * time.Minute}, direct: direct.New(direct.Config{}),
+		client: &http.Client{Transport: &http.Transport{}, Timeout: 2 * time.Minute},
+		direct: direct.New(direct.Config{ConnectTimeout: time.Minute, NodeTimeout: time.Minute}), // the machine may be busy
 	}
 	for n := 1; n <= o.Nodes; n++ {
 		c, err := config.LoadStorage(f.StorageFile(n))

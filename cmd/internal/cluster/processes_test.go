@@ -9,13 +9,13 @@ import (
 // TestFilesOfProcesses: what is written for a cluster of separate processes behind forwarders is a good
 // configuration of each, in which what listens where follows from the options.
 func TestFilesOfProcesses(t *testing.T) {
-	o := Options{Nodes: 2, Devices: 2, Replicas: 3, PartPower: 4, Listen: "127.9.0.1:8080", Network: "127.9", Proxies: 2, Forwarded: true, Brisk: true}
+	o := Options{Nodes: 2, Devices: 2, Replicas: 3, PartPower: 4, Listen: "127.9.0.1:8080", Network: "127.9", Proxies: 2, Forwarded: true, Apart: true, Brisk: true}
 	f, err := Make(t.TempDir()+"/c", o, func(string) bool { return true })
 	if err != nil {
 		t.Fatal(err)
 	}
 	again, err := Make(f.Dir, Options{}, func(string) bool { return false })
-	if err != nil || again.Options.Proxies != 2 || !again.Options.Forwarded || !again.Options.Brisk {
+	if err != nil || again.Options.Proxies != 2 || !again.Options.Forwarded || !again.Options.Apart || !again.Options.Brisk {
 		t.Fatalf("opened again: %+v, %v", again, err)
 	}
 	for n := 1; n <= 2; n++ {

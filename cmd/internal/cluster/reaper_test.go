@@ -100,7 +100,7 @@ func (d *doomed) hide(objects int) {
 		path := hidden
 		path.Object = fmt.Sprintf("\x00o%d\x00v", o)
 		place := d.everywhere("object", path)
-		updates := quorum.Updates(len(place.Primaries), d.everywhere("container", hidden))
+		updates := quorum.Updates(place, d.everywhere("container", hidden))
 		slot, when := 0, stamp()
 		d.each("object", path, func() *backend.Request {
 			r := &backend.Request{

@@ -179,6 +179,9 @@ type StorageServer struct {
 	ConnTimeout   conf.Duration `toml:"conn_timeout"`   // for a connection to another node
 	DrainTimeout  conf.Duration `toml:"drain_timeout"`  // for requests that are under way at the end
 
+	// InProcess says that updates of listings for the node's own servers are handed to them in memory.
+	InProcess bool `toml:"in_process"`
+
 	// DeviceCheckInterval is how often each device is looked at.
 	DeviceCheckInterval conf.Duration `toml:"device_check_interval"`
 
@@ -341,7 +344,7 @@ func DefaultStorage() *Storage {
 		Rings:   Rings{CheckEvery: seconds(15)},
 		Server: StorageServer{
 			ClientTimeout: seconds(60), NodeTimeout: seconds(3), ConnTimeout: seconds(.5), DrainTimeout: seconds(30),
-			DeviceCheckInterval: seconds(5), ClockSkew: seconds(60), OpenDatabases: metadb.DefaultOpen, MaxRequests: 4096,
+			InProcess: true, DeviceCheckInterval: seconds(5), ClockSkew: seconds(60), OpenDatabases: metadb.DefaultOpen, MaxRequests: 4096,
 		},
 		Limits: StorageLimits{MaxMetaCount: limits.Defaults().MaxMetaCount, MaxMetaOverallSize: limits.Defaults().MaxMetaOverallSize},
 		Object: Object{Service: Service{Enabled: true, Port: 6200}, ContainerUpdateTimeout: seconds(1)},

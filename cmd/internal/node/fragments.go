@@ -100,12 +100,26 @@ func (s fragmentStore) Quarantine(ctx context.Context, p policy.Index, o replwir
 
 // Open opens a fragment.
 func (s fragmentStore) Open(ctx context.Context, p policy.Index, h name.Hash) (*fragments.Archive, error) {
-	r, err := s.engine.Open(ctx, engine.Location{Policy: p, Hash: h})
+	return archive(s.engine.Open(ctx, engine.Location{Policy: p, Hash: h}))
+}
+
+// OpenAll opens fragments one after the other.
+func (s fragmentStore) OpenAll(ctx context.Context, p policy.Index, hashes []name.Hash) iter.Seq2[*fragments.Archive, error] {
+	return func(yield func(*fragments.Archive, error) bool) {
+		for r, err := range s.engine.OpenAll(ctx, p, hashes) {
+			if !yield(archive(r, err)) {
+				return
+			}
+		}
+	}
+}
+
+func archive(r *engine.Reader, err error) (*fragments.Archive, error) {
 	if err != nil {
 		return nil, err
 	}
 	state := r.State()
-	return &fragments.Archive{Object: wireObject(h, state), Body: &checked{r: r, left: state.Length}}, nil
+	return &fragments.Archive{Object: wireObject(r.Location().Hash, state), Body: &checked{r: r, left: state.Length}}, nil
 }
 
 func fragmentEntry(h name.Hash, s *engine.State) fragments.Entry {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -386,6 +387,48 @@ func TestFragmentsGiven(t *testing.T) {
 	}
 }
 
+// A pass that is ended at any question for fragments is over soon, has stored nothing that is not whole, and the next one gets the rest.
+func TestFragmentsBatchEnded(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 3)
+	var all []*wholeObject
+	for i := range 600 { // several batches
+		o := f.encode(fmt.Sprint("o", i), f.source.Next(), []byte(fmt.Sprint(i)), true)
+		f.putAll(o, 2)
+		f.commit(o)
+		all = append(all, o)
+	}
+	for end := 1; end < 8; end += 2 {
+		ctx, stop := context.WithCancel(t.Context())
+		asked := 0
+		f.failing(func(_ *cell, r *backend.Request) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if isBatch(r) {
+				if asked++; asked == end {
+					stop()
+				}
+			}
+			return nil
+		})
+		_, _ = f.nodes[2].repl.Pass(ctx, replicator.Options{}) // it says that it was ended
+		stop()
+	}
+	f.failing(nil)
+	left := int64(0)
+	for _, o := range all {
+		b := f.held(o, 2, 2)
+		if b == nil {
+			left++
+		} else if !bytes.Equal(b, o.archives[2]) {
+			t.Errorf("another archive of %s", o.path)
+		}
+	}
+	if c := f.clean(2); left == 0 || c.Rebuilt != left {
+		t.Errorf("%d were got by the last pass, want the %d that were left: %+v", c.Rebuilt, left, c)
+	}
+	f.inPlace("then", all[:50]...)
+}
+
 // How much there is to be got is known before any of it was, and nothing is when it is here; what can't be got stays.
 func TestFragmentsToGet(t *testing.T) {
 	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 3)
@@ -399,7 +442,7 @@ func TestFragmentsToGet(t *testing.T) {
 	f.failing(func(_ *cell, r *backend.Request) error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if get := progress.ToGet(); isBatch(r) && first {
+		if get := progress.ToGet(); (isBatch(r) || r.Method == "GET") && first { // one is large: it is got beside the others
 			first = false
 			if get.Objects != 40 || get.Bytes != bytes || get.ETASeconds != nil {
 				t.Errorf("before anything was got: %+v, want 40 of %d bytes", get, bytes)

@@ -8,10 +8,12 @@ import (
 	"os"
 
 	"martlet/cmd/internal/config"
+	"martlet/internal/logbuffer"
 )
 
 // OpenLog returns the logger that a configuration asks for, and what to close once
-// nothing logs any more.
+// nothing logs any more: until then lines that are no warnings may not be written yet
+// (package logbuffer).
 func OpenLog(c config.Log) (*slog.Logger, io.Closer, error) {
 	level, err := config.ParseLevel(c.Level)
 	if err != nil {
@@ -26,12 +28,12 @@ func OpenLog(c config.Log) (*slog.Logger, io.Closer, error) {
 		}
 		out = f
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options, lines := &slog.HandlerOptions{Level: level}, logbuffer.New(out)
 	switch c.Format {
 	case "text":
-		return slog.New(slog.NewTextHandler(out, options)), out, nil
+		return slog.New(lines.Handler(slog.NewTextHandler(lines, options))), lines, nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(out, options)), out, nil
+		return slog.New(lines.Handler(slog.NewJSONHandler(lines, options))), lines, nil
 	}
 	return nil, nil, errors.Join(fmt.Errorf("log: format %q is neither text nor json", c.Format), out.Close())
 }

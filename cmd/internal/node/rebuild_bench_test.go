@@ -13,7 +13,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,13 +25,22 @@ import (
 	"martlet/internal/direct"
 	"martlet/internal/ec"
 	"martlet/internal/httpapi"
+	"martlet/internal/name"
+	"martlet/internal/timestamp"
 	"martlet/replicator/fragments"
 )
 
 // BenchmarkFragmentsRebuild measures how fast a device that was emptied gets its fragments again from five others at 4+2,
 // over loopback, with real disks, all in one process; and in the same run what bounds it, each alone: the code, from memory;
 // the device, storing as many of the same size with the same syncs; loopback, carrying what is read for them. One of
-// its numbers is the rate in per cent of the slowest of those. And it compares what the device says of when it will be done, at four points
+// its numbers is the rate in per cent of the slowest of those.
+//
+// In a cluster each source reads from a disk of its own, with processors of its own. Here all five share both with the device that stores. So
+// there is a rate of reading alone, too: what is read for as many fragments, from the sources' stores by the calls that sources make, in the order in which a rebuild comes
+// to it. What reading and storing take one after the other is what the disk and the processors that all share let be done; a second number is the rate in per cent
+// of that. How many bytes came from the disk, and not from memory, is said beside both.
+//
+// And it compares what the device says of when it will be done, at four points
 // on the way, with when it was: by how many per cent of the time that was left that was too late, or, below zero, too early.
 //
 // MARTLET_FRAGMENTS is how many fragments the device had, 1000 if it is not set. It takes that many times 6 fragments on the disk, and
@@ -50,8 +61,10 @@ func BenchmarkFragmentsRebuild(b *testing.B) {
 				b.StartTimer()
 				rate := r.rebuild()
 				b.StopTimer()
-				floor := min(r.coding(), r.storing(), r.loopback())
+				read, stored := r.reading(), r.storing()
+				floor := min(r.coding(), stored, r.loopback())
 				b.ReportMetric(100*rate/floor, "%-of-slowest")
+				b.ReportMetric(100*rate*(1/read+1/stored), "%-of-read-and-stored")
 				b.StartTimer()
 			}
 		})
@@ -63,13 +76,14 @@ type rebuilding struct {
 	*cells
 	b   *testing.B
 	n   int
-	one *wholeObject // as all are, but for their names
+	one *wholeObject // as all are, but for their names and times
+	at  []timestamp.T
 }
 
 const lostNode = 5
 
 func newRebuilding(b *testing.B, n, size int) *rebuilding {
-	r := &rebuilding{b: b, n: n}
+	r := &rebuilding{b: b, n: n, at: make([]timestamp.T, n)}
 	shape := ec.Shape{Data: 4, Parity: 2}
 	var listeners []net.Listener
 	r.cells = newCells(b, shape, 6, func(f *cells) {
@@ -107,6 +121,7 @@ func newRebuilding(b *testing.B, n, size int) *rebuilding {
 	r.beside(64, n, func(i int) {
 		o := *r.one
 		o.path, o.at = thing(fmt.Sprint("o", i)), r.source.Next()
+		r.at[i] = o.at
 		r.putAll(&o, lostNode)
 		r.commit(&o)
 	})
@@ -144,13 +159,32 @@ func (*rebuilding) beside(workers, n int, do func(i int)) {
 
 // measured reports what something with all fragments took, and returns how many a second that is.
 func (r *rebuilding) measured(what string, do func()) float64 {
-	began, cpu := time.Now(), used(r.b)
+	began, cpu, disk := time.Now(), used(r.b), fromDisk(r.b)
 	do()
-	took, cpu := time.Since(began), used(r.b)-cpu
+	took, cpu, disk := time.Since(began), used(r.b)-cpu, fromDisk(r.b)-disk
 	rate := float64(r.n) / took.Seconds()
 	r.b.ReportMetric(rate, what+"/s")
 	r.b.ReportMetric(float64(cpu.Nanoseconds())/1e3/float64(r.n), what+"-cpu-us")
+	if disk > 0 {
+		r.b.ReportMetric(float64(disk)/1024/float64(r.n), what+"-disk-KiB")
+	}
 	return rate
+}
+
+// fromDisk returns how many bytes the process has had read from disks: what was in memory is none of it.
+func fromDisk(b *testing.B) int64 {
+	b.Helper()
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		return 0 // there is no such file everywhere
+	}
+	_, after, _ := strings.Cut(string(text), "\nread_bytes: ")
+	line, _, _ := strings.Cut(after, "\n")
+	n, err := strconv.ParseInt(line, 10, 64)
+	if err != nil {
+		b.Fatalf("/proc/self/io is %q", text)
+	}
+	return n
 }
 
 // rebuild has the device get its fragments.
@@ -218,6 +252,43 @@ func (r *rebuilding) coding() float64 {
 			})
 			if err != nil {
 				r.b.Error(err)
+			}
+		})
+	})
+}
+
+// reading reads what as many fragments are made from, as many of a source together and at one time as in a rebuild.
+func (r *rebuilding) reading() float64 {
+	sources := r.code.Fragments() - 1
+	all := make([]name.Hash, r.n)
+	times := make(map[name.Hash]timestamp.T, r.n)
+	for i := range all {
+		all[i] = r.hasher.Hash(thing(fmt.Sprint("o", i)))
+		times[all[i]] = r.at[i]
+	}
+	slices.SortFunc(all, func(a, b name.Hash) int { return bytes.Compare(a[:], b[:]) })
+	var batches [][]name.Hash
+	for some := range slices.Chunk(all, max(1, min(256, (4<<20)/int(r.one.coded.Size)))) {
+		from := make([][]name.Hash, sources)
+		for i, h := range some {
+			for k := range r.code.Data {
+				s := (i + k) % sources
+				from[s] = append(from[s], h.Fragment(times[h], s))
+			}
+		}
+		batches = append(batches, from...)
+	}
+	return r.measured("read", func() {
+		r.beside(fragments.Defaults().Concurrency*sources, len(batches), func(i int) {
+			store := fragmentStore{objectStore{r.nodes[i%sources].store}}
+			for x, err := range store.OpenAll(r.b.Context(), r.policy.Index.Fragments(), batches[i]) {
+				if err == nil {
+					_, err = io.Copy(io.Discard, x.Body)
+					err = errors.Join(err, x.Body.Close())
+				}
+				if err != nil {
+					r.b.Error(err)
+				}
 			}
 		})
 	})

@@ -150,7 +150,7 @@ func (s *Storage) openReplication(p parts) error {
 	if err != nil {
 		return err
 	}
-	return s.serve(p.c, p.o, service{"replication", at(p.c.Replication.Listens(), p.c.Replication.Port), handler, 0})
+	return s.serve(p.c, p.o, service{name: "replication", address: at(p.c.Replication.Listens(), p.c.Replication.Port), handler: handler})
 }
 
 // Replicate makes one pass of replication now, over one device or, where that is

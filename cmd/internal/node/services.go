@@ -80,7 +80,7 @@ type parts struct {
 	keys     *clusterkey.Source // nil where there is no cluster key
 	names    *hosts.Names       // that rings have in the place of addresses
 	client   *direct.Client     // to other nodes, over the storage network
-	rows     *rowbatch.Sender   // the same, for updates of listings
+	rows     *near              // the same, for updates of listings
 
 	replication   *replication        // nil where it is switched off
 	lost          chan objects.Lost   // copies of objects that were found damaged
@@ -137,9 +137,11 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 	}
 	p.client = direct.New(cfg)
 	s.atEnd(func() error { p.client.Close(); return nil })
-	p.rows = rowbatch.NewSender(rowbatch.Config{}, p.client)
-	s.atEnd(func() error { p.rows.Close(); return nil })
-	if err := o.Registry.Register(rowMetrics{p.rows}); err != nil {
+	batches := rowbatch.NewSender(rowbatch.Config{}, p.client)
+	s.atEnd(func() error { batches.Close(); return nil })
+	p.rows = newNear(batches, o.Log)
+	s.near = p.rows
+	if err := o.Registry.Register(rowMetrics{batches}); err != nil {
 		return fmt.Errorf("metrics of listing updates: %w", err)
 	}
 	if c.Replication.Enabled {
@@ -152,6 +154,7 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 			return err
 		}
 	}
+	s.atEnd(p.rows.Close) // before the servers that it hands to
 	return s.admin(c.Admin, o.Gatherer, func(mux *http.ServeMux) {
 		s.operations(mux)
 		p.rings.tellRings(mux)
@@ -242,8 +245,12 @@ func (s *Storage) openAccount(p parts) error {
 	if err := s.openReaper(p, server); err != nil {
 		return err
 	}
-	s.compare(map[string]*ring.Ring{"account": p.rings.account.Ring()}, p.self(p.c.Server.Address, p.c.Account.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"account", at(p.c.Server.Listens(), p.c.Account.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Accounts, server}, throttle.Accounts})
+	self := p.self(p.c.Server.Address, p.c.Account.Port)
+	s.compare(map[string]*ring.Ring{"account": p.rings.account.Ring()}, self, p.c.Server.Devices)
+	return s.serve(p.c, p.o, service{
+		name: "account", address: at(p.c.Server.Listens(), p.c.Account.Port), level: throttle.Accounts, near: self,
+		handler: recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Accounts, server},
+	})
 }
 
 // openContainer opens the container server, and the work that tells accounts how
@@ -278,8 +285,12 @@ func (s *Storage) openContainer(p parts) error {
 	if err := s.openReconciler(p, server); err != nil {
 		return err
 	}
-	s.compare(map[string]*ring.Ring{"container": p.rings.container.Ring()}, p.self(p.c.Server.Address, p.c.Container.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"container", at(p.c.Server.Listens(), p.c.Container.Port), recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server}, throttle.Containers})
+	self := p.self(p.c.Server.Address, p.c.Container.Port)
+	s.compare(map[string]*ring.Ring{"container": p.rings.container.Ring()}, self, p.c.Server.Devices)
+	return s.serve(p.c, p.o, service{
+		name: "container", address: at(p.c.Server.Listens(), p.c.Container.Port), level: throttle.Containers, near: self,
+		handler: recon{s, p.devices, p.rings, p.walks, nil, server.Store().Replicas(), replwire.Containers, server},
+	})
 }
 
 // stillThere reports whether a device still has the version that a queued update tells of, and may say so: one that was away
@@ -378,7 +389,10 @@ func (s *Storage) openObject(p parts) error {
 		}
 	}
 	s.compare(objects, p.self(p.c.Server.Address, p.c.Object.Port), p.c.Server.Devices)
-	return s.serve(p.c, p.o, service{"object", at(p.c.Server.Listens(), p.c.Object.Port), recon{s, p.devices, p.rings, p.walks, stores, nil, 0, server}, throttle.Objects})
+	return s.serve(p.c, p.o, service{
+		name: "object", address: at(p.c.Server.Listens(), p.c.Object.Port), level: throttle.Objects,
+		handler: recon{s, p.devices, p.rings, p.walks, stores, nil, 0, server},
+	})
 }
 
 // keepStore has the store of a device compacted and scrubbed.

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 
 	"martlet/cmd/internal/config"
 	"martlet/internal/backend"
 	"martlet/internal/device"
+	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
 	"martlet/internal/throttle"
 	"martlet/replicator"
@@ -32,6 +34,7 @@ type Storage struct {
 	reconciler    *reconciler.Reconciler      // nil where there is one policy only, or the container server is switched off
 	findMisplaced func(context.Context) error // nil where reconciler is
 	watcher       *watcher                    // looks at devices for a status
+	near          *near                       // sends updates of listings
 }
 
 // OpenStorage opens everything that a storage node needs, its listeners included.
@@ -43,6 +46,9 @@ func OpenStorage(c *config.Storage, o Options) (*Storage, error) {
 	}
 	return s, nil
 }
+
+// Devices is how many devices the node has, in use or not.
+func (s *Storage) Devices() int { return len(slices.Collect(s.owned.All())) }
 
 // Run serves until ctx ends, and closes the node.
 func (s *Storage) Run(ctx context.Context) error { return s.run(ctx) }
@@ -56,6 +62,7 @@ type service struct {
 	address string
 	handler backend.Handler
 	level   throttle.Level // of what it keeps, whose requests are limited; 0 for none
+	near    hosts.Self     // where it is for the node itself, whose updates of listings it takes in memory; nobody's if it doesn't
 }
 
 // serve opens the listener of a service, with what every request gets around its
@@ -72,6 +79,9 @@ func (s *Storage) serve(c *config.Storage, o Options, v service) error {
 	handler, room, err := s.limited(c, o, v)
 	if err != nil {
 		return fmt.Errorf("%s metrics: %w", v.name, err)
+	}
+	if !v.near.IsZero() && c.Server.InProcess {
+		s.near.add(v.near, suspecting(s.owned, handler))
 	}
 	if v.level != 0 { // on the storage network, to which the operator has a way
 		handler = s.takingRings(handler)

@@ -273,7 +273,7 @@ func isLater(a *quorum.Answer, stamp timestamp.T) bool {
 
 // tell names for each replica of an object the replicas of the container that it tells of a write.
 func (c *Copies) tell(place quorum.Place) []backend.Header {
-	return quorum.Updates(len(place.Primaries), c.cluster.Container(place.Path.Account, place.Path.Container))
+	return quorum.Updates(place, c.cluster.Container(place.Path.Account, place.Path.Container))
 }
 
 // enough reports why a write is not done on a majority: where it was taken, and where good says that there is no need.

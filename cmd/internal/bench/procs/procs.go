@@ -79,6 +79,46 @@ func Named(command string) Finder {
 	}
 }
 
+// Below finds processes and all that they have started, as far as that has not been handed to another parent. All that
+// were named have to be there.
+func Below(pids []int) Finder { return below("/proc", pids) }
+
+func below(root string, pids []int) Finder {
+	return func() ([]int, error) {
+		for _, pid := range pids {
+			if _, err := readUsed(root, pid); err != nil {
+				return nil, err
+			}
+		}
+		entries, err := filepath.Glob(filepath.Join(root, "[0-9]*"))
+		if err != nil {
+			return nil, err
+		}
+		children := map[int][]int{}
+		for _, dir := range entries {
+			pid, err := strconv.Atoi(filepath.Base(dir))
+			if err != nil {
+				continue
+			}
+			if status, err := os.ReadFile(filepath.Join(dir, "status")); err == nil { // else it has ended
+				parent := line(status, "PPid:")
+				if n, err := strconv.Atoi(parent); err == nil {
+					children[n] = append(children[n], pid)
+				}
+			}
+		}
+		found := slices.Clone(pids)
+		for i := 0; i < len(found); i++ {
+			for _, child := range children[found[i]] {
+				if !slices.Contains(found, child) {
+					found = append(found, child)
+				}
+			}
+		}
+		return found, nil
+	}
+}
+
 // runs reports whether a command line is one of the command.
 func runs(cmdline []byte, command string) bool {
 	args := bytes.SplitN(cmdline, []byte{0}, 3)
@@ -219,16 +259,21 @@ func parseStat(text []byte) (u used, err error) {
 
 // field is a line of a status that is in kB, in bytes; 0 if there is none.
 func field(status []byte, name string) int64 {
+	n, err := strconv.ParseInt(strings.TrimSuffix(line(status, name), " kB"), 10, 64)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n << 10
+}
+
+// line is what a line of a status says, "" if there is none.
+func line(status []byte, name string) string {
 	for line := range strings.Lines(string(status)) {
 		if rest, ok := strings.CutPrefix(line, name); ok {
-			n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			if err != nil || n < 0 {
-				return 0
-			}
-			return n << 10
+			return strings.TrimSpace(rest)
 		}
 	}
-	return 0
+	return ""
 }
 
 // ParseList reads process numbers with commas between.

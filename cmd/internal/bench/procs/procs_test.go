@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -53,6 +54,25 @@ func TestWatch(t *testing.T) {
 	want := Usage{Processes: 3, User: 1150 * time.Millisecond, System: 260 * time.Millisecond, RSS: 3500 << 10, Anonymous: 2100 << 10}
 	if u != want {
 		t.Errorf("got %+v, want %+v", u, want)
+	}
+}
+
+// Those that a process has started are found, also by those, and nobody else's.
+func TestBelow(t *testing.T) {
+	root := t.TempDir()
+	for pid, parent := range map[int]int{1: 0, 10: 1, 11: 10, 12: 11, 13: 10, 20: 1, 21: 20, 30: 1} {
+		place(t, root, pid, "x", 1, 1, 1, 1)
+		file := filepath.Join(root, strconv.Itoa(pid), "status")
+		if err := os.WriteFile(file, []byte("Name:\tx\nPid:\t"+strconv.Itoa(pid)+"\nPPid:\t"+strconv.Itoa(parent)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := below(root, []int{10, 30})()
+	if slices.Sort(got); err != nil || !slices.Equal(got, []int{10, 11, 12, 13, 30}) {
+		t.Errorf("below 10 and 30: %v, %v", got, err)
+	}
+	if got, err := below(root, []int{10, 99})(); err == nil {
+		t.Errorf("one that is not there: %v", got)
 	}
 }
 

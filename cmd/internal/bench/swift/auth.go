@@ -5,6 +5,8 @@
 // nodes: on the caller's goroutine, with its connections kept. A generator that
 // shares a machine with the servers takes processor time away from them, and net/http
 // takes two to three times as much of it. Signing in is rare, and uses net/http.
+//
+// Stores that speak S3 can be measured by the same generator: see S3.
 package swift
 
 import (
@@ -30,6 +32,7 @@ type Credentials struct {
 	URL, User, Key string
 
 	Keystone *Keystone
+	S3       *S3
 }
 
 // Keystone is what a password of Keystone (v3) needs besides.
@@ -45,7 +48,7 @@ func (c Credentials) Check() error {
 		switch {
 		case c.Token == "" || c.Storage == "":
 			return errors.New("a token and the storage URL go together")
-		case c.URL != "" || c.User != "" || c.Key != "" || c.Keystone != nil:
+		case c.URL != "" || c.User != "" || c.Key != "" || c.Keystone != nil || c.S3 != nil:
 			return errors.New("a token is instead of signing in")
 		}
 		_, err := base(c.Storage)
@@ -56,6 +59,9 @@ func (c Credentials) Check() error {
 	}
 	if c.User == "" || c.Key == "" {
 		return errors.New("a user and the user's key are needed to sign in")
+	}
+	if c.S3 != nil && (c.Keystone != nil || c.S3.Region == "") {
+		return errors.New("S3 wants a region, and no Keystone")
 	}
 	if c.Keystone != nil && c.Keystone.Project == "" {
 		return errors.New("a project is needed, of Keystone")

@@ -8,11 +8,13 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"martlet/cmd/internal/bench/sigv4"
 	"martlet/internal/backend"
 	"martlet/internal/direct"
 	"martlet/internal/errs"
@@ -63,6 +65,9 @@ type endpoint struct {
 
 // Open signs in.
 func Open(ctx context.Context, c Credentials, o Options) (*Client, error) {
+	if c.S3 != nil {
+		return openS3(c, o)
+	}
 	got, err := c.signIn(ctx)
 	if err != nil {
 		return nil, err
@@ -72,21 +77,30 @@ func Open(ctx context.Context, c Credentials, o Options) (*Client, error) {
 		return nil, err
 	}
 	client := &Client{creds: c, path: strings.TrimSuffix(storage.EscapedPath(), "/"), token: got.token}
-	hosts := []*url.URL{storage}
-	if len(o.Endpoints) > 0 {
-		hosts = nil
-		for _, text := range o.Endpoints {
-			u, err := base(text)
-			if err != nil {
-				return nil, err
-			}
-			hosts = append(hosts, u)
-		}
+	hosts, err := o.hosts(storage)
+	if err != nil {
+		return nil, err
 	}
 	for _, u := range hosts {
 		client.endpoints = append(client.endpoints, newEndpoint(u, o))
 	}
 	return client, nil
+}
+
+// hosts are the endpoints, or else that of what they stand for.
+func (o Options) hosts(usual *url.URL) ([]*url.URL, error) {
+	if len(o.Endpoints) == 0 {
+		return []*url.URL{usual}, nil
+	}
+	var hosts []*url.URL
+	for _, text := range o.Endpoints {
+		u, err := base(text)
+		if err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, u)
+	}
+	return hosts, nil
 }
 
 func newEndpoint(u *url.URL, o Options) endpoint {
@@ -150,6 +164,7 @@ type Sender struct {
 	client *Client
 	turn   int
 	token  string
+	signer sigv4.Signer // of S3
 	path   []byte
 	header backend.Header
 	buf    []byte
@@ -157,17 +172,41 @@ type Sender struct {
 
 // Sender makes one. Each begins with another endpoint, and goes round them.
 func (c *Client) Sender(n int) *Sender {
-	return &Sender{client: c, turn: n, token: c.currentToken(), buf: make([]byte, 64<<10)}
+	s := &Sender{client: c, turn: n, token: c.currentToken(), buf: make([]byte, 64<<10)}
+	if c.creds.S3 != nil {
+		s.signer = sigv4.Signer{Access: c.creds.User, Secret: c.creds.Key, Region: c.creds.S3.Region}
+	}
+	return s
 }
 
 // A Request is what to send.
 type Request struct {
 	Method            string
 	Container, Object string
-	Query             string
+	List              *Listing // what is wanted of a GET of an account or container
 	Header            backend.Header
 	Length            int64
 	Body              io.ReadSeeker
+}
+
+// A Listing is a page of names.
+type Listing struct {
+	JSON           bool // with all that is known of each, or else names alone, a line each
+	Limit          int
+	Prefix, Marker string
+}
+
+func (l *Listing) query() string {
+	q := "limit=" + strconv.Itoa(l.Limit) + "&marker=" + escape(l.Marker)
+	if l.JSON {
+		q += "&format=json"
+	} else {
+		q += "&format=plain"
+	}
+	if l.Prefix != "" {
+		q += "&prefix=" + escape(l.Prefix)
+	}
+	return q
 }
 
 // An Answer is what came back.
@@ -182,6 +221,9 @@ type Answer struct {
 // nil. An error means that there was no whole answer. A token that is not accepted
 // any more is renewed, and the request sent again.
 func (s *Sender) Do(ctx context.Context, r Request, each func([]byte)) (Answer, error) {
+	if s.client.creds.S3 != nil {
+		return s.doS3(ctx, r, each)
+	}
 	a, err := s.once(ctx, r, each)
 	if err != nil || a.Status != 401 {
 		return a, err
@@ -208,13 +250,26 @@ func (s *Sender) once(ctx context.Context, r Request, each func([]byte)) (Answer
 		s.path = append(append(s.path, '/'), r.Object...)
 	}
 	s.header = append(append(s.header[:0], backend.Field{Name: "X-Auth-Token", Value: s.token}), r.Header...)
-	out := backend.Request{Method: r.Method, Path: string(s.path), Query: r.Query, Header: s.header, Length: r.Length}
+	out := backend.Request{Method: r.Method, Path: string(s.path), Header: s.header, Length: r.Length}
+	if r.List != nil {
+		out.Query = r.List.query()
+	}
 	if r.Body != nil {
 		out.Body = r.Body
 	}
+	return s.send(ctx, s.next(), &out, each)
+}
+
+// next is the endpoint whose turn it is.
+func (s *Sender) next() *endpoint {
 	e := &s.client.endpoints[s.turn%len(s.client.endpoints)]
 	s.turn++
-	resp, err := e.client.Do(ctx, e.addr, &out)
+	return e
+}
+
+// send sends what is ready to be sent.
+func (s *Sender) send(ctx context.Context, e *endpoint, out *backend.Request, each func([]byte)) (Answer, error) {
+	resp, err := e.client.Do(ctx, e.addr, out)
 	if err != nil {
 		return Answer{}, err
 	}

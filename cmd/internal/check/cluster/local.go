@@ -38,6 +38,8 @@ type Options struct {
 	// Policies are those beside the default one.
 	Policies   []made.Policy
 	ClusterKey bool
+	// Apart says that nodes send also to themselves over the network, which can be broken; not with Other, which may not know of it.
+	Apart bool
 	// Disks says that there is the right to mount, in a process of package apart.
 	Disks bool
 	// Clocks says that the program is a build whose clocks can be moved.
@@ -81,7 +83,7 @@ func Start(ctx context.Context, o Options) (l *Local, err error) {
 	}()
 	settings := made.Options{
 		Nodes: o.Nodes, Devices: o.Devices, Proxies: o.Proxies, Replicas: o.Replicas, PartPower: 6, Policies: o.Policies,
-		ClusterKey: o.ClusterKey, Forwarded: true, Brisk: true,
+		ClusterKey: o.ClusterKey, Forwarded: true, Brisk: true, Apart: o.Apart && o.Other == "",
 	}
 	at := func(network string) { settings.Network, settings.Listen = network, network+".0.1:8080" }
 	at("127.0") // any, for what follows
