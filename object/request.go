@@ -25,6 +25,7 @@ type store interface {
 	Delete(ctx context.Context, at engine.Location, path name.Path, ts timestamp.T, terms engine.Terms) (engine.Outcome, error)
 	Drop(ctx context.Context, at engine.Location, still func(*engine.State) bool) (bool, error)
 	Walk(ctx context.Context, p policy.Index, from, to name.Hash) iter.Seq2[engine.Entry, error]
+	Untold(at engine.Location)
 }
 
 // Headers that only this package speaks.

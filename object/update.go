@@ -31,7 +31,8 @@ func (c *call) own(method string, s *engine.State) news {
 // tellContainer tells the container's servers of what has become of objects: of that of
 // the request, and of a version of it, whose container is in the same place.
 // When it returns nil each of those that the request named has confirmed all of it, or
-// the updates are durably queued.
+// the updates are durably queued. Where neither can be, as on a device that is full, the object is stored all the
+// same, and who asked is told that it failed: what was not told is noted, and told once it can be (Engine.Untold).
 func (s *Server) tellContainer(ctx context.Context, c *call, list ...news) error {
 	if len(c.updates) == 0 {
 		return nil
@@ -55,6 +56,9 @@ func (s *Server) tellContainer(ctx context.Context, c *call, list ...news) error
 			Data: p.Data, ContentType: p.ContentType, Meta: p.Meta, Confirmed: confirmed[i],
 		})
 		if err != nil {
+			for _, n := range list[i:] {
+				c.store.Untold(engine.Location{Policy: c.at.Policy, Hash: n.hash})
+			}
 			return errs.E(errs.Op("object.update"), errs.Subject(c.at.String()), err)
 		}
 	}

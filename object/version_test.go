@@ -1,6 +1,7 @@
 package object
 
 import (
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -254,6 +255,33 @@ func TestVersionRowsAreQueued(t *testing.T) {
 	}
 	if got[0].Path.Container == got[1].Path.Container {
 		t.Errorf("both are of %q", got[0].Path)
+	}
+}
+
+// A write whose rows can neither be told nor queued fails, is stored all the same, and is noted, so that they are told later.
+func TestRowsThatAreNotQueuedAreNoted(t *testing.T) {
+	r := newRig(t)
+	if err := os.WriteFile(r.root+"/d1/async_pending", nil, 0o600); err != nil { // no folder
+		t.Fatal(err)
+	}
+	if got := r.putNew(stamp(10), "data", tells...); got.status/100 == 2 {
+		t.Errorf("it is answered with %d", got.status)
+	}
+	e := r.server.Stores["d1"].Engine
+	paths := map[string]bool{}
+	for _, at := range e.Replayed() {
+		state, err := e.Stat(t.Context(), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, ok := Retold(at, &state)
+		if !ok || u.Method != "PUT" {
+			t.Errorf("%+v is told of %+v", u, state)
+		}
+		paths[u.Path.Container] = true
+	}
+	if len(paths) != 2 {
+		t.Errorf("noted are objects of %v, want the link and its version", paths)
 	}
 }
 

@@ -20,7 +20,7 @@ var parts = map[string]struct{ pkg, test string }{
 	"commit-before-fragments":  {"proxy", "TestCodedPutWithoutEnoughFragments"},
 	"compaction-drops-live":    {"object/engine", "TestCompactChangesNothing"},
 	"conflict-acknowledged":    {"proxy", "TestAWriteThatLoses"},
-	"container-update-lost":    {"object", "TestContainerUpdates"},
+	"container-update-lost":    {"object", "TestSilentServerAndBatches"},
 	"count-only-grows":         {"container", "TestCountsAreWhatIsListed"},
 	"cut-upload-kept":          {"object", "TestBrokenBodies"},
 	"delete-row-forgotten":     {"container", "TestLife"},

@@ -65,6 +65,7 @@ type disk struct {
 
 	replayedMu sync.Mutex
 	replayed   []Location // guarded by replayedMu; in the order of the log
+	returned   int        // how many of them Replayed returned last; guarded by replayedMu
 
 	owners [record.Owners]atomic.Pointer[Hooks] // of the journal
 

@@ -14,7 +14,8 @@ import (
 )
 
 // retell tells the listings once more of what was written in the minute before a process was cut off: between a write and its
-// row being told, or queued, nothing on the device knows that it was not. A row that is there already stays as it is.
+// row being told, or queued, nothing on the device knows that it was not. A row that is there already stays as it is. It tells also
+// what a write could neither tell nor queue, as on a device that was full or failed.
 //
 // A write of which a checkpoint of the index falls just between the two, and the end right behind that, is missed.
 func retell(ctx context.Context, stores object.Stores, u *updater.Updater, log *slog.Logger) error {
