@@ -258,12 +258,12 @@ func (w *Writer) Write(p []byte) (int, error) {
 // FlushError sends what there is of the answer.
 func (w *Writer) FlushError() error {
 	w.begin(http.StatusOK)
+	w.q.beforeWrite() // what is held may have been for long
 	if w.conn != nil && w.conn.held.on {
 		if err := w.conn.send(w.conn.held.let()); err != nil {
 			return err
 		}
 	}
-	w.q.beforeWrite()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 

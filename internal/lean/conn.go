@@ -58,8 +58,9 @@ type conn struct {
 	readErr error   // of fill
 	fillFn  func(fd uintptr) bool
 
-	state   atomic.Int32
-	current atomic.Pointer[exchange] // the request that is worked on
+	state    atomic.Int32
+	current  atomic.Pointer[exchange] // the request that is worked on
+	breaking atomic.Bool              // it is not to begin another one
 }
 
 func newConn(of *serving, nc net.Conn) *conn {
@@ -132,6 +133,7 @@ func (c *conn) dismiss() {
 
 // breakOff ends the connection with what is under way on it.
 func (c *conn) breakOff() {
+	c.breaking.Store(true)
 	if x := c.current.Load(); x != nil {
 		x.cancel(errEnding)
 	}
@@ -231,7 +233,7 @@ func (c *conn) write(p []byte, now time.Time) error {
 
 // readBy sees to it that a read ends when nothing comes for d.
 func (c *conn) readBy(now time.Time, d time.Duration) {
-	if due(c.readUntil, now, d) {
+	if due(c.readUntil, now, d) || c.of.closing.Load() { // then dismiss may have set another one
 		c.readUntil = now.Add(d + grain(d))
 		_ = c.nc.SetReadDeadline(c.readUntil) // fails only where it is closed
 	}

@@ -41,6 +41,9 @@ func (c *conn) exchange(h head, began time.Time) (again bool, now time.Time) {
 	s.Watch.Begin(ctx, &x.Carried, &x.req, began)
 	x.turn = s.watcher.turn.Load()
 	c.current.Store(x)
+	if c.breaking.Load() { // it may not have seen x
+		x.cancel(errEnding)
+	}
 	s.watcher.begun()
 
 	resp, place := x.answer(s)
