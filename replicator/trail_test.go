@@ -84,11 +84,11 @@ type told struct {
 func rebuild(objects, bytes int64, comes came) (list []told, end time.Time) {
 	var p Progress
 	p.Lacks(objects, objects*bytes)
-	time.Sleep(3 * time.Second) // it is found out what is to be got
+	time.Sleep(3 * time.Second) // in the bubble: it is found out what is to be got
 	parts := []int{10, 25, 50, 75, 90}
 	for left := objects; left > 0; {
 		n, next := comes(1 - float64(left)/float64(objects))
-		time.Sleep(next)
+		time.Sleep(next) // in the bubble
 		for range min(int64(n), left) {
 			p.Took(bytes)
 			left--
@@ -110,12 +110,12 @@ func TestETAOfTheNextPass(t *testing.T) {
 		one := func(n int64, every time.Duration) {
 			for left := n; left > 0; left-- {
 				p.Lacks(left, left*1000)
-				time.Sleep(every)
+				time.Sleep(every) // in the bubble
 				p.Took(1000)
 			}
 		}
 		one(1000, 100*time.Millisecond)
-		time.Sleep(5 * time.Minute)
+		time.Sleep(5 * time.Minute) // in the bubble
 		p.Lacks(20_000, 20_000*1000)
 		if eta := p.ToGet().ETASeconds; eta == nil || *eta < 1000 {
 			t.Errorf("before anything came it is %s, want what the average says", seconds(eta))
@@ -125,7 +125,7 @@ func TestETAOfTheNextPass(t *testing.T) {
 		if eta := p.ToGet().ETASeconds; eta == nil || *eta < 15 || *eta > 17 {
 			t.Errorf("at a thousand a second 16,000 are to take %s", seconds(eta))
 		}
-		time.Sleep(pauseOf + time.Second)
+		time.Sleep(pauseOf + time.Second) // in the bubble
 		if eta := p.ToGet().ETASeconds; eta == nil || *eta < 50 {
 			t.Errorf("when nothing comes any more it is %s", seconds(eta))
 		}

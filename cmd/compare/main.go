@@ -44,7 +44,7 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	o, err := parse(os.Args[1:], os.Stderr)
 	if err == nil {
 		o.out, o.progress = os.Stdout, os.Stderr

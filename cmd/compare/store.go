@@ -166,6 +166,11 @@ func (p *process) said() string {
 }
 
 func (p *process) stop() error {
+	select {
+	case <-p.done: // by itself, it may be long ago: its number can be somebody else's by now
+		return nil
+	default:
+	}
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	var late error
 	select {

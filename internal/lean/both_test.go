@@ -495,8 +495,7 @@ func TestPart(t *testing.T) {
 		inner := backend.HandlerFunc(func(ctx context.Context, r *backend.Request) (*backend.Response, error) {
 			return text(200, httpapi.TransID(ctx)), nil
 		})
-		var b *bench
-		b = serve(t, kind, func(ctx context.Context, r *backend.Request) (*backend.Response, error) {
+		b := serve(t, kind, func(ctx context.Context, r *backend.Request) (*backend.Response, error) {
 			one := &backend.Request{Method: "PUT", Path: "/one"}
 			one.Header.Add(backend.TransID, "tx1")
 			return httpapi.Part(ctx, inner, one, nil), nil

@@ -104,7 +104,7 @@ func (s *Server) Run(ctx context.Context) error {
 	over := r.watcher.start(r)
 	defer over()
 	accepted := make(chan error, 1)
-	go func() { accepted <- r.accept() }()
+	go func() { accepted <- r.accept() }() //nolint:contextcheck // requests have contexts of their own, which outlive ctx
 	select {
 	case err := <-accepted:
 		r.end(ctx, 0)

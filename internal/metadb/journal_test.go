@@ -32,7 +32,7 @@ type testJournal struct {
 func openTestJournal(t fataler, fs vfs.FS) *testJournal {
 	t.Helper()
 	c := seglog.Defaults()
-	c.FS, c.Folder, c.SegmentSize = fs, "/log", 1<<16
+	c.FS, c.Folder, c.SegmentSize, c.Ahead = fs, "/log", 1<<16, 4<<10
 	log, err := seglog.Open(c)
 	if err != nil {
 		t.Fatal(err)

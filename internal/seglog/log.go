@@ -44,7 +44,8 @@ type Config struct {
 	Zero bool
 
 	// Ahead is how many bytes of zeros are written behind a batch now and then, while batches are small, for the same
-	// reason: at most 1 MiB, 0 for none. Twice as many bytes of records are handed to the file system, and fewer go to the disk.
+	// reason: at most 1 MiB, 0 for none. Twice as many bytes of records are handed to the file system, and fewer go to the disk. Where
+	// the file system copies what is written again (btrfs, ZFS), reserved room is no promise for the second time.
 	Ahead int64
 
 	// Fault is told when writing has failed: behind offset end of a segment nothing

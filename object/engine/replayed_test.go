@@ -91,6 +91,20 @@ func TestUntold(t *testing.T) {
 	want("very many came meanwhile", at(0))
 	e.Told()
 	want("all were told")
+	for range mostReplayed {
+		e.Untold(at(1))
+	}
+	want("very many", at(1))
+	for i := range mostReplayed + 1 {
+		if i == 1 {
+			e.Untold(at(2))
+		} else {
+			e.Untold(at(0))
+		}
+	}
+	e.Told()
+	want("for what was told there was no room any more", at(0), at(2))
+	e.Told()
 	e.Untold(at(1))
 	if err := e.now().close(ctx, false); err != nil {
 		t.Fatal(err)

@@ -34,7 +34,8 @@ func (s *store) reserve(size int64) error {
 
 // take is reserve, at a time, for a share of the device; look says how full that is.
 func (r *room) take(now time.Time, size int64, share float64, look func() (vfs.Usage, error)) error {
-	if now.UnixNano() < r.until.Load() && r.left.Add(-size) >= roomEnough {
+	// A look that counts for longer is of a clock that has been set back since.
+	if ahead := r.until.Load() - now.UnixNano(); ahead > 0 && ahead <= int64(roomFor) && r.left.Add(-size) >= roomEnough {
 		return nil
 	}
 	u, err := look()

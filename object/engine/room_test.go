@@ -21,6 +21,7 @@ func TestRoomIsLookedAt(t *testing.T) {
 	}{
 		"plenty":                   {50 * gib, 4096, 0, 1, errs.Other},
 		"as time goes":             {50 * gib, 4096, roomFor / 2, 5, errs.Other},
+		"the clock is set back":    {50 * gib, 4096, -time.Hour, 10, errs.Other},
 		"much is asked for":        {20 * gib, 4 * gib, 0, 5, errs.Other},
 		"little is left":           {10*gib + 1<<20, 4096, 0, 10, errs.Other},
 		"nothing":                  {10 * gib, 4096, 0, 10, errs.NoSpace},

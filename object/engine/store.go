@@ -235,7 +235,7 @@ func (s *store) openDisk() (_ *disk, err error) {
 	d.threshold = min(s.cfg.Threshold, blob.SmallMax, d.segmentSize/8)
 	d.log, err = seglog.Open(seglog.Config{
 		FS: s.cfg.FS, Folder: s.root + logFolder, SegmentSize: d.segmentSize,
-		BatchSize: seglog.Defaults().BatchSize, Zero: s.cfg.Zero, Ahead: seglog.Defaults().Ahead, Fault: d.fault, Log: s.cfg.Log,
+		BatchSize: seglog.Defaults().BatchSize, Zero: s.cfg.Zero, Ahead: min(seglog.Defaults().Ahead, d.segmentSize/64), Fault: d.fault, Log: s.cfg.Log,
 	})
 	if err != nil {
 		return nil, err

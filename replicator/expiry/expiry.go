@@ -128,7 +128,9 @@ func New(cfg Config, deps Deps) (*Reaper, error) {
 type Counts struct{ Ended, Failed, Left int64 }
 
 // Counts returns what there is to count.
-func (r *Reaper) Counts() Counts { return Counts{r.ended.Load(), r.failed.Load(), r.left.Load()} }
+func (r *Reaper) Counts() Counts {
+	return Counts{r.ended.Load(), r.failed.Load(), max(0, r.left.Load())}
+}
 
 // maxErrors bounds how many errors of a pass are told.
 const maxErrors = 10

@@ -40,7 +40,7 @@
 // Nothing is dropped by a ring that is out of use.
 //
 // Memory is bounded by what is known of the objects in three times 8192 fragments or so that are gone into together, by the
-// segments of the archives that are being made, and by 4 MiB of objects in each batch of small ones, of which there are two times Config.Concurrency.
+// segments of the archives that are being made, and by 4 MiB of objects in each batch of small ones, of which Config.Concurrency are stored at one time and as many read as the pace allows.
 package fragments
 
 import (

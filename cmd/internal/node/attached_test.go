@@ -34,7 +34,7 @@ func TestDevicesAreLookedThroughWhenAttached(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer set.Close() //nolint:errcheck // nothing is kept there
+	defer set.Close()
 	var (
 		mu    sync.Mutex
 		looks = map[string]int{}

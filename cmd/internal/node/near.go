@@ -17,8 +17,8 @@ import (
 	"martlet/internal/rowbatch"
 )
 
-// maxNear is how many requests of a node to itself are under way at most. Those that a disk holds up stay that
-// long, although nobody waits for them any more.
+// maxNear is how many requests of a node to itself are under way at most: others go over the network, many in one. Those that a
+// disk holds up stay that long, although nobody waits for them any more.
 const maxNear = 1024
 
 // near sends updates of listings. Those for the node's own servers it hands over in memory: what the answer says is as
@@ -44,7 +44,9 @@ func newNear(far *rowbatch.Sender, log *slog.Logger) *near {
 }
 
 // add has requests to an address be answered by a handler. It is for the time before the first request.
-func (n *near) add(at hosts.Self, h backend.Handler) { n.servers = append(n.servers, nearServer{at, h}) }
+func (n *near) add(at hosts.Self, h backend.Handler) {
+	n.servers = append(n.servers, nearServer{at, h})
+}
 
 // Close waits for what is under way. Nothing may be sent meanwhile, or later.
 func (n *near) Close() error {
@@ -61,7 +63,7 @@ func (n *near) Do(ctx context.Context, addr string, r *backend.Request) (*backen
 	select {
 	case n.room <- struct{}{}:
 	default:
-		return nil, errs.E(errs.Op("node.near"), errs.Subject(addr), errs.Unavailable, fmt.Errorf("%d requests are under way already", maxNear))
+		return n.far.Do(ctx, addr, r)
 	}
 	type outcome struct {
 		resp *backend.Response
