@@ -42,6 +42,7 @@ func TestFaultAtEveryCallOfEverything(t *testing.T) {
 			if _, err := w.e.Stat(ctx, l); err != nil {
 				return err
 			}
+			_ = w.e.Replayed()
 			w.e.Told()
 			return w.e.Close()
 		}, 10},
