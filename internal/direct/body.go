@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync/atomic"
 
+	"martlet/internal/chunked"
 	"martlet/internal/errs"
 )
 
@@ -163,7 +164,7 @@ func (b *body) nextChunk() error {
 	if err != nil {
 		return err
 	}
-	size, ok := chunkSize(line)
+	size, ok := chunked.Size(line)
 	if !ok {
 		return b.c.malformed("length of a chunk")
 	}
@@ -206,27 +207,4 @@ func (b *body) line(limit int) ([]byte, error) {
 			return nil, err
 		}
 	}
-}
-
-// chunkSize reads the hexadecimal length; an extension behind it is ignored.
-func chunkSize(line []byte) (int64, bool) {
-	if i := bytes.IndexByte(line, ';'); i >= 0 {
-		line = bytes.TrimRight(line[:i], " \t")
-	}
-	if len(line) == 0 || len(line) > 15 {
-		return 0, false
-	}
-	var n int64
-	for _, d := range line {
-		switch {
-		case d >= '0' && d <= '9':
-			d -= '0'
-		case d|0x20 >= 'a' && d|0x20 <= 'f':
-			d = d | 0x20 - 'a' + 10
-		default:
-			return 0, false
-		}
-		n = n<<4 | int64(d)
-	}
-	return n, true
 }

@@ -1,6 +1,10 @@
 package lean
 
-import "bytes"
+import (
+	"bytes"
+
+	"martlet/internal/chunked"
+)
 
 const (
 	// maxChunkLine bounds the line that says how long a chunk is, in bytes.
@@ -27,7 +31,7 @@ func (b *body) nextChunk() error {
 	if err != nil {
 		return err
 	}
-	size, ok := chunkSize(line)
+	size, ok := chunked.Size(line)
 	if !ok {
 		return malformed("malformed length of a chunk")
 	}
@@ -93,27 +97,4 @@ func (b *body) line(limit int) ([]byte, error) {
 			return nil, err
 		}
 	}
-}
-
-// chunkSize reads the hexadecimal length of a chunk; an extension behind it is ignored.
-func chunkSize(line []byte) (int64, bool) {
-	if i := bytes.IndexByte(line, ';'); i >= 0 {
-		line = bytes.TrimRight(line[:i], " \t")
-	}
-	if len(line) == 0 || len(line) > 15 {
-		return 0, false
-	}
-	var n int64
-	for _, d := range line {
-		switch {
-		case digit(d):
-			d -= '0'
-		case 'a' <= d|0x20 && d|0x20 <= 'f':
-			d = d | 0x20 - 'a' + 10
-		default:
-			return 0, false
-		}
-		n = n<<4 | int64(d)
-	}
-	return n, true
 }

@@ -32,7 +32,7 @@ const (
 // rooms are buffers for whole answers.
 var rooms = sync.Pool{New: func() any { return new([]byte) }}
 
-// lent is a body in a buffer that goes back when it is closed, and so does the turn. A server sends it without a copy (httpapi.CopyBody).
+// lent is a body in a buffer that goes back when it is closed, and so does the turn. A server over net/http sends it without a copy (httpapi.CopyBody); lean, which storage nodes have, copies it once.
 type lent struct {
 	left []byte
 	room *[]byte
