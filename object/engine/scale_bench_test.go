@@ -121,7 +121,9 @@ func BenchmarkLarge(b *testing.B) {
 	for i := range block {
 		block[i] = byte(i * 7)
 	}
-	huge := vfs.HugeBuffer()
+	page := vfs.NewHuge()
+	defer page.Free()
+	huge := page.Bytes
 	copy(huge, block)
 	root := b.TempDir()
 	raw := filepath.Join(root, "raw")

@@ -284,40 +284,6 @@ func TestCloseWhileReadingAhead(t *testing.T) {
 	idle(t, bufs)
 }
 
-// Large buffers don't overlap, and there are no more of them than were out at one time,
-// but for the rest of a slab.
-func TestSlabs(t *testing.T) {
-	var s slabs
-	seen := map[*byte]bool{}
-	kept := s.Get().(*[]byte) // so that the garbage collector takes none
-	seen[&(*kept)[0]] = true
-	for range 3 {
-		var out []*[]byte
-		for i := range 6 {
-			b := s.Get().(*[]byte)
-			if len(*b) != largeBuffer || cap(*b) != largeBuffer {
-				t.Fatalf("a buffer of %d bytes and room for %d", len(*b), cap(*b))
-			}
-			seen[&(*b)[0]] = true
-			(*b)[0], (*b)[largeBuffer-1] = byte(i), byte(i)
-			out = append(out, b)
-		}
-		for i, b := range out {
-			if (*b)[0] != byte(i) || (*b)[largeBuffer-1] != byte(i) {
-				t.Errorf("buffer %d is another one's as well", i)
-			}
-			s.Put(b)
-		}
-	}
-	s.Put(kept)
-	if len(seen) > 8 {
-		t.Errorf("%d buffers for 7 that were out", len(seen))
-	}
-	if len(s.in) != 0 || s.out != 0 {
-		t.Errorf("%d buffers are kept, %d out", len(s.in), s.out)
-	}
-}
-
 // Reading ahead leaves half of the buffers to those who write.
 func TestReadAheadLeavesBuffers(t *testing.T) {
 	data := body(6 << 20)

@@ -20,8 +20,8 @@ const (
 
 // Buffers hands out the memory that bodies move through, so that there is a
 // bound on it however many requests there are. It keeps what comes back only as
-// long as the garbage collector finds it in use now and then, large buffers as long as any
-// of them is in use. Safe for concurrent use; a process shares one.
+// long as the garbage collector finds it in use now and then, large buffers for some
+// seconds (slabKept). Safe for concurrent use; a process shares one.
 type Buffers struct {
 	small, large class
 }
@@ -65,49 +65,6 @@ func newClass(size int, limit int64, pool store) class {
 // smallPool has buffers of their own each.
 func smallPool() store {
 	return &sync.Pool{New: func() any { b := vfs.AlignedBuffer(smallBuffer, PageSize); return &b }}
-}
-
-// slabs has buffers of largeBuffer that are cut out of huge pages. There are never more
-// than the most that were out at one time need: those that are in are kept together,
-// until none is out and the garbage collector may have them.
-type slabs struct {
-	mu   sync.Mutex
-	out  int       // mu
-	in   []*[]byte // mu; empty while none is out
-	idle sync.Pool // of *[]*[]byte, the buffers that are in while none is out
-}
-
-func (s *slabs) Get() any {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.out == 0 {
-		if in, ok := s.idle.Get().(*[]*[]byte); ok {
-			s.in = *in
-		}
-	}
-	if len(s.in) == 0 {
-		slab := vfs.HugeBuffer()
-		for ; len(slab) > 0; slab = slab[largeBuffer:] {
-			b := slab[:largeBuffer:largeBuffer]
-			s.in = append(s.in, &b)
-		}
-	}
-	s.out++
-	last := len(s.in) - 1
-	b := s.in[last]
-	s.in = s.in[:last]
-	return b
-}
-
-func (s *slabs) Put(b any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.in = append(s.in, b.(*[]byte))
-	if s.out--; s.out == 0 {
-		in := s.in
-		s.in = nil
-		s.idle.Put(&in)
-	}
 }
 
 // take returns a buffer whose content is anything. It waits for one, and fails
