@@ -41,7 +41,7 @@ func TestSlabs(t *testing.T) {
 			}
 		}
 		after := func(looks int) {
-			time.Sleep(time.Duration(looks)*slabKept + time.Millisecond)
+			time.Sleep(time.Duration(looks)*slabKept + time.Millisecond) // in a bubble
 			synctest.Wait()
 		}
 		kept := take(1)
