@@ -37,6 +37,7 @@ type Device struct {
 	fault      atomic.Pointer[error] // why it can't be used; nil while it can
 	fs         atomic.Pointer[vfs.FS]
 	usage      atomic.Pointer[vfs.Usage] // as of the last check; nil while it can't be used
+	room       atomic.Pointer[roomOf]    // what Room has seen; nil before it was asked
 	outage     atomic.Pointer[Outage]    // nil before the first
 	suspected  chan struct{}             // asks for a check; has room for one
 	work       vfs.Tally
@@ -109,16 +110,32 @@ func (d *Device) Suspect() {
 	}
 }
 
+// roomOf is how much room there is in the folder as it was attached once.
+type roomOf struct {
+	vfs.Room
+	fs *vfs.FS
+}
+
 // Room returns an error of kind errs.NoSpace if size bytes more would leave less
-// than the reserve.
+// than the reserve. Where there is plenty it goes by what was so up to a tenth of a second ago; of a device that was
+// attached or let go of since then it is asked anew.
 func (d *Device) Room(size int64) error {
 	const op errs.Op = "device.room"
-	u, err := (*d.fs.Load()).Usage(d.path)
-	if err != nil {
-		return errs.E(op, errs.Subject(d.name), errs.BadDevice, err)
+	fs := d.fs.Load()
+	r := d.room.Load()
+	if r == nil || r.fs != fs {
+		r = &roomOf{fs: fs}
+		d.room.Store(r)
 	}
-	if float64(u.Available-size) < Reserve*float64(u.Total) {
-		return errs.E(op, errs.Subject(d.name), errs.NoSpace, "what is left is the device's reserve")
+	err := r.Take(size, Reserve, func() (vfs.Usage, error) {
+		u, err := (*fs).Usage(d.path)
+		if err != nil {
+			err = errs.E(errs.BadDevice, err)
+		}
+		return u, err
+	})
+	if err != nil {
+		return errs.E(op, errs.Subject(d.name), err)
 	}
 	return nil
 }

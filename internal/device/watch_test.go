@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"martlet/internal/errs"
@@ -514,4 +515,50 @@ func TestRoom(t *testing.T) {
 	if err := n.d.Room(0); !errs.Is(err, errs.BadDevice) {
 		t.Errorf("a device that is gone: %v, want a bad device", err)
 	}
+}
+
+// looking counts how often it is asked how full it is, of which it says what it is told to.
+type looking struct {
+	vfs.FS
+	free  int64 // of 100 GiB
+	looks int
+}
+
+func (l *looking) Usage(string) (vfs.Usage, error) {
+	l.looks++
+	return vfs.Usage{Total: 100 << 30, Free: l.free, Available: l.free}, nil
+}
+
+// Where there is plenty of room a device is not looked at for each row, but at once where it is
+// another one, and each time where little is left.
+func TestRoomIsNotLookedAtEachTime(t *testing.T) {
+	const gib = 1 << 30
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice("/srv", "d1")
+		attach := func(l *looking) *looking {
+			var fs vfs.FS = l
+			d.fs.Store(&fs)
+			return l
+		}
+		ask := func(l *looking, times, looks int, kind errs.Kind) {
+			t.Helper()
+			l.looks = 0
+			for range times {
+				if err := d.Room(0); (err == nil) != (kind == errs.Other) || err != nil && !errs.Is(err, kind) {
+					t.Fatalf("%d GiB left: %v, want kind %v", l.free/gib, err, kind)
+				}
+			}
+			if l.looks != looks {
+				t.Errorf("%d GiB left: looked %d times for %d, want %d", l.free/gib, l.looks, times, looks)
+			}
+		}
+		plenty := attach(&looking{free: 50 * gib})
+		ask(plenty, 10, 1, errs.Other)
+		ask(attach(&looking{}), 3, 3, errs.NoSpace)
+		ask(attach(&looking{free: gib + 4096}), 3, 3, errs.Other)
+		ask(attach(plenty), 10, 1, errs.Other)
+		time.Sleep(time.Second) // in a bubble: nobody waits
+		plenty.free = 0
+		ask(plenty, 2, 2, errs.NoSpace)
+	})
 }

@@ -171,6 +171,16 @@ func (o *Object) lacks(theirs *Object, doubt bool) Lack {
 	return lack
 }
 
+// Replaced reports whether nothing more is to be had of what was lost here: what theirs shows of the name, data or a
+// tombstone, is as new in all that is known of it. Of what was lost without a time that is never certain.
+func (o *Object) Replaced(theirs *Object) bool {
+	if o.Kind != Lost || o.Times.Data.IsZero() || theirs == nil || theirs.Kind != Data && theirs.Kind != Tombstone {
+		return false
+	}
+	was := Object{Kind: Data, Times: o.Times}
+	return was.SurelyLacks(theirs) == 0
+}
+
 // Newest is the latest time of anything known of the name.
 func (o *Object) Newest() timestamp.T { return o.Times.Newest() }
 

@@ -33,7 +33,7 @@ type store struct {
 
 	ready atomic.Pointer[disk]
 	gone  atomic.Bool // no call begins any more
-	room  room
+	room  vfs.Room
 
 	mu      sync.Mutex
 	opening chan struct{} // mu; closed when an attempt has ended; nil while there is none

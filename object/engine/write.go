@@ -407,10 +407,13 @@ func (w *Writer) put(h *blob.Header, write func(*record.Head, []byte) error) err
 	return err
 }
 
+// errWriterClosed is what a writer says that was closed: it is made once, as every write ends so.
+var errWriterClosed = errs.E(errs.Op("engine.write"), "closed")
+
 // Close gives back what the writer holds. Data that was not committed is gone.
 func (w *Writer) Close() error {
 	if w.err == nil {
-		w.err = errs.E(errs.Op("engine.write"), "closed")
+		w.err = errWriterClosed
 	}
 	if w.mem != nil {
 		w.disk.cfg.Buffers.Give(w.mem)

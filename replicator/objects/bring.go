@@ -24,6 +24,7 @@ type bringing struct {
 	to     *replicator.Peer
 	theirs []replwire.Object // what it has of those names
 	unsure []int             // places of what it did not take, because it has something not less
+	others bool              // others are bringing it
 }
 
 // bringAll has a peer get what it lacks of some ranges of one policy.
@@ -163,7 +164,7 @@ func (p *pass) askAgain(ctx context.Context, b *bringing) {
 // is one that may be forgotten and was.
 func (p *pass) confirmed(o, theirs *replwire.Object) bool {
 	if o.Kind == replwire.Lost {
-		return false
+		return o.Replaced(theirs) || forgettable(o, p.horizon)
 	}
 	return o.Lacks(theirs) == 0 && (theirs == nil || theirs.Kind != replwire.Lost) || theirs == nil && forgettable(o, p.horizon)
 }

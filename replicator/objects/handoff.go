@@ -54,8 +54,12 @@ func (p *pass) bringHome(ctx context.Context, of *part, w *work) {
 			p.fail(w, to, "", why, int64(len(w.Items)))
 			continue
 		}
-		theirs, err := p.ask(ctx, w, to, p.bring(of)...)
-		if errs.Is(err, errs.Conflict) {
+		b := &bringing{w: w, to: to}
+		var err error
+		b.theirs, err = p.ask(ctx, w, to, p.bring(of)...)
+		if b.others = errs.Is(err, errs.Conflict); b.others && len(w.Items) <= maxSeen {
+			b.theirs, err = p.ask(ctx, w, to) // what is there by now can go, whoever has brought it
+		} else if b.others {
 			p.leave(of, to)
 			continue
 		}
@@ -64,19 +68,56 @@ func (p *pass) bringHome(ctx context.Context, of *part, w *work) {
 			p.fail(w, to, "", err.Error(), int64(len(w.Items)))
 			continue
 		}
-		home = append(home, &bringing{w: w, to: to, theirs: theirs})
+		home = append(home, b)
 	}
 	if handoff {
 		p.takeOver(ctx, w, home, len(home) == len(primaries))
 	}
 	for _, b := range home {
 		p.compared(of, b.to, w.Items, b.theirs)
+		if b.others {
+			if !p.seen(b) {
+				p.leave(of, b.to)
+			}
+			continue
+		}
 		out := p.newOut(w.policy, w.Ring, &replicator.Peer{Addr: b.to.Addr, Device: b.to.Device})
 		p.bringTo(ctx, out, b)
 		out.finish(ctx)
 	}
 	if handoff && ctx.Err() == nil {
 		p.drop(ctx, w, primaries)
+		p.onlyLost(w, home)
+	}
+}
+
+// maxSeen is of how many names a handoff looks at what a primary has that somebody else is bringing them to, to drop those that
+// are there. Most partitions have few here; of many each look costs too much, and they are left.
+const maxSeen = 1024
+
+// seen notes which names of a work a primary has already, which others are bringing it, and reports whether those are all
+// that there is to bring.
+func (p *pass) seen(b *bringing) (all bool) {
+	all = true
+	for i := range b.w.Items {
+		o := &b.w.Items[i]
+		b.to.Has[i] = p.confirmed(o, lookUp(b.theirs, o.Hash))
+		all = all && (b.to.Has[i] || o.Kind == replwire.Lost)
+	}
+	return all
+}
+
+// onlyLost counts as failed what was lost here to damage and what some primary has nothing as new as: what kept it from being dropped.
+func (p *pass) onlyLost(w *work, home []*bringing) {
+	for i := range w.Items {
+		if o := &w.Items[i]; o.Kind == replwire.Lost {
+			for _, b := range home {
+				if !b.to.Has[i] {
+					p.fail(w, b.to, o.Hash.String(), "it is damaged here, and the primary has nothing as new", 1)
+					break
+				}
+			}
+		}
 	}
 }
 

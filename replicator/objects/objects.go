@@ -42,6 +42,10 @@
 // lost: it is brought metadata that is later, which it keeps beside the mark of the
 // loss, but what that metadata was for may be the last that there is.
 //
+// What a handoff itself has lost to damage can be brought to nobody. The mark of it is dropped like anything else when every primary
+// shows data or a tombstone that is as new as what was lost, and without that once it is older than the reclaim age: until
+// then a pass counts it as failed, since it may be the last trace of a write.
+//
 // Tombstones, and metadata without data, that are older than the reclaim age may
 // have been forgotten. They are still pushed where the peer has something older,
 // which they replace, and nowhere else. So a list without the name is a confirmation
@@ -222,7 +226,16 @@ func (o *Objects) horizon() timestamp.T {
 
 // forgettable reports whether nothing need be left of a state.
 func forgettable(s *replwire.Object, horizon timestamp.T) bool {
-	return (s.Kind == replwire.Tombstone || s.Kind == replwire.Waiting) && s.Times.Happened().Before(horizon)
+	switch s.Kind {
+	case replwire.Tombstone, replwire.Waiting:
+	case replwire.Lost:
+		if s.Times.Data.IsZero() {
+			return false
+		}
+	default:
+		return false
+	}
+	return s.Times.Happened().Before(horizon)
 }
 
 // find returns the place of a hash in an ordered list.

@@ -847,3 +847,43 @@ func TestLeftToWhoBringsIt(t *testing.T) {
 		t.Errorf("%d passes left it to one who does not bring it", left)
 	}
 }
+
+// A handoff leaves to others what they are bringing, and drops at once what is there already.
+func TestHandoffDropsWhatOthersHaveBrought(t *testing.T) {
+	f := newFleet(t, 3, 2, inMemory)
+	handoff, lacks := f.nodes[2], f.nodes[1]
+	old := timestamp.FromTime(f.nodes[0].clock().Add(-time.Hour))
+	for _, n := range []*small{f.nodes[0], handoff} {
+		f.write(n, "PUT", "o", old, nil, "body", false)
+	}
+	h := f.at("o").Hash
+	claim := func() {
+		for _, n := range f.nodes[:2] {
+			status, text := f.push(n, "REPLICATE", "o", backend.Header{
+				{Name: "path", Value: fmt.Sprintf("/d/%d", f.ring.Partition(h))}, {Name: "query", Value: fmt.Sprintf("from=%s&to=%s", h, h)},
+				{Name: replwire.BringHeader, Value: replwire.BringFirst}, {Name: replwire.SenderHeader, Value: "somebody/d"},
+			}, "")
+			if status != 200 {
+				t.Fatalf("who is first is answered with %d %q", status, text)
+			}
+		}
+	}
+	background := func() replicator.Counts {
+		r, err := handoff.repl.Pass(t.Context(), replicator.Options{Settled: true})
+		c := r.Devices[0].Kinds[0]
+		if err != nil || c.Failed > 0 {
+			t.Fatalf("%+v, %v", c, err)
+		}
+		return c
+	}
+	// One primary has nothing: so it is the handoff's turn, were it not for the other one.
+	claim()
+	if c := background(); c.Pushed != 0 || c.Dropped != 0 {
+		t.Errorf("%+v, want it left to who is bringing it", c)
+	}
+	f.write(lacks, "PUT", "o", old, nil, "body", true)
+	claim()
+	if c := background(); c.Pushed != 0 || c.Dropped != 1 {
+		t.Errorf("%+v, want what all primaries have dropped, whoever is at it", c)
+	}
+}

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"io"
 	"iter"
 	"slices"
@@ -93,9 +92,6 @@ func (s objectStore) Pinned() objects.Store { return objectStore{s.engine.Pinned
 
 // Drop removes a name whose state is exactly that.
 func (s objectStore) Drop(ctx context.Context, p policy.Index, o replwire.Object) (bool, error) {
-	if o.Kind == replwire.Lost {
-		return false, errors.New("what was lost is not dropped")
-	}
 	return s.engine.Drop(ctx, engine.Location{Policy: p, Hash: o.Hash}, func(now *engine.State) bool { return wireObject(o.Hash, now) == o })
 }
 

@@ -539,6 +539,75 @@ func TestForgottenByAll(t *testing.T) {
 	}
 }
 
+// What a handoff has lost to damage is in nobody's way once all primaries have what is as new: else a device that is
+// drained would never be empty.
+func TestLostOnHandoff(t *testing.T) {
+	ts := timestamp.FromTime(time.Now().Add(-time.Hour))
+	later := backend.Header{{Name: "X-Object-Meta-K", Value: "later"}}
+	put := func(at timestamp.T, which ...int) func(f *fleet) {
+		return func(f *fleet) {
+			for _, i := range which {
+				f.write(f.nodes[i], "PUT", "o", at, nil, "body", true)
+			}
+		}
+	}
+	quarantine := func(t *testing.T, f *fleet, i int) {
+		t.Helper()
+		if err := f.nodes[i].store.Quarantine(t.Context(), f.at("o"), f.state(f.nodes[i], "o"), errors.New("a test says so")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, tt := range map[string]struct {
+		before func(f *fleet)
+		gone   bool
+	}{
+		"all have it":                {put(ts, 0, 1, 2), true},
+		"all have what is newer":     {put(ts.Next(), 0, 1, 2), true},
+		"nobody has it":              {func(*fleet) {}, false},
+		"one lacks it":               {put(ts, 0, 1), false},
+		"one has only what is older": {func(f *fleet) { put(ts, 0, 1)(f); put(ts.Add(-time.Second), 2)(f) }, false},
+		"it was deleted": {func(f *fleet) {
+			for _, n := range f.nodes[:3] {
+				f.write(n, "DELETE", "o", ts.Next(), nil, "", true)
+			}
+		}, true},
+		"one has lost it as well": {func(f *fleet) { put(ts, 0, 1, 2)(f); quarantine(t, f, 1) }, false},
+		"one has no more than metadata": {func(f *fleet) {
+			put(ts, 0, 1)(f)
+			f.write(f.nodes[2], "POST", "o", ts.Next(), later, "", true)
+		}, false},
+		"later metadata is here alone": {func(f *fleet) {
+			put(ts, 0, 1, 2)(f)
+			f.write(f.nodes[3], "POST", "o", ts.Next(), later, "", true)
+		}, false},
+		"later metadata is everywhere": {func(f *fleet) {
+			put(ts, 0, 1, 2)(f)
+			for _, n := range f.nodes {
+				f.write(n, "POST", "o", ts.Next(), later, "", true)
+			}
+		}, true},
+		"nobody has it, and it is past the reclaim age": {func(f *fleet) {
+			for _, n := range f.nodes {
+				n.now = n.now.Add(8 * 24 * time.Hour)
+			}
+		}, true},
+	} {
+		f := newFleet(t, 4, 3, onDisk)
+		put(ts, 3)(f)
+		quarantine(t, f, 3)
+		tt.before(f)
+		for range 2 { // it stays like that
+			c := f.pass(f.nodes[3])
+			if s := f.state(f.nodes[3], "o"); (s.Kind == engine.Absent) != tt.gone || !tt.gone && s.Kind != engine.Lost {
+				t.Errorf("%s: the handoff has %+v, want it gone: %t", what, s, tt.gone)
+			}
+			if (c.Failed == 0) != tt.gone || c.Pushed != 0 {
+				t.Errorf("%s: %+v", what, c)
+			}
+		}
+	}
+}
+
 // A peer that has lost what is newer than a handoff's data has not confirmed that
 // data because it takes later metadata.
 func TestMetadataAtLostData(t *testing.T) {

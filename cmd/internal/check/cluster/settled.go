@@ -98,5 +98,25 @@ func whole(ctx context.Context, policies []survey.Policy, kinds []survey.Kind) (
 	for _, left := range r.Databases {
 		say("%s waits for %d %ss and holds %d for others", left.Device, left.Waits, left.Kind, left.Handoffs)
 	}
+	if len(lacks) > 0 {
+		lacks = append(lacks, reasons(ctx, ask, policies)...)
+	}
 	return strings.Join(lacks, "; "), nil
+}
+
+// reasons is what nodes say of why not everything is where it belongs. Who does not answer says nothing: that is said already.
+func reasons(ctx context.Context, ask survey.HTTP, policies []survey.Policy) (all []string) {
+	asked := map[string]bool{}
+	for _, p := range policies {
+		for d := range p.Ring.Devices() {
+			if asked[d.Addr()] {
+				continue
+			}
+			asked[d.Addr()] = true
+			if lines, err := ask.Failing(ctx, d); err == nil {
+				all = append(all, lines...)
+			}
+		}
+	}
+	return all
 }

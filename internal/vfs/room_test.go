@@ -1,11 +1,10 @@
-package engine
+package vfs
 
 import (
 	"testing"
 	"time"
 
 	"martlet/internal/errs"
-	"martlet/internal/vfs"
 )
 
 // The device is looked at once in a while as long as there is plenty of room, each time where there is not, and at once where much is
@@ -28,13 +27,13 @@ func TestRoomIsLookedAt(t *testing.T) {
 		"more than there would be": {50 * gib, 41 * gib, 0, 10, errs.NoSpace},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var r room
+			var r Room
 			looks := 0
 			now := time.Unix(1000, 0)
 			for i := range 10 {
-				err := r.take(now, tt.size, 0.1, func() (vfs.Usage, error) {
+				err := r.take(now, tt.size, 0.1, func() (Usage, error) {
 					looks++
-					return vfs.Usage{Total: 100 * gib, Available: tt.available}, nil
+					return Usage{Total: 100 * gib, Available: tt.available}, nil
 				})
 				if (err == nil) != (tt.kind == errs.Other) || err != nil && !errs.Is(err, tt.kind) {
 					t.Fatalf("the %d. time: %v", i+1, err)
