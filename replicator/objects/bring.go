@@ -164,7 +164,7 @@ func (p *pass) askAgain(ctx context.Context, b *bringing) {
 // is one that may be forgotten and was.
 func (p *pass) confirmed(o, theirs *replwire.Object) bool {
 	if o.Kind == replwire.Lost {
-		return o.Replaced(theirs) || forgettable(o, p.horizon)
+		return o.Replaced(theirs)
 	}
 	return o.Lacks(theirs) == 0 && (theirs == nil || theirs.Kind != replwire.Lost) || theirs == nil && forgettable(o, p.horizon)
 }

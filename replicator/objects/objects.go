@@ -43,8 +43,8 @@
 // loss, but what that metadata was for may be the last that there is.
 //
 // What a handoff itself has lost to damage can be brought to nobody. The mark of it is dropped like anything else when every primary
-// shows data or a tombstone that is as new as what was lost, and without that once it is older than the reclaim age: until
-// then a pass counts it as failed, since it may be the last trace of a write.
+// shows data or a tombstone that is as new as what was lost, and never for its age: where only metadata was lost the data may be the
+// last that there is. Until then each pass counts it as failed.
 //
 // Tombstones, and metadata without data, that are older than the reclaim age may
 // have been forgotten. They are still pushed where the peer has something older,
@@ -226,16 +226,7 @@ func (o *Objects) horizon() timestamp.T {
 
 // forgettable reports whether nothing need be left of a state.
 func forgettable(s *replwire.Object, horizon timestamp.T) bool {
-	switch s.Kind {
-	case replwire.Tombstone, replwire.Waiting:
-	case replwire.Lost:
-		if s.Times.Data.IsZero() {
-			return false
-		}
-	default:
-		return false
-	}
-	return s.Times.Happened().Before(horizon)
+	return (s.Kind == replwire.Tombstone || s.Kind == replwire.Waiting) && s.Times.Happened().Before(horizon)
 }
 
 // find returns the place of a hash in an ordered list.

@@ -590,7 +590,7 @@ func TestLostOnHandoff(t *testing.T) {
 			for _, n := range f.nodes {
 				n.now = n.now.Add(8 * 24 * time.Hour)
 			}
-		}, true},
+		}, false},
 	} {
 		f := newFleet(t, 4, 3, onDisk)
 		put(ts, 3)(f)
