@@ -790,6 +790,19 @@ func (w waits) Read([]byte) (int, error) {
 	return 0, w.end
 }
 
+// claim has somebody be the first to bring a node the partition of an object.
+func (f *fleet) claim(n *small, object string) {
+	f.t.Helper()
+	h := f.at(object).Hash
+	status, text := f.push(n, "REPLICATE", object, backend.Header{
+		{Name: "path", Value: fmt.Sprintf("/d/%d", f.ring.Partition(h))}, {Name: "query", Value: fmt.Sprintf("from=%s&to=%s", h, h)},
+		{Name: replwire.BringHeader, Value: replwire.BringFirst}, {Name: replwire.SenderHeader, Value: "somebody/d"},
+	}, "")
+	if status != 200 {
+		f.t.Fatalf("who is first is answered with %d %q", status, text)
+	}
+}
+
 // In the background a partition that another one has begun to bring is left to him; a pass that
 // somebody waits for leaves nothing.
 func TestLeftToWhoBringsIt(t *testing.T) {
@@ -799,16 +812,7 @@ func TestLeftToWhoBringsIt(t *testing.T) {
 	for _, n := range f.nodes[:2] {
 		f.write(n, "PUT", "o", old, nil, "body", false)
 	}
-	h := f.at("o").Hash
-	claim := func() {
-		status, text := f.push(lacks, "REPLICATE", "o", backend.Header{
-			{Name: "path", Value: fmt.Sprintf("/d/%d", f.ring.Partition(h))}, {Name: "query", Value: fmt.Sprintf("from=%s&to=%s", h, h)},
-			{Name: replwire.BringHeader, Value: replwire.BringFirst}, {Name: replwire.SenderHeader, Value: "somebody/d"},
-		}, "")
-		if status != 200 {
-			t.Fatalf("who is first is answered with %d %q", status, text)
-		}
-	}
+	claim := func() { f.claim(lacks, "o") }
 	background := func(n *small) int64 {
 		r, err := n.repl.Pass(t.Context(), replicator.Options{Settled: true})
 		c := r.Devices[0].Kinds[0]
@@ -856,16 +860,9 @@ func TestHandoffDropsWhatOthersHaveBrought(t *testing.T) {
 	for _, n := range []*small{f.nodes[0], handoff} {
 		f.write(n, "PUT", "o", old, nil, "body", false)
 	}
-	h := f.at("o").Hash
 	claim := func() {
 		for _, n := range f.nodes[:2] {
-			status, text := f.push(n, "REPLICATE", "o", backend.Header{
-				{Name: "path", Value: fmt.Sprintf("/d/%d", f.ring.Partition(h))}, {Name: "query", Value: fmt.Sprintf("from=%s&to=%s", h, h)},
-				{Name: replwire.BringHeader, Value: replwire.BringFirst}, {Name: replwire.SenderHeader, Value: "somebody/d"},
-			}, "")
-			if status != 200 {
-				t.Fatalf("who is first is answered with %d %q", status, text)
-			}
+			f.claim(n, "o")
 		}
 	}
 	background := func() replicator.Counts {

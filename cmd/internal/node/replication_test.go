@@ -571,7 +571,8 @@ func TestLostOnHandoff(t *testing.T) {
 				f.write(n, "DELETE", "o", ts.Next(), nil, "", true)
 			}
 		}, true},
-		"one has lost it as well": {func(f *fleet) { put(ts, 0, 1, 2)(f); quarantine(t, f, 1) }, false},
+		"one has lost it as well":     {func(f *fleet) { put(ts, 0, 1, 2)(f); quarantine(t, f, 1) }, false},
+		"one has lost what was newer": {func(f *fleet) { put(ts, 0, 2)(f); put(ts.Next(), 1)(f); quarantine(t, f, 1) }, false},
 		"one has no more than metadata": {func(f *fleet) {
 			put(ts, 0, 1)(f)
 			f.write(f.nodes[2], "POST", "o", ts.Next(), later, "", true)
