@@ -59,7 +59,7 @@ var noticed = map[string]aimed{
 	"push-not-sent":            {faulty + "--faults kill --workload overwrite", false},
 	"queue-lost-at-restart":    {faulty + "--faults queue --workload listing", false},
 	"quorum-of-one":            {unbroken + "--workload overwrite", true},
-	"resume-off-by-one":        {"--disks=false --nodes 3 --devices 1 --policy plain --duration 24s --bound 25s --every 150ms --faults slow,cut --workload stream", false},
+	"resume-off-by-one":        {"--disks=false --nodes 3 --devices 1 --policy plain --duration 45s --bound 25s --every 150ms --faults slow,cut --workload stream", false},
 	"row-merged-wrong":         {unbroken + "--workload listing", false},
 	"rows-not-replicated":      {faulty + "--faults ring --workload listing", false},
 	"tombstone-early":          {faulty + "--faults kill --workload delete", false},
