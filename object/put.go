@@ -22,7 +22,8 @@ import (
 
 // put stores an object. When it returns 201 data, metadata and name are on
 // stable storage (see engine.Writer.Commit), and the container's listing has been
-// told or the telling is durably queued. What was there before is to be read until then. So is
+// told or the telling is durably queued. What was there before is to be read until then. That is so as well
+// where a replica that was sent the same write a moment earlier has brought it here meanwhile. So is
 // it of a commit (see coded.go), which attests that its fragments are on stable storage,
 // on other devices as well: whoever sent it has seen to that before.
 func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
@@ -92,7 +93,8 @@ func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State)
 		return nil, errs.Refuse(errs.Invalid, "If-None-Match only supports *")
 	}
 	check := func(s engine.State) error {
-		if mustBeNew && s.Kind == engine.Live && !c.gone(&s) {
+		// What is of this write's own time it may be itself, brought by a replica that had it earlier: Commit knows.
+		if mustBeNew && s.Kind == engine.Live && s.Time != ts && !c.gone(&s) {
 			return c.refuse(errs.Precondition, s)
 		}
 		if c.newVersion {
@@ -107,7 +109,7 @@ func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State)
 	if err != nil {
 		return nil, err
 	}
-	if !c.replication && !c.newVersion && !s.Time.Before(ts) { // a version is kept all the same
+	if !c.replication && !c.newVersion && s.Time.After(ts) { // a version is kept all the same; what is of its time may be itself
 		return nil, c.refuse(errs.Stale, s)
 	}
 	return check, check(s)
@@ -288,7 +290,7 @@ func (s *Server) delete(ctx context.Context, c *call) (*backend.Response, error)
 		return nil, err
 	}
 	resp := &backend.Response{Status: 204, Header: backend.Header{{Name: backend.BackendStamp, Value: ts.String()}}}
-	if b := &o.Before; b.Kind == engine.Absent || b.Kind == engine.Deleted || c.gone(b) {
+	if b := &o.Before; !o.Already && (b.Kind == engine.Absent || b.Kind == engine.Deleted || c.gone(b)) {
 		resp.Status = 404
 	}
 	return resp, nil

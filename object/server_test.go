@@ -264,7 +264,8 @@ func TestDelete(t *testing.T) {
 	a := r.call("DELETE", "X-Timestamp", stamp(5))
 	r.want("delete of nothing", a, 404)
 	r.want("put", r.put(stamp(4), "x"), 409) // the tombstone is there
-	r.want("delete again", r.call("DELETE", "X-Timestamp", stamp(5)), 409)
+	r.want("the same delete", r.call("DELETE", "X-Timestamp", stamp(5)), 204)
+	r.want("delete at an earlier time", r.call("DELETE", "X-Timestamp", stamp(4)), 409)
 	r.want("put", r.put(stamp(6), "x"), 201)
 	a = r.call("DELETE", "X-Timestamp", stamp(7))
 	r.want("delete", a, 204)

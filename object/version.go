@@ -160,7 +160,8 @@ func (s *Server) commitVersion(ctx context.Context, c *call, w *engine.Writer, v
 	if err := s.tellContainer(ctx, c, tell...); err != nil {
 		return nil, err
 	}
-	if status != 409 && b.Tombstone && (before.Kind == engine.Absent || before.Kind == engine.Deleted || c.gone(before)) {
+	// Of a write that is here already nobody knows here what it has replaced.
+	if status != 409 && b.Tombstone && !object.Already && (before.Kind == engine.Absent || before.Kind == engine.Deleted || c.gone(before)) {
 		status = 404
 	}
 	resp := &backend.Response{Status: status, Header: backend.Header{
@@ -173,7 +174,7 @@ func (s *Server) commitVersion(ctx context.Context, c *call, w *engine.Writer, v
 	}
 	// Metadata alone replaces nothing, and a link says nothing of data from before: it may be of a
 	// write that was done before anybody had told of that.
-	if _, isLink := linkOf(before); !isLink && !before.Time.IsZero() {
+	if _, isLink := linkOf(before); !isLink && !before.Time.IsZero() && !object.Already {
 		resp.Header.Add(backend.Superseded, before.Time.String())
 	}
 	return resp, nil

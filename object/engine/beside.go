@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"sync"
 
 	"martlet/internal/errs"
@@ -22,7 +23,8 @@ type Beside struct {
 // CommitBeside is Commit, and another write with it. Both names are locked from when the
 // checks are asked to when both are written: neither is written unless both are newer
 // than what they replace, or the one beside the data yields. Outcomes are those of the data
-// and of the write beside it; where that has yielded, the time of its After is zero.
+// and of the write beside it; where that has yielded, the time of its After is zero. Each of them may be there already,
+// brought by another replica.
 //
 // When it returns nil both are as durable as Commit says of one. With an error, but one
 // of kind errs.BadDevice, neither is there. A crash before it returns leaves neither, or
@@ -45,17 +47,29 @@ func (w *Writer) CommitBeside(v Version, terms Terms, b Beside) (data, beside Ou
 		return first.o, beside, d.wrap(op, w.at, err)
 	}
 	second, err := d.begin(op, b.At, Terms{Check: b.Check})
-	if err == nil {
-		err = first.replace(&h, terms, func() error {
-			if b.Yields && !second.o.Before.Time.Before(other.Time) {
-				return w.put(&h, func(r *record.Head, body []byte) error { return first.put(r, body, b.Tombstone) })
-			}
-			return second.replace(&other, Terms{}, func() error {
-				return w.put(&h, func(r *record.Head, body []byte) error {
-					return putBoth(&first, r, body, &second, &record.Head{Kind: kind, Object: other}, b.Tombstone)
-				})
+	if err != nil {
+		return first.o, second.o, d.wrap(op, w.at, err)
+	}
+	yields := second.has(&other) || b.Yields && !second.o.Before.Time.Before(other.Time)
+	err = first.replace(&h, terms, func() error {
+		if yields {
+			return w.put(&h, func(r *record.Head, body []byte) error { return first.put(r, body, b.Tombstone) })
+		}
+		return second.replace(&other, Terms{}, func() error {
+			return w.put(&h, func(r *record.Head, body []byte) error {
+				return putBoth(&first, r, body, &second, &record.Head{Kind: kind, Object: other}, b.Tombstone)
 			})
 		})
+	})
+	if errors.Is(err, errAlready) { // the data; what goes beside it may still be to be written
+		if err = first.unless(err); !yields {
+			err = second.replace(&other, Terms{}, func() error {
+				return second.put(&record.Head{Kind: kind, Object: other}, nil, b.Tombstone)
+			})
+		}
+	}
+	if err == nil && second.has(&other) && second.o.After.Time.IsZero() {
+		err = second.unless(errAlready)
 	}
 	return first.o, second.o, d.wrap(op, w.at, err)
 }

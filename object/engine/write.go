@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -44,6 +45,10 @@ type Version struct {
 // With an error only Before says anything, where it was known.
 type Outcome struct {
 	Before, After State
+
+	// Already says that another replica had brought this very write, before the one who
+	// makes it had. Nothing was written, and what was asked for is as durable as if it had been.
+	Already bool
 }
 
 // change is what a writer works with who holds the lock of a name.
@@ -80,9 +85,22 @@ func (d *disk) change(op errs.Op, at Location, terms Terms, do func(*change) err
 	defer d.lock(at.Hash).Unlock()
 	c, err := d.begin(op, at, terms)
 	if err == nil {
-		err = do(&c)
+		err = c.unless(do(&c))
 	}
 	return c.o, d.wrap(op, at, err)
+}
+
+// errAlready says of a write that exactly it is there: a replica that was sent it a moment earlier has
+// pushed it here.
+var errAlready = errors.New("it is here already")
+
+// unless makes an outcome of errAlready, and returns other errors as they are.
+func (c *change) unless(err error) error {
+	if !errors.Is(err, errAlready) {
+		return err
+	}
+	c.o.After, c.o.Already = c.o.Before, true
+	return nil
 }
 
 // put makes a record of the change durable, and the index knows it when it returns nil.
@@ -148,7 +166,10 @@ func (c *change) replace(h *blob.Header, terms Terms, write func() error) error 
 			stale = c.o.Before.Time == h.Time
 		}
 	}
-	if stale {
+	switch {
+	case stale && !terms.Merge && c.has(h):
+		return errAlready
+	case stale:
 		return refuse(c.op, c.at, errs.Stale, c.o.Before)
 	}
 	superseded, err := c.blobOf(c.at, &c.old)
@@ -164,6 +185,11 @@ func (c *change) replace(h *blob.Header, terms Terms, write func() error) error 
 	}
 	c.unlink(superseded)
 	return nil
+}
+
+// has reports whether data or a tombstone is what is there.
+func (c *change) has(h *blob.Header) bool {
+	return c.p.data.Kind != 0 && !c.p.dataLost() && compareData(h, &c.p.data, c.p.meta.MetaTime) == 0
 }
 
 // A Writer takes the data of one object. Nobody sees it before Commit. It must
@@ -342,7 +368,7 @@ func (w *Writer) CRC() uint32 {
 }
 
 // Commit makes the data the newest version of its name. The error is of kind errs.Stale,
-// with a *StateError, where what is there is not older.
+// with a *StateError, where what is there is not older, unless it is this version (Outcome.Already).
 //
 // When it returns nil the record of the version has been synced, data and all, or, where
 // the data has a file of its own, that file, then the folder that holds its name, then
@@ -476,6 +502,9 @@ func (s *store) Update(ctx context.Context, at Location, u Change, terms Terms) 
 func (c *change) update(u Change, terms Terms) error {
 	if !terms.Merge {
 		if err := updatable(c.op, c.at, c.o.Before, u); err != nil {
+			if errs.Is(err, errs.Stale) && c.says(&u) {
+				return errAlready
+			}
 			return err
 		}
 		if planted.PostLost { // breaks: what was answered is on stable storage
@@ -502,6 +531,13 @@ func (c *change) update(u Change, terms Terms) error {
 	next.Hash, next.Name = c.at.Hash, u.Name
 	c.p.meta = next
 	return c.put(&record.Head{Kind: record.Meta, Object: next}, nil, true)
+}
+
+// says reports whether an update is what is there, and all that is newer than the data.
+func (c *change) says(u *Change) bool {
+	m := &c.p.meta
+	return m.Kind == blob.Meta && m.MetaTime == u.MetaTime && compareFields(m.Meta, u.Meta) == 0 &&
+		(u.ContentType == "" || m.ContentTypeTime == u.ContentTypeTime && m.ContentType == u.ContentType)
 }
 
 // updatable returns why a client's update can't be taken.
