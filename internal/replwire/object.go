@@ -27,8 +27,14 @@ const (
 // Object is what a device holds under one name. Two that are equal are the same
 // state.
 type Object struct {
-	Hash  name.Hash
-	Kind  ObjectKind
+	Hash name.Hash
+	Kind ObjectKind
+
+	// Left is what is good of a state that is Lost, since no more than later metadata was damaged: Data, a
+	// Tombstone, or Waiting, where neither had come. It is 0 of all others, and known of a device's own states only: it
+	// is not sent.
+	Left ObjectKind
+
 	Times timestamp.Packed // of Lost, the data's is that of what was lost, if it is known
 
 	MD5    [16]byte // of the data; with Length and CRC zero where there is none
@@ -171,14 +177,21 @@ func (o *Object) lacks(theirs *Object, doubt bool) Lack {
 	return lack
 }
 
-// Replaced reports whether nothing more is to be had of what was lost here: what theirs shows of the name, data or a
-// tombstone, is as new in all that is known of it. Of what was lost without a time that is never certain.
+// Replaced reports whether nothing more is to be had of what was lost here: what theirs shows of the name is as new in
+// all that is known of it. For data or a tombstone that is one of those; for metadata that had waited for
+// its data it is metadata, or what makes it void. Of what was lost without a time that is never certain.
 func (o *Object) Replaced(theirs *Object) bool {
-	if o.Kind != Lost || o.Times.Data.IsZero() || theirs == nil || theirs.Kind != Data && theirs.Kind != Tombstone {
+	if o.Kind != Lost || theirs == nil || theirs.Kind == Lost {
 		return false
 	}
 	was := Object{Kind: Data, Times: o.Times}
-	return was.SurelyLacks(theirs) == 0
+	switch {
+	case o.Left == Waiting:
+		was.Kind = Waiting
+	case o.Times.Data.IsZero():
+		return false
+	}
+	return !o.Newest().IsZero() && was.SurelyLacks(theirs) == 0
 }
 
 // Newest is the latest time of anything known of the name.

@@ -36,3 +36,53 @@ func TestReplaced(t *testing.T) {
 		}
 	}
 }
+
+// Metadata that was lost while it waited for its data is replaced by metadata that is as new in both its parts, with data or without, and
+// by data or a tombstone that makes it void.
+func TestWaitingReplaced(t *testing.T) {
+	at := func(data, ctype, meta int64) timestamp.Packed {
+		of := func(ticks int64) timestamp.T {
+			if ticks == 0 {
+				return timestamp.T{}
+			}
+			return timestamp.FromTicks(ticks)
+		}
+		return timestamp.Packed{Data: of(data), ContentType: of(ctype), Meta: of(meta)}
+	}
+	both := Object{Kind: Lost, Left: Waiting, Times: at(0, 5, 7)}
+	for what, tt := range map[string]struct {
+		lost   Object
+		theirs *Object
+		want   bool
+	}{
+		"by the same":                       {both, &Object{Kind: Waiting, Times: at(0, 5, 7)}, true},
+		"by later metadata":                 {both, &Object{Kind: Waiting, Times: at(0, 6, 8)}, true},
+		"by data that has it":               {both, &Object{Kind: Data, Times: at(3, 5, 7)}, true},
+		"by newer data":                     {both, &Object{Kind: Data, Times: at(8, 8, 8)}, true},
+		"by a newer tombstone":              {both, &Object{Kind: Tombstone, Times: at(8, 8, 8)}, true},
+		"by an older tombstone, beside it":  {both, &Object{Kind: Tombstone, Times: at(3, 5, 7)}, true},
+		"not by nothing":                    {both, nil, false},
+		"not by older metadata":             {both, &Object{Kind: Waiting, Times: at(0, 5, 6)}, false},
+		"not by an older content type":      {both, &Object{Kind: Waiting, Times: at(0, 4, 7)}, false},
+		"not by data without it":            {both, &Object{Kind: Data, Times: at(3, 3, 3)}, false},
+		"not by data in between":            {both, &Object{Kind: Data, Times: at(6, 6, 6)}, false},
+		"not by an older tombstone":         {both, &Object{Kind: Tombstone, Times: at(6, 6, 6)}, false},
+		"not by what is lost as well":       {both, &Object{Kind: Lost, Times: at(8, 8, 8)}, false},
+		"not where its time is not known":   {Object{Kind: Lost, Left: Waiting}, &Object{Kind: Data, Times: at(8, 8, 8)}, false},
+		"not where data may have been lost": {Object{Kind: Lost, Times: at(0, 5, 7)}, &Object{Kind: Waiting, Times: at(0, 5, 7)}, false},
+	} {
+		if got := tt.lost.Replaced(tt.theirs); got != tt.want {
+			t.Errorf("%s: %t", what, got)
+		}
+	}
+}
+
+// What is left of a state that is lost is not sent: older nodes refuse a list that says more of it.
+func TestLeftIsNotSent(t *testing.T) {
+	o := Object{Kind: Lost, Left: Waiting, Times: timestamp.Packed{Meta: timestamp.FromTicks(7)}}
+	list, _, err := ParseObjects(End(AppendObject(Begin(nil, Objects), &o), 1, false), lowest, highest)
+	o.Left = 0
+	if err != nil || len(list) != 1 || list[0] != o {
+		t.Errorf("got %+v, %v", list, err)
+	}
+}

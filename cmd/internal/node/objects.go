@@ -101,7 +101,7 @@ func wireObject(h name.Hash, s *engine.State) replwire.Object {
 	o := replwire.Object{Hash: h, Times: s.Packed()}
 	switch {
 	case s.Kind == engine.Lost, s.MetaLost:
-		o.Kind = replwire.Lost
+		o.Kind, o.Left = replwire.Lost, left(s)
 		return o
 	case s.Kind == engine.Live:
 		o.Kind = replwire.Data
@@ -117,6 +117,19 @@ func wireObject(h name.Hash, s *engine.State) replwire.Object {
 	o.MetaSum = replwire.Sum(s.Meta)
 	o.TypeSum = replwire.Sum(backend.Header{{Value: s.ContentType}})
 	return o
+}
+
+// left is what is good of a state of which something was lost.
+func left(s *engine.State) replwire.ObjectKind {
+	switch {
+	case s.DataLost:
+		return 0
+	case s.Kind == engine.Lost:
+		return replwire.Data
+	case s.Kind == engine.Deleted:
+		return replwire.Tombstone
+	}
+	return replwire.Waiting
 }
 
 // checked reads the checked data of an object.
