@@ -47,6 +47,8 @@
 // last that there is. Until then each pass counts it as failed.
 // Of metadata that was lost while it waited for its data nothing is left that could be the last: it goes as if it were good, also with
 // metadata that is as new, or for its age.
+// What is good beside what was lost counts as if it were all there is: good metadata beside lost data, or good data beside lost
+// metadata, has to be what the primary shows of just its time, or less.
 //
 // Tombstones, and metadata without data, that are older than the reclaim age may
 // have been forgotten. They are still pushed where the peer has something older,

@@ -581,6 +581,12 @@ func TestLostOnHandoff(t *testing.T) {
 			put(ts, 0, 1, 2)(f)
 			f.write(f.nodes[3], "POST", "o", ts.Next(), later, "", true)
 		}, false},
+		"another POST of just its time is everywhere": {func(f *fleet) {
+			put(ts, 0, 1, 2)(f)
+			for i, n := range f.nodes {
+				f.write(n, "POST", "o", ts.Next(), backend.Header{{Name: "X-Object-Meta-K", Value: fmt.Sprint(i / 3)}}, "", true)
+			}
+		}, false}, // the one here may be the greater
 		"later metadata is everywhere": {func(f *fleet) {
 			put(ts, 0, 1, 2)(f)
 			for _, n := range f.nodes {
@@ -700,6 +706,33 @@ func TestWaitingLostOnHandoff(t *testing.T) {
 			if (c.Failed == 0) != tt.gone || c.Pushed != 0 {
 				t.Errorf("%s: %+v", what, c)
 			}
+		}
+	}
+}
+
+// Good data whose metadata a handoff has lost stays where a primary has other data of just that time, unless that is the greater.
+func TestGoodDataOnHandoff(t *testing.T) {
+	f := newFleet(t, 2, 1, onDisk)
+	primary, handoff := f.nodes[0], f.nodes[1]
+	ts := timestamp.FromTime(time.Now().Add(-time.Hour))
+	later := backend.Header{{Name: "X-Object-Meta-K", Value: "later"}}
+	for _, tt := range []struct {
+		here, there string
+		gone        bool
+	}{
+		{"one", "one", true},
+		{"one", "another", false},
+		{"another", "one", true}, // which has the greater MD5
+	} {
+		f.forget(f.nodes, []string{"o"})
+		f.write(handoff, "PUT", "o", ts, nil, tt.here, true)
+		f.write(primary, "PUT", "o", ts, nil, tt.there, true)
+		for _, n := range f.nodes {
+			f.write(n, "POST", "o", ts.Next(), later, "", true)
+		}
+		f.damageMeta(handoff, "o")
+		if c := f.pass(handoff); (c.Dropped == 1) != tt.gone || (c.Failed == 0) != tt.gone {
+			t.Errorf("%q, and %q there: %+v, want it gone: %t", tt.here, tt.there, c, tt.gone)
 		}
 	}
 }
