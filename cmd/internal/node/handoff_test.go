@@ -12,6 +12,8 @@ import (
 
 	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
+	"martlet/object/engine"
+	"martlet/object/engine/record"
 	"martlet/replicator"
 )
 
@@ -119,6 +121,59 @@ func TestHandoffLooksAndLeaves(t *testing.T) {
 		}
 		if left != 8 {
 			t.Errorf("lost is %t: %d passes left it to one who does not bring it", lost, left)
+		}
+	}
+}
+
+// Of up to 1,024 names a handoff looks at what is there while others are at it; of more it does not.
+func TestHandoffLooksAtSoMany(t *testing.T) {
+	f := newFleet(t, 2, 1, inMemory)
+	primary, handoff := f.nodes[0], f.nodes[1]
+	old := timestamp.FromTime(primary.clock().Add(-time.Hour))
+	names := f.in(1025)
+	for _, n := range f.nodes {
+		for _, o := range names {
+			f.write(n, "PUT", o, old, nil, "", false)
+		}
+	}
+	f.claim(primary, names[0])
+	if c := f.background(handoff); c.Dropped != 0 || c.Failed > 0 {
+		t.Errorf("of 1,025: %+v, want all left", c)
+	}
+	f.forget(f.nodes, names[:1])
+	f.claim(primary, names[0])
+	if c := f.background(handoff); c.Dropped != 1024 || c.Failed > 0 {
+		t.Errorf("of 1,024: %+v, want all dropped", c)
+	}
+}
+
+// A tombstone takes the place of what a handoff has lost, so that it can bring it to others; where all have it there is nothing to be
+// written for that, and the mark just goes.
+func TestTombstoneForWhatWasLost(t *testing.T) {
+	ts := timestamp.FromTime(time.Now().Add(-time.Hour))
+	for _, have := range []int{1, 2, 3} {
+		f := newFleet(t, 4, 3, inMemory)
+		handoff := f.nodes[3]
+		f.write(handoff, "PUT", "o", ts, nil, "body", false)
+		f.damage(handoff, "o")
+		for _, n := range f.nodes[:have] {
+			f.write(n, "DELETE", "o", ts.Next(), nil, "", true)
+		}
+		if c := f.pass(handoff); c.Dropped != 1 || c.Pushed != int64(3-have) || c.Failed > 0 {
+			t.Errorf("%d have it: %+v, want it brought to the others, and dropped", have, c)
+		}
+		for i, n := range f.nodes[:3] {
+			if s := f.state(n, "o"); s.Kind != engine.Deleted {
+				t.Errorf("%d have it: primary %d has %+v", have, i, s)
+			}
+		}
+		i, err := handoff.store.Inspect(t.Context(), f.at("o"), engine.How{All: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken := slices.ContainsFunc(i.Records, func(r engine.Found) bool { return r.Kind == record.Tombstone })
+		if taken != (have < 3) {
+			t.Errorf("%d have it: the handoff has taken it: %t", have, taken)
 		}
 	}
 }
