@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// plainCost is what any request may need of buffers, in bytes: one to copy its
-	// answer through, and its header.
-	plainCost = 96 << 10
+	// plainCost is what any request may need of buffers, in bytes: those of its answer, and
+	// its header.
+	plainCost = httpapi.AnswerRoom + 32<<10
 	// uploadChunks is how many chunks of a body are in memory at once: a queue full
 	// for the replica that is behind, as many kept for a handoff, one being sent and
 	// one being filled. A replica that stalls holds on to its own until it is given

@@ -1,6 +1,10 @@
 package chunked
 
-import "testing"
+import (
+	"strconv"
+	"strings"
+	"testing"
+)
 
 func TestSize(t *testing.T) {
 	for line, want := range map[string]int64{
@@ -12,4 +16,22 @@ func TestSize(t *testing.T) {
 			t.Errorf("%q: %d, %v, want %d", line, n, ok, want)
 		}
 	}
+}
+
+// FuzzSize compares with what strconv takes for a number.
+func FuzzSize(f *testing.F) {
+	for _, line := range []string{"0", "Ff", "10 \t;x", "fffffffffffffff", " 10", "1_0", "0x1"} {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		number, _, extended := strings.Cut(string(line), ";")
+		if extended {
+			number = strings.TrimRight(number, " \t")
+		}
+		want, err := strconv.ParseUint(number, 16, 60)
+		taken := err == nil && len(number) <= 15
+		if n, ok := Size(line); ok != taken || ok && n != int64(want) {
+			t.Errorf("%q: %d, %v, want %d, %v", line, n, ok, want, taken)
+		}
+	})
 }

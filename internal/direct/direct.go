@@ -18,6 +18,7 @@
 package direct
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -60,6 +61,9 @@ type Config struct {
 
 	// IdleTimeout is how long an unused connection is kept; 30 s.
 	IdleTimeout time.Duration
+
+	// Host is what requests say that they are for; the address that they go to.
+	Host string
 
 	// UserAgent is sent with requests that don't bring their own; "martlet".
 	UserAgent string
@@ -159,7 +163,7 @@ func (c *Client) Do(ctx context.Context, addr string, r *backend.Request) (*back
 	}
 	b := takeBuffers()
 	var err error
-	if b.out, err = appendHead(b.out[:0], addr, c.pool.cfg.UserAgent, r); err != nil {
+	if b.out, err = appendHead(b.out[:0], cmp.Or(c.pool.cfg.Host, addr), c.pool.cfg.UserAgent, r); err != nil {
 		b.free()
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -32,7 +33,7 @@ func (c *Client) Begin(ctx context.Context, addr string, r *backend.Request, d t
 	}
 	b := takeBuffers()
 	var err error
-	if b.out, err = appendHead(b.out[:0], addr, c.pool.cfg.UserAgent, r); err != nil {
+	if b.out, err = appendHead(b.out[:0], cmp.Or(c.pool.cfg.Host, addr), c.pool.cfg.UserAgent, r); err != nil {
 		b.free()
 		return nil, nil, err
 	}

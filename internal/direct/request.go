@@ -35,7 +35,7 @@ func checkDo(r *backend.Request) error {
 // appendHead appends the request line and the header, with the empty line. A
 // Length below zero makes the body chunked. What would change its meaning on
 // the way is refused.
-func appendHead(b []byte, addr, agent string, r *backend.Request) ([]byte, error) {
+func appendHead(b []byte, host, agent string, r *backend.Request) ([]byte, error) {
 	switch {
 	case !all(r.Method, nameByte):
 		return b, refuse("method is not a word")
@@ -43,7 +43,7 @@ func appendHead(b []byte, addr, agent string, r *backend.Request) ([]byte, error
 		return b, refuse("path is not percent-encoded")
 	case r.Query != "" && !all(r.Query, queryByte):
 		return b, refuse("query is not percent-encoded")
-	case !all(addr, queryByte):
+	case !all(host, queryByte):
 		return b, refuse("address is not host:port")
 	case !all(agent, valueByte) && agent != "":
 		return b, refuse("user agent holds a line break")
@@ -52,7 +52,7 @@ func appendHead(b []byte, addr, agent string, r *backend.Request) ([]byte, error
 	if r.Query != "" {
 		b = append(append(b, '?'), r.Query...)
 	}
-	b = append(append(b, " HTTP/1.1\r\nHost: "...), addr...)
+	b = append(append(b, " HTTP/1.1\r\nHost: "...), host...)
 	b = append(b, "\r\n"...)
 	if agent != "" && !r.Header.Has("User-Agent") {
 		b = append(append(append(b, "User-Agent: "...), agent...), "\r\n"...)

@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"strconv"
@@ -39,7 +40,7 @@ func (c *Client) Open(ctx context.Context, addr string, r *backend.Request) (*St
 	chunked := *r
 	chunked.Length = -1
 	var err error
-	if b.out, err = appendHead(b.out[:0], addr, c.pool.cfg.UserAgent, &chunked); err != nil {
+	if b.out, err = appendHead(b.out[:0], cmp.Or(c.pool.cfg.Host, addr), c.pool.cfg.UserAgent, &chunked); err != nil {
 		b.free()
 		return nil, err
 	}

@@ -13,6 +13,10 @@ const (
 	// heldRoom is the size of the buffers for it. An answer that is longer, for its
 	// header, leaves in parts.
 	heldRoom = mostHeld + 8<<10
+
+	// AnswerRoom is how much of buffers the answer to a request needs, in bytes: one that its body is copied through, and one in
+	// which it is held back if it is small.
+	AnswerRoom = copyBlock + heldRoom
 )
 
 var heldBuffers = sync.Pool{New: func() any { b := make([]byte, 0, heldRoom); return &b }}

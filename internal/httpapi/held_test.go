@@ -258,3 +258,13 @@ func TestSmallAnswersLeaveInOneWrite(t *testing.T) {
 		})
 	}
 }
+
+// What an answer takes of buffers is no more than is said, to those who bound it.
+func TestAnswerRoom(t *testing.T) {
+	body, held := copyBuffers.Get().(*[]byte), heldBuffers.Get().(*[]byte)
+	if n := cap(*body) + cap(*held); n > AnswerRoom {
+		t.Errorf("buffers of %d bytes, want at most %d", n, AnswerRoom)
+	}
+	copyBuffers.Put(body)
+	heldBuffers.Put(held)
+}

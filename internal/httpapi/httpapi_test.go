@@ -227,42 +227,6 @@ func TestCopyBodyEndsOnlyAtTheEnd(t *testing.T) {
 	}
 }
 
-// What is in memory is sent as it is, a piece at a time, and not taken for whole where it is shorter than was said.
-func TestCopyBodyInMemory(t *testing.T) {
-	const length = 2*memoryBlock + 1
-	for _, tt := range []struct {
-		said int64
-		want error
-	}{{length, nil}, {-1, nil}, {length + 1, io.ErrUnexpectedEOF}, {length - 1, io.ErrUnexpectedEOF}} {
-		var to pieces
-		err := CopyBody(t.Context(), &to, bytes.NewBuffer(make([]byte, length)), tt.said)
-		if !errors.Is(err, tt.want) || fmt.Sprint(to) != fmt.Sprint([]int{memoryBlock, memoryBlock, 1}) {
-			t.Errorf("of %d bytes, said to be %d, pieces of %v were sent, %v, want %v", length, tt.said, to, err, tt.want)
-		}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	var to pieces
-	if err := CopyBody(ctx, &to, bytes.NewBuffer(make([]byte, length)), length); !errors.Is(err, context.Canceled) || len(to) != 1 {
-		t.Errorf("for who has gone away pieces of %v were sent, %v", to, err)
-	}
-	if err := CopyBody(t.Context(), brokenWriter{}, bytes.NewBuffer(make([]byte, length)), length); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("sent to nobody: %v", err)
-	}
-}
-
-// pieces is how long what was written is, piece by piece.
-type pieces []int
-
-func (p *pieces) Write(b []byte) (int, error) {
-	*p = append(*p, len(b))
-	return len(b), nil
-}
-
-type brokenWriter struct{}
-
-func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
-
 func TestABrokenBodyNeverLooksWhole(t *testing.T) {
 	for name, body := range map[string]io.ReadCloser{
 		"fails":  &brokenBody{2},

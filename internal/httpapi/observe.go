@@ -231,43 +231,10 @@ func logPath(uri string) string {
 	return uri
 }
 
-// inMemory is a body that is in memory as a whole, as a bytes.Buffer is.
-type inMemory interface {
-	Next(n int) []byte // the next n bytes, or what there is, which is nothing at the end
-}
-
-// memoryBlock is how many bytes of such a body are sent at once: a limit on silence is one on each of those.
-const memoryBlock = 256 << 10
-
-// sendMemory is CopyBody of what is in memory, which needs no other buffer.
-func sendMemory(ctx context.Context, w io.Writer, src inMemory, length int64) error {
-	var n int64
-	for {
-		b := src.Next(memoryBlock)
-		switch {
-		case len(b) > 0:
-			if _, err := w.Write(b); err != nil {
-				return err
-			}
-			n += int64(len(b))
-		case length >= 0 && n != length:
-			return io.ErrUnexpectedEOF
-		default:
-			return nil
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// CopyBody sends a body to a client, through a pooled buffer unless it is in memory. An error of the
+// CopyBody sends a body to a client, through a pooled buffer. An error of the
 // source, or a source that ends before length bytes (-1 is unknown), is returned;
 // the caller ends the connection then, so that a part never looks like the whole.
 func CopyBody(ctx context.Context, w io.Writer, src io.Reader, length int64) error {
-	if b, ok := src.(inMemory); ok {
-		return sendMemory(ctx, w, b, length)
-	}
 	buf := copyBuffers.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
 	defer copyBuffers.Put(buf)
 	var n int64

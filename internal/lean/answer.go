@@ -24,7 +24,16 @@ const (
 	// that an answer leaves in one write. largeAnswer is the size of buffers for it.
 	copyBlock   = 64 << 10
 	largeAnswer = copyBlock + headRoom
+
+	// memoryBlock is how much of a body that is in memory is written at once, in bytes: a limit on silence is one on each
+	// write.
+	memoryBlock = 256 << 10
 )
+
+// inMemory is a body that is in memory as a whole, as a bytes.Buffer is: but for what leaves with the head it is sent from where it is.
+type inMemory interface {
+	Next(n int) []byte // the next n bytes, or what there is, which is nothing at the end
+}
 
 var (
 	smallAnswers = sync.Pool{New: func() any { b := make([]byte, 0, smallAnswer); return &b }}
@@ -74,6 +83,7 @@ func (a *answer) send(head bool) (n int64, err error) {
 // last of the body is sent when its source says that it has ended.
 func (a *answer) sendBody(out []byte, length int64) (sent int64, err error) {
 	room := cap(out)
+	memory, _ := a.resp.Body.(inMemory)
 	for left := length; left > 0; {
 		before := len(out)
 		out, err = fill(out, a.resp.Body, min(left, int64(room-before)))
@@ -91,9 +101,33 @@ func (a *answer) sendBody(out []byte, length int64) (sent int64, err error) {
 		}
 		sent += n
 		out = out[:0]
+		if memory != nil && left > 0 {
+			n, err := a.sendMemory(memory, left)
+			return sent + n, err
+		}
 	}
 	return sent, nil
 }
+
+// sendMemory sends the rest of a body that is in memory.
+func (a *answer) sendMemory(from inMemory, left int64) (sent int64, err error) {
+	for left > 0 {
+		b := from.Next(int(min(left, memoryBlock)))
+		switch left -= int64(len(b)); {
+		case len(b) == 0:
+			return sent, io.ErrUnexpectedEOF
+		case left == 0 && len(from.Next(1)) > 0:
+			return sent, errLonger
+		}
+		if err := a.c.write(b, time.Now()); err != nil {
+			return sent, err
+		}
+		sent += int64(len(b))
+	}
+	return sent, nil
+}
+
+var errLonger = errors.New("a response is longer than announced")
 
 // fill appends n bytes of a body to b, which has room for them.
 func fill(b []byte, from io.Reader, n int64) ([]byte, error) {
@@ -126,7 +160,7 @@ func atEnd(from io.Reader) error {
 		n, err := from.Read(one[:])
 		switch {
 		case n > 0:
-			return errors.New("a response is longer than announced")
+			return errLonger
 		case err == io.EOF:
 			return nil
 		case err != nil:

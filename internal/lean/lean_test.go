@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -71,6 +72,58 @@ func TestWrites(t *testing.T) {
 		c.mu.Lock()
 		if c.writes != tt.want {
 			t.Errorf("a body of %d and a header of %d bytes took %d writes, want %d", tt.body, tt.header, c.writes, tt.want)
+		}
+		c.mu.Unlock()
+	}
+}
+
+// memory is a body that is in memory, and notes how much of it was copied out.
+type memory struct {
+	bytes.Buffer
+	copied atomic.Int64
+}
+
+func (m *memory) Read(p []byte) (int, error) {
+	n, err := m.Buffer.Read(p)
+	m.copied.Add(int64(n))
+	return n, err
+}
+func (*memory) Close() error { return nil }
+
+// What is in memory is sent from where it is, but for what leaves with the head, and in larger pieces; it breaks off where it is not as long as
+// was said.
+func TestMemoryIsNotCopied(t *testing.T) {
+	l, err := httpapi.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &counted{Listener: l}
+	var resp *backend.Response
+	b := serveOn(t, leanly, c, func(context.Context, *backend.Request) (*backend.Response, error) { return resp, nil }, options{})
+	whole := make([]byte, 1<<20)
+	for i := range whole {
+		whole[i] = byte(i * i >> 7)
+	}
+	for _, tt := range []struct {
+		there, said, writes int
+	}{{1000, 1000, 1}, {copyBlock, copyBlock, 1}, {copyBlock + headRoom, copyBlock + headRoom, 2}, {1 << 20, 1 << 20, 5}, {1 << 20, 1<<20 - 1, 0}, {1<<20 - 1, 1 << 20, 0}} {
+		body := &memory{}
+		body.Write(whole[:tt.there])
+		resp = &backend.Response{Status: 200, Length: int64(tt.said), Body: body}
+		c.writes = 0
+		p := b.dial()
+		p.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		got, err := http.ReadResponse(p.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(got.Body)
+		if same := tt.there == tt.said; same != (err == nil) || same && !bytes.Equal(text, whole[:tt.there]) || len(text) >= tt.said != same {
+			t.Errorf("%d bytes, said to be %d: %d came, %v", tt.there, tt.said, len(text), err)
+		}
+		c.mu.Lock()
+		if tt.writes > 0 && c.writes != tt.writes || body.copied.Load() > copyBlock+headRoom {
+			t.Errorf("%d bytes: %d writes, want %d, and %d bytes were copied", tt.there, c.writes, tt.writes, body.copied.Load())
 		}
 		c.mu.Unlock()
 	}

@@ -27,8 +27,14 @@ const (
 // Object is what a device holds under one name. Two that are equal are the same
 // state.
 type Object struct {
-	Hash  name.Hash
-	Kind  ObjectKind
+	Hash name.Hash
+	Kind ObjectKind
+
+	// Left is what is good of a state that is Lost, since no more than later metadata was damaged: Data, a
+	// Tombstone, or Waiting, where neither had come. It is 0 of all others. Of a Lost state it, and all that is below the times, is
+	// known of a device's own names only, and not sent: zero is what is not there, or damaged.
+	Left ObjectKind
+
 	Times timestamp.Packed // of Lost, the data's is that of what was lost, if it is known
 
 	MD5    [16]byte // of the data; with Length and CRC zero where there is none
@@ -62,6 +68,9 @@ const MaxObjects = (MaxList - headSize - tailSize) / objectSize
 // AppendObject appends a record to a list that was begun with Begin.
 func AppendObject(b []byte, o *Object) []byte {
 	be := binary.BigEndian
+	if o.Kind == Lost {
+		o = &Object{Hash: o.Hash, Kind: Lost, Times: o.Times}
+	}
 	b = append(append(b, o.Hash[:]...), byte(o.Kind))
 	for _, t := range [...]timestamp.T{o.Times.Data, o.Times.ContentType, o.Times.Meta} {
 		b = be.AppendUint64(be.AppendUint64(b, uint64(t.Ticks())), t.Offset())
@@ -171,14 +180,26 @@ func (o *Object) lacks(theirs *Object, doubt bool) Lack {
 	return lack
 }
 
-// Replaced reports whether nothing more is to be had of what was lost here: what theirs shows of the name, data or a
-// tombstone, is as new in all that is known of it. Of what was lost without a time that is never certain.
+// Replaced reports whether nothing more is to be had of what was lost here: what theirs shows of the name is as new in
+// all that is known of it. For data or a tombstone that is one of those; for metadata that had waited for
+// its data it is metadata, or what makes it void. Of what was lost without a time that is never certain.
+//
+// What is good beside it counts as always: it may be the last there is, and where theirs says something else of just that time it may be
+// the greater. Of what is damaged the time alone decides. Whether it was data or a tombstone no mark tells, and the object
+// server takes data of just that time for the replacement of either: so the device would, if it were pushed that.
 func (o *Object) Replaced(theirs *Object) bool {
-	if o.Kind != Lost || o.Times.Data.IsZero() || theirs == nil || theirs.Kind != Data && theirs.Kind != Tombstone {
+	if o.Kind != Lost || theirs == nil || theirs.Kind == Lost || o.Newest().IsZero() {
 		return false
 	}
-	was := Object{Kind: Data, Times: o.Times}
-	return was.SurelyLacks(theirs) == 0
+	was := *o
+	if was.Kind = o.Left; o.Left == 0 {
+		if o.Times.Data.IsZero() {
+			return false
+		}
+		was.Kind, was.SystemSum = Data, theirs.SystemSum
+	}
+	was.MetaSum, was.TypeSum = cmp.Or(o.MetaSum, theirs.MetaSum), cmp.Or(o.TypeSum, theirs.TypeSum)
+	return was.Lacks(theirs) == 0
 }
 
 // Newest is the latest time of anything known of the name.

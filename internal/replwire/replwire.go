@@ -64,6 +64,7 @@ const (
 	SenderHeader      = "X-Backend-Sender"      // which process sends it, as its answers have it, and the device that it is a pass of: "<node>/<device>"
 	BringHeader       = "X-Backend-Bring"       // with a question for a list, of what the asker is about to bring: one of the values below
 	HashesHeader      = "X-Backend-Hashes"      // "true" with a question for a list of fragments: of those that are there the hashes will do
+	NamesHeader       = "X-Backend-Names"       // with a question for a list of objects: the hashes that it is about, of those in its range (NamesText)
 	WantHeader        = "X-Backend-Want"        // with a question about one object: the asker's device, to which it is to be brought
 )
 

@@ -39,7 +39,9 @@ func drawObject(t *rapid.T) Object {
 	if o.Kind == Data {
 		o.SystemSum = rapid.Uint64Range(0, 1).Draw(t, "system")
 	}
-	o.MetaSum, o.TypeSum = rapid.Uint64Range(0, 1).Draw(t, "metasum"), rapid.Uint64Range(0, 1).Draw(t, "typesum")
+	if o.Kind != Lost { // of which no more is sent
+		o.MetaSum, o.TypeSum = rapid.Uint64Range(0, 1).Draw(t, "metasum"), rapid.Uint64Range(0, 1).Draw(t, "typesum")
+	}
 	return o
 }
 

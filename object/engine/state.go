@@ -32,9 +32,10 @@ type State struct {
 	// ContentTypeTime and MetaTime are never before it.
 	Time, ContentTypeTime, MetaTime timestamp.T
 
-	// MetaLost says that metadata was damaged which belongs to the state: what
-	// Meta and ContentType say, of whatever Kind, may not be all.
-	MetaLost bool
+	// DataLost says that data or a tombstone was damaged, which makes the state Lost. MetaLost says that later
+	// metadata was which belongs to the state: what Meta and ContentType say, of whatever Kind, may not be all. With
+	// data that makes the state Lost as well, and what there is to say of the data is good.
+	DataLost, MetaLost bool
 
 	Length int64    // bytes
 	MD5    [16]byte // of the data, as its writer said
@@ -102,7 +103,7 @@ func (p *parts) state() State {
 	s := State{Time: d.Time, ContentTypeTime: d.Time, MetaTime: d.Time, Name: d.Name, MetaLost: p.metaLost()}
 	switch {
 	case p.dataLost():
-		s.Kind, s.Time, s.Name = Lost, timestamp.Max(p.lost.Time, d.Time), p.lost.Name
+		s.Kind, s.DataLost, s.Time, s.Name = Lost, true, timestamp.Max(p.lost.Time, d.Time), p.lost.Name
 		s.ContentTypeTime, s.MetaTime = s.Time, s.Time
 	case d.Kind == blob.Tombstone:
 		s.Kind = Deleted

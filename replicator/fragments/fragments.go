@@ -35,6 +35,10 @@
 // has to have known it for a day as well, or for the reclaim age if that is less. And since replicas may be such for no longer than
 // a moment, all devices are asked: none has the commit, and no more of them are silent than may be lost.
 //
+// Of one that was lost to damage, and does not belong on the device, there is but the mark that says so. That goes where the write is superseded,
+// where there is a commit of just its time and all fragments of that are on the devices that they belong on, each of which has shown its own
+// and takes itself for its primary, and with age.
+//
 // Errors, silence, a device that was away for too long (package steps), one that does not take
 // itself for a primary, two that answer as one and an answer that turns out to be the device's own confirm nothing.
 // Nothing is dropped by a ring that is out of use.

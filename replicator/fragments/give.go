@@ -32,7 +32,8 @@ const (
 // rooms are buffers for whole answers.
 var rooms = sync.Pool{New: func() any { return new([]byte) }}
 
-// lent is a body in a buffer that goes back when it is closed, and so does the turn. A server over net/http sends it without a copy (httpapi.CopyBody); lean, which storage nodes have, copies it once.
+// lent is a body in a buffer that goes back when it is closed, and so does the turn. The server sends it without a copy, but where a cluster key has its
+// blocks signed.
 type lent struct {
 	left []byte
 	room *[]byte

@@ -149,12 +149,12 @@ func (p *pass) askAbout(ctx context.Context, list []*question) {
 }
 
 // askAlone is askAbout for who is one of those that are under way, and must not wait for others.
-func (p *pass) askAlone(ctx context.Context, q *question) {
-	a := p.asking(ctx, []*question{q})
+func (p *pass) askAlone(ctx context.Context, list ...*question) {
+	a := p.asking(ctx, list)
 	for at := range a.by {
 		p.askJudge(ctx, a, at)
 	}
-	p.doubt([]*question{q}, a.judges)
+	p.doubt(list, a.judges)
 }
 
 // asking finds out whom to ask, and what the device says itself.

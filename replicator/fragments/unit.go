@@ -84,7 +84,7 @@ func (p *pass) goInto(ctx context.Context, u unit) *found {
 		f.missing = p.missing(u.of, commits, here)
 	}
 	p.work.found(u.lacks, f.missing)
-	p.forget(ctx, f, lost)
+	p.forget(ctx, f, commits, here, lost)
 	return f
 }
 
@@ -164,7 +164,7 @@ func commitOf(list []replwire.Commit, h name.Hash) *replwire.Commit {
 
 // here returns the fragments in a unit that the device holds and that are not damaged, by their hashes, what was lost of others, and whether those
 // are all.
-func (p *pass) here(ctx context.Context, u unit) (all map[name.Hash]*piece, lost []replwire.Object, ok bool) {
+func (p *pass) here(ctx context.Context, u unit) (all map[name.Hash]*piece, lost []Entry, ok bool) {
 	all, ok = map[name.Hash]*piece{}, true
 	for e, err := range p.store.Walk(ctx, u.of.policy.Index.Fragments(), u.at.First(), u.at.Last()) {
 		if ctx.Err() != nil {
@@ -176,7 +176,7 @@ func (p *pass) here(ctx context.Context, u unit) (all map[name.Hash]*piece, lost
 			continue
 		}
 		if e.Kind == replwire.Lost {
-			lost = append(lost, e.Object) // as good as not there, and replaced by what is put there
+			lost = append(lost, e) // as good as not there, and replaced by what is put there
 			continue
 		}
 		x, err := p.piece(u.of, &e)
@@ -187,32 +187,6 @@ func (p *pass) here(ctx context.Context, u unit) (all map[name.Hash]*piece, lost
 		all[e.Hash] = x
 	}
 	return all, lost, ok
-}
-
-// forget drops the marks of fragments that were lost and that nothing will take the place of: they are not to be here,
-// and from before the horizon. What there was of them stays in quarantine.
-func (p *pass) forget(ctx context.Context, f *found, lost []replwire.Object) {
-	if len(lost) == 0 {
-		return
-	}
-	wanted := map[name.Hash]bool{}
-	for _, m := range f.missing {
-		wanted[m.commit.Hash.Fragment(m.commit.Time, f.of.index)] = true
-	}
-	for _, o := range lost {
-		happened := o.Times.Data.Happened()
-		switch {
-		case wanted[o.Hash]:
-			continue
-		case !happened.Before(p.horizon):
-			f.of.due(happened.Time().Add(p.cfg.ReclaimAge))
-			continue
-		}
-		if _, err := p.drop(ctx, f.of, o); err != nil {
-			p.fail(f.of, nil, o.Hash.String(), err.Error(), 1)
-		}
-		f.of.lookAgain() // what is here now has another sum
-	}
 }
 
 // piece takes an entry for the fragment that it says it is.

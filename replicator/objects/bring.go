@@ -163,10 +163,13 @@ func (p *pass) askAgain(ctx context.Context, b *bringing) {
 // confirmed reports whether what a list shows is a state or something newer, or the state
 // is one that may be forgotten and was.
 func (p *pass) confirmed(o, theirs *replwire.Object) bool {
-	if o.Kind == replwire.Lost {
+	switch {
+	case theirs == nil && forgettable(o, p.horizon):
+		return true
+	case o.Kind == replwire.Lost:
 		return o.Replaced(theirs)
 	}
-	return o.Lacks(theirs) == 0 && (theirs == nil || theirs.Kind != replwire.Lost) || theirs == nil && forgettable(o, p.horizon)
+	return o.Lacks(theirs) == 0 && (theirs == nil || theirs.Kind != replwire.Lost)
 }
 
 // drop removes what every primary is known to have.

@@ -2,6 +2,7 @@ package objects
 
 import (
 	"context"
+	"slices"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -47,6 +48,7 @@ func (p *pass) bringHome(ctx context.Context, of *part, w *work) {
 	}
 	p.tally.Add(replicator.Counts{Compared: int64(len(w.Items))})
 	home := make([]*bringing, 0, len(primaries))
+	names := w.named()
 	for _, to := range primaries {
 		to.Has = make([]bool, len(w.Items))
 		if why, ok := p.peers.Down(to); ok {
@@ -56,9 +58,9 @@ func (p *pass) bringHome(ctx context.Context, of *part, w *work) {
 		}
 		b := &bringing{w: w, to: to}
 		var err error
-		b.theirs, err = p.ask(ctx, w, to, p.bring(of)...)
+		b.theirs, err = p.ask(ctx, w, to, slices.Concat(names, p.bring(of))...)
 		if b.others = errs.Is(err, errs.Conflict); b.others && len(w.Items) <= maxSeen {
-			b.theirs, err = p.ask(ctx, w, to) // what is there by now can go, whoever has brought it
+			b.theirs, err = p.ask(ctx, w, to, names...) // what is there by now can go, whoever has brought it
 		} else if b.others {
 			p.leave(of, to)
 			continue
@@ -102,17 +104,18 @@ func (p *pass) seen(b *bringing) (all bool) {
 	for i := range b.w.Items {
 		o := &b.w.Items[i]
 		b.to.Has[i] = p.confirmed(o, lookUp(b.theirs, o.Hash))
-		all = all && (b.to.Has[i] || o.Kind == replwire.Lost)
+		all = all && b.to.Has[i]
 	}
 	return all
 }
 
-// onlyLost counts as failed what was lost here to damage and what some primary has nothing as new as: what kept it from being dropped.
+// onlyLost counts as failed what was lost here to damage and what some primary has nothing as new as: what kept it from being dropped. What
+// others are just bringing a primary it may be: the next passes see.
 func (p *pass) onlyLost(w *work, home []*bringing) {
 	for i := range w.Items {
 		if o := &w.Items[i]; o.Kind == replwire.Lost {
 			for _, b := range home {
-				if !b.to.Has[i] {
+				if !b.to.Has[i] && !b.others {
 					p.fail(w, b.to, o.Hash.String(), "it is damaged here, and the primary has nothing as new", 1)
 					break
 				}

@@ -45,6 +45,10 @@
 // What a handoff itself has lost to damage can be brought to nobody. The mark of it is dropped like anything else when every primary
 // shows data or a tombstone that is as new as what was lost, and never for its age: where only metadata was lost the data may be the
 // last that there is. Until then each pass counts it as failed.
+// Of metadata that was lost while it waited for its data nothing is left that could be the last: it goes as if it were good, also with
+// metadata that is as new, or for its age.
+// What is good beside what was lost counts as if it were all there is: good metadata beside lost data, or good data beside lost
+// metadata, has to be what the primary shows of just its time, or less.
 //
 // Tombstones, and metadata without data, that are older than the reclaim age may
 // have been forgotten. They are still pushed where the peer has something older,
@@ -224,9 +228,13 @@ func (o *Objects) horizon() timestamp.T {
 	return steps.Terms{ReclaimAge: o.cfg.ReclaimAge}.Horizon(o.Now())
 }
 
-// forgettable reports whether nothing need be left of a state.
+// forgettable reports whether nothing need be left of a state. Metadata without data, or with a tombstone, is worth no more for being damaged.
 func forgettable(s *replwire.Object, horizon timestamp.T) bool {
-	return (s.Kind == replwire.Tombstone || s.Kind == replwire.Waiting) && s.Times.Happened().Before(horizon)
+	kind := s.Kind
+	if kind == replwire.Lost {
+		kind = s.Left
+	}
+	return (kind == replwire.Tombstone || kind == replwire.Waiting) && !s.Newest().IsZero() && s.Times.Happened().Before(horizon)
 }
 
 // find returns the place of a hash in an ordered list.

@@ -32,6 +32,19 @@ func (p *pass) ask(ctx context.Context, w *work, to *replicator.Peer, header ...
 	return theirs, err
 }
 
+// named is what has a peer say of a work's names what it has of those alone: as a handoff has few of a partition of which a primary has all. It
+// is nothing where they are too many.
+func (w *work) named() backend.Header {
+	if len(w.Items) > replwire.MaxNames {
+		return nil
+	}
+	hashes := make([]name.Hash, len(w.Items))
+	for i := range hashes {
+		hashes[i] = w.Items[i].Hash
+	}
+	return backend.Header{{Name: replwire.NamesHeader, Value: replwire.NamesText(hashes)}}
+}
+
 // result is what has become of a push.
 type result uint8
 

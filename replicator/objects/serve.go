@@ -3,6 +3,7 @@ package objects
 import (
 	"bytes"
 	"context"
+	"iter"
 	"time"
 
 	"martlet/internal/backend"
@@ -69,12 +70,20 @@ func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Respo
 	return o.merge(ctx, store, index, c)
 }
 
-// list tells what a device holds in a range.
+// list tells what a device holds in a range, or under those hashes in it that are asked for.
 func (o *Objects) list(ctx context.Context, store Store, p policy.Index, c *replicator.Call) (*backend.Response, error) {
+	entries := store.Walk(ctx, p, c.From, c.To)
+	if text := c.Header.Get(replwire.NamesHeader); text != "" {
+		names, err := replwire.ParseNames(text)
+		if err != nil {
+			return nil, garbled(err)
+		}
+		entries = under(ctx, store, p, c, names)
+	}
 	body := replwire.Begin(nil, replwire.Objects)
 	count, more := 0, false
 	began := time.Now()
-	for entry, err := range store.Walk(ctx, p, c.From, c.To) {
+	for entry, err := range entries {
 		if err != nil {
 			return nil, err // a name that is left out would look as if it were not there
 		}
@@ -86,6 +95,21 @@ func (o *Objects) list(ctx context.Context, store Store, p policy.Index, c *repl
 		count++
 	}
 	return octets(replwire.End(body, count, more)), nil
+}
+
+// under yields what is under some hashes, as far as they are in the range of a call.
+func under(ctx context.Context, store Store, p policy.Index, c *replicator.Call, names []name.Hash) iter.Seq2[replwire.Object, error] {
+	return func(yield func(replwire.Object, error) bool) {
+		for _, h := range names {
+			if compareHashes(h, c.From) < 0 || compareHashes(h, c.To) > 0 {
+				continue
+			}
+			s, err := store.Stat(ctx, p, h)
+			if (err != nil || s.Kind != 0) && !yield(s.Object, err) {
+				return
+			}
+		}
+	}
 }
 
 // merge has the object server take what is pushed, on stable storage when this

@@ -443,36 +443,84 @@ func TestFragmentsSumAndListOfOne(t *testing.T) {
 	f.inPlace("then", o)
 }
 
-// That a fragment was lost which nobody needs any more is forgotten.
+// lose has a node lose a fragment to damage.
+func (f *cells) lose(o *wholeObject, index, at int) {
+	f.t.Helper()
+	loc := engine.Location{Policy: f.policy.Index.Fragments(), Hash: f.hasher.Hash(o.path).Fragment(o.at, index)}
+	s, err := f.nodes[at].store.Stat(f.t.Context(), loc)
+	if err == nil {
+		err = f.nodes[at].store.Quarantine(f.t.Context(), loc, s, errors.New("it was damaged"))
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// That a fragment was lost which nobody needs any more is forgotten: once it is superseded, and not before.
 func TestFragmentsLostOnes(t *testing.T) {
 	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 7)
 	kept, o := f.object("kept", 100), f.object("o", 3000)
 	f.put(o, 1, 6)
-	for _, at := range []struct {
-		node, index int
-		of          *wholeObject
-	}{{5, 5, o}, {6, 1, o}, {5, 5, kept}} {
-		loc := engine.Location{Policy: f.policy.Index.Fragments(), Hash: f.hasher.Hash(at.of.path).Fragment(at.of.at, at.index)}
-		s, err := f.nodes[at.node].store.Stat(t.Context(), loc)
-		if err == nil {
-			err = f.nodes[at.node].store.Quarantine(t.Context(), loc, s, errors.New("it was damaged"))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	f.lose(o, 5, 5)
+	f.lose(o, 1, 6)
+	f.lose(kept, 5, 5)
+	f.delete("o", o.at.Add(time.Millisecond), 1, 2)
+	for _, i := range []int{0, 3} { // so that nothing is brought to them
+		f.nodes[i].down.Store(true)
 	}
-	f.delete("o", o.at.Add(time.Millisecond), 0, 1, 2, 3)
+	f.pass(6)
+	if n := f.total(6); n != 1 {
+		t.Errorf("two of four replicas know that it was deleted, and there are %d entries", n)
+	}
+	for _, i := range []int{0, 3} {
+		f.nodes[i].down.Store(false)
+	}
+	f.delete("o", o.at.Add(time.Millisecond), 0, 3)
 	f.pass()
 	f.clean()
-	f.inPlace("the other", kept)
-	if f.total(6) != 1 {
-		t.Errorf("it is forgotten at once")
-	}
-	f.later(9 * 24 * time.Hour)
 	if n, m := f.total(5), f.total(6); n != 1 || m != 0 {
 		t.Errorf("nodes 5 and 6 have %d and %d entries, want 1 and none", n, m)
 	}
-	f.inPlace("still", kept)
+	f.inPlace("the other", kept)
+}
+
+// The mark of a fragment that a handoff has lost goes once all fragments of its version are where they belong; that of a write that
+// was never decided with age.
+func TestFragmentsLostOnHandoff(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 8)
+	o := f.object("o", 3000)
+	f.put(o, 1, 6)
+	f.lose(o, 1, 6)
+	stays := func(what string, failed bool) {
+		t.Helper()
+		if c := f.pass(6); c.Dropped != 0 || c.Failed > 0 != failed || f.total(6) != 1 {
+			t.Errorf("%s: %+v, and %d entries", what, c, f.total(6))
+		}
+	}
+	f.nodes[2].down.Store(true)
+	stays("a home does not answer", true)
+	f.nodes[2].down.Store(false)
+	f.nodes[1].ring.Store(f.ringsOf(1, 0, 2, 3, 4, 5))
+	stays("a home is at home elsewhere", true)
+	f.nodes[1].ring.Store(nil)
+	f.lose(o, 3, 3)
+	stays("a home has lost its own", false)
+	f.forget(o, 3, 3)
+	stays("a home has none", false)
+	f.put(o, 3, 3)
+	if c := f.pass(6); c.Dropped != 1 || c.Failed > 0 || f.total(6) != 0 {
+		t.Errorf("all are at home: %+v, and %d entries", c, f.total(6))
+	}
+	f.inPlace("then", o)
+
+	undecided := f.encode("o", f.source.Next(), []byte("which nobody has heard of"), true)
+	f.put(undecided, 1, 6)
+	f.lose(undecided, 1, 6)
+	stays("a write that is not decided", false)
+	f.later(9 * 24 * time.Hour)
+	if n := f.total(6); n != 0 {
+		t.Errorf("after nine days there are %d entries", n)
+	}
 }
 
 // A write may be of a time long ago, when another cluster or the data that a version is kept of had it: its commit is on

@@ -96,27 +96,46 @@ func (s objectStore) Drop(ctx context.Context, p policy.Index, o replwire.Object
 }
 
 // wireObject is a state in the words of replication. A name of which anything was
-// lost is lost: nothing of it is handed on.
+// lost is lost: nothing of it is handed on, but what is good of it is known.
 func wireObject(h name.Hash, s *engine.State) replwire.Object {
 	o := replwire.Object{Hash: h, Times: s.Packed()}
-	switch {
-	case s.Kind == engine.Lost, s.MetaLost:
-		o.Kind = replwire.Lost
+	if s.Kind == engine.Absent && !s.MetaLost && s.Newest().IsZero() {
 		return o
-	case s.Kind == engine.Live:
-		o.Kind = replwire.Data
+	}
+	what := goodOf(s)
+	if o.Kind = what; s.Kind == engine.Lost || s.MetaLost {
+		o.Kind, o.Left = replwire.Lost, what
+	}
+	if what == replwire.Data {
 		o.MD5, o.Length, o.CRC = s.MD5, s.Length, s.CRC
 		o.SystemSum = replwire.Sum(s.System)
-	case s.Kind == engine.Deleted:
-		o.Kind = replwire.Tombstone
-	case s.Newest().IsZero():
-		return o
-	default:
-		o.Kind = replwire.Waiting
 	}
-	o.MetaSum = replwire.Sum(s.Meta)
-	o.TypeSum = replwire.Sum(backend.Header{{Value: s.ContentType}})
+	good := func(at timestamp.T) bool {
+		if at.After(s.Time.Until()) {
+			return !s.MetaLost
+		}
+		return what != 0 // it came with the data
+	}
+	if good(s.MetaTime) {
+		o.MetaSum = replwire.Sum(s.Meta)
+	}
+	if good(s.ContentTypeTime) {
+		o.TypeSum = replwire.Sum(backend.Header{{Value: s.ContentType}})
+	}
 	return o
+}
+
+// goodOf is what of a state is good, but for later metadata: nothing where data or a tombstone was lost.
+func goodOf(s *engine.State) replwire.ObjectKind {
+	switch {
+	case s.DataLost:
+		return 0
+	case s.Kind == engine.Live, s.Kind == engine.Lost:
+		return replwire.Data
+	case s.Kind == engine.Deleted:
+		return replwire.Tombstone
+	}
+	return replwire.Waiting
 }
 
 // checked reads the checked data of an object.

@@ -581,6 +581,12 @@ func TestLostOnHandoff(t *testing.T) {
 			put(ts, 0, 1, 2)(f)
 			f.write(f.nodes[3], "POST", "o", ts.Next(), later, "", true)
 		}, false},
+		"another POST of just its time is everywhere": {func(f *fleet) {
+			put(ts, 0, 1, 2)(f)
+			for i, n := range f.nodes {
+				f.write(n, "POST", "o", ts.Next(), backend.Header{{Name: "X-Object-Meta-K", Value: fmt.Sprint(i / 3)}}, "", true)
+			}
+		}, false}, // the one here may be the greater
 		"later metadata is everywhere": {func(f *fleet) {
 			put(ts, 0, 1, 2)(f)
 			for _, n := range f.nodes {
@@ -605,6 +611,128 @@ func TestLostOnHandoff(t *testing.T) {
 			if (c.Failed == 0) != tt.gone || c.Pushed != 0 {
 				t.Errorf("%s: %+v", what, c)
 			}
+		}
+	}
+}
+
+// damageMeta damages the record of a node's metadata of an object, and has the node find that.
+func (f *fleet) damageMeta(n *small, object string) {
+	f.t.Helper()
+	i, err := n.store.Inspect(f.t.Context(), f.at(object), engine.How{})
+	if err != nil || i.Entry.Meta.IsZero() {
+		f.t.Fatalf("%s has no metadata of its own: %+v, %v", object, i.Entry, err)
+	}
+	file, err := os.OpenFile(filepath.Join(n.root, "log", fmt.Sprintf("%016x.seg", i.Entry.Meta.Segment)), os.O_RDWR, 0)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var b [1]byte
+	_, err = file.ReadAt(b[:], i.Entry.Meta.Offset+20)
+	b[0] ^= 1
+	_, errWrite := file.WriteAt(b[:], i.Entry.Meta.Offset+20)
+	if err := errors.Join(err, errWrite, file.Close()); err != nil {
+		f.t.Fatal(err)
+	}
+	if s := f.state(n, object); !s.MetaLost {
+		f.t.Fatalf("%s is not damaged: %+v", object, s)
+	}
+}
+
+// Metadata that a handoff has lost while it waited for its data is in nobody's way either, once all primaries have metadata that
+// is as new, or what makes it void.
+func TestWaitingLostOnHandoff(t *testing.T) {
+	ts := timestamp.FromTime(time.Now().Add(-time.Hour))
+	fields := backend.Header{{Name: "X-Object-Meta-K", Value: "v"}}
+	write := func(method string, at timestamp.T, which ...int) func(f *fleet) {
+		return func(f *fleet) {
+			for _, i := range which {
+				switch method {
+				case "PUT":
+					f.write(f.nodes[i], "PUT", "o", at, nil, "body", true)
+				case "POST":
+					f.write(f.nodes[i], "POST", "o", at, fields, "", true)
+				case "DELETE":
+					f.write(f.nodes[i], "DELETE", "o", at, nil, "", true)
+				}
+			}
+		}
+	}
+	all := func(some ...func(*fleet)) func(f *fleet) {
+		return func(f *fleet) {
+			for _, do := range some {
+				do(f)
+			}
+		}
+	}
+	young := newFleet(t, 4, 3, onDisk)
+	aged := func(f *fleet) {
+		for _, n := range f.nodes {
+			n.now = n.now.Add(8 * 24 * time.Hour)
+		}
+	}
+	for what, tt := range map[string]struct {
+		before func(f *fleet)
+		gone   bool
+	}{
+		"all have it":                   {write("POST", ts, 0, 1, 2), true},
+		"all have later metadata":       {write("POST", ts.Next(), 0, 1, 2), true},
+		"all have it, with data":        {all(write("PUT", ts.Add(-time.Second), 0, 1, 2), write("POST", ts, 0, 1, 2)), true},
+		"all have newer data":           {write("PUT", ts.Next(), 0, 1, 2), true},
+		"it was deleted since":          {write("DELETE", ts.Next(), 0, 1, 2), true},
+		"each has something that is so": {all(write("POST", ts, 0), write("PUT", ts.Next(), 1), write("DELETE", ts.Next(), 2)), true},
+		"one has a newer tombstone":     {write("DELETE", ts.Next(), 0), false}, // which it brings the others itself
+		"one has an older tombstone":    {write("DELETE", ts.Add(-time.Second), 0), false},
+		"nobody has it":                 {func(*fleet) {}, false},
+		"one lacks it":                  {write("POST", ts, 0, 1), false},
+		"one has only what is older":    {all(write("POST", ts, 0, 1), write("POST", ts.Add(-time.Second), 2)), false},
+		"all have the data alone":       {write("PUT", ts.Add(-time.Second), 0, 1, 2), false},
+		"one has lost it as well":       {all(write("POST", ts, 0, 1, 2), func(f *fleet) { f.damageMeta(f.nodes[1], "o") }), false},
+		"past the reclaim age":          {aged, true},
+		"past it one has older data":    {all(write("PUT", ts.Add(-time.Second), 0), aged), false},
+	} {
+		f := young
+		if f.forget(f.nodes, []string{"o"}); strings.HasPrefix(what, "past") {
+			f = newFleet(t, 4, 3, onDisk)
+		}
+		write("POST", ts, 3)(f)
+		f.damageMeta(f.nodes[3], "o")
+		tt.before(f)
+		for range 2 { // it stays like that
+			c := f.pass(f.nodes[3])
+			s := f.state(f.nodes[3], "o")
+			if gone := s.Newest().IsZero(); gone != tt.gone || !tt.gone && (!s.MetaLost || s.Kind != engine.Absent) {
+				t.Errorf("%s: the handoff has %+v, want it gone: %t", what, s, tt.gone)
+			}
+			if (c.Failed == 0) != tt.gone || c.Pushed != 0 {
+				t.Errorf("%s: %+v", what, c)
+			}
+		}
+	}
+}
+
+// Good data whose metadata a handoff has lost stays where a primary has other data of just that time, unless that is the greater.
+func TestGoodDataOnHandoff(t *testing.T) {
+	f := newFleet(t, 2, 1, onDisk)
+	primary, handoff := f.nodes[0], f.nodes[1]
+	ts := timestamp.FromTime(time.Now().Add(-time.Hour))
+	later := backend.Header{{Name: "X-Object-Meta-K", Value: "later"}}
+	for _, tt := range []struct {
+		here, there string
+		gone        bool
+	}{
+		{"one", "one", true},
+		{"one", "another", false},
+		{"another", "one", true}, // which has the greater MD5
+	} {
+		f.forget(f.nodes, []string{"o"})
+		f.write(handoff, "PUT", "o", ts, nil, tt.here, true)
+		f.write(primary, "PUT", "o", ts, nil, tt.there, true)
+		for _, n := range f.nodes {
+			f.write(n, "POST", "o", ts.Next(), later, "", true)
+		}
+		f.damageMeta(handoff, "o")
+		if c := f.pass(handoff); (c.Dropped == 1) != tt.gone || (c.Failed == 0) != tt.gone {
+			t.Errorf("%q, and %q there: %+v, want it gone: %t", tt.here, tt.there, c, tt.gone)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package swift
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -59,7 +60,8 @@ type Client struct {
 
 // endpoint is one host.
 type endpoint struct {
-	addr   string
+	addr   string // that is dialled
+	host   string // as it is named in requests, and signed
 	client *direct.Client
 }
 
@@ -104,19 +106,22 @@ func (o Options) hosts(usual *url.URL) ([]*url.URL, error) {
 }
 
 func newEndpoint(u *url.URL, o Options) endpoint {
-	cfg := direct.Config{ConnectTimeout: connectWithin, NodeTimeout: o.Timeout, MaxIdlePerAddr: o.Connections, IdleTimeout: time.Minute, UserAgent: o.Agent}
-	port := u.Port()
+	usual := "80" // the port of the scheme, which clients leave out of the name of the host
 	if u.Scheme == "https" {
-		if port == "" {
-			port = "443"
-		}
+		usual = "443"
+	}
+	port := cmp.Or(u.Port(), usual)
+	addr := net.JoinHostPort(u.Hostname(), port)
+	host := addr
+	if port == usual {
+		host = strings.TrimSuffix(addr, ":"+port)
+	}
+	cfg := direct.Config{ConnectTimeout: connectWithin, NodeTimeout: o.Timeout, MaxIdlePerAddr: o.Connections, IdleTimeout: time.Minute, UserAgent: o.Agent, Host: host}
+	if u.Scheme == "https" {
 		dialer := tls.Dialer{Config: &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}}
 		cfg.Dial = dialer.DialContext
 	}
-	if port == "" {
-		port = "80"
-	}
-	return endpoint{net.JoinHostPort(u.Hostname(), port), direct.New(cfg)}
+	return endpoint{addr, host, direct.New(cfg)}
 }
 
 // Close closes the connections.

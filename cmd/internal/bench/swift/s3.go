@@ -54,7 +54,7 @@ func (s *Sender) doS3(ctx context.Context, r Request, each func([]byte)) (Answer
 		query = r.List.s3()
 	}
 	e := s.next()
-	signed := s.signer.Sign(time.Now(), r.Method, e.addr, path, query, sigv4.Unsigned)
+	signed := s.signer.Sign(time.Now(), r.Method, e.host, path, query, sigv4.Unsigned)
 	s.header = append(append(s.header[:0],
 		backend.Field{Name: "X-Amz-Content-Sha256", Value: sigv4.Unsigned},
 		backend.Field{Name: "X-Amz-Date", Value: signed.Date},

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,6 +142,38 @@ func TestS3(t *testing.T) {
 }
 
 // Whatever a server sends is a listing or an error, and no name is from anywhere but where names stand.
+// A host is named, and signed, without a port that is its scheme's own.
+func TestHosts(t *testing.T) {
+	server := httptest.NewServer(&buckets{t: t, held: map[string]map[string]string{"b": {}}}) // which looks at the signature by the host that it is sent
+	t.Cleanup(server.Close)
+	for text, want := range map[string][2]string{
+		"http://h": {"h:80", "h"}, "http://h:80": {"h:80", "h"}, "http://h:8080": {"h:8080", "h:8080"}, "http://h:443": {"h:443", "h:443"},
+		"https://h": {"h:443", "h"}, "https://h:443": {"h:443", "h"}, "https://h:80": {"h:80", "h:80"}, "http://[::1]:80": {"[::1]:80", "[::1]"}, "http://[::1]:8": {"[::1]:8", "[::1]:8"},
+	} {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := Options{Connections: 1, Timeout: 10 * time.Second}
+		e := newEndpoint(u, o)
+		if e.addr != want[0] || e.host != want[1] {
+			t.Errorf("%s: %s is dialled as %s, want %v", text, e.addr, e.host, want)
+		}
+		if u.Scheme == "https" {
+			continue
+		}
+		c, err := Open(t.Context(), Credentials{URL: text, User: "access", Key: "secret", S3: &S3{Region: "eu"}}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.endpoints[0].addr = server.Listener.Addr().String()
+		if a, err := c.Sender(0).Do(t.Context(), Request{Method: "PUT", Container: "b"}, nil); err != nil || a.Status != 202 {
+			t.Errorf("%s: %+v, %v", text, a, err)
+		}
+		c.Close()
+	}
+}
+
 func FuzzNamesOf(f *testing.F) {
 	f.Add("<ListBucketResult><Name>b</Name><Contents><Key>a</Key></Contents></ListBucketResult>")
 	f.Add("<Buckets><Bucket><Name>b</Name></Bucket></Buckets>")

@@ -9,6 +9,7 @@ import (
 
 	"martlet/cmd/internal/config"
 	"martlet/cmd/internal/survey"
+	"martlet/ring"
 )
 
 // Whole asks every device of the cluster what it holds, as `martlet status` does, and returns what is not yet as it
@@ -99,24 +100,17 @@ func whole(ctx context.Context, policies []survey.Policy, kinds []survey.Kind) (
 		say("%s waits for %d %ss and holds %d for others", left.Device, left.Waits, left.Kind, left.Handoffs)
 	}
 	if len(lacks) > 0 {
-		lacks = append(lacks, reasons(ctx, ask, policies)...)
+		lacks = append(lacks, ask.Failing(ctx, ringsOf(policies, kinds))...) // who does not answer has been told of
 	}
 	return strings.Join(lacks, "; "), nil
 }
 
-// reasons is what nodes say of why not everything is where it belongs. Who does not answer says nothing: that is said already.
-func reasons(ctx context.Context, ask survey.HTTP, policies []survey.Policy) (all []string) {
-	asked := map[string]bool{}
+func ringsOf(policies []survey.Policy, kinds []survey.Kind) (all []*ring.Ring) {
 	for _, p := range policies {
-		for d := range p.Ring.Devices() {
-			if asked[d.Addr()] {
-				continue
-			}
-			asked[d.Addr()] = true
-			if lines, err := ask.Failing(ctx, d); err == nil {
-				all = append(all, lines...)
-			}
-		}
+		all = append(all, p.Ring)
+	}
+	for _, k := range kinds {
+		all = append(all, k.Ring)
 	}
 	return all
 }
