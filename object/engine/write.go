@@ -30,9 +30,9 @@ type Terms struct {
 	// what it replaces, and there must be an object to update.
 	Merge bool
 
-	// unread says that what is there is replaced as a whole, and need not be read where the index
-	// says enough of it.
-	unread bool
+	// over is the time of what replaces what is there as a whole: this need not be read where the index
+	// says enough of it, and that it is older. It is zero where it has to be read.
+	over timestamp.T
 }
 
 // Version is what Commit is told of the data it keeps.
@@ -75,11 +75,11 @@ func (d *disk) begin(op errs.Op, at Location, terms Terms) (c change, err error)
 	if d.suspect.Load() > 0 {
 		return c, errs.E(op, errs.BadDevice, errSuspect)
 	}
-	if terms.unread && terms.Check == nil && !terms.Merge {
+	if !terms.over.IsZero() && terms.Check == nil && !terms.Merge {
 		if c.old, err = d.get(at); err != nil {
 			return c, err
 		}
-		if s, enough := stateOf(&c.old); enough {
+		if s, enough := stateOf(&c.old); enough && s.Time.Before(terms.over) {
 			c.o.Before = s
 			return c, nil
 		}
@@ -411,7 +411,7 @@ func (w *Writer) Commit(v Version, terms Terms) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, w.disk.wrap(op, w.at, err)
 	}
-	terms.unread = true
+	terms.over = v.Time
 	return w.disk.change(op, w.at, terms, func(c *change) error {
 		return c.replace(&h, terms, func() error {
 			return w.put(&h, func(h *record.Head, body []byte) error { return c.put(h, body, false) })
@@ -490,7 +490,7 @@ func (s *store) Delete(ctx context.Context, at Location, path name.Path, ts time
 		return Outcome{}, err
 	}
 	h := blob.Header{Kind: blob.Tombstone, Hash: at.Hash, Time: ts, Name: path}
-	terms.unread = true
+	terms.over = ts
 	o, err := d.change(op, at, terms, func(c *change) error {
 		return c.replace(&h, terms, func() error {
 			return c.put(&record.Head{Kind: record.Tombstone, Object: h}, nil, true)
