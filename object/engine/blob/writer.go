@@ -26,8 +26,10 @@ type Writer struct {
 	n      int   // how much of buf is filled
 	size   int64 // as announced, -1 where it was not
 	limit  int64 // no more data than that
+	about  int64 // what was said of data that was not announced, 0 for nothing
+	room   int64 // up to which offset some may be reserved
 	direct bool
-	padded bool // the file is longer than it should be, or has room reserved
+	padded bool // the file is longer than it should be
 	sealed bool
 	sums   summer
 	err    error // the first failure: all that follows fails for it
@@ -38,10 +40,24 @@ type Writer struct {
 // Room is reserved where the size is known and not small; that it is not there
 // is an error (ENOSPC).
 func Create(ctx context.Context, fs vfs.FS, dir string, size int64, bufs *Buffers) (*Writer, error) {
+	return create(ctx, fs, dir, size, 0, bufs)
+}
+
+// CreateAbout is Create for data whose size is not known, of which somebody has said that it is going to be about so much. It
+// is no error that it is not. Room is reserved for it as it comes, reserveAhead bytes ahead at most: neither does
+// what nobody sends keep others from the room, nor is it an error that there is none before it is needed.
+func CreateAbout(ctx context.Context, fs vfs.FS, dir string, about int64, bufs *Buffers) (*Writer, error) {
+	return create(ctx, fs, dir, -1, about, bufs)
+}
+
+// reserveAhead is how many bytes behind what has come are reserved for what may come.
+const reserveAhead = 64 << 20
+
+func create(ctx context.Context, fs vfs.FS, dir string, size, about int64, bufs *Buffers) (*Writer, error) {
 	if size > MaxLength {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTooMuch, size)
 	}
-	w := &Writer{fs: fs, pool: &bufs.large, size: size, limit: size, n: PageSize}
+	w := &Writer{fs: fs, pool: &bufs.large, size: size, limit: size, about: min(max(about, 0), MaxLength), n: PageSize}
 	if size < 0 {
 		w.limit = MaxLength
 	} else if size <= SmallMax {
@@ -75,12 +91,38 @@ func (w *Writer) reserve(n int64) error {
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
-	w.padded = err == nil
+	w.room = n
 	return err
+}
+
+// reserveNext reserves room for what is about to be written, and for some of what was said to come behind it.
+func (w *Writer) reserveNext() {
+	end := PageSize + w.about + tableRoom(w.about)
+	if w.about == 0 || w.room >= end || w.base+int64(len(w.buf)) <= w.room {
+		return
+	}
+	from := max(w.base, w.room)
+	until := min(from+reserveAhead, end)
+	if until <= from {
+		return
+	}
+	w.room = until // also where it fails: some of it may have been reserved
+	if err := w.file.Preallocate(from, until-from); err != nil {
+		w.about = 0 // it is for the write to say what is wrong
+	}
 }
 
 // Length returns how many bytes were written.
 func (w *Writer) Length() int64 { return w.sums.length }
+
+// Unwritten returns all the data while nothing of it has been written to the file, else nil. It is good until the writer is
+// closed or anything is done with it.
+func (w *Writer) Unwritten() []byte {
+	if w.base > 0 || w.sealed || w.err != nil {
+		return nil
+	}
+	return w.buf[PageSize:w.n:w.n]
+}
 
 // CRC returns the CRC32C of what was written.
 func (w *Writer) CRC() uint32 { return w.sums.sum() }
@@ -171,6 +213,7 @@ func (w *Writer) flush() error {
 		skip = PageSize
 		w.direct = goDirect(w.file)
 	}
+	w.reserveNext()
 	if err := w.write(w.buf[skip:], w.base+int64(skip)); err != nil {
 		return err
 	}
@@ -221,8 +264,8 @@ func (w *Writer) Seal(h Header) error {
 	} else {
 		w.err = w.sealLarge(&h, text, footer)
 	}
-	if w.err == nil && w.padded {
-		w.err = w.file.Truncate(PageSize + h.Length + l.footer)
+	if end := PageSize + h.Length + l.footer; w.err == nil && (w.padded || w.room > pageUp(end)) {
+		w.err = w.file.Truncate(end)
 	}
 	if w.err == nil {
 		w.err = w.file.Sync()
