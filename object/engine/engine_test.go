@@ -841,3 +841,56 @@ func TestSaidLengthAndNothingKept(t *testing.T) {
 		t.Errorf("%q is there, %v", got, err)
 	}
 }
+
+// What is known to be small takes none of the memory of what may be large, to be written or read.
+func TestSmallTakesLittleMemory(t *testing.T) {
+	const tiny = 16 << 10 // as in package blob
+	for _, size := range []int{0, 1, 4 << 10, tiny - 300, tiny - 2, tiny - 1, tiny, tiny + 1} {
+		cfg := Defaults()
+		cfg.FS, cfg.Buffers, cfg.SegmentSize, cfg.Depth = vfs.NewMem(), blob.NewBuffers(0), 1<<20, 12
+		e := New("/", cfg)
+		data := bytes.Repeat([]byte{7}, size)
+		for what, came := range map[string][]byte{"short": data[:max(0, size-1)], "long": append(data[:size:size], 8)} {
+			for _, write := range []func(*Writer) error{
+				func(w *Writer) error { _, err := w.ReadFrom(bytes.NewReader(came)); return err },
+				func(w *Writer) error { _, err := w.Write(came); return err },
+			} {
+				w, err := e.Create(ctx, at(1), int64(size))
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = write(w)
+				if err == nil {
+					_, err = w.Commit(Version{Time: ts(1), Name: path3(at(1))}, Terms{})
+				}
+				want := map[string]error{"short": io.ErrUnexpectedEOF, "long": blob.ErrTooMuch}[what]
+				if len(came) == size {
+					want = nil
+				}
+				if !errors.Is(err, want) {
+					t.Errorf("%d bytes, %s: %v", size, what, err)
+				}
+				_ = w.Close() // it has failed before
+				if size == 0 {
+					break // the same twice is stale
+				}
+			}
+		}
+		small, err := cfg.Buffers.Take(ctx, blob.SmallMax)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if size >= tiny {
+			cfg.Buffers.Give(small)
+		}
+		if err := put(e, at(1), ts(2), data, "x", Terms{}); err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		if size < tiny && size > tiny-300 { // with what is said of it it is more
+			cfg.Buffers.Give(small)
+		}
+		if _, got, err := get(e, at(1)); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes: %d are there, %v", size, len(got), err)
+		}
+	}
+}

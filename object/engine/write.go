@@ -173,7 +173,7 @@ type Writer struct {
 	at    Location
 	size  int64 // as announced, -1 where it was not
 	about int64 // what somebody says of it then
-	limit int64 // up to which data stays in memory
+	limit int64 // up to which data stays in memory; there is room for one byte more
 
 	mem *[]byte // data that is gathered; nil where blob has it
 	sum gathered
@@ -205,12 +205,24 @@ func (s *store) create(ctx context.Context, at Location, size, about int64) (*Wr
 	if max(size, about) > w.limit {
 		err = w.beginBlob()
 	} else {
-		w.mem, err = s.cfg.Buffers.Take(ctx)
+		err = w.beginMemory()
 	}
 	if err != nil {
 		return nil, s.wrap(op, at, err)
 	}
 	return w, nil
+}
+
+// beginMemory takes memory to gather data in: no more than what was announced needs.
+func (w *Writer) beginMemory() (err error) {
+	most := w.limit
+	if w.size >= 0 {
+		most = w.size
+	}
+	if w.mem, err = w.disk.cfg.Buffers.Take(w.ctx, most+1); err == nil {
+		w.limit = min(w.limit, int64(len(*w.mem))-1)
+	}
+	return err
 }
 
 // beginBlob begins a file, with what is gathered so far.
