@@ -111,8 +111,8 @@ func TestRoundTrip(t *testing.T) {
 		}
 		for _, n := range []int64{
 			0, 1, 4095, BlockSize - 1, BlockSize, BlockSize + 1, SmallMax - 1, SmallMax, SmallMax + 1,
-			largeBuffer - PageSize - 1, largeBuffer - PageSize, largeBuffer - PageSize + 1, 2*largeBuffer - PageSize,
-			3*largeBuffer + 12345,
+			largeBuffer - PageSize - 1, largeBuffer - PageSize, largeBuffer - PageSize + 1,
+			largeBuffer - 1, largeBuffer, largeBuffer + 1, 2 * largeBuffer, 3*largeBuffer + 12345,
 		} {
 			for i, text := range []int{0, 3700, 100_000} {
 				for _, size := range []int64{n, -1}[i/2:] {
@@ -127,7 +127,13 @@ func TestRoundTrip(t *testing.T) {
 
 func roundTrip(t *testing.T, fs vfs.FS, dir string, n int64, text int, size int64, bufs *Buffers) {
 	data, h := body(n), testHeader(text)
-	path := write(t, fs, dir, h, data, size, bufs)
+	roundTripOf(t, fs, write(t, fs, dir, h, data, size, bufs), h, data, bufs)
+}
+
+// roundTripOf reads back what was written to a file, which has to have it and nothing else.
+func roundTripOf(t *testing.T, fs vfs.FS, path string, h Header, data []byte, bufs *Buffers) {
+	t.Helper()
+	n := int64(len(data))
 	f, err := fs.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -150,6 +156,49 @@ func roundTrip(t *testing.T, fs vfs.FS, dir string, n int64, text int, size int6
 	length, err := f.Size()
 	if want := PageSize + n + layoutOf(len(h.AppendText(nil)), n).footer; err != nil || length != want {
 		t.Errorf("file has %d bytes, %v, want %d", length, err, want)
+	}
+}
+
+// A file is written with as few calls as can be: one, as long as all of it is in one buffer, also where it is full; else one
+// for each buffer, the last with what is behind it, and one for the page in front.
+func TestFewWrites(t *testing.T) {
+	bufs := NewBuffers(8 << 20)
+	for _, tt := range []struct{ n, text, said, unsaid int64 }{
+		{0, 0, 1, 1},
+		{1, 100_000, 1, 1},
+		{SmallMax, 0, 1, 1},
+		{SmallMax + 1, 5000, 1, 1},
+		{largeBuffer - PageSize + 1, 0, 1, 1},
+		{largeBuffer, 0, 1, 2}, // who was told nothing writes what is full
+		{largeBuffer, 5000, 1, 3},
+		{largeBuffer + 1, 0, 3, 3},
+		{2 * largeBuffer, 0, 3, 3},
+		{2 * largeBuffer, 100_000, 3, 4},
+		{20*largeBuffer + 5, 0, 22, 22},
+	} {
+		data := body(tt.n)
+		for _, begin := range []func(vfs.FS) (*Writer, error){
+			func(fs vfs.FS) (*Writer, error) { return Create(context.Background(), fs, "/", tt.n, bufs) },
+			func(fs vfs.FS) (*Writer, error) { return CreateAbout(context.Background(), fs, "/", tt.n, bufs) },
+			func(fs vfs.FS) (*Writer, error) { return Create(context.Background(), fs, "/", -1, bufs) },
+		} {
+			fs := vfs.Count(vfs.NewMem())
+			w, err := begin(fs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := tt.said
+			if w.size < 0 && w.about == 0 {
+				want = tt.unsaid
+			}
+			h := testHeader(int(tt.text))
+			path := writeTo(t, w, "/", h, data)
+			end := PageSize + tt.n + layoutOf(len(h.AppendText(nil)), tt.n).footer
+			if c := fs.Counts(); c.Writes != want || c.BytesWritten < end || c.BytesWritten >= end+2*PageSize {
+				t.Errorf("%d bytes, %d announced, said to be %d: %d calls and %d bytes to write %d, want %d calls", tt.n, w.size, w.about, c.Writes, c.BytesWritten, end, want)
+			}
+			roundTripOf(t, fs, path, h, data, bufs)
+		}
 	}
 }
 
