@@ -112,7 +112,7 @@ func (s *Server) putFragment(ctx context.Context, c *call) (*backend.Response, e
 			return nil, c.refuse(errs.Stale, state)
 		}
 	}
-	w, err := c.store.Create(ctx, at, c.Length)
+	w, err := c.create(ctx, at)
 	if err != nil {
 		return nil, err
 	}

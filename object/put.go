@@ -51,7 +51,7 @@ func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
 	if c.newVersion {
 		at, path = c.versionAt(ts), path.Version(ts)
 	}
-	w, err := c.store.Create(ctx, at, c.Length)
+	w, err := c.create(ctx, at)
 	if err != nil {
 		return nil, err
 	}
@@ -119,6 +119,17 @@ func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State)
 		err = check(s)
 	}
 	return check, err
+}
+
+// create begins what the body is to be kept in. Where its length is not known it goes by what the sender says, which
+// decides nothing: see engine.Engine.CreateAbout.
+func (c *call) create(ctx context.Context, at engine.Location) (*engine.Writer, error) {
+	if c.Length < 0 {
+		if about, err := strconv.ParseInt(c.Header.Get(backend.Announced), 10, 64); err == nil {
+			return c.store.CreateAbout(ctx, at, about)
+		}
+	}
+	return c.store.Create(ctx, at, c.Length)
 }
 
 // receive takes in the body. One that breaks off, or is not as long as it was

@@ -21,6 +21,7 @@ type store interface {
 	Stat(ctx context.Context, at engine.Location) (engine.State, error)
 	Open(ctx context.Context, at engine.Location) (*engine.Reader, error)
 	Create(ctx context.Context, at engine.Location, size int64) (*engine.Writer, error) // for Commit and CommitBeside
+	CreateAbout(ctx context.Context, at engine.Location, about int64) (*engine.Writer, error)
 	Update(ctx context.Context, at engine.Location, c engine.Change, terms engine.Terms) (engine.Outcome, error)
 	Delete(ctx context.Context, at engine.Location, path name.Path, ts timestamp.T, terms engine.Terms) (engine.Outcome, error)
 	Drop(ctx context.Context, at engine.Location, still func(*engine.State) bool) (bool, error)

@@ -344,10 +344,11 @@ func TestBrokenBodies(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			r := newRig(t)
 			r.want("put", r.put(stamp(1), "old"), 201)
-			for _, chunked := range []bool{false, true} {
+			for _, said := range []string{"no", "chunked", strconv.Itoa(len(whole))} {
 				req := putRequest(stamp(2), whole)
 				tt.change(req)
-				if chunked {
+				if said != "no" {
+					req.Header.Add(backend.Announced, said)
 					if req.Length = -1; what == "short" || what == "long" {
 						tt.kind = errs.Mismatch // only the checksum can tell
 					}
@@ -365,6 +366,24 @@ func TestBrokenBodies(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// What a sender says of a length that is not known decides nothing, whatever it is.
+func TestAnnouncedLength(t *testing.T) {
+	r := newRig(t)
+	for i, size := range []int{0, 1, 300_000, 3 << 20} {
+		for j, said := range []string{"", "0", "1", "300000", strconv.Itoa(size), "4000000", "9223372036854775807", "9223372036854775808", "-1", "many", "0x10"} {
+			data := strings.Repeat("0123456789", size/10+1)[:size]
+			req := putRequest(stamp(20*i+j), data, backend.Announced, said)
+			req.Length = -1
+			r.want(fmt.Sprintf("%d bytes, said to be %q", size, said), r.do(req), 201)
+			get := r.call("GET")
+			if get.body != data || get.header.Has(backend.Announced) {
+				t.Errorf("%d bytes, said to be %q: read %d, %v", size, said, len(get.body), get.header)
+			}
+		}
+	}
+	r.noLeftovers()
+}
 
 func TestCommitInHeader(t *testing.T) {
 	r := newRig(t)

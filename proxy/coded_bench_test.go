@@ -49,6 +49,7 @@ type codedNodes struct {
 	fragments map[string]map[fragmentKey][]byte // by device; guarded by mu
 	objects   map[string]map[string]codedObject // by device and name, the newest; guarded by mu
 	seen      []string                          // requests as "method index", in any order; guarded by mu
+	announced int                               // how many bodies were announced; guarded by mu
 }
 
 type fragmentKey struct {
@@ -162,6 +163,10 @@ func (c *codedNodes) keep(to backend.Target, p policy.Index, r *backend.Request)
 			return nil, err
 		}
 	}
+	said := r.Header.Get(backend.Announced)
+	if said != "" && said != strconv.Itoa(len(data)) {
+		c.t.Errorf("%s was told of %s bytes, and %d came", to.Device, said, len(data))
+	}
 	if r.Method == http.MethodPut {
 		crc := r.Header.Get(backend.CommitCRC) + r.Trailer.Get(backend.CommitCRC)
 		if want := fmt.Sprintf("%08x", crc32.Checksum(data, castagnoli)); crc != want {
@@ -170,6 +175,9 @@ func (c *codedNodes) keep(to backend.Target, p policy.Index, r *backend.Request)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if said != "" {
+		c.announced++
+	}
 	if p.IsFragments() {
 		return c.fragment(to, r, data)
 	}
@@ -277,7 +285,7 @@ func (c *codedNodes) reset() *codedNodes {
 	c.cluster.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.instead, c.seen = nil, nil
+	c.instead, c.seen, c.announced = nil, nil, 0
 	clear(c.fragments)
 	clear(c.objects)
 	return c

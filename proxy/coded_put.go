@@ -301,6 +301,9 @@ func (u *upload) encodeStream(ctx context.Context, first *chunk, sums *digest, b
 	}
 	fan := u.fan(f.place, f.put)
 	fan.queue, fan.pulse, fan.asked = segmentQueue, pulseEvery, f.note
+	if u.length > 0 {
+		fan.length = u.coded.code.ArchiveSize(u.length)
+	}
 	crcs := make([]uint32, u.coded.code.Fragments())
 	w := u.writing(u.length)
 	etag, err := u.pump(first, sums, body, w, func(archives [][]byte) error {

@@ -38,6 +38,9 @@ func TestCodedPut(t *testing.T) {
 					}
 				}
 				c.mu.Lock()
+				if want := sized && size > chunkSize; size != chunkSize && (c.announced > 0) != want {
+					t.Errorf("%s: %d archives were announced", what, c.announced)
+				}
 				for d, has := range c.fragments {
 					for k := range has {
 						if fmt.Sprint("d", k.index) != d {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,7 @@ type fanout struct {
 	up       *upload // for its limits, and what it waits for
 	place    quorum.Place
 	header   func(slot int) backend.Header // of the request for a slot
+	length   int64                         // of each body, as far as is known before it comes; -1 is unknown
 	queue    int                           // how many chunks a replica may be behind, and how many stay for a handoff
 	pulse    time.Duration                 // how long a stream that waits for its next chunk is silent; 0 is as long as it takes
 	replicas []*replica
@@ -35,7 +37,7 @@ type fanout struct {
 func (u *upload) fan(place quorum.Place, header func(slot int) backend.Header) *fanout {
 	n := len(place.Primaries)
 	return &fanout{
-		up: u, place: place, header: header, queue: queueLen,
+		up: u, place: place, header: header, length: -1, queue: queueLen,
 		results: make(chan quorum.Answer, n), spare: u.cluster.Spare(place), under: make([]quorum.Under, n),
 	}
 }
@@ -252,6 +254,9 @@ func (f *fanout) finish(r *replica) {
 // took is given each chunk that was taken from the queue.
 func (f *fanout) attempt(ctx context.Context, r *replica, d *ring.Device, before []*chunk, took func(*chunk)) quorum.Answer {
 	req := &backend.Request{Method: "PUT", Header: f.header(r.slot), Length: -1}
+	if f.length >= 0 {
+		req.Header.Add(backend.Announced, strconv.FormatInt(f.length, 10))
+	}
 	f.up.cluster.Address(ctx, f.place, d, req)
 	f.under[r.slot].Set(d)
 	if f.asked != nil {

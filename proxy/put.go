@@ -192,7 +192,7 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 		}
 	}
 	up := s.upload(place, func(slot int, stamp timestamp.T) backend.Header {
-		h := rq.header(len(kept) + len(tell[slot]) + 7)
+		h := rq.header(len(kept) + len(tell[slot]) + 8)
 		h.Add(backend.Timestamp, stamp.String())
 		h.Add(backend.PolicyIndex, c.policy.String())
 		if v != nil {

@@ -207,6 +207,7 @@ func (u *upload) whole(ctx context.Context, c *chunk, sums *digest) (stored, err
 // stream sends a body of any length chunk by chunk.
 func (u *upload) stream(ctx context.Context, first *chunk, sums *digest, body io.Reader) (stored, error) {
 	fan := u.fan(u.place, func(slot int) backend.Header { return u.header(slot, u.stamp) })
+	fan.length = u.length
 	fan.start(ctx) // the commit outlives the client
 	if err := fan.feed(first, sums, body); err != nil {
 		fan.drop()

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"martlet/internal/backend"
@@ -35,6 +37,7 @@ type bench struct {
 
 	mu   sync.Mutex
 	kept map[string][]byte // what a device was given with a good commit; guarded by mu
+	said map[string]int    // how many devices were told of what length before it came; guarded by mu
 }
 
 func newBench(t *testing.T) *bench {
@@ -55,7 +58,7 @@ func newBenchWith(t *testing.T, cfg quorum.Config) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{fleet: fleet, kept: map[string][]byte{}}
+	b := &bench{fleet: fleet, kept: map[string][]byte{}, said: map[string]int{}}
 	b.upload = &upload{
 		cluster: c, place: place, length: -1, limits: limits.Defaults(), stamp: timestamp.Now(), stall: 300 * time.Millisecond, silence: 20 * time.Second, grace: 50 * time.Millisecond,
 		header: func(_ int, stamp timestamp.T) backend.Header {
@@ -88,6 +91,9 @@ func (b *bench) store(_ context.Context, r *backend.Request) (*backend.Response,
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.kept[to.Device] = data
+	if r.Header.Has(backend.Announced) {
+		b.said[r.Header.Get(backend.Announced)]++
+	}
 	return nodetest.Status(201, ""), nil
 }
 
@@ -144,6 +150,27 @@ func TestUploadStoresEverywhere(t *testing.T) {
 		}
 		if n := b.copies(data); n != 3 {
 			t.Errorf("%d bytes: %d copies, want 3", size, n)
+		}
+	}
+}
+
+// Who gets a body in chunks is told its length, where the client has said it.
+func TestUploadAnnouncesItsLength(t *testing.T) {
+	for _, size := range sizes {
+		for _, known := range []bool{true, false} {
+			b := newBench(t)
+			b.stall, b.grace = 20*time.Second, 20*time.Second
+			want := map[string]int{}
+			if known {
+				b.length = int64(size)
+			}
+			if known && size > chunkSize {
+				want[fmt.Sprint(size)] = 3
+			}
+			_, err := b.run(t.Context(), iotest.DataErrReader(bytes.NewReader(randomBytes(size))))
+			if err != nil || !maps.Equal(b.said, want) {
+				t.Errorf("%d bytes, known %t: %v, told %v, want %v", size, known, err, b.said, want)
+			}
 		}
 	}
 }

@@ -88,6 +88,11 @@ const (
 	// trailer. A body without them was not meant to be kept.
 	CommitETag = "X-Backend-Commit-Etag"
 	CommitCRC  = "X-Backend-Commit-Crc32c"
+
+	// Announced in a PUT whose body comes in chunks, since its commit is in the trailer, is how long the body is going to
+	// be, in bytes, as the sender has been told, or knows: a hint. By it a node chooses where the bytes go while they come; what is
+	// kept, and whether, is for those that come to say. A node of a release before this one doesn't look at it, and a proxy of one doesn't send it.
+	Announced = "X-Backend-Obj-Content-Length"
 )
 
 // StatusLimited answers a request that is more than may be in a second: nothing is wrong with the

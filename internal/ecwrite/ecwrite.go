@@ -120,10 +120,11 @@ func (w *Writer) fragments(ctx context.Context, layout ec.Layout, o *Object, id 
 	if n, need := len(place.Primaries), o.Policy.FragmentQuorum(); n != code.Fragments() || place.Quorum() < need {
 		return errs.E(errs.Unavailable, fmt.Errorf("%d devices, of which %d are enough, for %v fragments", n, place.Quorum(), layout.Shape))
 	}
+	size := strconv.FormatInt(layout.ArchiveSize(o.Size), 10)
 	up := lockstep.New(w.cluster, lockstep.What{Place: place, Request: func(slot int, _ *ring.Device) *backend.Request {
 		return &backend.Request{Method: http.MethodPut, Length: -1, Header: backend.Header{
 			{Name: backend.PolicyIndex, Value: o.Policy.Index.Fragments().String()}, {Name: backend.FragmentIndex, Value: strconv.Itoa(slot)},
-			{Name: backend.Timestamp, Value: o.Stamp.String()},
+			{Name: backend.Timestamp, Value: o.Stamp.String()}, {Name: backend.Announced, Value: size},
 		}}
 	}})
 	defer up.Drop()

@@ -126,6 +126,9 @@ func (w *world) keep(d string, r *backend.Request, body []byte) (*backend.Respon
 	if r.Header.Get(backend.FragmentIndex) != strconv.Itoa(h.Index) || r.Trailer.Get(backend.CommitCRC)+r.Header.Get(backend.CommitCRC) != crc {
 		return nodetest.Status(422, ""), nil
 	}
+	if said := r.Header.Get(backend.Announced); said != strconv.Itoa(len(body)) {
+		w.t.Errorf("%s was told of %q bytes, and %d came", d, said, len(body))
+	}
 	id := backend.FragmentID{Time: t, Index: h.Index, Write: h.Write.ID}
 	for was, is := range w.has[d] {
 		if was.Time == t && was.Index == h.Index && (was != id || !bytes.Equal(is, body)) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"martlet/internal/errs"
+	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 )
 
@@ -18,7 +19,9 @@ type step struct {
 	do   func(e *Engine, terms Terms) error
 }
 
-func history(size int) []step {
+func history(size int) []step { return historyBy(size, put) }
+
+func historyBy(size int, put func(*Engine, Location, timestamp.T, []byte, string, Terms) error) []step {
 	l := at(3)
 	body := func(b byte) []byte { return bytes.Repeat([]byte{b}, size) }
 	return []step{
@@ -116,20 +119,28 @@ func crashTest(fs vfs.FS, disk *vfs.Mem, steps []step, seeds uint64) error {
 func TestFaultAtEveryCall(t *testing.T) {
 	for name, tt := range map[string]struct {
 		size    int
+		about   int64 // what is said of the size, where it is not known
 		options []vfs.FaultOption
 	}{
-		"small":             {size: 5000},
-		"large":             {size: 262_200},
-		"the disk is gone":  {size: 5000, options: []vfs.FaultOption{vfs.FaultForever()}},
-		"other parts of it": {size: 5000, options: []vfs.FaultOption{vfs.FaultSeed(99)}},
+		"small":                   {size: 5000},
+		"large":                   {size: 262_200},
+		"large, as was said":      {size: 1_100_000, about: 1_100_000},
+		"small, said to be large": {size: 5000, about: 600_000},
+		"the disk is gone":        {size: 5000, options: []vfs.FaultOption{vfs.FaultForever()}},
+		"other parts of it":       {size: 5000, options: []vfs.FaultOption{vfs.FaultSeed(99)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := 0
+			n, steps := 0, history(tt.size)
+			if tt.about > 0 {
+				steps = historyBy(tt.size, func(e *Engine, l Location, at timestamp.T, data []byte, meta string, terms Terms) error {
+					return putAbout(e, tt.about, l, at, data, meta, terms)
+				})
+			}
 			for fired := true; fired; n++ {
 				disk := vfs.NewMem()
 				faulty := vfs.FailAt(disk, n, tt.options...)
-				if err := crashTest(faulty, disk, history(tt.size), 12); err != nil {
+				if err := crashTest(faulty, disk, steps, 12); err != nil {
 					t.Fatalf("fault %d: %v", n, err)
 				}
 				fired = faulty.Fired()

@@ -178,6 +178,13 @@ func (e *Engine) Create(ctx context.Context, at Location, size int64) (*Writer, 
 	return e.now().Create(ctx, at, size)
 }
 
+// CreateAbout is Create for data whose length is not known, of which somebody has said that it is going to be about so long.
+// Nothing is refused for that: what comes is kept, or not, as if nobody had said anything, whether it is more or less. It
+// spares a large object the way through memory, and has room reserved for it, little at a time.
+func (e *Engine) CreateAbout(ctx context.Context, at Location, about int64) (*Writer, error) {
+	return e.now().create(ctx, at, -1, about)
+}
+
 // Open returns a Reader of the newest version. The error is of kind
 // errs.NotFound where there is no object and errs.Corrupt where it was lost, both
 // with a *StateError. The first block has been read and checked.

@@ -148,8 +148,12 @@ func TestBuffersComeBack(t *testing.T) {
 		e := New("/", cfg)
 		for i, size := range []int{100, largeBody, 300_000} {
 			body := make([]byte, size)
-			for _, announced := range []int64{int64(size), -1} {
-				w, err := e.Create(ctx, at(byte(i)), announced)
+			for _, create := range []func() (*Writer, error){
+				func() (*Writer, error) { return e.Create(ctx, at(byte(i)), int64(size)) },
+				func() (*Writer, error) { return e.Create(ctx, at(byte(i)), -1) },
+				func() (*Writer, error) { return e.CreateAbout(ctx, at(byte(i)), 400_000) },
+			} {
+				w, err := create()
 				if err != nil {
 					continue
 				}
@@ -158,7 +162,7 @@ func TestBuffersComeBack(t *testing.T) {
 				if err := w.Close(); err != nil && !errs.Is(err, errs.BadDevice) {
 					t.Fatal(err)
 				}
-				if w, err = e.Create(ctx, at(byte(i)), announced); err == nil {
+				if w, err = create(); err == nil {
 					_, _ = w.Write(body)
 					_, _ = w.Write(body)
 					_ = w.Close()
@@ -172,11 +176,13 @@ func TestBuffersComeBack(t *testing.T) {
 		fired = faulty.Fired()
 		short, end := context.WithCancel(ctx)
 		end() // nothing is waited for
-		small, err := cfg.Buffers.Take(short)
-		if err != nil {
-			t.Fatalf("fault %d: %v", n, err)
+		for _, size := range []int64{1, blob.SmallMax} {
+			some, err := cfg.Buffers.Take(short, size)
+			if err != nil {
+				t.Fatalf("fault %d: %v", n, err)
+			}
+			cfg.Buffers.Give(some)
 		}
-		cfg.Buffers.Give(small)
 		// A large upload has all there is.
 		if w, err := blob.Create(short, vfs.NewMem(), "/", 300_000, cfg.Buffers); err != nil {
 			t.Fatalf("fault %d: %v", n, err)

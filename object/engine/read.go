@@ -357,7 +357,7 @@ func (d *disk) openReader(ctx context.Context, at Location, e *index.Entry) (*Re
 // openRecord reads a record with its body, in one read.
 func (r *Reader) openRecord(ctx context.Context) (err error) {
 	d, place := r.disk, r.place
-	if r.mem, err = d.cfg.Buffers.Take(ctx); err != nil {
+	if r.mem, err = d.cfg.Buffers.Take(ctx, place.Size); err != nil {
 		return err
 	}
 	rec, _, err := d.log.Read(place.Position(), place.Size, (*r.mem)[:0])

@@ -228,7 +228,8 @@ type Writer struct {
 	disk  *disk
 	at    Location
 	size  int64 // as announced, -1 where it was not
-	limit int64 // up to which data stays in memory
+	about int64 // what somebody says of it then
+	limit int64 // up to which data stays in memory; there is room for one byte more
 
 	mem *[]byte // data that is gathered; nil where blob has it
 	sum gathered
@@ -241,6 +242,10 @@ type Writer struct {
 
 // Create is Engine.Create.
 func (s *store) Create(ctx context.Context, at Location, size int64) (*Writer, error) {
+	return s.create(ctx, at, size, -1)
+}
+
+func (s *store) create(ctx context.Context, at Location, size, about int64) (*Writer, error) {
 	const op errs.Op = "engine.create"
 	d, err := s.open(ctx)
 	if err != nil {
@@ -249,19 +254,31 @@ func (s *store) Create(ctx context.Context, at Location, size int64) (*Writer, e
 	if err := s.reserve(max(size, 0)); err != nil {
 		return nil, s.wrap(op, at, err)
 	}
-	w := &Writer{disk: d, at: at, size: size, limit: d.threshold, ctx: ctx}
+	w := &Writer{disk: d, at: at, size: size, about: about, limit: d.threshold, ctx: ctx}
 	if size > blob.MaxLength {
 		return nil, s.wrap(op, at, fmt.Errorf("%w: %d bytes", blob.ErrTooMuch, size))
 	}
-	if size > w.limit {
+	if max(size, about) > w.limit {
 		err = w.beginBlob()
 	} else {
-		w.mem, err = s.cfg.Buffers.Take(ctx)
+		err = w.beginMemory()
 	}
 	if err != nil {
 		return nil, s.wrap(op, at, err)
 	}
 	return w, nil
+}
+
+// beginMemory takes memory to gather data in: no more than what was announced needs.
+func (w *Writer) beginMemory() (err error) {
+	most := w.limit
+	if w.size >= 0 {
+		most = w.size
+	}
+	if w.mem, err = w.disk.cfg.Buffers.Take(w.ctx, most+1); err == nil {
+		w.limit = min(w.limit, int64(len(*w.mem))-1)
+	}
+	return err
 }
 
 // beginBlob begins a file, with what is gathered so far.
@@ -274,7 +291,7 @@ func (w *Writer) beginBlob() error {
 	}
 	if err == nil {
 		w.file = rand.Uint64()
-		w.blob, err = blob.Create(w.ctx, d.cfg.FS, dir, w.size, d.cfg.Buffers)
+		w.blob, err = w.createBlob(dir)
 	}
 	if err != nil || w.mem == nil {
 		return err
@@ -283,6 +300,13 @@ func (w *Writer) beginBlob() error {
 	d.cfg.Buffers.Give(w.mem)
 	w.mem = nil
 	return err
+}
+
+func (w *Writer) createBlob(dir string) (*blob.Writer, error) {
+	if w.size < 0 && w.about >= 0 {
+		return blob.CreateAbout(w.ctx, w.disk.cfg.FS, dir, w.about, w.disk.cfg.Buffers)
+	}
+	return blob.Create(w.ctx, w.disk.cfg.FS, dir, w.size, w.disk.cfg.Buffers)
 }
 
 // Write appends data.
@@ -426,10 +450,24 @@ func (w *Writer) seal(v Version) (blob.Header, error) {
 	}
 	h := v.header(w.at)
 	h.Length, h.CRC = w.Length(), w.CRC()
-	if w.err != nil || w.blob == nil {
+	if w.err != nil || w.inRecord() {
 		return h, w.err
 	}
 	return h, w.blob.Seal(h)
+}
+
+// inRecord reports whether the data goes into the record. So it may where a file was begun, for what somebody has said of
+// its length: then the file, which has no name, and nothing in it, is dropped.
+func (w *Writer) inRecord() bool {
+	return w.blob == nil || w.Length() <= w.limit && w.blob.Unwritten() != nil
+}
+
+// body is the data that goes into the record.
+func (w *Writer) body() []byte {
+	if w.blob != nil {
+		return w.blob.Unwritten()
+	}
+	return (*w.mem)[:w.sum.length]
 }
 
 // header is what there is to say of data, but for its length.
@@ -443,8 +481,8 @@ func (v *Version) header(at Location) blob.Header {
 // put gives the data its place: in a record, or in a file that a record names. Write
 // makes that record durable.
 func (w *Writer) put(h *blob.Header, write func(*record.Head, []byte) error) error {
-	if w.blob == nil {
-		return write(&record.Head{Kind: record.Data, Object: *h}, (*w.mem)[:w.sum.length])
+	if w.inRecord() {
+		return write(&record.Head{Kind: record.Data, Object: *h}, w.body())
 	}
 	d := w.disk
 	if err := d.names.Place(d.blobDir(w.at), d.blobName(w.at, w.file), false, w.blob.Link); err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -51,6 +52,12 @@ func write(t testing.TB, fs vfs.FS, dir string, h Header, data []byte, size int6
 	if err != nil {
 		t.Fatalf("Create(size %d): %v", size, err)
 	}
+	return writeTo(t, w, dir, h, data)
+}
+
+// writeTo has a writer make a file of data, and returns its path.
+func writeTo(t testing.TB, w *Writer, dir string, h Header, data []byte) string {
+	t.Helper()
 	defer w.Close()
 	half := len(data) / 3
 	if _, err := w.Write(data[:half]); err != nil {
@@ -68,7 +75,7 @@ func write(t testing.TB, fs vfs.FS, dir string, h Header, data []byte, size int6
 	if got, want := w.CRC(), crc32.Checksum(data, castagnoli); got != want {
 		t.Fatalf("CRC of %d bytes is %08x after Seal, want %08x", len(data), got, want)
 	}
-	path := filepath.Join(dir, fmt.Sprintf("%d-%d-%d", len(data), size, rand.Uint32()))
+	path := filepath.Join(dir, fmt.Sprintf("%d-%d-%d", len(data), w.size, rand.Uint32()))
 	if err := w.Link(path); err != nil {
 		t.Fatalf("Link: %v", err)
 	}
@@ -104,8 +111,8 @@ func TestRoundTrip(t *testing.T) {
 		}
 		for _, n := range []int64{
 			0, 1, 4095, BlockSize - 1, BlockSize, BlockSize + 1, SmallMax - 1, SmallMax, SmallMax + 1,
-			largeBuffer - PageSize - 1, largeBuffer - PageSize, largeBuffer - PageSize + 1, 2*largeBuffer - PageSize,
-			3*largeBuffer + 12345,
+			largeBuffer - PageSize - 1, largeBuffer - PageSize, largeBuffer - PageSize + 1,
+			largeBuffer - 1, largeBuffer, largeBuffer + 1, 2 * largeBuffer, 3*largeBuffer + 12345,
 		} {
 			for i, text := range []int{0, 3700, 100_000} {
 				for _, size := range []int64{n, -1}[i/2:] {
@@ -120,7 +127,13 @@ func TestRoundTrip(t *testing.T) {
 
 func roundTrip(t *testing.T, fs vfs.FS, dir string, n int64, text int, size int64, bufs *Buffers) {
 	data, h := body(n), testHeader(text)
-	path := write(t, fs, dir, h, data, size, bufs)
+	roundTripOf(t, fs, write(t, fs, dir, h, data, size, bufs), h, data, bufs)
+}
+
+// roundTripOf reads back what was written to a file, which has to have it and nothing else.
+func roundTripOf(t *testing.T, fs vfs.FS, path string, h Header, data []byte, bufs *Buffers) {
+	t.Helper()
+	n := int64(len(data))
 	f, err := fs.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -143,6 +156,111 @@ func roundTrip(t *testing.T, fs vfs.FS, dir string, n int64, text int, size int6
 	length, err := f.Size()
 	if want := PageSize + n + layoutOf(len(h.AppendText(nil)), n).footer; err != nil || length != want {
 		t.Errorf("file has %d bytes, %v, want %d", length, err, want)
+	}
+}
+
+// A file is written with as few calls as can be: one, as long as all of it is in one buffer, also where it is full; else one
+// for each buffer, the last with what is behind it, and one for the page in front.
+func TestFewWrites(t *testing.T) {
+	bufs := NewBuffers(8 << 20)
+	for _, tt := range []struct{ n, text, said, unsaid int64 }{
+		{0, 0, 1, 1},
+		{1, 100_000, 1, 1},
+		{SmallMax, 0, 1, 1},
+		{SmallMax + 1, 5000, 1, 1},
+		{largeBuffer - PageSize + 1, 0, 1, 1},
+		{largeBuffer, 0, 1, 2}, // who was told nothing writes what is full
+		{largeBuffer, 5000, 1, 3},
+		{largeBuffer + 1, 0, 3, 3},
+		{2 * largeBuffer, 0, 3, 3},
+		{2 * largeBuffer, 100_000, 3, 4},
+		{20*largeBuffer + 5, 0, 22, 22},
+	} {
+		data := body(tt.n)
+		for _, begin := range []func(vfs.FS) (*Writer, error){
+			func(fs vfs.FS) (*Writer, error) { return Create(context.Background(), fs, "/", tt.n, bufs) },
+			func(fs vfs.FS) (*Writer, error) { return CreateAbout(context.Background(), fs, "/", tt.n, bufs) },
+			func(fs vfs.FS) (*Writer, error) { return Create(context.Background(), fs, "/", -1, bufs) },
+		} {
+			fs := vfs.Count(vfs.NewMem())
+			w, err := begin(fs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := tt.said
+			if w.size < 0 && w.about == 0 {
+				want = tt.unsaid
+			}
+			h := testHeader(int(tt.text))
+			path := writeTo(t, w, "/", h, data)
+			end := PageSize + tt.n + layoutOf(len(h.AppendText(nil)), tt.n).footer
+			if c := fs.Counts(); c.Writes != want || c.BytesWritten < end || c.BytesWritten >= end+2*PageSize {
+				t.Errorf("%d bytes, %d announced, said to be %d: %d calls and %d bytes to write %d, want %d calls", tt.n, w.size, w.about, c.Writes, c.BytesWritten, end, want)
+			}
+			roundTripOf(t, fs, path, h, data, bufs)
+		}
+	}
+}
+
+// What somebody says of a size that is not announced changes nothing, right or wrong: the same bytes are in the file, and
+// as much room is used, also where there is not as much as was said.
+func TestSaidSize(t *testing.T) {
+	bufs := NewBuffers(8 << 20)
+	for _, n := range []int64{0, 1, SmallMax, largeBuffer - PageSize, largeBuffer, 3*largeBuffer + 12345} {
+		data := body(n)
+		plain := vfs.NewMem()
+		want := content(t, plain, write(t, plain, "/", testHeader(10), data, -1, bufs))
+		for _, about := range []int64{math.MinInt64, 0, 1, n - 1, n, n + 1, n + 2*largeBuffer, 1 << 40, math.MaxInt64} {
+			fs := vfs.NewMem()
+			fs.SetCapacity(n + largeBuffer)
+			w, err := CreateAbout(context.Background(), fs, "/", about, bufs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := content(t, fs, writeTo(t, w, "/", testHeader(10), data))
+			if !bytes.Equal(got, want) {
+				t.Errorf("%d bytes, said to be %d: the file has %d bytes and is another one", n, about, len(got))
+			}
+			if used, before := usedIn(t, fs), usedIn(t, plain); used != before {
+				t.Errorf("%d bytes, said to be %d: %d bytes are used, want %d", n, about, used, before)
+			}
+		}
+	}
+}
+
+func usedIn(t testing.TB, fs vfs.FS) int64 {
+	t.Helper()
+	u, err := fs.Usage("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Total - u.Free
+}
+
+// Room is reserved for what is said to come, and not for all of it at once.
+func TestSaidSizeReservesLittle(t *testing.T) {
+	fs := vfs.NewMem()
+	w, err := CreateAbout(context.Background(), fs, "/", 1<<30, NewBuffers(8<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if used := usedIn(t, fs); used != 0 {
+		t.Errorf("%d bytes are used before anything has come", used)
+	}
+	chunk := body(largeBuffer)
+	for came := int64(0); came < 2*reserveAhead; {
+		n, err := w.Write(chunk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		came += int64(n)
+		if used := usedIn(t, fs); came > largeBuffer && used < came-largeBuffer || used > came+reserveAhead+PageSize {
+			t.Fatalf("of %d bytes that came: %d are used", came, used)
+		}
+	}
+	if used := usedIn(t, fs); used < 2*reserveAhead {
+		t.Errorf("only %d bytes are reserved", used)
 	}
 }
 
@@ -282,15 +400,22 @@ type errReader struct{ err error }
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
 // What does not fit is refused before anything has a name, and no fault on the
-// way is taken for success.
+// way is taken for success, but that room was not reserved for what was only said to come.
 func TestWriterFaults(t *testing.T) {
 	bufs := NewBuffers(8 << 20)
-	for _, size := range []int64{5000, 2 << 20} {
+	for _, size := range []int64{5000, 2 << 20, -2 << 20} {
+		said := size < 0
+		size = max(size, -size)
+		passed := 0
 		for n, fired := 0, true; fired; n++ {
 			disk := vfs.NewMem()
 			faulty := vfs.FailAt(disk, n)
 			err := func() error {
-				w, err := Create(context.Background(), faulty, "/", size, bufs)
+				begin := Create
+				if said {
+					begin = CreateAbout
+				}
+				w, err := begin(context.Background(), faulty, "/", size, bufs)
 				if err != nil {
 					return err
 				}
@@ -307,7 +432,9 @@ func TestWriterFaults(t *testing.T) {
 				return w.Link("/x")
 			}()
 			if fired = faulty.Fired(); fired && err == nil {
-				t.Errorf("size %d, fault %d: no error", size, n)
+				if passed++; !said || passed > 1 {
+					t.Errorf("size %d, fault %d: no error", size, n)
+				}
 			}
 			if _, statErr := disk.Stat("/x"); (statErr == nil) != (err == nil) {
 				t.Errorf("size %d, fault %d: error %v, but Stat says %v", size, n, err, statErr)

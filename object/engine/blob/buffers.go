@@ -14,6 +14,7 @@ import (
 const SmallMax = 256 << 10
 
 const (
+	tinyBuffer  = 16 << 10                       // for most of what most clusters hold
 	smallBuffer = PageSize + SmallMax + PageSize // so that a byte too many is seen
 	largeBuffer = 1 << 20
 )
@@ -23,26 +24,39 @@ const (
 // long as the garbage collector finds it in use now and then, large buffers for some
 // seconds (slabKept). Safe for concurrent use; a process shares one.
 type Buffers struct {
-	small, large class
+	tiny, small, large class
 }
 
 // NewBuffers returns buffers that use at most limit bytes at one time, and no
 // less than what a single request needs. Half is for the buffers of 1 MiB of
-// large uploads, half for those of 264 KiB of everything else.
+// large uploads, a sixteenth for those of 16 KiB of what is known to be small, the rest for
+// those of 264 KiB of everything else.
 func NewBuffers(limit int64) *Buffers {
 	return &Buffers{
-		small: newClass(smallBuffer, limit/2, smallPool()),
+		tiny:  newClass(tinyBuffer, limit/16, poolOf(tinyBuffer)),
+		small: newClass(smallBuffer, limit/2-limit/16, poolOf(smallBuffer)),
 		large: newClass(largeBuffer, limit/2, &slabs{}),
 	}
 }
 
-// Take returns a buffer of SmallMax bytes and some room beside, of any content. It waits
-// for one where all are in use, and fails with errs.Unavailable where none comes back in
-// time.
-func (b *Buffers) Take(ctx context.Context) (*[]byte, error) { return b.small.take(ctx) }
+// Take returns a buffer of n bytes at least, of any content; or, where n is more than SmallMax and two
+// pages, of so many. It waits for one where all of that size are in use, and fails with errs.Unavailable where none
+// comes back in time.
+func (b *Buffers) Take(ctx context.Context, n int64) (*[]byte, error) {
+	if n <= tinyBuffer {
+		return b.tiny.take(ctx)
+	}
+	return b.small.take(ctx)
+}
 
 // Give gives back what Take returned.
-func (b *Buffers) Give(buf *[]byte) { b.small.give(buf) }
+func (b *Buffers) Give(buf *[]byte) {
+	if len(*buf) == tinyBuffer {
+		b.tiny.give(buf)
+		return
+	}
+	b.small.give(buf)
+}
 
 // patience is how long a request waits for memory before it is turned away.
 const patience = 5 * time.Second
@@ -62,9 +76,9 @@ func newClass(size int, limit int64, pool store) class {
 	return class{sem: make(chan struct{}, max(1, limit/int64(size))), pool: pool}
 }
 
-// smallPool has buffers of their own each.
-func smallPool() store {
-	return &sync.Pool{New: func() any { b := vfs.AlignedBuffer(smallBuffer, PageSize); return &b }}
+// poolOf has buffers of their own each.
+func poolOf(size int) store {
+	return &sync.Pool{New: func() any { b := vfs.AlignedBuffer(size, PageSize); return &b }}
 }
 
 // take returns a buffer whose content is anything. It waits for one, and fails
@@ -106,5 +120,5 @@ func (c *class) give(b *[]byte) {
 	<-c.sem
 }
 
-// pages are for headers that are read alone.
-var pages = sync.Pool{New: func() any { b := make([]byte, PageSize); return &b }}
+// pages are for headers.
+var pages = sync.Pool{New: func() any { b := vfs.AlignedBuffer(PageSize, PageSize); return &b }}

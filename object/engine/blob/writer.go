@@ -20,28 +20,45 @@ type Writer struct {
 	file vfs.File
 	pool *class
 	mem  *[]byte
-	buf  []byte // the image of the file from base on
+	buf  []byte // the data from base on
 
-	base   int64 // offset in the file of buf
+	base   int64 // how much data is in the file
 	n      int   // how much of buf is filled
 	size   int64 // as announced, -1 where it was not
 	limit  int64 // no more data than that
+	about  int64 // what was said of data that was not announced, 0 for nothing
+	room   int64 // up to which offset some may be reserved
 	direct bool
-	padded bool // the file is longer than it should be, or has room reserved
+	padded bool // the file is longer than it should be
 	sealed bool
 	sums   summer
-	err    error // the first failure: all that follows fails for it
+	next   [1]byte // what comes where nothing should
+	err    error   // the first failure: all that follows fails for it
 }
 
 // Create begins a file on the file system of dir for size bytes of data, -1
 // where the size is not known. It takes a buffer from bufs, which can block.
-// Room is reserved where the size is known and not small; that it is not there
+// Room is reserved where the size is known and takes more than one write; that it is not there
 // is an error (ENOSPC).
 func Create(ctx context.Context, fs vfs.FS, dir string, size int64, bufs *Buffers) (*Writer, error) {
+	return create(ctx, fs, dir, size, 0, bufs)
+}
+
+// CreateAbout is Create for data whose size is not known, of which somebody has said that it is going to be about so much. It
+// is no error that it is not. Room is reserved for it as it comes, reserveAhead bytes ahead at most: neither does
+// what nobody sends keep others from the room, nor is it an error that there is none before it is needed.
+func CreateAbout(ctx context.Context, fs vfs.FS, dir string, about int64, bufs *Buffers) (*Writer, error) {
+	return create(ctx, fs, dir, -1, about, bufs)
+}
+
+// reserveAhead is how many bytes behind what has come are reserved for what may come.
+const reserveAhead = 64 << 20
+
+func create(ctx context.Context, fs vfs.FS, dir string, size, about int64, bufs *Buffers) (*Writer, error) {
 	if size > MaxLength {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTooMuch, size)
 	}
-	w := &Writer{fs: fs, pool: &bufs.large, size: size, limit: size, n: PageSize}
+	w := &Writer{fs: fs, pool: &bufs.large, size: size, limit: size, about: min(max(about, 0), MaxLength)}
 	if size < 0 {
 		w.limit = MaxLength
 	} else if size <= SmallMax {
@@ -52,7 +69,7 @@ func Create(ctx context.Context, fs vfs.FS, dir string, size int64, bufs *Buffer
 		return nil, err
 	}
 	w.buf = *w.mem
-	if w.file, err = fs.CreateUnnamed(dir); err == nil && size > SmallMax {
+	if w.file, err = fs.CreateUnnamed(dir); err == nil && size > int64(len(w.buf)) {
 		w.sums.table = make([]uint32, 0, blocks(size))
 		err = w.reserve(PageSize + size + tableRoom(size))
 	}
@@ -75,12 +92,44 @@ func (w *Writer) reserve(n int64) error {
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
-	w.padded = err == nil
+	w.room = n
 	return err
+}
+
+// reserveNext reserves room for what is about to be written, and for some of what was said to come behind it.
+func (w *Writer) reserveNext() {
+	end, at := PageSize+w.about+tableRoom(w.about), w.offset()
+	if w.about == 0 || w.room >= end || at+int64(len(w.buf)) <= w.room {
+		return
+	}
+	from := w.room
+	if w.base > 0 {
+		from = max(from, at)
+	}
+	until := min(from+reserveAhead, end)
+	if until <= from {
+		return
+	}
+	w.room = until // also where it fails: some of it may have been reserved
+	if err := w.file.Preallocate(from, until-from); err != nil {
+		w.about = 0 // it is for the write to say what is wrong
+	}
 }
 
 // Length returns how many bytes were written.
 func (w *Writer) Length() int64 { return w.sums.length }
+
+// Unwritten returns all the data while nothing of it has been written to the file, else nil. It is good until the writer is
+// closed or anything is done with it.
+func (w *Writer) Unwritten() []byte {
+	if w.base > 0 || w.sealed || w.err != nil {
+		return nil
+	}
+	return w.buf[:w.n:w.n]
+}
+
+// offset is where in the file the data in the buffer begins.
+func (w *Writer) offset() int64 { return PageSize + w.base }
 
 // CRC returns the CRC32C of what was written.
 func (w *Writer) CRC() uint32 { return w.sums.sum() }
@@ -115,13 +164,10 @@ func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
 	var total int64
 	idle := 0
 	for {
-		if err := w.makeRoom(); err != nil {
-			return total, err
-		}
-		n, err := r.Read(w.buf[w.n:])
+		n, err := w.readOnce(r)
 		total += int64(n)
-		if tookErr := w.took(n); tookErr != nil {
-			return total, tookErr
+		if w.err != nil {
+			return total, w.err
 		}
 		switch {
 		case err == io.EOF:
@@ -138,6 +184,23 @@ func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
 			}
 		}
 	}
+}
+
+// readOnce reads once. A full buffer is written before more comes, but for what was said to be all: so much is written
+// together with what belongs around it, once nothing comes behind it.
+func (w *Writer) readOnce(r io.Reader) (n int, err error) {
+	if w.n == len(w.buf) && w.err == nil && (w.sums.length == w.size || w.sums.length == w.about) {
+		if n, err = r.Read(w.next[:]); n > 0 {
+			n, w.err = w.Write(w.next[:])
+		}
+		return n, err
+	}
+	if w.makeRoom() != nil {
+		return 0, w.err
+	}
+	n, err = r.Read(w.buf[w.n:])
+	_ = w.took(n) // it is in w.err
+	return n, err
 }
 
 // makeRoom makes sure that there is room in the buffer. That of a small object
@@ -163,15 +226,13 @@ func (w *Writer) took(n int) error {
 	return nil
 }
 
-// flush writes a full buffer and begins the next. The page at the front of the
-// first is not known yet.
+// flush writes a full buffer and begins the next.
 func (w *Writer) flush() error {
-	skip := 0
 	if w.base == 0 {
-		skip = PageSize
 		w.direct = goDirect(w.file)
 	}
-	if err := w.write(w.buf[skip:], w.base+int64(skip)); err != nil {
+	w.reserveNext()
+	if err := w.write([][]byte{w.buf}, w.offset()); err != nil {
 		return err
 	}
 	w.base += int64(len(w.buf))
@@ -179,14 +240,14 @@ func (w *Writer) flush() error {
 	return nil
 }
 
-// write writes p, through the page cache where the file system turns out not to
+// write writes parts one behind the other, through the page cache where the file system turns out not to
 // want it directly.
-func (w *Writer) write(p []byte, off int64) error {
-	_, err := w.file.WriteAt(p, off)
+func (w *Writer) write(parts [][]byte, off int64) error {
+	_, err := w.file.WriteVec(parts, off)
 	if err != nil && w.direct && errors.Is(err, syscall.EINVAL) {
 		if err = w.file.SetDirect(false); err == nil {
 			w.direct = false
-			_, err = w.file.WriteAt(p, off)
+			_, err = w.file.WriteVec(parts, off)
 		}
 	}
 	return err
@@ -216,13 +277,9 @@ func (w *Writer) Seal(h Header) error {
 	}
 	l := layoutOf(len(text), h.Length)
 	footer := appendFooter(nil, text, w.sums.table, l)
-	if w.base == 0 && h.Length <= SmallMax {
-		w.err = w.sealSmall(&h, text, footer)
-	} else {
-		w.err = w.sealLarge(&h, text, footer)
-	}
-	if w.err == nil && w.padded {
-		w.err = w.file.Truncate(PageSize + h.Length + l.footer)
+	w.err = w.finish(&h, text, footer)
+	if end := PageSize + h.Length + l.footer; w.err == nil && (w.padded || w.room > pageUp(end)) {
+		w.err = w.file.Truncate(end)
 	}
 	if w.err == nil {
 		w.err = w.file.Sync()
@@ -231,48 +288,43 @@ func (w *Writer) Seal(h Header) error {
 	return w.err
 }
 
-// sealSmall writes everything in one call.
-func (w *Writer) sealSmall(h *Header, text, footer []byte) error {
-	h.encode(w.buf[:PageSize], text, w.sums.table)
-	_, err := w.file.WriteVec([][]byte{w.buf[:w.n], footer}, 0)
-	return err
-}
-
-// sealLarge writes the tail and the footer, then the page. What it writes is
-// padded with zeros to whole pages; the file is cut to its length afterwards.
-func (w *Writer) sealLarge(h *Header, text, footer []byte) error {
-	first := w.base == 0 // all of it is in the buffer still
-	for len(footer) > 0 {
-		if w.n == len(w.buf) {
-			if err := w.flush(); err != nil {
+// finish writes what is still in memory: all of it with one call where nothing was written yet, else
+// the header with another one.
+func (w *Writer) finish(h *Header, text, footer []byte) error {
+	page := pages.Get().(*[]byte)
+	defer pages.Put(page)
+	h.encode(*page, text, w.sums.table)
+	if w.base > 0 {
+		if parts := w.tail(footer); len(parts[0]) > 0 {
+			if err := w.write(parts, w.offset()); err != nil {
 				return err
 			}
-			first = false
 		}
-		n := copy(w.buf[w.n:], footer)
-		w.n += n
-		footer = footer[n:]
+		return w.write([][]byte{*page}, 0)
 	}
-	if first {
-		w.direct = goDirect(w.file)
-		h.encode(w.buf[:PageSize], text, w.sums.table)
-		return w.writePadded()
+	if h.Length <= SmallMax {
+		return w.write([][]byte{*page, w.buf[:w.n], footer}, 0)
 	}
-	if err := w.writePadded(); err != nil {
-		return err
-	}
-	h.encode(w.buf[:PageSize], text, w.sums.table)
-	return w.write(w.buf[:PageSize], 0)
+	w.direct = goDirect(w.file)
+	return w.write(append([][]byte{*page}, w.tail(footer)...), 0)
 }
 
-func (w *Writer) writePadded() error {
+// tail is the rest of the data and the footer as direct I/O wants them: padded with zeros to whole pages. The file is cut to its
+// length afterwards.
+func (w *Writer) tail(footer []byte) [][]byte {
+	n := copy(w.buf[w.n:], footer)
+	w.n += n
+	rest := footer[n:]
 	end := int(pageUp(int64(w.n)))
 	clear(w.buf[w.n:end])
-	w.padded = w.padded || end != w.n
-	if end == 0 {
-		return nil
+	w.padded = end != w.n || len(rest)%PageSize != 0
+	parts := [][]byte{w.buf[:end]}
+	if len(rest) > 0 {
+		more := vfs.AlignedBuffer(int(pageUp(int64(len(rest)))), PageSize)
+		copy(more, rest)
+		parts = append(parts, more)
 	}
-	return w.write(w.buf[:end], w.base)
+	return parts
 }
 
 // Link gives the sealed file its name, which must be free. The name is not

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -296,6 +297,9 @@ func TestFields(t *testing.T) {
 			}
 			if h.Has("Last-Modified") || h.Has(backend.DataStamp) || h.Has("X-Backend-Replication") {
 				t.Errorf("%d bytes: sent are %v", size, h)
+			}
+			if said := h.Get(backend.Announced); said != "" && said != strconv.Itoa(size) || said == "" && size > chunkSize {
+				t.Errorf("%d bytes: told of %q", size, said)
 			}
 			told[h.Get(backend.ContainerDevice)] = true
 		}

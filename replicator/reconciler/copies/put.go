@@ -11,6 +11,7 @@ import (
 	"hash/crc32"
 	"io"
 	"net/http"
+	"strconv"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -114,7 +115,11 @@ func (u *upload) whole(ctx context.Context, body []byte) ([]quorum.Answer, error
 // stream sends a body a chunk at a time.
 func (u *upload) stream(ctx context.Context, chunk []byte) ([]quorum.Answer, error) {
 	up := lockstep.New(u.c.cluster, lockstep.What{
-		Place: u.place, Request: func(slot int, _ *ring.Device) *backend.Request { return u.request(slot) },
+		Place: u.place, Request: func(slot int, _ *ring.Device) *backend.Request {
+			r := u.request(slot)
+			r.Header.Add(backend.Announced, strconv.FormatInt(u.o.Length, 10))
+			return r
+		},
 		Good: func(a *quorum.Answer) bool { return isLater(a, u.stamp) },
 	})
 	defer up.Drop()
