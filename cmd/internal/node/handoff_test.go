@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"martlet/internal/backend"
 	"martlet/internal/replwire"
 	"martlet/internal/timestamp"
 	"martlet/object/engine"
@@ -44,7 +45,7 @@ func (f *fleet) listed(n *small, old bool, count *int) {
 		}
 		answer := httptest.NewRecorder()
 		good.ServeHTTP(answer, r)
-		if isList(r) {
+		if isList(r) && answer.Code == 200 {
 			list, _, err := replwire.ParseObjects(answer.Body.Bytes(), [16]byte{}, [16]byte(slices.Repeat([]byte{0xff}, 16)))
 			if err != nil {
 				f.t.Error(err)
@@ -89,6 +90,13 @@ func TestHandoffAsksForItsNames(t *testing.T) {
 		}
 		if most := map[bool]int{false: 2, true: 100}[old]; count > most || old && count < 3 {
 			t.Errorf("the primary listed %d names, want at most %d", count, most)
+		}
+		h := f.at("o").Hash
+		status, text := f.push(primary, "REPLICATE", "o", backend.Header{
+			{Name: "path", Value: fmt.Sprintf("/d/%d", f.ring.Partition(h))}, {Name: "query", Value: fmt.Sprintf("from=%s&to=%s", h, h)}, {Name: replwire.NamesHeader, Value: "none"},
+		}, "")
+		if want := map[bool]int{false: 400, true: 200}[old]; status != want {
+			t.Errorf("names that are none: %d %q, want %d", status, text, want)
 		}
 	}
 }
