@@ -84,7 +84,7 @@ func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
 // looks whether it is wanted: Commit looks anyway.
 const smallBody = 64 << 10
 
-// putCheck returns the precondition of a PUT, which Commit asks again, and its
+// putCheck returns the precondition of a PUT, nil for none, which Commit asks again, and its
 // error where it is known before the body that it does not hold.
 func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State) error, error) {
 	mustBeNew := c.Header.Get("If-None-Match") == "*"
@@ -100,6 +100,9 @@ func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State)
 		}
 		return nil
 	}
+	if !mustBeNew && !c.newVersion {
+		check = nil // there is nothing to ask, so that what is replaced need not be read
+	}
 	if !mustBeNew && c.Length >= 0 && c.Length <= smallBody {
 		return check, nil
 	}
@@ -110,7 +113,10 @@ func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State)
 	if !c.replication && !c.newVersion && !s.Time.Before(ts) { // a version is kept all the same
 		return nil, c.refuse(errs.Stale, s)
 	}
-	return check, check(s)
+	if check != nil {
+		err = check(s)
+	}
+	return check, err
 }
 
 // receive takes in the body. One that breaks off, or is not as long as it was

@@ -49,3 +49,44 @@ func TestCostOfGet(t *testing.T) {
 		t.Errorf("%v allocations to look at it, want 2 at most", n)
 	}
 }
+
+// What is replaced as a whole is not read: a delete, and a version after another, wait for no read of the disk. Where something is
+// to be known that the index does not say, it is.
+func TestCostOfReplacing(t *testing.T) {
+	fs := vfs.Count(vfs.OS)
+	e := newEngine(fs, t.TempDir())
+	defer e.Close()
+	l := numbered(1)
+	put := func(n int64) error { return putNumbered(e, l, n, make([]byte, 4<<10), usual) }
+	if err := put(1); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		what  string
+		do    func() (Outcome, error)
+		was   Kind
+		reads bool
+	}{
+		{"a version after another", func() (Outcome, error) { return Outcome{Before: State{Kind: Live}}, put(2) }, Live, false},
+		{"a delete", func() (Outcome, error) { return e.Delete(ctx, l, usual.Name, ts(3), Terms{}) }, Live, false},
+		{"a delete of what was deleted", func() (Outcome, error) { return e.Delete(ctx, l, usual.Name, ts(4), Terms{}) }, Deleted, false},
+		{"a delete under a condition", func() (Outcome, error) {
+			return e.Delete(ctx, l, usual.Name, ts(5), Terms{Check: func(s State) error {
+				if s.Name != usual.Name {
+					t.Errorf("the condition is asked of %+v", s)
+				}
+				return nil
+			}})
+		}, Deleted, true},
+		{"a delete of another replica", func() (Outcome, error) { return e.Delete(ctx, l, usual.Name, ts(6), Terms{Merge: true}) }, Deleted, true},
+	} {
+		before := fs.Counts()
+		o, err := tt.do()
+		if err != nil || o.Before.Kind != tt.was {
+			t.Errorf("%s: of %v, %v; want of %v", tt.what, o.Before.Kind, err, tt.was)
+		}
+		if n := fs.Counts().Sub(before).Reads; (n > 0) != tt.reads {
+			t.Errorf("%s: %d reads, want some: %v", tt.what, n, tt.reads)
+		}
+	}
+}

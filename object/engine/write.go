@@ -28,6 +28,10 @@ type Terms struct {
 	// what is there, whatever the order. Without it a write must be newer than
 	// what it replaces, and there must be an object to update.
 	Merge bool
+
+	// unread says that what is there is replaced as a whole, and need not be read where the index
+	// says enough of it.
+	unread bool
 }
 
 // Version is what Commit is told of the data it keeps.
@@ -41,7 +45,8 @@ type Version struct {
 }
 
 // Outcome is what a write has done: the state of the name before it and after.
-// With an error only Before says anything, where it was known.
+// With an error only Before says anything, where it was known. Of what a Delete or a Commit
+// has replaced that never expires, and that nobody has asked to look at, Before may have the kind and the times alone.
 type Outcome struct {
 	Before, After State
 }
@@ -65,6 +70,15 @@ func (d *disk) begin(op errs.Op, at Location, terms Terms) (c change, err error)
 	if d.suspect.Load() > 0 {
 		return c, errs.E(op, errs.BadDevice, errSuspect)
 	}
+	if terms.unread && terms.Check == nil && !terms.Merge {
+		if c.old, err = d.get(at); err != nil {
+			return c, err
+		}
+		if s, enough := stateOf(&c.old); enough {
+			c.o.Before = s
+			return c, nil
+		}
+	}
 	if c.old, c.p, err = d.loadLocked(at); err != nil {
 		return c, err
 	}
@@ -73,6 +87,22 @@ func (d *disk) begin(op errs.Op, at Location, terms Terms) (c change, err error)
 		err = terms.Check(c.o.Before)
 	}
 	return c, err
+}
+
+// stateOf returns the kind and the times of what an entry stands for, and whether that is enough for who
+// replaces it: nothing but a tombstone, or data in a record, of which nothing was lost, and which never expires. Whether that record is
+// still whole does not matter to anybody then: it is dead once the replacement is in the log.
+func stateOf(e *index.Entry) (s State, enough bool) {
+	switch {
+	case e.Kind == index.Data:
+		s.Kind = Live
+	case e.Kind == index.Tombstone:
+		s.Kind = Deleted
+	case e.Kind != index.Absent && e.Kind != index.Gone:
+		return s, false
+	}
+	s.Time, s.ContentTypeTime, s.MetaTime = e.Times.Data, e.Times.ContentType, e.Times.Meta
+	return s, e.Meta.IsZero() && e.Mark.IsZero() && !e.MetaLost && !e.Blob && e.Expires == 0
 }
 
 // change has something done about a name that nobody else changes meanwhile.
@@ -355,6 +385,7 @@ func (w *Writer) Commit(v Version, terms Terms) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, w.disk.wrap(op, w.at, err)
 	}
+	terms.unread = true
 	return w.disk.change(op, w.at, terms, func(c *change) error {
 		return c.replace(&h, terms, func() error {
 			return w.put(&h, func(h *record.Head, body []byte) error { return c.put(h, body, false) })
@@ -433,6 +464,7 @@ func (s *store) Delete(ctx context.Context, at Location, path name.Path, ts time
 		return Outcome{}, err
 	}
 	h := blob.Header{Kind: blob.Tombstone, Hash: at.Hash, Time: ts, Name: path}
+	terms.unread = true
 	o, err := d.change(op, at, terms, func(c *change) error {
 		return c.replace(&h, terms, func() error {
 			return c.put(&record.Head{Kind: record.Tombstone, Object: h}, nil, true)
