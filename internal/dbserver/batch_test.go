@@ -24,7 +24,9 @@ func newCore(t *testing.T) *Core {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Core{Deps: Deps{Devices: set, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}}
+	c := &Core{Deps: Deps{Devices: set, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}}
+	t.Cleanup(c.batches.Close)
+	return c
 }
 
 func batch(t *testing.T, wait time.Duration, updates int) *backend.Request {
@@ -108,7 +110,7 @@ func TestLateUpdates(t *testing.T) {
 			}
 		}
 		close(hangs)
-		c.batches.Wait()
+		c.batches.Close()
 		if made.Load() != updates {
 			t.Errorf("%d of %d updates were made in the end", made.Load(), updates)
 		}
@@ -132,7 +134,7 @@ func TestWhatIsNotBegun(t *testing.T) {
 			}
 		}
 		close(hangs)
-		c.batches.Wait()
+		c.batches.Close()
 		if made.Load() != together {
 			t.Errorf("%d were made, want %d", made.Load(), together)
 		}
@@ -155,7 +157,7 @@ func TestPeerLeaves(t *testing.T) {
 			t.Errorf("the error is %v", err)
 		}
 		close(hangs)
-		c.batches.Wait()
+		c.batches.Close()
 		if made.Load() != together {
 			t.Errorf("%d were made, want those that had begun, %d", made.Load(), together)
 		}

@@ -13,10 +13,10 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/crew"
 	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/listing"
@@ -93,8 +93,8 @@ type Core struct {
 
 	cfg           Config
 	kind          Kind
-	meta, sysmeta string // header prefixes
-	batches       sync.WaitGroup
+	meta, sysmeta string    // header prefixes
+	batches       crew.Crew // of updates that came together
 }
 
 // New opens the databases of a kind. Close ends it.
@@ -117,7 +117,7 @@ func New(cfg Config, kind Kind, deps Deps) *Core {
 
 // Close closes the databases, waiting for requests under way.
 func (c *Core) Close() {
-	c.batches.Wait()
+	c.batches.Close()
 	c.Store.Close()
 }
 

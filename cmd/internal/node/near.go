@@ -8,9 +8,9 @@ import (
 	"net"
 	"runtime/debug"
 	"strconv"
-	"sync"
 
 	"martlet/internal/backend"
+	"martlet/internal/crew"
 	"martlet/internal/errs"
 	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
@@ -30,7 +30,7 @@ type near struct {
 	log     *slog.Logger
 	servers []nearServer
 	room    chan struct{} // one for each that is under way
-	running sync.WaitGroup
+	running crew.Crew
 }
 
 // nearServer is a server of this process.
@@ -50,7 +50,7 @@ func (n *near) add(at hosts.Self, h backend.Handler) {
 
 // Close waits for what is under way. Nothing may be sent meanwhile, or later.
 func (n *near) Close() error {
-	n.running.Wait()
+	n.running.Close()
 	return nil
 }
 
