@@ -272,7 +272,7 @@ func (s *Server) deleteRow(ctx context.Context, call *dbserver.Call) (*backend.R
 }
 
 func (s *Server) mergeRow(ctx context.Context, call *dbserver.Call, p policy.Index, row Row) error {
-	return s.core.MergeRow(ctx, call, fresh(call, p), nil, metadb.Row{Space: p, Name: call.Target.Path.Object, Row: row.Append(nil)})
+	return s.core.MergeRow(ctx, call, fresh(call, p), nil, metadb.Row{Space: p, Name: call.Target.Path.Object, Row: row.Append(make([]byte, 0, rowRoom))})
 }
 
 // parseRow reads what an object server says of an object.

@@ -32,6 +32,9 @@ type Row struct {
 
 const rowVersion = 1
 
+// rowRoom is what the stored form of most rows fits in, in bytes.
+const rowRoom = 64
+
 // Flags of the stored form.
 const (
 	flagDeleted = 1 << iota

@@ -3,6 +3,7 @@ package object
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -45,7 +46,10 @@ func (s *Server) tellContainer(ctx context.Context, c *call, list ...news) error
 	for i := range list {
 		headers[i] = c.row(&list[i])
 	}
-	confirmed := s.sendRows(ctx, c, list, headers)
+	confirmed, all := s.sendRows(ctx, c, list, headers)
+	if all {
+		return nil
+	}
 	for i, n := range list {
 		if len(confirmed[i]) == len(c.updates) {
 			continue
@@ -87,10 +91,8 @@ func Retold(at engine.Location, s *engine.State) (pending.Update, bool) {
 
 // rowOf returns the headers of an update of an object, of which the request that it is told with may say more.
 func rowOf(p policy.Index, method string, s *engine.State, said backend.Header) backend.Header {
-	h := backend.Header{
-		{Name: backend.Timestamp, Value: s.Packed().String()},
-		{Name: backend.PolicyIndex, Value: p.String()},
-	}
+	h := append(make(backend.Header, 0, 6),
+		backend.Field{Name: backend.Timestamp, Value: s.Packed().String()}, backend.Field{Name: backend.PolicyIndex, Value: p.String()})
 	if id := said.Get(backend.TransID); id != "" {
 		h.Add(backend.TransID, id)
 	}
@@ -101,36 +103,38 @@ func rowOf(p policy.Index, method string, s *engine.State, said backend.Header) 
 		return linkRow(h, l, s)
 	}
 	s, _, _ = whole(s) // what could not be read was not written here
-	h.Add("X-Size", override(said, s, "Size", strconv.FormatInt(s.Length, 10)))
-	h.Add("X-Content-Type", override(said, s, "Content-Type", s.ContentType))
-	h.Add("X-Etag", override(said, s, "Etag", hex.EncodeToString(s.MD5[:])))
+	h.Add("X-Size", override(said, s, overridePrefix+"Size", overrideSaid+"Size", strconv.FormatInt(s.Length, 10)))
+	h.Add("X-Content-Type", override(said, s, overridePrefix+"Content-Type", overrideSaid+"Content-Type", s.ContentType))
+	h.Add("X-Etag", override(said, s, overridePrefix+"Etag", overrideSaid+"Etag", hex.EncodeToString(s.MD5[:])))
 	return h
 }
 
 // overridePrefix begins the fields by which an object says what its listing is to say.
 const overridePrefix = "X-Object-Sysmeta-Container-Update-Override-"
 
-// override returns what the object wants its listing to say instead: that of a
-// large object tells of the whole and not of its manifest.
-func override(said backend.Header, s *engine.State, what, plain string) string {
-	if v := s.System.Get(overridePrefix + what); v != "" {
+// overrideSaid begins those by which a request says it of what it writes.
+const overrideSaid = "X-Backend-Container-Update-Override-"
+
+// override returns what the object wants its listing to say instead, by the field that it is kept in or that the
+// request brings: that of a large object tells of the whole and not of its manifest.
+func override(said backend.Header, s *engine.State, kept, brought, plain string) string {
+	if v := s.System.Get(kept); v != "" {
 		return v
 	}
-	if v := said.Get("X-Backend-Container-Update-Override-" + what); v != "" {
+	if v := said.Get(brought); v != "" {
 		return v
 	}
 	return plain
 }
 
-// sendRows sends updates to all at the same time and returns of each the places that
-// have confirmed it before the time was up.
-func (s *Server) sendRows(ctx context.Context, c *call, list []news, headers []backend.Header) [][]string {
-	confirmed := make([][]string, len(list))
+// sendRows sends updates to all at the same time and returns whether all have confirmed all of it before the time was up; where
+// not, of each the places that have.
+func (s *Server) sendRows(ctx context.Context, c *call, list []news, headers []backend.Header) (confirmed [][]string, all bool) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ContainerUpdateTimeout)
 	defer cancel()
 	partition, err := strconv.ParseUint(c.Header.Get(backend.ContainerPart), 10, 32)
 	if err != nil {
-		return confirmed // the queue's reader looks the place up itself
+		return make([][]string, len(list)), false // the queue's reader looks the place up itself
 	}
 	ok := make([]bool, len(list)*len(c.updates))
 	var wg sync.WaitGroup
@@ -154,10 +158,14 @@ func (s *Server) sendRows(ctx context.Context, c *call, list []news, headers []b
 		}
 	}
 	wg.Wait()
+	if !slices.Contains(ok, false) {
+		return nil, true
+	}
+	confirmed = make([][]string, len(list))
 	for at := range ok {
 		if i, to := at%len(list), c.updates[at/len(list)]; ok[at] {
 			confirmed[i] = append(confirmed[i], pending.Place(to.addr, to.device))
 		}
 	}
-	return confirmed
+	return confirmed, false
 }

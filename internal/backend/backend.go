@@ -93,27 +93,31 @@ func (t Target) Quoted() string {
 // here.
 func ParseTarget(raw string) (Target, error) {
 	const op errs.Op = "backend.target"
-	parts := strings.SplitN(raw, "/", 6)
-	if len(parts) < 4 || parts[0] != "" {
+	var t Target
+	var number string
+	first, rest, more := strings.Cut(raw, "/")
+	if first != "" || strings.Count(rest, "/") < 2 {
 		return Target{}, errs.E(op, errs.Invalid, errs.Public("path is not /device/partition/account[/container[/object]]"))
 	}
-	var t Target
-	texts := []*string{&t.Device, nil, &t.Path.Account, &t.Path.Container, &t.Path.Object}
-	for i, part := range parts[1:] {
+	for _, to := range [...]*string{&t.Device, &number, &t.Path.Account, &t.Path.Container, &t.Path.Object} {
+		if !more {
+			break
+		}
+		part := rest
+		if to != &t.Path.Object {
+			part, rest, more = strings.Cut(rest, "/")
+		}
 		text, err := name.Unquote(part)
 		if err != nil || !utf8.ValidString(text) {
 			return Target{}, errs.E(op, errs.Invalid, errs.Public("path is not percent-encoded UTF-8"), err)
 		}
-		if texts[i] != nil {
-			*texts[i] = text
-			continue
-		}
-		n, err := strconv.ParseUint(text, 10, 32)
-		if err != nil {
-			return Target{}, errs.E(op, errs.Invalid, errs.Public("partition is not a number"), err)
-		}
-		t.Partition = uint32(n)
+		*to = text
 	}
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err != nil {
+		return Target{}, errs.E(op, errs.Invalid, errs.Public("partition is not a number"), err)
+	}
+	t.Partition = uint32(n)
 	if t.Device == "" || t.Device == "." || t.Device == ".." || strings.ContainsAny(t.Device, "/\x00") {
 		return Target{}, errs.E(op, errs.Invalid, errs.Public("device is not a name"))
 	}

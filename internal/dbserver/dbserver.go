@@ -173,6 +173,9 @@ func wantsRoom(r *backend.Request) bool {
 	if r.Method != http.MethodPut && r.Method != http.MethodPost {
 		return false
 	}
+	if !r.Header.Has(backend.DeleteStamp) {
+		return true // as with the row of any object: there is nothing to read
+	}
 	put, errPut := timestamp.Parse(r.Header.Get(backend.PutStamp))
 	gone, errGone := timestamp.Parse(r.Header.Get(backend.DeleteStamp))
 	return errPut != nil || errGone != nil || !gone.After(put)

@@ -20,19 +20,18 @@ type Sender interface {
 // container.
 func Deliver(ctx context.Context, to Sender, addr, method string, target backend.Target, header backend.Header) error {
 	const op errs.Op = "pending.deliver"
-	where := errs.Subject(addr + target.Quoted())
-	resp, err := to.Do(ctx, addr, &backend.Request{Method: method, Path: target.Quoted(), Header: slices.Clone(header)})
-	if err != nil {
-		return errs.E(op, where, err)
+	path := target.Quoted()
+	resp, err := to.Do(ctx, addr, &backend.Request{Method: method, Path: path, Header: slices.Clone(header)})
+	if err == nil && resp.Body != nil {
+		err = resp.Body.Close()
 	}
-	if resp.Body != nil {
-		if err := resp.Body.Close(); err != nil {
-			return errs.E(op, where, err)
-		}
-	}
-	switch {
-	case resp.Status/100 == 2:
+	if err == nil && resp.Status/100 == 2 {
 		return nil
+	}
+	where := errs.Subject(addr + path)
+	switch {
+	case err != nil:
+		return errs.E(op, where, err)
 	case resp.Status == 404:
 		return errs.E(op, where, errs.NotFound)
 	}
