@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"encoding/hex"
@@ -211,12 +212,14 @@ func (schema) Join(a, b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	y, err := DecodeRow(b)
-	if err != nil {
-		return nil, err
+	y := x
+	if !bytes.Equal(a, b) {
+		if y, err = DecodeRow(b); err != nil {
+			return nil, err
+		}
 	}
 	joined := x.Join(y)
-	return joined.Append(nil), nil
+	return joined.Append(make([]byte, 0, rowRoom)), nil
 }
 
 // Weigh hides rows that are no newer than the container's delete: it was empty

@@ -122,10 +122,15 @@ func (c *call) ahead(t time.Time) bool { return t.Sub(c.now) > c.skew }
 
 // parsePlaces reads who is to be told of the write.
 func (c *call) parsePlaces() error {
-	hosts, devices := list(c.Header.Get(backend.ContainerHost)), list(c.Header.Get(backend.ContainerDevice))
-	if len(hosts) == 0 || c.replication {
+	host, device := c.Header.Get(backend.ContainerHost), c.Header.Get(backend.ContainerDevice)
+	if host == "" || c.replication {
 		return nil
 	}
+	if !strings.Contains(host, ",") && !strings.Contains(device, ",") && device != "" { // mostly it is one
+		c.updates = []place{{strings.TrimSpace(host), strings.TrimSpace(device)}}
+		return nil
+	}
+	hosts, devices := list(host), list(device)
 	if len(hosts) != len(devices) || len(hosts) > 32 {
 		return errs.Refuse(errs.Invalid, "%s and %s do not fit", backend.ContainerHost, backend.ContainerDevice)
 	}

@@ -82,8 +82,8 @@ type Target struct {
 
 // Quoted returns the percent-encoded path that ParseTarget reads.
 func (t Target) Quoted() string {
-	b := make([]byte, 0, 64+len(t.Path.Object))
-	b = append(append(b, '/'), name.Quote(t.Device)...)
+	var room [256]byte
+	b := append(append(room[:0], '/'), name.Quote(t.Device)...)
 	b = strconv.AppendUint(append(b, '/'), uint64(t.Partition), 10)
 	return string(t.Path.AppendQuoted(b))
 }

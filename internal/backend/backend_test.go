@@ -87,3 +87,20 @@ func FuzzParseTarget(f *testing.F) {
 		}
 	})
 }
+
+// A path of ordinary length is written with one allocation, and read with none.
+func TestTargetAllocatesLittle(t *testing.T) {
+	target := Target{Device: "d1", Partition: 12345, Path: name.Path{Account: "AUTH_test", Container: "some container", Object: "a/b/c"}}
+	if n := testing.AllocsPerRun(100, func() { _ = target.Quoted() }); n > 1 {
+		t.Errorf("%v allocations to write it, want 1", n)
+	}
+	target.Path.Container = "container"
+	raw := target.Quoted()
+	if n := testing.AllocsPerRun(100, func() {
+		if got, err := ParseTarget(raw); got != target || err != nil {
+			t.Fatal(got, err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations to read it, want none", n)
+	}
+}

@@ -110,7 +110,14 @@ func Parse(raw string) (Path, error) {
 const upperHex = "0123456789ABCDEF"
 
 // Quote percent-encodes everything but letters, digits, "_.-~" and the slash.
-func Quote(s string) string { return string(appendQuoted(make([]byte, 0, len(s)+8), s, true)) }
+func Quote(s string) string {
+	for i := range len(s) {
+		if c := s[i]; !plain(c) && c != '/' {
+			return string(appendQuoted(make([]byte, 0, len(s)+8), s, true))
+		}
+	}
+	return s
+}
 
 func appendQuoted(b []byte, s string, slashes bool) []byte {
 	for i := range len(s) {

@@ -16,7 +16,7 @@ type Packed struct {
 // the second against the data's, the third against the content type's. Only
 // the data's offset is kept. The form is Swift's, so that rows can be exchanged.
 func (p Packed) String() string {
-	b := p.Data.AppendTo(nil)
+	b := p.Data.AppendTo(make([]byte, 0, 64))
 	ctype := p.Data.ticks
 	if !p.ContentType.IsZero() {
 		ctype = p.ContentType.ticks

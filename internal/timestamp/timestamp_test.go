@@ -182,3 +182,17 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A text is one allocation: there are a dozen of them in each write.
+func TestTextAllocatesLittle(t *testing.T) {
+	plain, err := Parse("1700000000.12345_00000000000000ff")
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed := Packed{Data: plain, ContentType: plain.Add(time.Second), Meta: plain.Add(time.Minute)}
+	for what, text := range map[string]func() string{"a timestamp": plain.String, "three": packed.String} {
+		if n := testing.AllocsPerRun(100, func() { _ = text() }); n > 1 {
+			t.Errorf("%s: %v allocations, want 1", what, n)
+		}
+	}
+}
