@@ -183,16 +183,14 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// A text is one allocation: there are a dozen of them in each write.
+// The text of three stamps is one allocation: each row of a listing has one.
 func TestTextAllocatesLittle(t *testing.T) {
-	plain, err := Parse("1700000000.12345_00000000000000ff")
+	plain, err := Parse("1700000000.12345")
 	if err != nil {
 		t.Fatal(err)
 	}
 	packed := Packed{Data: plain, ContentType: plain.Add(time.Second), Meta: plain.Add(time.Minute)}
-	for what, text := range map[string]func() string{"a timestamp": plain.String, "three": packed.String} {
-		if n := testing.AllocsPerRun(100, func() { _ = text() }); n > 1 {
-			t.Errorf("%s: %v allocations, want 1", what, n)
-		}
+	if n := testing.AllocsPerRun(100, func() { _ = packed.String() }); n > 1 {
+		t.Errorf("%v allocations, want 1", n)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"martlet/internal/errs"
 	"martlet/internal/vfs"
+	"martlet/object/index"
 )
 
 // write is one push of a replica.
@@ -86,6 +87,42 @@ func TestEveryOrderEndsInTheSameState(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A write that does not read what it replaces does what one does that has read it, and leaves the same entry: also where there is
+// later metadata, an expiry, or both.
+func TestUnreadIsAsRead(t *testing.T) {
+	read := Terms{Check: func(State) error { return nil }}
+	rapid.Check(t, func(t *rapid.T) {
+		unread, other := newEngine(vfs.NewMem(), "/"), newEngine(vfs.NewMem(), "/")
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			w := drawWrite(t)
+			w.time = rapid.Int64Range(1, 20).Draw(t, "stamp")
+			w.meta = rapid.SampledFrom([]string{"a", "p3"}).Draw(t, "field") // the second one ends
+			terms := Terms{Merge: rapid.IntRange(0, 3).Draw(t, "merge") == 0}
+			got := w.do(unread, at(1), terms)
+			terms.Check = read.Check
+			if want := w.do(other, at(1), terms); errs.KindOf(got) != errs.KindOf(want) || (got == nil) != (want == nil) {
+				t.Fatalf("%+v: %v, one that has read says %v", w, got, want)
+			}
+			if got, want := entryOf(t, unread), entryOf(t, other); got != want {
+				t.Fatalf("%+v leaves %+v, one that has read %+v", w, got, want)
+			}
+		}
+	})
+}
+
+// entryOf is what the index has of a name.
+func entryOf(t *rapid.T, e *Engine) index.Entry {
+	d, err := e.now().open(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := d.get(at(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entry
 }
 
 // model is what the rules say of a name, in memory.
