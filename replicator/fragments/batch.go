@@ -62,7 +62,7 @@ func together(list []*missing) (batches [][]*missing) {
 // getMany has the device get some fragments: what they are made from is read in one request from each device that has
 // something of it, and they are stored side by side, so that they share syncs. What can't be got so is got by
 // itself: nothing follows from that but that. It calls done when all that can be is got, and that is as durable as what get has got.
-// It returns when they have been read, so that others are meanwhile, unless as many are being stored already as may be under way.
+// It returns when they have been read, so that others are meanwhile, unless as many are being stored already as the pace lets be under way.
 func (p *pass) getMany(ctx context.Context, some []*missing, done func()) {
 	if len(some) == 1 {
 		p.get(ctx, some[0])
@@ -77,16 +77,15 @@ func (p *pass) getMany(ctx context.Context, some []*missing, done func()) {
 		}
 	}
 	b.read(ctx)
-	select {
-	case p.places <- struct{}{}:
-	case <-ctx.Done():
+	stored, err := p.peers.Pace.Keep(ctx)
+	if err != nil { // ctx has ended
 		b.release()
 		done()
 		return
 	}
 	p.keeping.Go(func() {
 		defer done()
-		defer func() { <-p.places }()
+		defer stored()
 		rest = append(rest, b.make(ctx)...)
 		b.release()
 		p.sideBySide(ctx, sideBySide, rest, p.get)

@@ -40,7 +40,7 @@
 // Nothing is dropped by a ring that is out of use.
 //
 // Memory is bounded by what is known of the objects in three times 8192 fragments or so that are gone into together, by the
-// segments of the archives that are being made, and by 4 MiB of objects in each batch of small ones, of which Config.Concurrency are stored at one time and as many read as the pace allows.
+// segments of the archives that are being made, and by 4 MiB of objects in each batch of small ones, of which as many are stored at one time as the pace lets be under way, and as many read.
 package fragments
 
 import (
@@ -48,6 +48,8 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -119,7 +121,7 @@ type Store interface {
 
 // Config is what Fragments can be told.
 type Config struct {
-	Concurrency int           // partitions of one device, or fragments, under way at one time
+	Concurrency int           // partitions of one device, or fragments, under way at one time, where there is no pace to say so
 	ReclaimAge  time.Duration // after which a write that was never decided is given up; it was known for a day then, or as long
 }
 
@@ -143,7 +145,7 @@ type Deps struct {
 	Hasher   interface{ Hash(name.Path) name.Hash }
 	Server   backend.Handler // the object server
 	Peers    replicator.Sender
-	Pace     *replicator.Paces // nil for none
+	Pace     *replicator.Paces // nil for none but Config.Concurrency
 	Now      func() time.Time  // nil for the machine's clock
 	Log      *slog.Logger      // nil for none
 
@@ -192,6 +194,11 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 	}
 	if deps.Now == nil {
 		deps.Now = clock.Now
+	}
+	if deps.Pace == nil {
+		limits := replicator.DefaultLimits()
+		limits.Concurrency = cfg.Concurrency
+		deps.Pace = replicator.NewPaces(slices.Collect(maps.Keys(deps.Stores)), limits, deps.Log)
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)

@@ -37,7 +37,6 @@ type pass struct {
 	judging  sync.Mutex    // held while answers about writes are noted
 
 	keeping sync.WaitGroup // batches that were read, and are stored
-	places  chan struct{}  // each of them takes one
 }
 
 // part is a partition that the pass is about.
@@ -121,9 +120,8 @@ func (f *Fragments) newPass(device string, before timestamp.T, t *replicator.Tal
 	}
 	p := &pass{
 		Fragments: f, device: device, store: store.Pinned(), tally: t, before: before, horizon: f.horizon(), began: f.Now(), seen: f.seen[device], unversed: map[peer]bool{},
-		places: make(chan struct{}, f.cfg.Concurrency),
-		peers:  replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: f.Name(), NodeID: f.NodeID, Device: device},
-		sums:   replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: "object", NodeID: f.NodeID, Device: device},
+		peers: replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: f.Name(), NodeID: f.NodeID, Device: device},
+		sums:  replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: "object", NodeID: f.NodeID, Device: device},
 	}
 	p.peers.Fresh = p.fresh
 	p.work = &work{progress: p.peers.Pace.Progress()}
