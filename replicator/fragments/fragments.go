@@ -32,7 +32,7 @@
 // the reclaim age, by which what is on handoffs has come home. That is so too where another
 // write of just the same time is there: which of the two is in force at last is for the commits to settle. Since a write
 // may be of a time long before it (another cluster's, or that of the data that a version is kept of), the process
-// has to have known it for a day as well, or for the reclaim age if that is less. And since replicas may be such for no longer than
+// has to have known it for a day as well, or for the reclaim age if that is less, or another one before it on the same device (note). And since replicas may be such for no longer than
 // a moment, all devices are asked: none has the commit, and no more of them are silent than may be lost.
 //
 // Errors, silence, a device that was away for too long (package steps), one that does not take
@@ -55,6 +55,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/clock"
+	"martlet/internal/device"
 	"martlet/internal/ec"
 	"martlet/internal/errs"
 	"martlet/internal/hosts"
@@ -138,6 +139,7 @@ type Lost struct {
 // Deps is what Fragments work with.
 type Deps struct {
 	Stores   map[string]Store // by device
+	Devices  *device.Set      // on which it is kept what has to outlast the process; nil for nowhere
 	Policies policy.Set
 	Ring     func(policy.Index) *ring.Ring // the one in use: of commits, or of fragments
 	Self     hosts.Self                    // the replication address of this node, as the rings have it
@@ -208,10 +210,16 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 		asked: map[string]chan struct{}{}, turns: map[string]chan struct{}{}, suspects: make(chan Lost, mostSuspects), looked: newLately[Lost](mostLooked),
 	}
 	f.allTurns = make(chan struct{}, allTurns)
+	notes := map[string]*note{}
+	if deps.Devices != nil {
+		for d := range deps.Devices.All() {
+			notes[d.Name()] = newNote(d, deps.Log)
+		}
+	}
 	for device := range deps.Stores {
 		f.asked[device] = make(chan struct{}, maxAsked)
 		f.turns[device] = make(chan struct{}, max(leastTurns, allTurns/len(deps.Stores)))
-		f.seen[device] = &seen{sought: newLately[doubt](mostSought), parts: map[place]sight{}, doubts: map[doubt]time.Time{}}
+		f.seen[device] = &seen{kept: notes[device], sought: newLately[doubt](mostSought), parts: map[place]sight{}, doubts: map[doubt]time.Time{}}
 	}
 	return f, nil
 }
