@@ -24,7 +24,16 @@ const (
 	// that an answer leaves in one write. largeAnswer is the size of buffers for it.
 	copyBlock   = 64 << 10
 	largeAnswer = copyBlock + headRoom
+
+	// memoryBlock is how many bytes of a body that is in memory are sent at once: a limit on
+	// silence is one on each of those.
+	memoryBlock = 256 << 10
 )
+
+// inMemory is a body that is in memory as a whole. What does not fit behind the head is sent from where it is.
+type inMemory interface {
+	Next(n int) []byte // the next n bytes, or what there is, which is nothing at the end
+}
 
 var (
 	smallAnswers = sync.Pool{New: func() any { b := make([]byte, 0, smallAnswer); return &b }}
@@ -91,6 +100,30 @@ func (a *answer) sendBody(out []byte, length int64) (sent int64, err error) {
 		}
 		sent += n
 		out = out[:0]
+		if b, ok := a.resp.Body.(inMemory); ok {
+			n, err := a.sendMemory(b, left)
+			return sent + n, err
+		}
+	}
+	return sent, nil
+}
+
+// sendMemory sends what is left of a body that is in memory, likewise.
+func (a *answer) sendMemory(b inMemory, left int64) (sent int64, err error) {
+	for left > 0 {
+		block := b.Next(int(min(left, memoryBlock)))
+		if len(block) == 0 {
+			return sent, io.ErrUnexpectedEOF
+		}
+		if left -= int64(len(block)); left == 0 {
+			if err := atEnd(a.resp.Body); err != nil {
+				return sent, err
+			}
+		}
+		if err := a.c.write(block, time.Now()); err != nil {
+			return sent, err
+		}
+		sent += int64(len(block))
 	}
 	return sent, nil
 }

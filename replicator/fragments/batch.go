@@ -112,7 +112,7 @@ type batch struct {
 	plans  []*plan
 	wanted map[source][]want
 	mu     sync.Mutex
-	rooms  []*[]byte // guarded by mu; that archives are in
+	taken  []*[]byte // guarded by mu; rooms that archives are in
 }
 
 // plan is of what a fragment is made.
@@ -260,12 +260,12 @@ func (b *batch) receive(ctx context.Context, resp *backend.Response) (answer []b
 	if resp.Length < 0 || resp.Length > replwire.MaxArchiveBytes {
 		return nil, errs.E(errs.Op("fragments.receive"), errs.Invalid, fmt.Errorf("an answer of %d bytes", resp.Length))
 	}
-	room := rooms.Get().(*[]byte)
+	room := b.rooms.get(int(resp.Length))
 	b.mu.Lock()
-	b.rooms = append(b.rooms, room)
+	b.taken = append(b.taken, room)
 	b.mu.Unlock()
 	if int64(cap(*room)) < resp.Length {
-		*room = make([]byte, resp.Length)
+		*room = make([]byte, replwire.RoomFor(int(resp.Length)))
 	}
 	answer = (*room)[:resp.Length]
 	_, err = io.ReadFull(&paced{ctx: ctx, pass: b.pass, body: resp.Body}, answer)
@@ -274,35 +274,38 @@ func (b *batch) receive(ctx context.Context, resp *backend.Response) (answer []b
 
 // release gives back the memory that archives are in.
 func (b *batch) release() {
-	for _, room := range b.rooms {
-		rooms.Put(room)
+	for _, room := range b.taken {
+		b.rooms.put(room)
 	}
-	b.rooms = nil
+	b.taken = nil
 }
 
 // make makes the fragments, and has the object server keep each as if it had come alone: it is durable once that has said so. It
 // returns those that it could not make or keep.
 func (b *batch) make(ctx context.Context) (rest []*missing) {
-	list := make([]*missing, len(b.plans))
-	by := make(map[*missing]*plan, len(b.plans))
-	for i, x := range b.plans {
-		list[i] = x.missing
-		by[x.missing] = x
-	}
 	var mu sync.Mutex
-	b.sideBySide(ctx, cap(b.turns[b.device]), list, func(ctx context.Context, m *missing) {
-		leave, ok := b.enter(ctx, b.device)
-		if !ok {
-			return
+	var all sync.WaitGroup
+	for _, x := range b.plans {
+		if ctx.Err() != nil {
+			break
 		}
-		err := b.one(ctx, by[m])
-		leave()
-		if err != nil {
-			mu.Lock()
-			rest = append(rest, m)
-			mu.Unlock()
-		}
-	})
+		all.Add(1)
+		b.makers.do(func() {
+			defer all.Done()
+			leave, ok := b.enter(ctx, b.device)
+			if !ok {
+				return
+			}
+			err := b.one(ctx, x)
+			leave()
+			if err != nil {
+				mu.Lock()
+				rest = append(rest, x.missing)
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
 	return rest
 }
 

@@ -171,6 +171,7 @@ type Fragments struct {
 	turns    map[string]chan struct{} // by device: who has a fragment stored of several that are small takes one of them
 
 	allTurns chan struct{} // and one of these
+	rooms    rooms         // for answers with many fragments
 
 	mu    sync.Mutex
 	codes map[ec.Layout]*ec.Code // guarded by mu

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"time"
 
 	"martlet/internal/backend"
@@ -29,13 +28,11 @@ const (
 	inLine = 3 * time.Second
 )
 
-// rooms are buffers for whole answers.
-var rooms = sync.Pool{New: func() any { return new([]byte) }}
-
-// lent is a body in a buffer that goes back when it is closed, and so does the turn. A server over net/http sends it without a copy (httpapi.CopyBody); lean, which storage nodes have, copies it once.
+// lent is a body in a buffer that goes back when it is closed, and so does the turn. Servers send it from where it is.
 type lent struct {
 	left []byte
 	room *[]byte
+	to   *rooms
 	done func()
 }
 
@@ -58,7 +55,7 @@ func (l *lent) Next(n int) []byte {
 func (l *lent) Close() error {
 	l.left = nil
 	if l.room != nil {
-		rooms.Put(l.room)
+		l.to.put(l.room)
 		l.room = nil
 		l.done()
 	}
@@ -100,21 +97,21 @@ func (f *Fragments) give(ctx context.Context, store Store, index policy.Index, c
 			done()
 		}
 	}()
-	room := rooms.Get().(*[]byte)
+	room := f.rooms.get(0)
 	a := replwire.BeginArchives(*room, asked)
 	given := 0
 	if ok {
 		given, err = giveSome(ctx, store, index, list, &a)
 	}
 	if err != nil {
-		rooms.Put(room)
+		f.rooms.put(room)
 		return nil, err
 	}
 	for range list[given:] {
 		a.Tell(replwire.NotNow)
 	}
 	*room = a.Encoded()
-	body = &lent{left: *room, room: room, done: done}
+	body = &lent{left: *room, room: room, to: &f.rooms, done: done}
 	return &backend.Response{
 		Status: 200, Length: int64(len(*room)), Body: body,
 		Header: backend.Header{{Name: backend.ContentType, Value: "application/octet-stream"}},
