@@ -97,7 +97,7 @@ func (d *disk) discardOne(dir, file string, there bool, p policy.Index, before t
 	text, _, _ := strings.Cut(file, ".")
 	hash, err := name.ParseHash(text)
 	if err != nil {
-		return false, nil //nolint:nilerr // it is not ours
+		return false, nil // it is not ours
 	}
 	info, err := d.cfg.FS.Stat(dir + "/" + file + reasonSuffix)
 	if notThere(err) || err == nil && !info.ModTime.Before(before) {

@@ -133,7 +133,9 @@ func (r *rebuilding) listen(n *cell, l net.Listener) {
 	quiet := slog.New(slog.DiscardHandler)
 	s := &lean.Server{
 		Name: "replication", Listener: l, Log: quiet, Watch: httpapi.Observed{Server: "replication", Silence: 30 * time.Second, Log: quiet}, Drain: time.Second,
-		Handler: backend.HandlerFunc(func(ctx context.Context, req *backend.Request) (*backend.Response, error) { return n.repl.Serve(ctx, req) }),
+		Handler: backend.HandlerFunc(func(ctx context.Context, req *backend.Request) (*backend.Response, error) {
+			return n.repl.Serve(ctx, req)
+		}),
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
