@@ -64,6 +64,7 @@ type DevicePace struct {
 	log    *slog.Logger
 	rate   Pace
 	under  gate // partitions under way
+	kept   gate // of what was read from peers many at a time, and is stored
 	line   gate // pushes of peers
 	ease   easing
 
@@ -95,6 +96,7 @@ func (d *DevicePace) Set(l Limits) {
 	d.mu.Unlock()
 	d.rate.Set(l.BytesPerSecond, l.OperationsPerSecond)
 	d.under.set(l.Concurrency)
+	d.kept.set(l.Concurrency)
 	d.line.set(l.Incoming)
 }
 
@@ -178,6 +180,19 @@ func factorOf(gap float64) float64 { return 1 / (1 + gap) }
 // enter waits until a partition may be begun; leave is called when it is done.
 func (d *DevicePace) enter(ctx context.Context) error { return d.under.enter(ctx) }
 func (d *DevicePace) leave()                          { d.under.leave() }
+
+// Keep waits until one thing more that was read from peers may be stored, of which there are as many at one time as partitions may be
+// under way, and returns what to call when it is. Whoever waits may have a place among those: they are other places, so that something
+// is read while others are stored, and nobody waits for his own. The error is the cause when ctx ends before.
+func (d *DevicePace) Keep(ctx context.Context) (done func(), err error) {
+	if d == nil {
+		return func() {}, context.Cause(ctx)
+	}
+	if err := d.kept.enter(ctx); err != nil {
+		return nil, err
+	}
+	return d.kept.leave, nil
+}
 
 // turn waits in line until a push of a peer may be handled, and returns what to call when
 // it is. The error is of kind errs.Aborted when ctx ends before.

@@ -1,6 +1,7 @@
 package lean
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -154,6 +155,10 @@ func TestABrokenBodyNeverLooksWhole(t *testing.T) {
 			"absent":            {100, nil},
 			"long, and fails":   {200 << 10, io.MultiReader(strings.NewReader(strings.Repeat("x", 100<<10)), iotest.ErrReader(errs.E(errs.Corrupt)))},
 			"long, and shorter": {200 << 10, strings.NewReader(strings.Repeat("x", 200<<10-1))},
+			"in memory, short":  {200 << 10, inAPiece(100 << 10)},
+			"in memory, long":   {200 << 10, inAPiece(201 << 10)},
+			"in memory, empty":  {100, inAPiece(0)},
+			"in memory, longer": {300, inAPiece(400)},
 			"panics":            {100, nil},
 			"panics when long":  {200 << 10, nil},
 		} {
@@ -166,6 +171,11 @@ func TestABrokenBodyNeverLooksWhole(t *testing.T) {
 				switch {
 				case strings.HasPrefix(name, "panics"):
 					resp.Body = &panicking{int(tt.length) / 2, &closed}
+				case strings.HasPrefix(name, "in memory"):
+					resp.Body = struct {
+						*bytes.Buffer
+						io.Closer
+					}{tt.body.(*bytes.Buffer), &brokenBody{0, &closed}}
 				case tt.body != nil:
 					resp.Body = struct {
 						io.Reader
@@ -187,6 +197,9 @@ func TestABrokenBodyNeverLooksWhole(t *testing.T) {
 		}
 	})
 }
+
+// inAPiece is a body in memory, without its Close.
+func inAPiece(n int) *bytes.Buffer { return bytes.NewBuffer(bytes.Repeat([]byte("x"), n)) }
 
 // panicking panics after so many bytes.
 type panicking struct {

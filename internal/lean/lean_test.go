@@ -59,14 +59,24 @@ func TestWrites(t *testing.T) {
 	var resp *backend.Response
 	b := serveOn(t, leanly, c, func(context.Context, *backend.Request) (*backend.Response, error) { return resp, nil }, options{})
 	p := b.dial()
-	for _, tt := range []struct{ body, header, want int }{
-		{0, 100, 1}, {4 << 10, 1 << 10, 1}, {6 << 10, 1 << 10, 1}, {7 << 10, 1 << 10, 1}, {64 << 10, 1 << 10, 1}, {256 << 10, 100, 4}, {4 << 10, 100 << 10, 1},
+	for _, tt := range []struct {
+		body, header, want int
+		memory             bool // is sent from where it is
+	}{
+		{0, 100, 1, false}, {4 << 10, 1 << 10, 1, false}, {6 << 10, 1 << 10, 1, false}, {7 << 10, 1 << 10, 1, false}, {64 << 10, 1 << 10, 1, false},
+		{256 << 10, 100, 4, false}, {4 << 10, 100 << 10, 1, false}, {4 << 10, 1 << 10, 1, true}, {64 << 10, 1 << 10, 1, true}, {256 << 10, 100, 2, true}, {800 << 10, 100, 4, true},
 	} {
 		resp = text(200, strings.Repeat("x", tt.body))
+		if tt.memory {
+			resp.Body = struct {
+				*bytes.Buffer
+				io.Closer
+			}{inAPiece(tt.body), resp.Body}
+		}
 		resp.Header.Add("X-Long", strings.Repeat("l", tt.header))
 		c.writes = 0
 		p.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-		if _, body := p.hear("GET"); len(body) != tt.body {
+		if _, body := p.hear("GET"); body != strings.Repeat("x", tt.body) {
 			t.Errorf("%d of %d bytes", len(body), tt.body)
 		}
 		c.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"math/bits"
 
 	"martlet/internal/name"
 )
@@ -110,7 +111,7 @@ func (a *Archives) Give(n int64, more int, fill func([]byte) Given) {
 	from := len(a.b)
 	if need := from + int(n); need > cap(a.b) {
 		all := need + more*(archiveHead+int(n)) + tailSize // as if the others were as long
-		a.b = append(make([]byte, 0, min(max(all, 2*need), MaxArchiveBytes)), a.b...)
+		a.b = append(make([]byte, 0, RoomFor(max(all, 2*need))), a.b...)
 	}
 	a.b = a.b[:from+int(n)]
 	if g := fill(a.b[from:]); g != Here {
@@ -119,6 +120,13 @@ func (a *Archives) Give(n int64, more int, fill func([]byte) Given) {
 		return
 	}
 	a.count++
+}
+
+// RoomFor is how large a buffer for an answer of n bytes is made that is used again: up to a quarter more, since the next answer is of about
+// that size, and one that has a little more is to fit as well. It is no more than an answer may have.
+func RoomFor(n int) int {
+	step := 1 << max(10, bits.Len(uint(n))-3)
+	return min((n+step-1)/step*step, MaxArchiveBytes)
 }
 
 // Encoded returns the encoded answer, and ends it.

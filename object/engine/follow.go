@@ -167,6 +167,13 @@ func (e *Engine) Scrub(ctx context.Context, before time.Time, pace Pace) error {
 	return e.now().Scrub(ctx, before, pace)
 }
 
+// Discard removes what has been in quarantine since before a time, with the reasons for it, and returns how many things that are; it is
+// what no scrub finds any more. What belongs to a name of which data or metadata is still lost here stays, however old it is: it may be
+// the only copy. Nothing of a name that can be read changes. What an error or a crash leaves of it is removed by the next call.
+func (e *Engine) Discard(ctx context.Context, before time.Time) (n int, err error) {
+	return e.now().Discard(ctx, before)
+}
+
 // Usage says how full the device is.
 func (e *Engine) Usage() (vfs.Usage, error) {
 	return e.now().Usage()

@@ -135,7 +135,7 @@ func (s *store) wrapAll(op errs.Op, err error) error {
 
 // quarantined counts what is kept aside.
 func (d *disk) quarantined() (n int, err error) {
-	top := d.root + "/quarantined"
+	top := d.root + quarantineFolder
 	folders, err := d.list(top)
 	if err != nil {
 		return 0, err
@@ -149,7 +149,7 @@ func (d *disk) quarantined() (n int, err error) {
 			return 0, err
 		}
 		for _, file := range files {
-			if strings.HasSuffix(file.Name, ".reason") {
+			if strings.HasSuffix(file.Name, reasonSuffix) {
 				n++
 			}
 		}
@@ -262,7 +262,7 @@ func (d *disk) inspect(ctx context.Context, at Location, how How) (i Inspection,
 	slices.SortFunc(i.Records, func(a, b Found) int {
 		return cmp.Or(cmp.Compare(a.Place.Segment, b.Place.Segment), cmp.Compare(a.Place.Offset, b.Place.Offset))
 	})
-	dir := d.root + "/quarantined/objects" + at.Policy.Suffix()
+	dir := d.root + quarantineFolder + "/objects" + at.Policy.Suffix()
 	files, err := d.list(dir)
 	if err != nil {
 		return i, err

@@ -127,7 +127,7 @@ func (d *disk) nameOf(at Location, e *index.Entry) name.Path {
 // keepAside writes into the quarantine why something is there, and what can be read of a
 // damaged record. It returns the path that the damaged data has there, or will have.
 func (d *disk) keepAside(at Location, e *index.Entry, bad *damaged, h *record.Head) (string, error) {
-	top := d.root + "/quarantined"
+	top := d.root + quarantineFolder
 	dir := top + "/objects" + at.Policy.Suffix()
 	if err := d.names.FolderOnce(top, d.root); err != nil {
 		return "", err
@@ -139,7 +139,7 @@ func (d *disk) keepAside(at Location, e *index.Entry, bad *damaged, h *record.He
 	to := fmt.Sprintf("%s/%s.%s.%08x.%s", dir, at.Hash, newest, rand.Uint32(), bad.part)
 	text := fmt.Sprintf("reason: %v\nname: %s\ntime: %s\nrecord: %s, %d bytes\n",
 		bad.err, h.Object.Name.Quoted(), newest, bad.place.Position(), bad.place.Size)
-	if err := d.writeFile(to+".reason", []byte(text)); err != nil {
+	if err := d.writeFile(to+reasonSuffix, []byte(text)); err != nil {
 		return "", err
 	}
 	if bad.file != 0 {

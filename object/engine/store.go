@@ -209,9 +209,10 @@ func (d *disk) release() error {
 
 // Folders of a device.
 const (
-	logFolder   = "/log"
-	indexFolder = "/index"
-	blobFolder  = "/blobs"
+	logFolder        = "/log"
+	indexFolder      = "/index"
+	blobFolder       = "/blobs"
+	quarantineFolder = "/quarantined"
 )
 
 // openDisk opens log and index, and brings the one in step with the other.

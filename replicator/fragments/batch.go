@@ -62,7 +62,7 @@ func together(list []*missing) (batches [][]*missing) {
 // getMany has the device get some fragments: what they are made from is read in one request from each device that has
 // something of it, and they are stored side by side, so that they share syncs. What can't be got so is got by
 // itself: nothing follows from that but that. It calls done when all that can be is got, and that is as durable as what get has got.
-// It returns when they have been read, so that others are meanwhile, unless as many are being stored already as may be under way.
+// It returns when they have been read, so that others are meanwhile, unless as many are being stored already as the pace lets be under way.
 func (p *pass) getMany(ctx context.Context, some []*missing, done func()) {
 	if len(some) == 1 {
 		p.get(ctx, some[0])
@@ -77,16 +77,15 @@ func (p *pass) getMany(ctx context.Context, some []*missing, done func()) {
 		}
 	}
 	b.read(ctx)
-	select {
-	case p.places <- struct{}{}:
-	case <-ctx.Done():
+	stored, err := p.peers.Pace.Keep(ctx)
+	if err != nil { // ctx has ended
 		b.release()
 		done()
 		return
 	}
 	p.keeping.Go(func() {
 		defer done()
-		defer func() { <-p.places }()
+		defer stored()
 		rest = append(rest, b.make(ctx)...)
 		b.release()
 		p.sideBySide(ctx, sideBySide, rest, p.get)
@@ -113,7 +112,7 @@ type batch struct {
 	plans  []*plan
 	wanted map[source][]want
 	mu     sync.Mutex
-	rooms  []*[]byte // guarded by mu; that archives are in
+	taken  []*[]byte // guarded by mu; rooms that archives are in
 }
 
 // plan is of what a fragment is made.
@@ -261,12 +260,12 @@ func (b *batch) receive(ctx context.Context, resp *backend.Response) (answer []b
 	if resp.Length < 0 || resp.Length > replwire.MaxArchiveBytes {
 		return nil, errs.E(errs.Op("fragments.receive"), errs.Invalid, fmt.Errorf("an answer of %d bytes", resp.Length))
 	}
-	room := rooms.Get().(*[]byte)
+	room := b.rooms.get(int(resp.Length))
 	b.mu.Lock()
-	b.rooms = append(b.rooms, room)
+	b.taken = append(b.taken, room)
 	b.mu.Unlock()
 	if int64(cap(*room)) < resp.Length {
-		*room = make([]byte, resp.Length)
+		*room = make([]byte, replwire.RoomFor(int(resp.Length)))
 	}
 	answer = (*room)[:resp.Length]
 	_, err = io.ReadFull(&paced{ctx: ctx, pass: b.pass, body: resp.Body}, answer)
@@ -275,35 +274,38 @@ func (b *batch) receive(ctx context.Context, resp *backend.Response) (answer []b
 
 // release gives back the memory that archives are in.
 func (b *batch) release() {
-	for _, room := range b.rooms {
-		rooms.Put(room)
+	for _, room := range b.taken {
+		b.rooms.put(room)
 	}
-	b.rooms = nil
+	b.taken = nil
 }
 
 // make makes the fragments, and has the object server keep each as if it had come alone: it is durable once that has said so. It
 // returns those that it could not make or keep.
 func (b *batch) make(ctx context.Context) (rest []*missing) {
-	list := make([]*missing, len(b.plans))
-	by := make(map[*missing]*plan, len(b.plans))
-	for i, x := range b.plans {
-		list[i] = x.missing
-		by[x.missing] = x
-	}
 	var mu sync.Mutex
-	b.sideBySide(ctx, cap(b.turns[b.device]), list, func(ctx context.Context, m *missing) {
-		leave, ok := b.enter(ctx, b.device)
-		if !ok {
-			return
+	var all sync.WaitGroup
+	for _, x := range b.plans {
+		if ctx.Err() != nil {
+			break
 		}
-		err := b.one(ctx, by[m])
-		leave()
-		if err != nil {
-			mu.Lock()
-			rest = append(rest, m)
-			mu.Unlock()
-		}
-	})
+		all.Add(1)
+		b.makers.do(func() {
+			defer all.Done()
+			leave, ok := b.enter(ctx, b.device)
+			if !ok {
+				return
+			}
+			err := b.one(ctx, x)
+			leave()
+			if err != nil {
+				mu.Lock()
+				rest = append(rest, x.missing)
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
 	return rest
 }
 

@@ -32,7 +32,7 @@
 // the reclaim age, by which what is on handoffs has come home. That is so too where another
 // write of just the same time is there: which of the two is in force at last is for the commits to settle. Since a write
 // may be of a time long before it (another cluster's, or that of the data that a version is kept of), the process
-// has to have known it for a day as well, or for the reclaim age if that is less. And since replicas may be such for no longer than
+// has to have known it for a day as well, or for the reclaim age if that is less, or another one before it on the same device (note). And since replicas may be such for no longer than
 // a moment, all devices are asked: none has the commit, and no more of them are silent than may be lost.
 //
 // Of one that was lost to damage, and does not belong on the device, there is but the mark that says so. That goes where the write is superseded,
@@ -44,7 +44,7 @@
 // Nothing is dropped by a ring that is out of use.
 //
 // Memory is bounded by what is known of the objects in three times 8192 fragments or so that are gone into together, by the
-// segments of the archives that are being made, and by 4 MiB of objects in each batch of small ones, of which Config.Concurrency are stored at one time and as many read as the pace allows.
+// segments of the archives that are being made, and by 4 MiB of objects in each batch of small ones, of which as many are stored at one time as the pace lets be under way, and as many read.
 package fragments
 
 import (
@@ -52,11 +52,14 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/clock"
+	"martlet/internal/device"
 	"martlet/internal/ec"
 	"martlet/internal/errs"
 	"martlet/internal/hosts"
@@ -123,7 +126,7 @@ type Store interface {
 
 // Config is what Fragments can be told.
 type Config struct {
-	Concurrency int           // partitions of one device, or fragments, under way at one time
+	Concurrency int           // partitions of one device, or fragments, under way at one time, where there is no pace to say so
 	ReclaimAge  time.Duration // after which a write that was never decided is given up; it was known for a day then, or as long
 }
 
@@ -140,6 +143,7 @@ type Lost struct {
 // Deps is what Fragments work with.
 type Deps struct {
 	Stores   map[string]Store // by device
+	Devices  *device.Set      // on which it is kept what has to outlast the process; nil for nowhere
 	Policies policy.Set
 	Ring     func(policy.Index) *ring.Ring // the one in use: of commits, or of fragments
 	Self     hosts.Self                    // the replication address of this node, as the rings have it
@@ -147,7 +151,7 @@ type Deps struct {
 	Hasher   interface{ Hash(name.Path) name.Hash }
 	Server   backend.Handler // the object server
 	Peers    replicator.Sender
-	Pace     *replicator.Paces // nil for none
+	Pace     *replicator.Paces // nil for none but Config.Concurrency
 	Now      func() time.Time  // nil for the machine's clock
 	Log      *slog.Logger      // nil for none
 
@@ -171,6 +175,7 @@ type Fragments struct {
 	turns    map[string]chan struct{} // by device: who has a fragment stored of several that are small takes one of them
 
 	allTurns chan struct{} // and one of these
+	rooms    rooms         // for answers with many fragments
 
 	mu    sync.Mutex
 	codes map[ec.Layout]*ec.Code // guarded by mu
@@ -197,6 +202,11 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 	if deps.Now == nil {
 		deps.Now = clock.Now
 	}
+	if deps.Pace == nil {
+		limits := replicator.DefaultLimits()
+		limits.Concurrency = cfg.Concurrency
+		deps.Pace = replicator.NewPaces(slices.Collect(maps.Keys(deps.Stores)), limits, deps.Log)
+	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
@@ -205,10 +215,16 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 		asked: map[string]chan struct{}{}, turns: map[string]chan struct{}{}, suspects: make(chan Lost, mostSuspects), looked: newLately[Lost](mostLooked),
 	}
 	f.allTurns = make(chan struct{}, allTurns)
+	notes := map[string]*note{}
+	if deps.Devices != nil {
+		for d := range deps.Devices.All() {
+			notes[d.Name()] = newNote(d, deps.Log)
+		}
+	}
 	for device := range deps.Stores {
 		f.asked[device] = make(chan struct{}, maxAsked)
 		f.turns[device] = make(chan struct{}, max(leastTurns, allTurns/len(deps.Stores)))
-		f.seen[device] = &seen{sought: newLately[doubt](mostSought), parts: map[place]sight{}, doubts: map[doubt]time.Time{}}
+		f.seen[device] = &seen{kept: notes[device], sought: newLately[doubt](mostSought), parts: map[place]sight{}, doubts: map[doubt]time.Time{}}
 	}
 	return f, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"time"
 
 	"martlet/internal/backend"
@@ -29,14 +28,12 @@ const (
 	inLine = 3 * time.Second
 )
 
-// rooms are buffers for whole answers.
-var rooms = sync.Pool{New: func() any { return new([]byte) }}
-
 // lent is a body in a buffer that goes back when it is closed, and so does the turn. The server sends it without a copy, but where a cluster key has its
 // blocks signed.
 type lent struct {
 	left []byte
 	room *[]byte
+	to   *rooms
 	done func()
 }
 
@@ -59,7 +56,7 @@ func (l *lent) Next(n int) []byte {
 func (l *lent) Close() error {
 	l.left = nil
 	if l.room != nil {
-		rooms.Put(l.room)
+		l.to.put(l.room)
 		l.room = nil
 		l.done()
 	}
@@ -101,21 +98,21 @@ func (f *Fragments) give(ctx context.Context, store Store, index policy.Index, c
 			done()
 		}
 	}()
-	room := rooms.Get().(*[]byte)
+	room := f.rooms.get(0)
 	a := replwire.BeginArchives(*room, asked)
 	given := 0
 	if ok {
 		given, err = giveSome(ctx, store, index, list, &a)
 	}
 	if err != nil {
-		rooms.Put(room)
+		f.rooms.put(room)
 		return nil, err
 	}
 	for range list[given:] {
 		a.Tell(replwire.NotNow)
 	}
 	*room = a.Encoded()
-	body = &lent{left: *room, room: room, done: done}
+	body = &lent{left: *room, room: room, to: &f.rooms, done: done}
 	return &backend.Response{
 		Status: 200, Length: int64(len(*room)), Body: body,
 		Header: backend.Header{{Name: backend.ContentType, Value: "application/octet-stream"}},

@@ -37,7 +37,7 @@ type pass struct {
 	judging  sync.Mutex    // held while answers about writes are noted
 
 	keeping sync.WaitGroup // batches that were read, and are stored
-	places  chan struct{}  // each of them takes one
+	makers  *makers        // who makes and stores what is in them; there while something is got
 }
 
 // part is a partition that the pass is about.
@@ -121,9 +121,8 @@ func (f *Fragments) newPass(device string, before timestamp.T, t *replicator.Tal
 	}
 	p := &pass{
 		Fragments: f, device: device, store: store.Pinned(), tally: t, before: before, horizon: f.horizon(), began: f.Now(), seen: f.seen[device], unversed: map[peer]bool{},
-		places: make(chan struct{}, f.cfg.Concurrency),
-		peers:  replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: f.Name(), NodeID: f.NodeID, Device: device},
-		sums:   replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: "object", NodeID: f.NodeID, Device: device},
+		peers: replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: f.Name(), NodeID: f.NodeID, Device: device},
+		sums:  replicator.Client{Sender: f.Peers, Pace: f.Pace.Of(device), Kind: "object", NodeID: f.NodeID, Device: device},
 	}
 	p.peers.Fresh = p.fresh
 	p.work = &work{progress: p.peers.Pace.Progress()}
@@ -152,6 +151,8 @@ func (f *Fragments) Pass(ctx context.Context, device string, before timestamp.T,
 		t.Fail(replicator.Failure{Reason: "the device has no store for fragments"})
 		return
 	}
+	p.seen.kept.recall(ctx, p.seen, p.began)
+	defer func() { p.seen.kept.keep(ctx, p.seen, p.Now()) }()
 	var all []*part
 	for policy := range f.coded {
 		all = append(all, p.look(ctx, policy)...)
@@ -198,6 +199,9 @@ const (
 	// that are gone into together. It is few, as that is what has to be found out before anything is got, and
 	// as what it takes to find out slows down what is got meanwhile: so that is slowed evenly.
 	inUnit, inWave = 1 << 12, 1 << 13
+	// inFirst is how many there are in the first of those; each other one may have twice as many as the one before: nothing is got before the
+	// first was gone into.
+	inFirst = 1 << 10
 	// mostUnits is how many those are at most.
 	mostUnits = 512
 	// mostWaves is of how many something is in memory: one that is looked into, and two of which fragments are got.
@@ -217,7 +221,7 @@ func (of *part) pieces() iter.Seq[name.Range] {
 func waves(all []*part) iter.Seq[[]unit] {
 	return func(yield func([]unit) bool) {
 		var wave []unit
-		weight := int64(0)
+		weight, most := int64(0), int64(inFirst)
 		for _, of := range all {
 			n := int64(0)
 			for range of.pieces() {
@@ -229,11 +233,11 @@ func waves(all []*part) iter.Seq[[]unit] {
 				share := min(left, (of.lacks+n-1)/n)
 				left -= share
 				wave = append(wave, unit{of, r, share})
-				if weight += max(of.here, of.many) / n; weight >= inWave || len(wave) == mostUnits {
+				if weight += max(of.here, of.many) / n; weight >= most || len(wave) == mostUnits {
 					if !yield(wave) {
 						return
 					}
-					wave, weight = nil, 0
+					wave, weight, most = nil, 0, min(2*most, inWave)
 				}
 			}
 		}

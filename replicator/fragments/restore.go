@@ -45,6 +45,8 @@ func (p *pass) getAll(ctx context.Context, waves <-chan *wave, ended func()) {
 		p.end(ctx, w)
 		ended()
 	}
+	p.makers = newMakers(cap(p.turns[p.device]))
+	defer p.makers.end()
 	replicator.Spread(ctx, p.peers.Pace, p.cfg.Concurrency, func(ctx context.Context, g getting) {
 		p.getMany(ctx, g.some, func() {
 			if g.of.left.Add(-1) == 0 {

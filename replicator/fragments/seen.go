@@ -13,15 +13,17 @@ import (
 )
 
 // seen is what the passes over a device remember, as long as the process runs: of partitions
-// those in which all was found in place, and since when there are fragments of writes that are
-// not decided; and which objects all devices were asked about, in vain. It is safe for concurrent use.
+// those in which all was found in place; which objects all devices were asked about, in vain; and, what is kept on
+// the device as well, since when there are fragments of writes that are not decided. It is safe for concurrent use.
 type seen struct {
 	sought *lately[doubt]
+	kept   *note // where the doubts are kept; nil for nowhere
 
-	mu     sync.Mutex
-	parts  map[place]sight     // guarded by mu
-	doubts map[doubt]time.Time // guarded by mu; when what might be given up was first seen here
-	purged time.Time           // guarded by mu; when it was last looked which of those are long gone
+	mu      sync.Mutex
+	parts   map[place]sight     // guarded by mu
+	doubts  map[doubt]time.Time // guarded by mu; when what might be given up was first seen here
+	changed bool                // guarded by mu; since those were kept
+	purged  time.Time           // guarded by mu; when it was last looked which of those are long gone
 }
 
 // doubt is a fragment: of a write that is not known to be committed, or one that can't be made.
@@ -60,7 +62,7 @@ func (s *seen) doubtful(x *piece, now time.Time) (since time.Time, known bool) {
 			return now, false
 		}
 	}
-	s.doubts[x.doubt()] = now
+	s.doubts[x.doubt()], s.changed = now, true
 	return now, true
 }
 
@@ -68,7 +70,10 @@ func (s *seen) doubtful(x *piece, now time.Time) (since time.Time, known bool) {
 func (s *seen) decided(x *piece) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.doubts, x.doubt())
+	if _, known := s.doubts[x.doubt()]; known {
+		delete(s.doubts, x.doubt())
+		s.changed = true
+	}
 }
 
 // place is a partition of a policy.

@@ -285,6 +285,9 @@ func (c *Store) check(k *checker) {
 	if c.SegmentSize < minSegment || c.SegmentSize > maxSegment {
 		k.fail("store.segment_size", int64(c.SegmentSize), "must be from %d to %d", minSegment, maxSegment)
 	}
+	if c.QuarantineAge < 0 {
+		k.fail("store.quarantine_age", c.QuarantineAge.D(), "must not be less than 0, which is for ever")
+	}
 	k.positive("store.compaction.interval", c.Compaction.Interval)
 	k.least("store.compaction.bytes_per_second", int(c.Compaction.BytesPerSecond), 0)
 	k.positive("store.scrub.interval", c.Scrub.Interval)

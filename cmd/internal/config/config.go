@@ -218,6 +218,9 @@ type Store struct {
 	SegmentSize  conf.Size `toml:"segment_size"`  // of the log; less where a device is small
 	ZeroSegments bool      `toml:"zero_segments"` // segments are filled with zeros before they are used
 
+	// QuarantineAge is for how long what was damaged is kept aside at least; a scrub removes it then. Zero is for ever.
+	QuarantineAge conf.Duration `toml:"quarantine_age"`
+
 	Compaction Pace `toml:"compaction"` // of what is mostly dead
 	Scrub      Pace `toml:"scrub"`      // reading everything, to find what is damaged
 }
@@ -349,7 +352,7 @@ func DefaultStorage() *Storage {
 		Limits: StorageLimits{MaxMetaCount: limits.Defaults().MaxMetaCount, MaxMetaOverallSize: limits.Defaults().MaxMetaOverallSize},
 		Object: Object{Service: Service{Enabled: true, Port: 6200}, ContainerUpdateTimeout: seconds(1)},
 		Store: Store{
-			Threshold: conf.Size(engine.Defaults().Threshold), SegmentSize: conf.Size(engine.Defaults().SegmentSize),
+			Threshold: conf.Size(engine.Defaults().Threshold), SegmentSize: conf.Size(engine.Defaults().SegmentSize), QuarantineAge: seconds(30 * 24 * 3600),
 			Compaction: Pace{Loop{Enabled: true, Interval: seconds(60)}, 50 << 20},
 			Scrub:      Pace{Loop{Enabled: true, Interval: seconds(7 * 24 * 3600)}, 20 << 20},
 		},

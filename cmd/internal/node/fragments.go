@@ -25,7 +25,7 @@ func (r *replication) fragments(p parts, stores object.Stores, server *object.Se
 		neutral[device] = fragmentStore{objectStore{store.Engine}}
 	}
 	kind, err := fragments.New(cfg, fragments.Deps{
-		Stores: neutral, Policies: p.policies, Self: p.self(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
+		Stores: neutral, Devices: p.devices, Policies: p.policies, Self: p.self(p.c.Replication.Address, p.c.Replication.Port), NodeID: r.nodeID,
 		Ring: func(i policy.Index) *ring.Ring {
 			if source := p.rings.objects[i]; source != nil {
 				return source.Ring()

@@ -199,7 +199,7 @@ func (f *cells) open(n *cell) {
 		f.t.Fatal(err)
 	}
 	n.kind, err = fragments.New(fragments.Config{Concurrency: f.width, ReclaimAge: f.age}, fragments.Deps{
-		Stores: map[string]fragments.Store{"d": fragmentStore{objectStore{n.store}}}, Policies: f.set, Ring: rings, Self: self, NodeID: id, Hasher: f.hasher, Server: n.server,
+		Stores: map[string]fragments.Store{"d": fragmentStore{objectStore{n.store}}}, Devices: devices, Policies: f.set, Ring: rings, Self: self, NodeID: id, Hasher: f.hasher, Server: n.server,
 		Peers: f.peers, Pace: paces, Now: f.clock, Lost: n.lost,
 		May: func(device string, p policy.Index, r *ring.Ring, at ring.Partition) error {
 			book, err := n.steps.Of(device)

@@ -349,6 +349,26 @@ func TestFragmentsUndecided(t *testing.T) {
 	f.inPlace("the one before", before)
 }
 
+// So it goes where nodes are started again every few hours: how long they have known of it they know still.
+func TestFragmentsUndecidedRestarted(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 3)
+	o := f.encode("o", f.source.Next(), []byte("which nobody has heard of"), true)
+	f.putAll(o)
+	f.later(6 * 24 * time.Hour)
+	for hours := 6 * 24; hours < 10*24; hours += 8 {
+		for _, n := range f.nodes {
+			n.disk = n.disk.(*vfs.Mem).AfterCrash(uint64(hours))
+			f.open(n)
+		}
+		f.ahead.Add(int64(8 * time.Hour))
+		f.clean()
+		if n := f.distinct(o); hours+8 < 8*24 && n != 3 {
+			t.Fatalf("after %d hours %d fragments are left", hours+8, n)
+		}
+	}
+	f.gone("after ten days", o)
+}
+
 // A write that has its time from elsewhere, as from another cluster, is old when it begins: its commit may still be on its way.
 func TestFragmentsOldWrite(t *testing.T) {
 	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 7)

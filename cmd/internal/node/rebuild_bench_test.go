@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"math"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -25,6 +24,7 @@ import (
 	"martlet/internal/direct"
 	"martlet/internal/ec"
 	"martlet/internal/httpapi"
+	"martlet/internal/lean"
 	"martlet/internal/name"
 	"martlet/internal/timestamp"
 	"martlet/replicator/fragments"
@@ -128,19 +128,24 @@ func newRebuilding(b *testing.B, n, size int) *rebuilding {
 	return r
 }
 
-// listen has a node answer its peers.
+// listen has a node answer its peers, as storage nodes do.
 func (r *rebuilding) listen(n *cell, l net.Listener) {
 	quiet := slog.New(slog.DiscardHandler)
-	serve := backend.HandlerFunc(func(ctx context.Context, req *backend.Request) (*backend.Response, error) {
-		return n.repl.Serve(ctx, req)
-	})
-	s := &http.Server{Handler: httpapi.Observe(httpapi.Backend(serve, quiet), httpapi.Observed{Server: "replication", Silence: 30 * time.Second, Log: quiet})}
-	go func() {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	s := &lean.Server{
+		Name: "replication", Listener: l, Log: quiet, Watch: httpapi.Observed{Server: "replication", Silence: 30 * time.Second, Log: quiet}, Drain: time.Second,
+		Handler: backend.HandlerFunc(func(ctx context.Context, req *backend.Request) (*backend.Response, error) {
+			return n.repl.Serve(ctx, req)
+		}),
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	r.b.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
 			r.b.Error(err)
 		}
-	}()
-	r.b.Cleanup(func() { s.Close() })
+	})
 }
 
 // beside does n things, some at a time.

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"martlet/cmd/internal/config"
+	"martlet/internal/conf"
 	"martlet/internal/device"
 	"martlet/internal/errs"
 	"martlet/internal/vfs"
@@ -183,5 +185,61 @@ func TestQuarantineCounted(t *testing.T) {
 	got, err := quarantinedOn(d)
 	if err != nil || len(got) != 3 || got["objects"] != 1 || got["objects-1"] != 1 || got["async_pending"] != 1 {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// The scrub of a device removes what has been in quarantine for as long as the configuration says; zero is for ever.
+func TestQuarantineAge(t *testing.T) {
+	for age, days := range map[time.Duration][2]int{0: {100, 0}, 30 * 24 * time.Hour: {29, 31}} {
+		synctest.Test(t, func(t *testing.T) {
+			disk := vfs.NewMem()
+			const kept = "/d1/quarantined/objects/00112233445566778899aabbccddeeff.1.2.data.reason"
+			for _, dir := range []string{"/d1", "/d1/quarantined", "/d1/quarantined/objects"} {
+				if err := disk.Mkdir(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f, err := disk.OpenFile(kept, os.O_RDWR|os.O_CREATE)
+			if err != nil || f.Close() != nil {
+				t.Fatal(err)
+			}
+			set, err := device.NewSet(disk, "/", []string{"d1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := set.Lookup("d1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := engine.Defaults()
+			cfg.FS, cfg.SegmentSize, cfg.Depth = disk, 1<<20, 8
+			e := object.OpenStores(set, cfg, nil)["d1"].Engine
+			defer e.Close()
+			c := config.DefaultStorage()
+			c.Store.QuarantineAge = conf.Duration(age)
+			s := &Storage{owned: set}
+			s.keepStore(parts{c: c}, d, e)
+			for _, there := range []bool{true, false} {
+				day := days[0]
+				if !there {
+					day = days[1]
+				}
+				if day == 0 {
+					continue // for ever
+				}
+				time.Sleep(time.Until(time.Date(2000, 1, 1+day, 0, 0, 0, 0, time.UTC))) // in the bubble, which begins then
+				for _, w := range s.work {
+					if w.name != "scrub of d1" {
+						continue
+					}
+					if err := w.pass(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := disk.Stat(kept); (err == nil) != there {
+					t.Errorf("kept for %v: after %d days %v", age, day, err)
+				}
+			}
+		})
 	}
 }

@@ -1,0 +1,222 @@
+package fragments
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"martlet/internal/device"
+	"martlet/internal/policy"
+	"martlet/internal/vfs"
+)
+
+// Since when there are fragments of which no commit is known is kept on the device, in <device>/replication/doubts: a node that is
+// started again every day would never have known one for a day. The file is, numbers little-endian,
+//
+//	8   "MARTDBT1"
+//	4   how many there are
+//	42  each, in order: policy of the object 2, hash of the fragment 16, its write 16, since when in nanoseconds since 1970 8
+//	4   CRC32C of all that
+//
+// It is there whole or not at all. What is lost with it costs a day, and so does one that is damaged: nothing is given up sooner for it.
+const (
+	doubtsFolder = "replication"
+	doubtsFile   = "doubts"
+	doubtsMagic  = "MARTDBT1"
+	doubtSize    = 2 + 16 + 16 + 8
+
+	// keepDoubts is how often it is written at most. What was seen since is seen anew by the next process.
+	keepDoubts = 10 * time.Minute
+)
+
+var errDoubts = errors.New("it is damaged")
+
+func encodeDoubts(all map[doubt]time.Time) []byte {
+	le := binary.LittleEndian
+	b := make([]byte, 0, len(doubtsMagic)+4+len(all)*doubtSize+4)
+	b = le.AppendUint32(append(b, doubtsMagic...), uint32(len(all)))
+	for _, d := range slices.SortedFunc(maps.Keys(all), doubt.compare) {
+		b = append(append(le.AppendUint16(b, uint16(d.policy)), d.hash[:]...), d.write[:]...)
+		b = le.AppendUint64(b, uint64(all[d].UnixNano()))
+	}
+	return le.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+func (d doubt) compare(o doubt) int {
+	return cmp.Or(cmp.Compare(d.policy, o.policy), bytes.Compare(d.hash[:], o.hash[:]), bytes.Compare(d.write[:], o.write[:]))
+}
+
+func decodeDoubts(b []byte) (map[doubt]time.Time, error) {
+	le := binary.LittleEndian
+	head := len(doubtsMagic) + 4
+	if len(b) < head+4 || string(b[:len(doubtsMagic)]) != doubtsMagic || le.Uint32(b[len(b)-4:]) != crc32.Checksum(b[:len(b)-4], castagnoli) {
+		return nil, errDoubts
+	}
+	n, rest := int64(le.Uint32(b[head-4:])), b[head:len(b)-4]
+	if n > mostDoubts || int64(len(rest)) != n*doubtSize {
+		return nil, errDoubts
+	}
+	all := make(map[doubt]time.Time, n)
+	var last doubt
+	for i := range n {
+		one := rest[i*doubtSize:]
+		d := doubt{policy: policy.Index(le.Uint16(one))}
+		copy(d.hash[:], one[2:])
+		copy(d.write[:], one[18:])
+		if i > 0 && last.compare(d) >= 0 {
+			return nil, errDoubts
+		}
+		all[d], last = time.Unix(0, int64(le.Uint64(one[34:]))), d
+	}
+	return all, nil
+}
+
+// note is where a device has what is kept of its doubts. It is safe for concurrent use.
+type note struct {
+	device *device.Device
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	disk    vfs.FS    // that is attached; guarded by mu
+	read    bool      // of that; guarded by mu
+	written time.Time // when it was last tried; guarded by mu
+}
+
+// newNote returns that of a device.
+func newNote(d *device.Device, log *slog.Logger) *note {
+	n := &note{device: d, log: log, disk: d.FS()}
+	d.Follow(func(c device.Change) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.disk, n.read, n.written = c.FS, false, time.Time{}
+	})
+	return n
+}
+
+func (n *note) dir() string { return filepath.Join(n.device.Path(), doubtsFolder) }
+
+// recall has what passes remember take in what is kept on the device, once for each disk that is attached. A time that has not come yet, since some
+// clock was ahead, is now.
+func (n *note) recall(ctx context.Context, s *seen, now time.Time) {
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.read {
+		return
+	}
+	b, err := readAll(n.disk, filepath.Join(n.dir(), doubtsFile))
+	var kept map[doubt]time.Time
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = nil
+	case err == nil:
+		kept, err = decodeDoubts(b)
+	}
+	n.read = err == nil || errors.Is(err, errDoubts)
+	if err != nil {
+		n.log.LogAttrs(ctx, slog.LevelWarn, "since when there are fragments that are not committed is not known: they stay for a day more",
+			slog.String("device", n.device.Name()), slog.Any("err", err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for d, since := range kept {
+		if since.After(now) {
+			since = now
+		}
+		if known, ok := s.doubts[d]; (!ok || since.Before(known)) && (ok || len(s.doubts) < mostDoubts) {
+			s.doubts[d] = since
+		}
+	}
+}
+
+// keep writes down what passes remember, if it has changed, what was kept was read, and that was not done just now. Where it can't it says so.
+func (n *note) keep(ctx context.Context, s *seen, now time.Time) {
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if passed := now.Sub(n.written); !n.read || passed >= 0 && passed < keepDoubts {
+		return
+	}
+	s.mu.Lock()
+	changed, all := s.changed, []byte(nil)
+	if changed {
+		all, s.changed = encodeDoubts(s.doubts), false
+	}
+	s.mu.Unlock()
+	if !changed {
+		return
+	}
+	n.written = now
+	if err := n.write(all); err != nil {
+		s.mu.Lock()
+		s.changed = true
+		s.mu.Unlock()
+		n.log.LogAttrs(ctx, slog.LevelWarn, "since when there are fragments that are not committed was not kept", slog.String("device", n.device.Name()), slog.Any("err", err))
+	}
+}
+
+// write puts a file in the place of the one that is there: one of the two is there whole at every moment, and the new one is on stable storage when it returns nil.
+func (n *note) write(content []byte) error {
+	dir := n.dir()
+	if err := n.disk.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f, err := n.disk.CreateUnnamed(dir)
+	if err != nil {
+		return err
+	}
+	next := filepath.Join(dir, doubtsFile+".new")
+	if err := n.disk.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, f.Close())
+	}
+	if _, err = f.WriteAt(content, 0); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = n.disk.Link(f, next)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := n.disk.Rename(next, filepath.Join(dir, doubtsFile)); err != nil {
+		return err
+	}
+	return errors.Join(n.disk.SyncDir(dir), n.disk.SyncDir(filepath.Dir(dir)))
+}
+
+// readAll reads a file that is no longer than such a file may be.
+func readAll(disk vfs.FS, name string) (b []byte, err error) {
+	f, err := disk.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size > int64(len(doubtsMagic)+4+mostDoubts*doubtSize+4) {
+		return nil, errDoubts
+	}
+	b = make([]byte, size)
+	n, err := f.ReadAt(b, 0)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return b[:n], err
+}
