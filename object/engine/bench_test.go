@@ -10,6 +10,7 @@ import (
 
 	"martlet/internal/name"
 	"martlet/internal/vfs"
+	"martlet/object/engine/blob"
 )
 
 // cpu returns the processor time that the process has used.
@@ -47,7 +48,7 @@ func BenchmarkPut(b *testing.B) {
 		for _, what := range []string{"new", "over"} {
 			b.Run(fmt.Sprintf("%dKiB/%s", size>>10, what), func(b *testing.B) {
 				fs := vfs.Count(vfs.OS)
-				e := newEngine(fs, b.TempDir())
+				e := newEngineWith(fs, b.TempDir(), blob.NewBuffers(testMemory))
 				data := make([]byte, size)
 				for i := range 16 { // the folders are made once
 					if err := del(e, benchLocation(i), 0, Terms{Merge: true}); err != nil {
@@ -84,7 +85,7 @@ func BenchmarkGet(b *testing.B) {
 	for _, size := range []int{4 << 10, 1 << 20} {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
 			fs := vfs.Count(vfs.OS)
-			e := newEngine(fs, b.TempDir())
+			e := newEngineWith(fs, b.TempDir(), blob.NewBuffers(testMemory))
 			if err := put(e, at(1), ts(1), bytes.Repeat([]byte{1}, size), "x", Terms{}); err != nil {
 				b.Fatal(err)
 			}
@@ -114,7 +115,7 @@ func BenchmarkGet(b *testing.B) {
 
 func BenchmarkHead(b *testing.B) {
 	fs := vfs.Count(vfs.OS)
-	e := newEngine(fs, b.TempDir())
+	e := newEngineWith(fs, b.TempDir(), blob.NewBuffers(testMemory))
 	if err := put(e, at(1), ts(1), nil, "x", Terms{}); err != nil {
 		b.Fatal(err)
 	}

@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"martlet/internal/vfs"
+	"martlet/object/engine/blob"
 )
 
 // A GET of a small object is one read, and takes no more memory of its own than a reader and
 // a text: so that a busy node does not work for its garbage.
 func TestCostOfGet(t *testing.T) {
 	fs := vfs.Count(vfs.OS)
-	e := newEngine(fs, t.TempDir())
+	e := newEngineWith(fs, t.TempDir(), blob.NewBuffers(testMemory))
 	defer e.Close()
 	l := numbered(1)
 	if err := putNumbered(e, l, 1, make([]byte, 4<<10), usual); err != nil {

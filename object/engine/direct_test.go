@@ -65,7 +65,7 @@ func TestLargeObjectsAreReadDirectly(t *testing.T) {
 		disk := vfs.NewMem()
 		fs := &sick{FS: disk, from: tt.from}
 		cfg := Defaults()
-		cfg.FS, cfg.Buffers, cfg.SegmentSize, cfg.Depth, cfg.KeepCache = fs, blob.NewBuffers(32<<20), 1<<20, 12, keep
+		cfg.FS, cfg.Buffers, cfg.SegmentSize, cfg.Depth, cfg.KeepCache = fs, blob.NewGuarded(32<<20), 1<<20, 12, keep
 		e := New("/", cfg)
 		data := bytes.Repeat([]byte("0123456"), int(tt.size)/7+1)[:tt.size]
 		if err := put(e, at(1), ts(1), data, "x", Terms{}); err != nil {

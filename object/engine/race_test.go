@@ -144,7 +144,7 @@ func TestBuffersComeBack(t *testing.T) {
 		disk := vfs.NewMem()
 		faulty := vfs.FailAt(disk, n)
 		cfg := smallConfig(faulty)
-		cfg.Buffers = blob.NewBuffers(0)
+		cfg.Buffers = blob.NewGuarded(0)
 		e := New("/", cfg)
 		for i, size := range []int{100, largeBody, 300_000} {
 			body := make([]byte, size)

@@ -21,6 +21,7 @@ import (
 
 	"martlet/cmd/internal/config"
 	"martlet/cmd/internal/node"
+	"martlet/object/engine/blob"
 	"martlet/ring"
 	"martlet/ring/builder"
 )
@@ -242,6 +243,17 @@ func freeNetwork(t testing.TB) string {
 	}
 	t.Fatal("no loopback network is free")
 	return ""
+}
+
+// However many nodes are in a process, what bodies move through has one bound.
+func TestNodesShareBuffers(t *testing.T) {
+	o := together(node.Options{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
+	if a, b := of("one", o, true), of("two", o, false); a.Buffers == nil || a.Buffers != b.Buffers {
+		t.Error("two nodes of a process have buffers of their own")
+	}
+	if own := blob.NewBuffers(0); together(node.Options{Buffers: own}).Buffers != own {
+		t.Error("the buffers that were given are not used")
+	}
 }
 
 // running starts a cluster of a folder and returns its URL and what ends it.

@@ -26,6 +26,7 @@ import (
 	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 	"martlet/object/engine"
+	"martlet/object/engine/blob"
 	"martlet/replicator"
 	"martlet/ring"
 )
@@ -118,8 +119,13 @@ func probeOf(t testing.TB, f *Folder, patience time.Duration) *probe {
 	return p
 }
 
+// options are such that nodes which use memory that is not theirs any more end the test, but for benchmarks.
 func (p *probe) options() node.Options {
-	return node.Options{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test", Listen: p.listen}
+	o := node.Options{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test", Listen: p.listen}
+	if _, bench := p.whole.(*testing.B); !bench {
+		o.Buffers = blob.NewGuarded(objectMemory / 4)
+	}
+	return o
 }
 
 // in is the same probe, in a subtest.

@@ -12,6 +12,7 @@ import (
 	"martlet/cmd/internal/config"
 	"martlet/cmd/internal/node"
 	"martlet/internal/daemon"
+	"martlet/object/engine/blob"
 )
 
 // Cluster is a whole cluster in this process.
@@ -32,7 +33,12 @@ func (f *Folder) Open(o node.Options, listen string) (*Cluster, error) {
 	return c, nil
 }
 
+// objectMemory bounds the buffers of all requests for objects on all nodes of a process, in bytes: an upload takes one
+// on each of three.
+const objectMemory = 256 << 20
+
 func (c *Cluster) open(f *Folder, o node.Options, listen string) error {
+	o = together(o)
 	for n := 1; n <= f.Options.Nodes; n++ {
 		cfg, err := config.LoadStorage(f.StorageFile(n))
 		if err != nil {
@@ -59,6 +65,14 @@ func (c *Cluster) open(f *Folder, o node.Options, listen string) error {
 		c.proxies = append(c.proxies, p)
 	}
 	return nil
+}
+
+// together is options for all of several nodes in a process.
+func together(o node.Options) node.Options {
+	if o.Buffers == nil {
+		o.Buffers = blob.NewBuffers(objectMemory)
+	}
+	return o
 }
 
 // of is the options for one of several nodes in a process.

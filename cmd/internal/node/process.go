@@ -30,6 +30,7 @@ import (
 	"martlet/internal/lean"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
+	"martlet/object/engine/blob"
 	"martlet/ring"
 )
 
@@ -40,6 +41,7 @@ type Options struct {
 	Gatherer prometheus.Gatherer // of the admin address; nil leaves /metrics out there
 	Version  string              // for /info
 	Lookup   hosts.Lookup        // of host names in rings; nil for the machine's
+	Buffers  *blob.Buffers       // that bodies of objects move through, for all storage nodes of a process; nil for one of its own
 
 	// Inherited is what a predecessor has handed over; nil is nothing.
 	Inherited *handover.Inherited

@@ -175,7 +175,10 @@ func (p parts) self(address string, port int) hosts.Self {
 // openStores opens what is on the devices, and has it looked after.
 func (s *Storage) openStores(p parts) object.Stores {
 	cfg := engine.Defaults()
-	cfg.Buffers, cfg.Log = blob.NewBuffers(objectMemory), p.o.Log
+	cfg.Buffers, cfg.Log = p.o.Buffers, p.o.Log
+	if cfg.Buffers == nil {
+		cfg.Buffers = blob.NewBuffers(objectMemory)
+	}
 	cfg.Threshold, cfg.SegmentSize, cfg.Zero = int64(p.c.Store.Threshold), int64(p.c.Store.SegmentSize), p.c.Store.ZeroSegments
 	for _, source := range p.rings.objects {
 		// Sums of partitions that are smaller than the buckets would have to be made anew each time.

@@ -59,7 +59,7 @@ func (f *watched) ReadAt(p []byte, off int64) (int, error) {
 // stored writes an object and opens its file.
 func stored(t testing.TB, fs vfs.FS, dir string, data []byte, text int) *watched {
 	t.Helper()
-	path := write(t, fs, dir, testHeader(text), data, int64(len(data)), NewBuffers(8<<20))
+	path := write(t, fs, dir, testHeader(text), data, int64(len(data)), NewGuarded(8<<20))
 	f, err := fs.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestDirectLargeTable(t *testing.T) {
 	const n = 64<<20 + 17
 	data := body(n)
 	f := stored(t, vfs.OS, t.TempDir(), data, 10)
-	bufs := NewBuffers(32 << 20)
+	bufs := NewGuarded(32 << 20)
 	r, _, err := OpenDirect(context.Background(), f, bufs)
 	if err != nil {
 		t.Fatal(err)
@@ -113,8 +113,8 @@ func TestDirectLargeTable(t *testing.T) {
 func TestDirectTogether(t *testing.T) {
 	dir := t.TempDir()
 	data := body(6<<20 + 5)
-	path := write(t, vfs.OS, dir, testHeader(0), data, int64(len(data)), NewBuffers(8<<20))
-	bufs := NewBuffers(16 << 20)
+	path := write(t, vfs.OS, dir, testHeader(0), data, int64(len(data)), NewGuarded(8<<20))
+	bufs := NewGuarded(16 << 20)
 	var all sync.WaitGroup
 	for i := range 6 {
 		all.Go(func() {
@@ -161,7 +161,7 @@ func TestDirectRefused(t *testing.T) {
 			}
 			return nil
 		}
-		bufs := NewBuffers(32 << 20)
+		bufs := NewGuarded(32 << 20)
 		r, _, err := OpenDirect(context.Background(), f, bufs)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -201,7 +201,7 @@ func TestDirectFaults(t *testing.T) {
 	} {
 		for _, memory := range []int64{0, 32 << 20} {
 			f := stored(t, vfs.NewMem(), "/", data, 0)
-			bufs := NewBuffers(memory)
+			bufs := NewGuarded(memory)
 			tt.damage(f)
 			r, _, err := OpenDirect(context.Background(), f, bufs)
 			if err != nil {
@@ -256,7 +256,7 @@ func TestCloseWhileReadingAhead(t *testing.T) {
 	data := body(6 << 20)
 	f := stored(t, vfs.NewMem(), "/", data, 0)
 	f.hold = make(chan struct{})
-	bufs := NewBuffers(32 << 20)
+	bufs := NewGuarded(32 << 20)
 	r, _, err := OpenDirect(context.Background(), f, bufs)
 	if err != nil {
 		t.Fatal(err)
@@ -287,7 +287,7 @@ func TestCloseWhileReadingAhead(t *testing.T) {
 // Reading ahead leaves half of the buffers to those who write.
 func TestReadAheadLeavesBuffers(t *testing.T) {
 	data := body(6 << 20)
-	bufs := NewBuffers(16 << 20) // eight large ones
+	bufs := NewGuarded(16 << 20) // eight large ones
 	for range 5 {
 		r, _, err := OpenDirect(context.Background(), stored(t, vfs.NewMem(), "/", data, 0), bufs)
 		if err != nil {
@@ -317,8 +317,8 @@ func TestReadAheadLeavesBuffers(t *testing.T) {
 func TestDirectFaultAtEveryCall(t *testing.T) {
 	data := body(4<<20 + 77)
 	disk := vfs.NewMem()
-	path := write(t, disk, "/", testHeader(5000), data, int64(len(data)), NewBuffers(8<<20))
-	bufs := NewBuffers(32 << 20)
+	path := write(t, disk, "/", testHeader(5000), data, int64(len(data)), NewGuarded(8<<20))
+	bufs := NewGuarded(32 << 20)
 	for n, fired := 0, true; fired; n++ {
 		faulty := vfs.FailAt(disk, n)
 		err := func() error {

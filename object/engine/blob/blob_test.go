@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -103,7 +102,7 @@ func readAll(f io.ReaderAt, bufs *Buffers) (Header, []byte, error) {
 }
 
 func TestRoundTrip(t *testing.T) {
-	bufs := NewBuffers(8 << 20)
+	bufs := NewGuarded(8 << 20)
 	for name, fs := range map[string]vfs.FS{"os": vfs.OS, "mem": vfs.NewMem()} {
 		dir := "/"
 		if name == "os" {
@@ -159,115 +158,10 @@ func roundTripOf(t *testing.T, fs vfs.FS, path string, h Header, data []byte, bu
 	}
 }
 
-// A file is written with as few calls as can be: one, as long as all of it is in one buffer, also where it is full; else one
-// for each buffer, the last with what is behind it, and one for the page in front.
-func TestFewWrites(t *testing.T) {
-	bufs := NewBuffers(8 << 20)
-	for _, tt := range []struct{ n, text, said, unsaid int64 }{
-		{0, 0, 1, 1},
-		{1, 100_000, 1, 1},
-		{SmallMax, 0, 1, 1},
-		{SmallMax + 1, 5000, 1, 1},
-		{largeBuffer - PageSize + 1, 0, 1, 1},
-		{largeBuffer, 0, 1, 2}, // who was told nothing writes what is full
-		{largeBuffer, 5000, 1, 3},
-		{largeBuffer + 1, 0, 3, 3},
-		{2 * largeBuffer, 0, 3, 3},
-		{2 * largeBuffer, 100_000, 3, 4},
-		{20*largeBuffer + 5, 0, 22, 22},
-	} {
-		data := body(tt.n)
-		for _, begin := range []func(vfs.FS) (*Writer, error){
-			func(fs vfs.FS) (*Writer, error) { return Create(context.Background(), fs, "/", tt.n, bufs) },
-			func(fs vfs.FS) (*Writer, error) { return CreateAbout(context.Background(), fs, "/", tt.n, bufs) },
-			func(fs vfs.FS) (*Writer, error) { return Create(context.Background(), fs, "/", -1, bufs) },
-		} {
-			fs := vfs.Count(vfs.NewMem())
-			w, err := begin(fs)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := tt.said
-			if w.size < 0 && w.about == 0 {
-				want = tt.unsaid
-			}
-			h := testHeader(int(tt.text))
-			path := writeTo(t, w, "/", h, data)
-			end := PageSize + tt.n + layoutOf(len(h.AppendText(nil)), tt.n).footer
-			if c := fs.Counts(); c.Writes != want || c.BytesWritten < end || c.BytesWritten >= end+2*PageSize {
-				t.Errorf("%d bytes, %d announced, said to be %d: %d calls and %d bytes to write %d, want %d calls", tt.n, w.size, w.about, c.Writes, c.BytesWritten, end, want)
-			}
-			roundTripOf(t, fs, path, h, data, bufs)
-		}
-	}
-}
-
-// What somebody says of a size that is not announced changes nothing, right or wrong: the same bytes are in the file, and
-// as much room is used, also where there is not as much as was said.
-func TestSaidSize(t *testing.T) {
-	bufs := NewBuffers(8 << 20)
-	for _, n := range []int64{0, 1, SmallMax, largeBuffer - PageSize, largeBuffer, 3*largeBuffer + 12345} {
-		data := body(n)
-		plain := vfs.NewMem()
-		want := content(t, plain, write(t, plain, "/", testHeader(10), data, -1, bufs))
-		for _, about := range []int64{math.MinInt64, 0, 1, n - 1, n, n + 1, n + 2*largeBuffer, 1 << 40, math.MaxInt64} {
-			fs := vfs.NewMem()
-			fs.SetCapacity(n + largeBuffer)
-			w, err := CreateAbout(context.Background(), fs, "/", about, bufs)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := content(t, fs, writeTo(t, w, "/", testHeader(10), data))
-			if !bytes.Equal(got, want) {
-				t.Errorf("%d bytes, said to be %d: the file has %d bytes and is another one", n, about, len(got))
-			}
-			if used, before := usedIn(t, fs), usedIn(t, plain); used != before {
-				t.Errorf("%d bytes, said to be %d: %d bytes are used, want %d", n, about, used, before)
-			}
-		}
-	}
-}
-
-func usedIn(t testing.TB, fs vfs.FS) int64 {
-	t.Helper()
-	u, err := fs.Usage("/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u.Total - u.Free
-}
-
-// Room is reserved for what is said to come, and not for all of it at once.
-func TestSaidSizeReservesLittle(t *testing.T) {
-	fs := vfs.NewMem()
-	w, err := CreateAbout(context.Background(), fs, "/", 1<<30, NewBuffers(8<<20))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	if used := usedIn(t, fs); used != 0 {
-		t.Errorf("%d bytes are used before anything has come", used)
-	}
-	chunk := body(largeBuffer)
-	for came := int64(0); came < 2*reserveAhead; {
-		n, err := w.Write(chunk)
-		if err != nil {
-			t.Fatal(err)
-		}
-		came += int64(n)
-		if used := usedIn(t, fs); came > largeBuffer && used < came-largeBuffer || used > came+reserveAhead+PageSize {
-			t.Fatalf("of %d bytes that came: %d are used", came, used)
-		}
-	}
-	if used := usedIn(t, fs); used < 2*reserveAhead {
-		t.Errorf("only %d bytes are reserved", used)
-	}
-}
-
 // A file of over 64 MiB has a table of two pages in its footer.
 func TestLargeTable(t *testing.T) {
 	const n = 64<<20 + 17
-	bufs := NewBuffers(8 << 20)
+	bufs := NewGuarded(8 << 20)
 	dir := t.TempDir()
 	data := body(n)
 	path := write(t, vfs.OS, dir, testHeader(10), data, n, bufs)
@@ -356,7 +250,7 @@ func content(t testing.TB, fs vfs.FS, path string) []byte {
 }
 
 func TestAnnouncedSize(t *testing.T) {
-	bufs := NewBuffers(8 << 20)
+	bufs := NewGuarded(8 << 20)
 	for _, size := range []int64{10, SmallMax, SmallMax + 1, 3 << 20} {
 		for _, d := range []int64{-1, 0, 1, 5000} {
 			fs := vfs.NewMem()
@@ -379,7 +273,7 @@ func TestAnnouncedSize(t *testing.T) {
 }
 
 func TestReadFromTellsWhoFailed(t *testing.T) {
-	w, err := Create(context.Background(), vfs.NewMem(), "/", 100, NewBuffers(8<<20))
+	w, err := Create(context.Background(), vfs.NewMem(), "/", 100, NewGuarded(8<<20))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,7 +296,7 @@ func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 // What does not fit is refused before anything has a name, and no fault on the
 // way is taken for success, but that room was not reserved for what was only said to come.
 func TestWriterFaults(t *testing.T) {
-	bufs := NewBuffers(8 << 20)
+	bufs := NewGuarded(8 << 20)
 	for _, size := range []int64{5000, 2 << 20, -2 << 20} {
 		said := size < 0
 		size = max(size, -size)
@@ -446,14 +340,14 @@ func TestWriterFaults(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	fs := vfs.NewMem()
 	fs.SetCapacity(1 << 20)
-	_, err := Create(context.Background(), fs, "/", 2<<20, NewBuffers(8<<20))
+	_, err := Create(context.Background(), fs, "/", 2<<20, NewGuarded(8<<20))
 	if !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("Create beyond the room gave %v, want ENOSPC", err)
 	}
 }
 
 func TestBuffersAreBounded(t *testing.T) {
-	bufs := NewBuffers(0) // one of each
+	bufs := NewGuarded(0) // one of each
 	w, err := Create(context.Background(), vfs.NewMem(), "/", 10, bufs)
 	if err != nil {
 		t.Fatal(err)
@@ -476,7 +370,7 @@ func TestBuffersAreBounded(t *testing.T) {
 // The golden file is what version 1 has written; it must be read for ever.
 func TestGolden(t *testing.T) {
 	golden := filepath.Join("testdata", "v1.blob")
-	bufs := NewBuffers(8 << 20)
+	bufs := NewGuarded(8 << 20)
 	fs := vfs.NewMem()
 	h, data := testHeader(20), make([]byte, 66_000)
 	for i := range data {
@@ -506,7 +400,7 @@ func TestGolden(t *testing.T) {
 
 // A file of a later format is whole: it must not come into quarantine.
 func TestLater(t *testing.T) {
-	bufs, fs := NewBuffers(8<<20), vfs.NewMem()
+	bufs, fs := NewGuarded(8<<20), vfs.NewMem()
 	image := content(t, fs, write(t, fs, "/", testHeader(20), make([]byte, 70_000), -1, bufs))
 	image[7]++
 	if _, _, err := readAll(bytes.NewReader(image), bufs); !errors.Is(err, ErrCorrupt) || errors.Is(err, ErrLater) {

@@ -5,7 +5,8 @@
 //
 // It promises that a file which Writer.Seal has returned nil for is whole and
 // synced, that a damaged, torn or truncated file is told from a whole one, and
-// that reading any file at all needs bounded memory. It leaves to its callers
+// that reading any file at all needs bounded memory. In which order a file gets its
+// parts says nothing: it has a name only once it was synced. It leaves to its callers
 // how files are named, when a name is durable, and what becomes of a bad file.
 //
 // # Format, version 1

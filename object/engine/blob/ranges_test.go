@@ -32,7 +32,7 @@ func TestDirectRanges(t *testing.T) {
 			if tt.fs == vfs.OS {
 				dir = t.TempDir()
 			}
-			bufs := NewBuffers(tt.memory)
+			bufs := NewGuarded(tt.memory)
 			for i, size := range []int64{
 				1, PageSize, BlockSize + 1, SmallMax + PageSize, largeBuffer + BlockSize, largeBuffer + BlockSize + 1, 3*largeBuffer + 12345,
 			} {

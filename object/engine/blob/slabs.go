@@ -89,15 +89,21 @@ func (s *slabs) grow() *slab {
 	return n
 }
 
-// Put implements store.
+// Put implements store. A buffer that is in is a panic: else it would be two writers' at one time, or the system's while one
+// has it.
 func (s *slabs) Put(b any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	buf := b.(*[]byte)
 	to := s.of[buf]
-	for i := range to.bufs {
-		to.free[i] = to.free[i] || &to.bufs[i] == buf
+	i := 0
+	for to != nil && &to.bufs[i] != buf {
+		i++
 	}
+	if to == nil || to.free[i] {
+		panic("blob: a buffer is given back that nobody has")
+	}
+	to.free[i] = true
 	if to.in++; to.in < perSlab {
 		s.begun[to] = true
 		return
