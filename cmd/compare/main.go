@@ -26,7 +26,7 @@ import (
 // options are what to do.
 type options struct {
 	martlet, python, memcached string
-	minio                      string
+	minio, seaweedfs           string
 	stores, parts              []string
 	dir                        string
 	rounds                     int
@@ -74,6 +74,7 @@ func parse(args []string, errs io.Writer) (*options, error) {
 	f.StringVar(&o.python, "python", "/usr/bin/python3", "the `interpreter` that finds Swift (Debian: python3-swift)")
 	f.StringVar(&o.memcached, "memcached", "memcached", "the `program` that Swift's proxy keeps tokens in (Debian: memcached)")
 	f.StringVar(&o.minio, "minio", "minio", "the `program` of MinIO")
+	f.StringVar(&o.seaweedfs, "seaweedfs", "weed", "the `program` of SeaweedFS")
 	stores := f.String("stores", "martlet,swift", "what is compared, with the first: `NAMES` of "+strings.Join(storeNames(), ", "))
 	parts := f.String("parts", "table,floor,scale", "what is measured: table, of all stores; floor and scale, of the first, which is Martlet")
 	f.StringVar(&o.dir, "dir", os.TempDir(), "the `folder` on the disk that is measured; 20 GB of it are used meanwhile")

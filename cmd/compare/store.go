@@ -22,6 +22,7 @@ type store struct {
 	name        string
 	credentials swift.Credentials
 	processes   []*process
+	folders     []string    // outside of its own, taken away with it
 	peak        procs.Usage // its memory
 }
 
@@ -37,6 +38,7 @@ var starters = map[string]func(ctx context.Context, o *options, dir, network str
 	"martlet-processes": startMartletProcesses,
 	"swift":             startSwift,
 	"minio":             startMinIO,
+	"seaweedfs":         startSeaweedFS,
 }
 
 func storeNames() (all []string) {
@@ -110,6 +112,9 @@ func (s *store) stop() error {
 	var all []error
 	for _, p := range slices.Backward(s.processes) {
 		all = append(all, p.stop())
+	}
+	for _, f := range s.folders {
+		all = append(all, os.RemoveAll(f))
 	}
 	return errors.Join(all...)
 }
@@ -188,7 +193,7 @@ func freeNetwork() (string, error) {
 	first := rand.IntN(200)
 	for i := range 200 {
 		n := fmt.Sprintf("127.%d", 20+(first+i*7)%200)
-		if free(n+".0.1:8080") && free(n+".0.1:11211") && free(n+".1.1:6200") && free(n+".2.1:6203") {
+		if free(n+".0.1:8080") && free(n+".0.1:11211") && free(n+".0.1:9333") && free(n+".1.1:6200") && free(n+".2.1:6203") {
 			return n, nil
 		}
 	}
