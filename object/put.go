@@ -68,12 +68,19 @@ func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
 		return s.putVersion(ctx, c, w, v, check)
 	}
 	o, err := w.Commit(v, engine.Terms{Check: check, Merge: c.replication})
+	var old *engine.StateError
+	if mustBeNew(c) && errors.As(err, &old) && old.State.Kind == engine.Live && old.State.Time == ts {
+		return nil, c.refuse(errs.Precondition, old.State)
+	}
 	if err != nil {
 		return nil, err
 	}
 	_ = w.Close() // its buffer is not to wait for the container; Commit has synced the file
 	if err := s.tellContainer(ctx, c, c.own("PUT", &o.After)); err != nil {
 		return nil, err
+	}
+	if o.Already && mustBeNew(c) { // it may be somebody else's of the same time, and one alone may be told that his was new
+		return nil, c.refuse(errs.Precondition, o.After)
 	}
 	return &backend.Response{Status: 201, Header: backend.Header{
 		{Name: backend.ETag, Value: etag},
@@ -85,15 +92,18 @@ func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
 // looks whether it is wanted: Commit looks anyway.
 const smallBody = 64 << 10
 
+// mustBeNew reports whether a PUT is to replace nothing.
+func mustBeNew(c *call) bool { return c.Header.Get("If-None-Match") == "*" }
+
 // putCheck returns the precondition of a PUT, nil for none, which Commit asks again, and its
 // error where it is known before the body that it does not hold.
 func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State) error, error) {
-	mustBeNew := c.Header.Get("If-None-Match") == "*"
+	mustBeNew := mustBeNew(c)
 	if text := c.Header.Get("If-None-Match"); text != "" && !mustBeNew {
 		return nil, errs.Refuse(errs.Invalid, "If-None-Match only supports *")
 	}
 	check := func(s engine.State) error {
-		// What is of this write's own time it may be itself, brought by a replica that had it earlier: Commit knows.
+		// What is of this write's own time may be it itself, brought by a replica that had it earlier: Commit knows, and the listing hears of it.
 		if mustBeNew && s.Kind == engine.Live && s.Time != ts && !c.gone(&s) {
 			return c.refuse(errs.Precondition, s)
 		}

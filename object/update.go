@@ -41,6 +41,8 @@ func (s *Server) tellContainer(ctx context.Context, c *call, list ...news) error
 	if planted.ContainerUpdateLost && c.at.Hash[len(c.at.Hash)-1]%4 == 0 { // breaks: what is not told is queued before the write is answered
 		return nil
 	}
+	// Of what has lost a part nobody can say here what it is: the other replicas' listings hear of it, and theirs are compared.
+	list = slices.DeleteFunc(list, func(n news) bool { return n.state.Kind == engine.Lost })
 	ctx = context.WithoutCancel(ctx) // the object is stored, also if the client is gone
 	headers := make([]backend.Header, len(list))
 	for i := range list {

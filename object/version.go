@@ -98,7 +98,8 @@ func (c *call) keepable(s *engine.State) error {
 
 // putVersion stores data as a version, and a link to it. When it returns 201 both are on
 // stable storage, in one sync, and the listings of both have been told or the telling is
-// durably queued. With a 409 that has the version's ID that is so of the version alone. A crash before that leaves nothing, or the version alone, which nobody
+// durably queued. With a 409 that has the version's ID that is so of the version alone, and with one that has
+// its stamp and no ID the version was here before: it may be somebody else's. A crash before that leaves nothing, or the version alone, which nobody
 // was told of, or both.
 func (s *Server) putVersion(ctx context.Context, c *call, w *engine.Writer, v engine.Version, check func(engine.State) error) (*backend.Response, error) {
 	link := engine.Version{Time: v.Time, Name: c.target.Path, MD5: md5.Sum(nil)}
@@ -154,14 +155,19 @@ func (s *Server) commitVersion(ctx context.Context, c *call, w *engine.Writer, v
 	}
 	tell := []news{{"PUT", v.Name, c.versionAt(v.Time).Hash, &o.After}, c.own(method, &object.After)}
 	before, stamp := &object.Before, v.Time
-	if object.After.Time.IsZero() {
+	switch {
+	case object.After.Time.IsZero():
 		tell, status, stamp = tell[:1], 409, before.Newest()
+	case object.Already:
+		status, stamp = 409, before.Newest()
 	}
 	if err := s.tellContainer(ctx, c, tell...); err != nil {
 		return nil, err
 	}
-	// Of a write that is here already nobody knows here what it has replaced.
-	if status != 409 && b.Tombstone && !object.Already && (before.Kind == engine.Absent || before.Kind == engine.Deleted || c.gone(before)) {
+	if o.Already { // or who sent this, and fails, would take the version for his own, and delete it
+		return nil, c.refuse(errs.Stale, o.After)
+	}
+	if status != 409 && b.Tombstone && (before.Kind == engine.Absent || before.Kind == engine.Deleted || c.gone(before)) {
 		status = 404
 	}
 	resp := &backend.Response{Status: status, Header: backend.Header{
@@ -174,7 +180,7 @@ func (s *Server) commitVersion(ctx context.Context, c *call, w *engine.Writer, v
 	}
 	// Metadata alone replaces nothing, and a link says nothing of data from before: it may be of a
 	// write that was done before anybody had told of that.
-	if _, isLink := linkOf(before); !isLink && !before.Time.IsZero() && !object.Already {
+	if _, isLink := linkOf(before); !isLink && !before.Time.IsZero() {
 		resp.Header.Add(backend.Superseded, before.Time.String())
 	}
 	return resp, nil

@@ -410,7 +410,7 @@ func TestLateVersionIsKept(t *testing.T) {
 			t.Errorf("late: got %d, %d bytes", got.status, len(got.body))
 		}
 		a = r.putNew(stamp(10), late)
-		if r.want("late again", a, 409); a.header.Get(backend.VersionID) != stamp(10) || a.header.Get(backend.BackendStamp) != stamp(20) {
+		if r.want("late again", a, 409); a.header.Has(backend.VersionID) || a.header.Get(backend.BackendStamp) != stamp(10) {
 			t.Errorf("late again: answered %v", a.header)
 		}
 		a = r.call("DELETE", "X-Timestamp", stamp(15), backend.NewVersion, "true")

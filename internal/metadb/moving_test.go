@@ -333,6 +333,23 @@ func unreported(t *testing.T, home Config) {
 	}); err != nil {
 		t.Error(err)
 	}
+	for _, n := range []int{5, 6} { // of which the journal has nothing
+		if told, err := s.Replicas().Told(bg, dev.Name(), loc(n).Hash); !told || err != nil {
+			t.Errorf("%d was told of: %v, %v", n, told, err)
+		}
+		if err := s.Replicas().Retell(bg, dev.Name(), loc(n).Hash); err != nil {
+			t.Fatal(err)
+		}
+		if told, err := s.Replicas().Told(bg, dev.Name(), loc(n).Hash); told || err != nil {
+			t.Errorf("%d is to be told of anew, and was: %v, %v", n, told, err)
+		}
+	}
+	if changed := s.TakeChanged(); len(changed) != 2 {
+		t.Errorf("%v are to be told of now, want 2", changed)
+	}
+	start()
+	s.TakeChanged()
+	expect("to be told again", 5, 6)
 }
 
 // Databases with files of their own of before there were marks are all told of, once.

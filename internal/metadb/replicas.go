@@ -132,6 +132,32 @@ func (r Replicas) SetKnown(ctx context.Context, dev string, h name.Hash, peer [1
 	})
 }
 
+// Told reports whether the owner of the listing was ever told by this replica what there is of a database.
+func (r Replicas) Told(ctx context.Context, dev string, h name.Hash) (told bool, err error) {
+	at, err := r.at(dev, h)
+	if err != nil {
+		return false, err
+	}
+	err = r.store.look(ctx, at, func(tx *Tx) error {
+		was, err := tx.Reported()
+		told = was != Report{}
+		return err
+	})
+	return told, err
+}
+
+// Retell has the owner of the listing be told of a database as if it had never been, also after a start.
+func (r Replicas) Retell(ctx context.Context, dev string, h name.Hash) error {
+	at, err := r.at(dev, h)
+	if err == nil {
+		err = r.store.SetReported(ctx, at, Report{})
+	}
+	if err == nil {
+		r.store.MarkChanged(at)
+	}
+	return err
+}
+
 // Drop removes a database that is in exactly that state and reports whether it
 // was. It is gone durably then.
 func (r Replicas) Drop(ctx context.Context, dev string, d replwire.Database) (bool, error) {

@@ -136,15 +136,19 @@ func (d *database) setTold(r Report) error {
 		return nil
 	}
 	puts := []small.Put{{In: small.Told, Key: l.key, Value: appendReport(nil, r)}}
-	if unmark {
+	mark := !l.marked && r == Report{}
+	switch {
+	case unmark:
 		puts = append(puts, small.Put{In: small.Marks, Key: l.key})
+	case mark: // what was told is taken back
+		puts = append(puts, small.Put{In: small.Marks, Key: l.key, Value: []byte{}})
 	}
 	if err := l.files.Commit(puts...); err != nil {
 		d.fail(errDropped) // whether it is marked is not known: it is read anew
 		return elsewhere(err)
 	}
 	l.told.Store(&r)
-	l.marked = l.marked && !unmark
+	l.marked = (l.marked || mark) && !unmark
 	return nil
 }
 

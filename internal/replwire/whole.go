@@ -12,6 +12,12 @@ import (
 // that does not know the header merges each part when it comes.
 const WholeHeader = "X-Backend-Whole"
 
+// RetellHeader is, with the value "true", with a part of a container from a handoff that is about to drop it and that has told the
+// account what it counts, which may have been after others had told more: whoever takes the part tells the account anew what
+// he counts. The account goes by the latest word, whosesoever it is, and that of a replica that is gone would stay. A
+// node that does not know the header takes the part alone.
+const RetellHeader = "X-Backend-Retell"
+
 // Whole says which part of which sending a part is.
 type Whole struct {
 	ID   [16]byte // of who sends it, the same whenever he begins again

@@ -27,7 +27,7 @@ type Beside struct {
 // brought by another replica.
 //
 // When it returns nil both are as durable as Commit says of one. With an error, but one
-// of kind errs.BadDevice, neither is there. A crash before it returns leaves neither, or
+// of kind errs.BadDevice, neither is there, or the data as it was already. A crash before it returns leaves neither, or
 // both, or the data alone: the log has that first, and the two are synced together.
 func (w *Writer) CommitBeside(v Version, terms Terms, b Beside) (data, beside Outcome, err error) {
 	const op errs.Op = "engine.commit"

@@ -65,10 +65,18 @@ func putBy(w *Writer, err error, l Location, t timestamp.T, data []byte, meta st
 	if _, err := w.ReadFrom(bytes.NewReader(data)); err != nil {
 		return err
 	}
-	_, err = w.Commit(Version{
+	o, err := w.Commit(Version{
 		Time: t, Name: path3(l), MD5: sum(data), ContentType: "type/" + meta,
 		System: backend.Header{{Name: "X-Object-Sysmeta-S", Value: meta}}, Meta: fields(meta),
 	}, terms)
+	return written(o, err)
+}
+
+// written is why a write has written nothing: also that it was there already, which is no error of the engine's.
+func written(o Outcome, err error) error {
+	if err == nil && o.Already {
+		return errs.E(errs.Stale, "it is there already")
+	}
 	return err
 }
 
@@ -101,13 +109,11 @@ func post(e *Engine, l Location, meta, ctype int64, value string, terms Terms) e
 	if ctype != 0 {
 		c.ContentType = "type/" + value
 	}
-	_, err := e.Update(ctx, l, c, terms)
-	return err
+	return written(e.Update(ctx, l, c, terms))
 }
 
 func del(e *Engine, l Location, n int64, terms Terms) error {
-	_, err := e.Delete(ctx, l, path3(l), ts(n), terms)
-	return err
+	return written(e.Delete(ctx, l, path3(l), ts(n), terms))
 }
 
 // get returns all of an object.
@@ -166,6 +172,12 @@ func TestLifeOfAnObject(t *testing.T) {
 		want("post of nothing", post(e, l, 5, 0, "x", Terms{}), errs.NotFound)
 		want("put", put(e, l, ts(10), data, "one", Terms{}), errs.Other)
 		want("put again", put(e, l, ts(10), data, "one", Terms{}), errs.Stale)
+		if o, err := e.Delete(ctx, at(2), path3(at(2)), ts(5), Terms{}); err != nil || o.Already {
+			t.Fatalf("delete: %+v, %v", o, err)
+		}
+		if o, err := e.Delete(ctx, at(2), path3(at(2)), ts(5), Terms{}); err != nil || !o.Already || o.After.Time != ts(5) {
+			t.Fatalf("the same delete: %+v, %v", o, err)
+		}
 		want("put older", put(e, l, ts(9), data[:5], "zero", Terms{}), errs.Stale)
 		want("old post", post(e, l, 10, 0, "x", Terms{}), errs.Stale)
 		want("post", post(e, l, 20, 0, "two", Terms{}), errs.Other)

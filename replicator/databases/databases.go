@@ -116,6 +116,11 @@ type Store interface {
 	Known(ctx context.Context, device string, h name.Hash, peer [16]byte) (ours, theirs uint64, err error)
 	SetKnown(ctx context.Context, device string, h name.Hash, peer [16]byte, ours, theirs uint64) error
 
+	// Told reports whether whoever lists a database was ever told of it from here, and Retell has him
+	// be told of it as if he never had been, durably.
+	Told(ctx context.Context, device string, h name.Hash) (bool, error)
+	Retell(ctx context.Context, device string, h name.Hash) error
+
 	// Drop removes a database that is exactly that and reports whether it was. It
 	// is gone durably then. One on another disk that has taken the place of the one
 	// which was asked about is not that: its incarnation is another.

@@ -769,3 +769,70 @@ func row(seconds int64, deleted bool) []byte {
 	}
 	return r.Append(nil)
 }
+
+// The account goes by the latest word on a container, whosesoever it is: that of a handoff which lacks what others have does not stay
+// when the handoff has gone.
+func TestLastWordOfHandoff(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		f := start(t, 4, 3)
+		away := f.nodes[3]
+		said := map[string]string{} // by device, since it was looked at last
+		report := func(n *node) {
+			t.Helper()
+			err := n.containers.Report(t.Context(), false, func(_ context.Context, path name.Path, h backend.Header) error {
+				said[n.device] = path.String() + ": " + h.Get(backend.ObjectCount)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, n := range f.nodes {
+			n.do("PUT /a/c", 1)
+			n.put("/a/c/1", 2, 5)
+		}
+		for _, n := range f.nodes[:3] {
+			n.put("/a/c/2", 3, 5)
+			report(n)
+		}
+		if told {
+			report(away) // after the others
+		}
+		clear(said)
+		f.nodes[0].down.Store(true) // nothing is dropped, and nobody is to say anything
+		away.pass()
+		for _, n := range f.nodes[:3] {
+			report(n)
+		}
+		if len(said) > 0 {
+			t.Errorf("%v is told although the handoff is still there", said)
+		}
+		f.nodes[0].down.Store(false)
+		if told {
+			away.before = func(_ string, r *backend.Request) error {
+				if r.Header.Has(replwire.RetellHeader) {
+					return errs.E(errs.Unavailable, "cut off")
+				}
+				return nil
+			}
+			if c := away.pass(); c.Dropped != 0 || c.Failed == 0 {
+				t.Errorf("where nobody could be asked the handoff says %+v", c)
+			}
+			away.before = nil
+		}
+		if c := away.whole(); c.Dropped != 1 {
+			t.Fatalf("the handoff says %+v", c)
+		}
+		for _, n := range f.nodes[:3] {
+			report(n)
+		}
+		if n := len(said); told && n != 1 || !told && n != 0 {
+			t.Errorf("a handoff that has told its account (%v) has gone, and primaries say %v", told, said)
+		}
+		for _, what := range said {
+			if what != "/a/c: 2" {
+				t.Errorf("the account hears %q", what)
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/replwire"
@@ -205,6 +206,7 @@ func (p *pass) bring(ctx context.Context, w *work, to *replicator.Peer) (inStep 
 
 // drop removes what every primary is known to have.
 func (p *pass) drop(ctx context.Context, w *work, primaries []*replicator.Peer) {
+	p.retell(ctx, w, primaries)
 	n := p.guard.DropAll(ctx, replicator.Dropping{
 		Device: p.device, Ring: w.Ring, Current: p.Ring, Primaries: primaries, N: len(w.list), Fresh: p.fresh,
 		Drop: func(i int) (bool, error) { return p.Store.Drop(ctx, p.device, w.list[i]) },
@@ -217,6 +219,40 @@ func (p *pass) drop(ctx context.Context, w *work, primaries []*replicator.Peer) 
 		},
 	})
 	p.tally.Add(replicator.Counts{Dropped: n})
+}
+
+// retell has one primary of each database that is about to go, and of which this device has told an account, tell
+// that anew (replwire.RetellHeader). One for which that fails does not go yet.
+func (p *pass) retell(ctx context.Context, w *work, primaries []*replicator.Peer) {
+	for i := range w.list {
+		if ctx.Err() != nil {
+			return
+		}
+		if !replicator.Everywhere(primaries, i) {
+			continue
+		}
+		told, err := p.Store.Told(ctx, p.device, w.list[i].Hash)
+		if err == nil && told {
+			err = p.askToTell(ctx, w, primaries, &w.list[i])
+		}
+		if err != nil {
+			primaries[0].Has[i] = false
+			p.fail(w, nil, w.list[i].Hash.String(), "no primary could be asked to tell its account: "+err.Error(), 1)
+		}
+	}
+}
+
+func (p *pass) askToTell(ctx context.Context, w *work, primaries []*replicator.Peer, mine *replwire.Database) error {
+	part, err := p.Store.Part(ctx, p.device, mine.Hash, replwire.Cursor{Row: mine.Change})
+	if err != nil {
+		return err
+	}
+	for _, to := range primaries {
+		if _, _, err = p.put(ctx, w, to, &part, backend.Field{Name: replwire.RetellHeader, Value: "true"}); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 func (p *pass) fail(w *work, to *replicator.Peer, hash, reason string, count int64) {

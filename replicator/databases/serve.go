@@ -108,6 +108,9 @@ func (d *Databases) merge(ctx context.Context, c *replicator.Call) (*backend.Res
 		return d.build(ctx, c, hash, text, part)
 	}
 	now, err := d.Store.Merge(ctx, c.Device, c.Path, hash, part)
+	if err == nil && c.Header.Get(replwire.RetellHeader) == "true" {
+		err = d.Store.Retell(ctx, c.Device, hash)
+	}
 	if err != nil {
 		return nil, err // errs.Gone is 410
 	}

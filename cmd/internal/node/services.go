@@ -419,10 +419,14 @@ func (s *Storage) keepStore(p parts, d *device.Device, e *engine.Engine) {
 	pace := replicator.NewPace(int64(compaction.BytesPerSecond), 0).Wait
 	s.reclaim(p, d.Name(), d, func(ctx context.Context, horizon timestamp.T) error { return e.Reclaim(ctx, horizon, pace) })
 	work("scrub", scrub, min(scrub.Interval.D(), scrubEvery), func(ctx context.Context, pace engine.Pace) (err error) {
-		if age := p.c.Store.QuarantineAge.D(); age > 0 {
-			_, err = e.Discard(ctx, time.Now().Add(-age)) // first of all: reading takes hours
+		if err := e.Scrub(ctx, time.Now().Add(-scrub.Interval.D()), pace); err != nil {
+			return err
 		}
-		return errors.Join(err, e.Scrub(ctx, time.Now().Add(-scrub.Interval.D()), pace))
+		// Only now is it known of everything whether it is lost: an index that was made anew may have forgotten that.
+		if age := p.c.Store.QuarantineAge.D(); age > 0 {
+			_, err = e.Discard(ctx, time.Now().Add(-age))
+		}
+		return err
 	})
 }
 
