@@ -87,10 +87,13 @@ type note struct {
 	device *device.Device
 	log    *slog.Logger
 
-	mu      sync.Mutex
-	disk    vfs.FS    // that is attached; guarded by mu
-	read    bool      // of that; guarded by mu
-	written time.Time // when it was last tried; guarded by mu
+	work sync.Mutex // held by the one who reads or writes, for as long as the disk takes; taken before mu
+
+	mu      sync.Mutex // never held while the disk is waited for: who detaches a disk that hangs wants it
+	disk    vfs.FS     // that is attached; guarded by mu
+	which   uint64     // of those that were; guarded by mu
+	read    bool       // of that; guarded by mu
+	written time.Time  // when it was last tried; guarded by mu
 }
 
 // newNote returns that of a device.
@@ -100,6 +103,7 @@ func newNote(d *device.Device, log *slog.Logger) *note {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.disk, n.read, n.written = c.FS, false, time.Time{}
+		n.which++
 	})
 	return n
 }
@@ -112,12 +116,15 @@ func (n *note) recall(ctx context.Context, s *seen, now time.Time) {
 	if n == nil {
 		return
 	}
+	n.work.Lock()
+	defer n.work.Unlock()
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.read {
+	disk, which, read := n.disk, n.which, n.read
+	n.mu.Unlock()
+	if read {
 		return
 	}
-	b, err := readAll(n.disk, filepath.Join(n.dir(), doubtsFile))
+	b, err := readAll(disk, filepath.Join(n.dir(), doubtsFile))
 	var kept map[doubt]time.Time
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -125,7 +132,11 @@ func (n *note) recall(ctx context.Context, s *seen, now time.Time) {
 	case err == nil:
 		kept, err = decodeDoubts(b)
 	}
-	n.read = err == nil || errors.Is(err, errDoubts)
+	n.mu.Lock()
+	if n.which == which {
+		n.read = err == nil || errors.Is(err, errDoubts)
+	}
+	n.mu.Unlock()
 	if err != nil {
 		n.log.LogAttrs(ctx, slog.LevelWarn, "since when there are fragments that are not committed is not known: they stay for a day more",
 			slog.String("device", n.device.Name()), slog.Any("err", err))
@@ -147,9 +158,12 @@ func (n *note) keep(ctx context.Context, s *seen, now time.Time) {
 	if n == nil {
 		return
 	}
+	n.work.Lock()
+	defer n.work.Unlock()
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if passed := now.Sub(n.written); !n.read || passed >= 0 && passed < keepDoubts {
+	disk, which, read, passed := n.disk, n.which, n.read, now.Sub(n.written)
+	n.mu.Unlock()
+	if !read || passed >= 0 && passed < keepDoubts {
 		return
 	}
 	s.mu.Lock()
@@ -161,42 +175,50 @@ func (n *note) keep(ctx context.Context, s *seen, now time.Time) {
 	if !changed {
 		return
 	}
-	n.written = now
-	if err := n.write(all); err != nil {
+	err := n.write(disk, all)
+	n.mu.Lock()
+	same := n.which == which
+	if same {
+		n.written = now
+	}
+	n.mu.Unlock()
+	if err != nil || !same {
 		s.mu.Lock()
 		s.changed = true
 		s.mu.Unlock()
+	}
+	if err != nil {
 		n.log.LogAttrs(ctx, slog.LevelWarn, "since when there are fragments that are not committed was not kept", slog.String("device", n.device.Name()), slog.Any("err", err))
 	}
 }
 
 // write puts a file in the place of the one that is there: one of the two is there whole at every moment, and the new one is on stable storage when it returns nil.
-func (n *note) write(content []byte) error {
+func (n *note) write(disk vfs.FS, content []byte) error {
 	dir := n.dir()
-	if err := n.disk.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := disk.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	f, err := n.disk.CreateUnnamed(dir)
+	f, err := disk.CreateUnnamed(dir)
 	if err != nil {
 		return err
 	}
 	next := filepath.Join(dir, doubtsFile+".new")
-	if err := n.disk.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := disk.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, f.Close())
 	}
 	if _, err = f.WriteAt(content, 0); err == nil {
 		err = f.Sync()
 	}
 	if err == nil {
-		err = n.disk.Link(f, next)
+		err = disk.Link(f, next)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := n.disk.Rename(next, filepath.Join(dir, doubtsFile)); err != nil {
+	if err := disk.Rename(next, filepath.Join(dir, doubtsFile)); err != nil {
 		return err
 	}
-	return errors.Join(n.disk.SyncDir(dir), n.disk.SyncDir(filepath.Dir(dir)))
+	return errors.Join(disk.SyncDir(dir), disk.SyncDir(filepath.Dir(dir)))
 }
 
 // readAll reads a file that is no longer than such a file may be.

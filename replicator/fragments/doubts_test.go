@@ -152,3 +152,43 @@ func TestDoubtsRecalled(t *testing.T) {
 		t.Errorf("in its place: %v", s.doubts)
 	}
 }
+
+// hanging is a disk of which each call that makes a file waits.
+type hanging struct {
+	vfs.FS
+	begun, end chan struct{}
+}
+
+func (h hanging) CreateUnnamed(dir string) (vfs.File, error) {
+	close(h.begun)
+	<-h.end
+	return h.FS.CreateUnnamed(dir)
+}
+
+// Who detaches a disk does not wait until it has written what is kept: it may never do.
+func TestDoubtsOfADiskThatHangs(t *testing.T) {
+	disk := hanging{vfs.NewMem(), make(chan struct{}), make(chan struct{})}
+	if err := disk.Mkdir("/d"); err != nil {
+		t.Fatal(err)
+	}
+	s := remembering(t, disk)
+	s.kept.recall(t.Context(), s, time.Now())
+	s.doubts, s.changed = maps.Clone(someDoubts), true
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.kept.keep(t.Context(), s, time.Now())
+	}()
+	<-disk.begun
+	if free := s.kept.mu.TryLock(); !free {
+		t.Error("what follows a device waits for its disk")
+	} else {
+		s.kept.which++ // another one is attached
+		s.kept.mu.Unlock()
+	}
+	close(disk.end)
+	<-ended
+	if !s.changed {
+		t.Error("what was written to a disk that is gone is taken for kept")
+	}
+}

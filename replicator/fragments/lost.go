@@ -18,12 +18,12 @@ type mark struct {
 }
 
 // forget drops the marks of fragments that were lost and that nothing will take the place of, since they are not to be here: else a
-// device that is drained would not be empty for as long. What there was of them stays in quarantine. A mark goes
+// device that is drained would not be empty for as long. What there was of them stays in quarantine until it is old (engine.Engine.Discard). A mark goes
 //
 //   - when there is a commit of just its time, and the devices that the fragments of that belong on have shown them, all of them, this device
 //     its own. Whether they are of just that write each sees to for itself, and what was lost here can help none of them;
 //   - when its write is superseded, by which fragments that are good are dropped as well;
-//   - when it is from before the horizon.
+//   - when no commit of its time is known and it is from before the horizon.
 func (p *pass) forget(ctx context.Context, f *found, commits []replwire.Commit, here map[name.Hash]*piece, lost []Entry) {
 	if len(lost) == 0 {
 		return
@@ -42,11 +42,11 @@ func (p *pass) forget(ctx context.Context, f *found, commits []replwire.Commit, 
 		switch {
 		case wanted[e.Hash]:
 			continue
+		case c != nil: // at any age: where too few fragments are left, what is in quarantine may be wanted
+			home = append(home, mark{e.Object, c})
 		case happened.Before(p.horizon):
 			p.unmark(ctx, f, e.Object)
 			continue
-		case c != nil:
-			home = append(home, mark{e.Object, c})
 		case e.Name.Object != "" && f.of.indexOf(p.Hasher.Hash(e.Name), e) >= 0:
 			about = append(about, &question{of: f.of, write: replwire.Write{Hash: p.Hasher.Hash(e.Name), Time: e.Times.Data}})
 			asked = append(asked, e.Object)

@@ -543,6 +543,21 @@ func TestFragmentsLostOnHandoff(t *testing.T) {
 	}
 }
 
+// The mark of a fragment of which too few others are left stays however old it is: what is in quarantine may be wanted.
+func TestFragmentsLostOfFew(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 4, Parity: 2}, 8)
+	o := f.object("o", 3000)
+	f.put(o, 1, 6)
+	f.lose(o, 1, 6)
+	for i := range 4 {
+		f.forget(o, i, i)
+	}
+	f.ahead.Add(int64(9 * 24 * time.Hour))
+	if c := f.pass(6); c.Dropped != 0 || f.total(6) != 1 {
+		t.Errorf("%+v, and %d entries", c, f.total(6))
+	}
+}
+
 // A write may be of a time long ago, when another cluster or the data that a version is kept of had it: its commit is on
 // its way all the same, and its fragments are not given up at once.
 func TestFragmentsUndecidedOfATimeLongAgo(t *testing.T) {
