@@ -119,10 +119,10 @@ func probeOf(t testing.TB, f *Folder, patience time.Duration) *probe {
 	return p
 }
 
-// options are such that nodes which use memory that is not theirs any more end the test, but for benchmarks.
+// options are such that nodes which use memory that is not theirs any more end the test, but for benchmarks, and under the race detector.
 func (p *probe) options() node.Options {
 	o := node.Options{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test", Listen: p.listen}
-	if _, bench := p.whole.(*testing.B); !bench {
+	if _, bench := p.whole.(*testing.B); guarded && !bench {
 		o.Buffers = blob.NewGuarded(objectMemory / 4)
 	}
 	return o
