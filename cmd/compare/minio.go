@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 
 	"martlet/cmd/internal/bench/swift"
@@ -12,12 +11,9 @@ import (
 // startMinIO has MinIO in one process, as Martlet is, with four drives, of which any two may be lost, and every write
 // synced. It keeps twice the bytes, and Martlet three times.
 func startMinIO(_ context.Context, o *options, dir, network string) (*store, error) {
-	program, err := exec.LookPath(o.minio)
-	if err == nil {
-		program, err = filepath.Abs(program)
-	}
+	program, err := find("-minio", o.minio)
 	if err != nil {
-		return nil, fmt.Errorf("-minio: %w", err)
+		return nil, err
 	}
 	const key, secret = "compare", "comparecompare"
 	env := []string{

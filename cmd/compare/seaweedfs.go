@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -26,12 +25,9 @@ const seaweedRules = `{"version": 2, "locations": [{"locationPrefix": "/buckets/
 // startSeaweedFS has SeaweedFS as a process for each server: one that assigns volumes, four that keep them, and one for
 // names, with the S3 API in it. What the last one notes in its own database (LevelDB) is not synced.
 func startSeaweedFS(ctx context.Context, o *options, dir, network string) (*store, error) {
-	program, err := exec.LookPath(o.seaweedfs)
-	if err == nil {
-		program, err = filepath.Abs(program)
-	}
+	program, err := find("-seaweedfs", o.seaweedfs)
 	if err != nil {
-		return nil, fmt.Errorf("-seaweedfs: %w", err)
+		return nil, err
 	}
 	const key, secret = "compare", "comparecompare"
 	identities := filepath.Join(dir, "s3.json")

@@ -128,6 +128,18 @@ type process struct {
 	done chan struct{}
 }
 
+// find returns where a program is that a flag names: it is started in another folder.
+func find(flag, name string) (string, error) {
+	program, err := exec.LookPath(name)
+	if err == nil {
+		program, err = filepath.Abs(program)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", flag, err)
+	}
+	return program, nil
+}
+
 // begin starts a program, whose output goes to a file of dir.
 func (s *store) begin(dir, name string, env []string, program string, args ...string) error {
 	log := filepath.Join(dir, name+".out")

@@ -48,16 +48,22 @@ func (c countedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// An answer of up to 64 KiB leaves in one write, whatever its header is, and a larger one
-// in as few as there are blocks.
-func TestWrites(t *testing.T) {
+// counting serves what resp points at, and counts the writes for it.
+func counting(t *testing.T, resp **backend.Response) (*counted, *bench) {
+	t.Helper()
 	l, err := httpapi.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &counted{Listener: l}
+	return c, serveOn(t, leanly, c, func(context.Context, *backend.Request) (*backend.Response, error) { return *resp, nil }, options{})
+}
+
+// An answer of up to 64 KiB leaves in one write, whatever its header is, and a larger one
+// in as few as there are blocks.
+func TestWrites(t *testing.T) {
 	var resp *backend.Response
-	b := serveOn(t, leanly, c, func(context.Context, *backend.Request) (*backend.Response, error) { return resp, nil }, options{})
+	c, b := counting(t, &resp)
 	p := b.dial()
 	for _, tt := range []struct {
 		body, header, want int
@@ -103,13 +109,8 @@ func (*memory) Close() error { return nil }
 // What is in memory is sent from where it is, but for what leaves with the head, and in larger pieces; it breaks off where it is not as long as
 // was said.
 func TestMemoryIsNotCopied(t *testing.T) {
-	l, err := httpapi.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &counted{Listener: l}
 	var resp *backend.Response
-	b := serveOn(t, leanly, c, func(context.Context, *backend.Request) (*backend.Response, error) { return resp, nil }, options{})
+	c, b := counting(t, &resp)
 	whole := make([]byte, 1<<20)
 	for i := range whole {
 		whole[i] = byte(i * i >> 7)
