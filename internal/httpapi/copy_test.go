@@ -108,7 +108,7 @@ func TestLargeBodiesAreSpliced(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: false}} //nolint:gosec // the certificate is the test's own
-		for _, tt := range []struct{ size, came, unable, most int64 }{ // most: how much of it is read where it can be moved
+		for _, tt := range []struct{ size, came, unable, most int64 }{                                                                       // most: how much of it is read where it can be moved
 			{100 << 10, 100 << 10, 0, 100 << 10},
 			{1 << 20, 1 << 20, 0, copyBlock},
 			{6<<20 + 11, 6<<20 + 11, 0, copyBlock},
