@@ -69,11 +69,25 @@ func (c *copying) block() (n int, err, werr error) {
 	if c.buf == nil {
 		c.buf = copyBuffers.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
 	}
-	if n, err = c.src.Read(*c.buf); n > 0 {
+	if n, err = c.read(); n > 0 {
 		_, werr = c.w.Write((*c.buf)[:n])
 	}
 	c.left -= int64(n)
 	return n, err, werr
+}
+
+// read reads what comes next into the buffer: all of the rest, where that is known to have room. What a node sends at once comes in
+// two parts, that which is read with the head and the other, and would go out in as many.
+func (c *copying) read() (n int, err error) {
+	n, err = c.src.Read(*c.buf)
+	for n > 0 && err == nil && int64(n) < c.left && c.left <= copyBlock {
+		var more int
+		if more, err = c.src.Read((*c.buf)[n:]); more == 0 {
+			break
+		}
+		n += more
+	}
+	return n, err
 }
 
 // open takes a pipe if both sides can do with it.
