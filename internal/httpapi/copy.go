@@ -58,6 +58,7 @@ func (c *copying) block() (n int, err, werr error) {
 	if c.begun && c.pipe == nil && c.left >= leastSpliced {
 		c.open()
 	}
+	whole := !c.begun && c.left <= copyBlock
 	c.begun = true
 	if c.pipe != nil {
 		n, err = c.from.Splice(c.pipe)
@@ -69,18 +70,18 @@ func (c *copying) block() (n int, err, werr error) {
 	if c.buf == nil {
 		c.buf = copyBuffers.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
 	}
-	if n, err = c.read(); n > 0 {
+	if n, err = c.read(whole); n > 0 {
 		_, werr = c.w.Write((*c.buf)[:n])
 	}
 	c.left -= int64(n)
 	return n, err, werr
 }
 
-// read reads what comes next into the buffer: all of the rest, where that is known to have room. What a node sends at once comes in
-// two parts, that which is read with the head and the other, and would go out in as many.
-func (c *copying) read() (n int, err error) {
+// read reads what comes next into the buffer: all of a body that is small, since what a node sends of it at once comes in two
+// parts, that which is read with the head and the other, and would go out in as many.
+func (c *copying) read(whole bool) (n int, err error) {
 	n, err = c.src.Read(*c.buf)
-	for n > 0 && err == nil && int64(n) < c.left && c.left <= copyBlock {
+	for whole && n > 0 && err == nil && int64(n) < c.left {
 		var more int
 		if more, err = c.src.Read((*c.buf)[n:]); more == 0 {
 			break

@@ -107,8 +107,8 @@ func TestLargeBodiesAreSpliced(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
-		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: false}} //nolint:gosec // the certificate is the test's own
-		for _, tt := range []struct{ size, came, unable, most int64 }{                                                                       // most: how much of it is read where it can be moved
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: false}}
+		for _, tt := range []struct{ size, came, unable, most int64 }{ // most: how much of it is read where it can be moved
 			{100 << 10, 100 << 10, 0, 100 << 10},
 			{1 << 20, 1 << 20, 0, copyBlock},
 			{6<<20 + 11, 6<<20 + 11, 0, copyBlock},

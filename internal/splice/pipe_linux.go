@@ -30,9 +30,9 @@ func (p *Pipe) fill(fd uintptr) bool {
 	for {
 		n, err := unix.Splice(int(fd), nil, p.in, nil, p.want, flags)
 		switch {
-		case err == unix.EINTR: //nolint:errorlint // it is the number itself
+		case err == unix.EINTR:
 			continue
-		case err == unix.EAGAIN: //nolint:errorlint // as above
+		case err == unix.EAGAIN:
 			return false // the pipe is empty, so it is the socket that has nothing
 		case err != nil:
 			p.err = os.NewSyscallError("splice", err)
@@ -48,8 +48,8 @@ func (p *Pipe) drain(fd uintptr) bool {
 	for p.n < p.held {
 		n, err := unix.Splice(p.out, nil, int(fd), nil, p.held-p.n, flags)
 		switch {
-		case err == unix.EINTR: //nolint:errorlint // it is the number itself
-		case err == unix.EAGAIN: //nolint:errorlint // as above
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
 			return p.n > 0
 		case err != nil:
 			p.err = os.NewSyscallError("splice", err)
@@ -71,7 +71,7 @@ func (p *Pipe) Read(b []byte) (int, error) {
 	}
 	for {
 		n, err := unix.Read(p.out, b[:min(len(b), p.held)])
-		if err == unix.EINTR { //nolint:errorlint // it is the number itself
+		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
