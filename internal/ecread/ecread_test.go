@@ -144,6 +144,9 @@ func (b *bench) serve(ctx context.Context, d string, r *backend.Request) (*backe
 			{Name: "Content-Range", Value: fmt.Sprintf("bytes %d-%d/%d", from, to-1, size)},
 			{Name: backend.Fragment, Value: hex.EncodeToString(a.header.Append(nil))},
 		}}
+		if a.stalls >= 0 || a.pace > 0 {
+			resp.Length = -1 // of a short body a server would send nothing before it has all of it
+		}
 		if a.breaks >= 0 {
 			resp.Body = io.NopCloser(io.LimitReader(bytes.NewReader(part), a.breaks))
 		} else if a.stalls >= 0 && a.stalls < int64(len(part)) {
