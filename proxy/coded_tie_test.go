@@ -73,7 +73,7 @@ func TestCodedUploadsThatTie(t *testing.T) {
 			}
 			var met meeting
 			c.script(func(device string, r *backend.Request, keep func() *backend.Response) *backend.Response {
-				mine, place, lower := 0, device, slices.Contains([]string{"d0", "d1"}, device)
+				mine, place, lower := 1, device, slices.Contains([]string{"d0", "d1"}, device)
 				switch {
 				case isFragment(r) && r.Method == http.MethodDelete: // nobody makes room for the other before that one was refused
 					for i := range c.policy.Fragments() {
@@ -83,7 +83,7 @@ func TestCodedUploadsThatTie(t *testing.T) {
 					return nil
 				case isFragment(r) && tt.first && r.Method == http.MethodPut:
 					place = r.Header.Get(backend.FragmentIndex)
-					lower, mine = place < "3", 1
+					lower = place < "3"
 					if said := r.Header.Get(backend.Announced); said == fmt.Sprint(c.codings[codedPolicy].code.ArchiveSize(int64(len(bodies[2])))) {
 						mine = 2
 					}
@@ -92,7 +92,6 @@ func TestCodedUploadsThatTie(t *testing.T) {
 					if err != nil {
 						return nil
 					}
-					mine = 1
 					if of.ETag == md5Hex(bodies[2]) {
 						mine = 2
 					}

@@ -159,7 +159,7 @@ func TestLateArchives(t *testing.T) {
 		for i := range n {
 			m := manner{-1, -1, -1, nil}
 			for range 6 {
-				m.waits = append(m.waits, rapid.SampledFrom([]time.Duration{0, 0, 0, 3, 25, 120, 700}).Draw(r, "wait")*time.Millisecond)
+				m.waits = append(m.waits, time.Duration(rapid.SampledFrom([]int{0, 0, 0, 3, 25, 120, 700}).Draw(r, "wait"))*time.Millisecond)
 			}
 			if slices.Contains(bad, i) {
 				how := []*int64{&m.breaks, &m.damaged, &m.hangs}
