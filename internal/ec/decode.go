@@ -57,6 +57,9 @@ func (c *Code) Decode(w Write, off, n int64, source Source) (*Decoder, error) {
 	return d, nil
 }
 
+// Hedge has archives asked for beside those that are late with a frame. It is called before anything is read.
+func (d *Decoder) Hedge(h Hedge) { d.g.hedge = &hedging{Hedge: h, wake: make(chan struct{}, 1)} }
+
 // Faults returns why archives were not read any further.
 func (d *Decoder) Faults() []Fault { return d.g.faults }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"martlet/internal/errs"
 )
@@ -61,8 +62,13 @@ type gather struct {
 	mu    sync.Mutex
 	ended sync.Cond // of mu: what is being read has ended, or something of it was not good
 	under int       // how many frames goroutines are reading; changed under mu, and only by who calls next
+	want  int       // how many of them are enough; likewise
 	done  set       // of their indexes, those of frames that were read; guarded by mu
 	bad   bool      // one of these is not good; guarded by mu
+	each  bool      // who waits wants to know of each; guarded by mu
+	tick  bool      // it has waited for as long as it wanted to; guarded by mu
+
+	hedge *hedging // nil where nothing is asked for beside what is late
 
 	number int64
 	length int
@@ -75,10 +81,12 @@ type part struct {
 	reader   io.Reader // nil where there is none
 	buffered Buffered  // the same; nil if it doesn't know
 	seed     uint64
-	tasks    chan<- task // for its goroutine; nil before there is one
-	busy     bool        // that is reading
-	frame    frame       // what it has read last, guarded by the gather's mu
-	err      error       // what was wrong with that, likewise
+	tasks    chan<- task   // for its goroutine; nil before there is one
+	busy     bool          // that is reading
+	began    time.Time     // when it was told to, where there is a hedge
+	frame    frame         // what it has read last, guarded by the gather's mu
+	err      error         // what was wrong with that, likewise
+	took     time.Duration // since began, likewise
 }
 
 // gather returns one that begins with the frame of a segment, and wants those before end.
@@ -93,27 +101,35 @@ func (c *Code) gather(w Write, first, end int64, source Source) *gather {
 func (g *gather) next() error {
 	g.number++
 	g.length, g.have = -1, 0
+	if g.hedge != nil {
+		g.hedge.begin()
+	}
 	g.turn()
 	g.beginAll()
 	for g.have < g.code.Data {
-		if g.have+g.under == g.code.Data {
+		if g.have+g.reading() >= g.code.Data {
 			g.wait()
 			continue
 		}
-		p, err := g.source(g.number)
-		if err == io.EOF {
+		p, ok, err := g.ask()
+		switch {
+		case err == io.EOF && g.have+g.under >= g.code.Data:
+			g.hedge.late, g.hedge.none = 0, true // what is late is waited for
+		case err == io.EOF:
 			g.stop()
 			g.close()
 			return g.tooFew()
-		}
-		if err != nil {
+		case err != nil:
 			g.faults = append(g.faults, Fault{Index: -1, Segment: g.number, Err: err})
-			continue
-		}
-		if i, ok := g.take(p); ok {
-			g.begin(i)
+		case !ok:
+			g.takeIn(g.harvested())
+		default:
+			if i, ok := g.take(p); ok {
+				g.begin(i)
+			}
 		}
 	}
+	g.leave()
 	if g.number+1 < g.end && !g.last {
 		g.readAhead()
 	}
@@ -202,6 +218,9 @@ func (g *gather) send(i int, t task) {
 		g.start(i)
 	}
 	p.busy = true
+	if g.hedge != nil {
+		p.began = time.Now()
+	}
 	g.mu.Lock()
 	g.under++
 	g.mu.Unlock()
@@ -227,21 +246,47 @@ func (g *gather) start(i int) {
 func (g *gather) over(i int, f frame, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.parts[i].frame, g.parts[i].err = f, err
+	p := &g.parts[i]
+	p.frame, p.err = f, err
 	g.done |= 1 << i
 	g.bad = g.bad || err != nil
-	if g.bad || g.done.len() == g.under {
+	if g.hedge != nil {
+		p.took = time.Since(p.began)
+		select {
+		case g.hedge.wake <- struct{}{}:
+		default:
+		}
+	}
+	if g.enough() {
 		g.ended.Signal()
 	}
 }
 
-// collect returns of which indexes goroutines have read a frame, once these are all or one is not good.
+// enough reports whether who waits for frames has something to do. It is called with mu held.
+func (g *gather) enough() bool {
+	return g.bad || g.done.len() >= g.want || g.each && g.done != 0
+}
+
+// collect returns of which indexes goroutines have read a frame, once these are all that it takes or one is not good.
 func (g *gather) collect() set {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for !g.bad && g.done.len() < g.under {
+	g.want = min(g.under, max(g.code.Data-g.have, 1))
+	for !g.enough() {
 		g.ended.Wait()
 	}
+	return g.harvest()
+}
+
+// harvested returns of which indexes goroutines have read a frame by now.
+func (g *gather) harvested() set {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.harvest()
+}
+
+// harvest is harvested with mu held.
+func (g *gather) harvest() set {
 	done := g.done
 	g.under -= done.len()
 	g.done, g.bad = 0, false
@@ -253,9 +298,32 @@ func (g *gather) collect() set {
 
 // wait takes in what goroutines have read.
 func (g *gather) wait() {
-	done := g.collect()
-	for i := range g.parts {
-		if done.has(i) {
+	if g.hedge != nil && !g.hedge.none {
+		g.waitOrHedge()
+		return
+	}
+	g.takeIn(g.collect())
+}
+
+// takeIn takes in frames that were read, those that were late only where they are needed still.
+func (g *gather) takeIn(done set) {
+	var late set
+	if g.hedge != nil {
+		late = g.hedge.late & done
+		g.hedge.late &^= done
+	}
+	for _, some := range [...]set{done &^ late, late} {
+		for i := range g.parts {
+			if !some.has(i) {
+				continue
+			}
+			if g.have == g.code.Data {
+				g.drop(i)
+				continue
+			}
+			if p := &g.parts[i]; g.hedge != nil && p.err == nil {
+				g.hedge.took = max(g.hedge.took, p.took)
+			}
 			g.accept(i, g.parts[i].frame, g.parts[i].err)
 		}
 	}
@@ -295,7 +363,7 @@ func (g *gather) interrupt() {
 func (g *gather) stop() {
 	g.interrupt()
 	for g.under > 0 {
-		g.wait()
+		g.takeIn(g.collect())
 	}
 }
 
@@ -362,6 +430,9 @@ func (g *gather) close() {
 		}
 	}
 	g.buf, g.spare, g.ahead = nil, nil, false
+	if g.hedge != nil && g.hedge.timer != nil {
+		g.hedge.timer.Stop()
+	}
 }
 
 func closeReader(r io.Reader) {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"martlet/internal/backend"
 	"martlet/internal/ec"
@@ -77,31 +78,52 @@ func header(of backend.Header) (ec.Header, error) {
 
 // source is an ec.Source.
 func (b *body) source(segment int64) (ec.Part, error) {
+	p, _, err := b.Beside(segment, 0, nil)
+	return p, err
+}
+
+// Beside implements ec.Hedge.
+func (b *body) Beside(segment int64, late int, wake <-chan struct{}) (p ec.Part, ok bool, err error) {
 	b.segment = segment
-	f, err := b.fragments.Next(b.o.Data-b.open, segment)
+	f, ok, err := b.fragments.NextUnless(wake, b.o.Data-b.open+late, segment)
 	if err != nil {
 		if err != io.EOF && b.ctx.Err() != nil {
 			err = io.EOF // the decoder's error is replaced by the context's
 		}
-		return ec.Part{}, err
+		return ec.Part{}, false, err
+	}
+	if !ok {
+		return ec.Part{}, false, nil
 	}
 	h, err := header(f.Header)
 	if err != nil { // it was judged
-		return ec.Part{}, errors.Join(err, f.Body.Close())
+		return ec.Part{}, false, errors.Join(err, f.Body.Close())
 	}
 	b.open++
-	return ec.Part{Header: h, Frames: &frames{body: b, from: f}}, nil
+	return ec.Part{Header: h, Frames: &frames{body: b, from: f}}, true, nil
 }
+
+// Late implements ec.Hedge.
+func (b *body) Late(segment int64, waited time.Duration, apart bool) time.Duration {
+	b.segment = segment
+	return b.fragments.Late(waited, segment, apart)
+}
+
+// Enough implements ec.Hedge.
+func (b *body) Enough() { b.fragments.Close() }
 
 // frames is what comes of one fragment.
 type frames struct {
-	body *body
-	from quorum.Fragment
-	err  error // that ended it, but io.EOF
+	body  *body
+	from  quorum.Fragment
+	began time.Time // when the last Read did
+	err   error     // that ended it, but io.EOF
+	left  bool      // it was interrupted
 }
 
 // Read implements io.Reader.
 func (f *frames) Read(p []byte) (int, error) {
+	f.began = time.Now()
 	n, err := f.from.Body.Read(p)
 	if err != nil && err != io.EOF {
 		f.err = err
@@ -117,13 +139,19 @@ func (f *frames) Buffered() int {
 	return 0
 }
 
-// Interrupt implements ec.Interrupter.
-func (f *frames) Interrupt() { f.from.Interrupt() }
+// Interrupt implements ec.Interrupter. It is called by who closes it as well.
+func (f *frames) Interrupt() {
+	f.left = true
+	f.from.Interrupt()
+}
 
 // Close lets the connection go.
 func (f *frames) Close() error {
 	f.body.open--
-	if f.err != nil {
+	switch {
+	case f.left:
+		f.from.Overtaken(time.Since(f.began))
+	case f.err != nil:
 		f.from.Broke(f.err)
 	}
 	return f.from.Body.Close()

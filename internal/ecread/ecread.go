@@ -101,7 +101,7 @@ func (o *Object) write() ec.Write {
 // segment of them has been read when it returns. Too few fragments are errs.Unavailable and ec.ErrTooFew, with what
 // each device said: now, or from the body.
 //
-// The body holds Memory bytes, and as many connections as an object has data fragments, until it is closed, which
+// The body holds Memory bytes, and as many connections as an object has data fragments and one more beside each that is slow, until it is closed, which
 // ends all that was begun for it, a Read of another goroutine included.
 func (o *Object) Open(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 	if off < 0 || n < 0 || n > o.Size || off > o.Size-n {
@@ -116,6 +116,7 @@ func (o *Object) Open(ctx context.Context, off, n int64) (io.ReadCloser, error) 
 		b.stop()
 		return nil, errs.E(op, err)
 	}
+	b.decoder.Hedge(b)
 	if err := b.decoder.Prime(); err != nil {
 		return nil, errors.Join(b.failed(err), b.Close())
 	}

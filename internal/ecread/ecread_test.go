@@ -41,6 +41,8 @@ type archive struct {
 	bytes  []byte
 	breaks int64 // after so many bytes of an answer the connection breaks; -1 is never
 	stalls int64 // after so many bytes it is silent; -1 is never
+
+	pace time.Duration // for each 5,000 bytes behind those that come with the head; 0 is none
 }
 
 // bench is scripted nodes that have archives.
@@ -63,6 +65,12 @@ type bench struct {
 // where memory is set.
 func newBench(t testing.TB, shape string, segment int, memory bool) *bench {
 	t.Helper()
+	return newBenchOf(t, shape, segment, memory, quorum.Config{})
+}
+
+// newBenchOf is newBench with readers that are as patient as told.
+func newBenchOf(t testing.TB, shape string, segment int, memory bool, patience quorum.Config) *bench {
+	t.Helper()
 	s, err := ec.ParseShape(shape)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +89,7 @@ func newBench(t testing.TB, shape string, segment int, memory bool) *bench {
 	}
 	client := direct.New(cfg)
 	t.Cleanup(client.Close)
-	b.cluster = quorum.New(quorum.Config{}, quorum.Rings{
+	b.cluster = quorum.New(patience, quorum.Rings{
 		Account: b.fleet.Ring, Container: b.fleet.Ring, Objects: map[policy.Index]*ring.Source{policy.Index(1).Fragments(): b.fleet.Ring},
 	}, b.fleet.Hasher, client)
 	t.Cleanup(b.cluster.Wait)
@@ -136,10 +144,15 @@ func (b *bench) serve(ctx context.Context, d string, r *backend.Request) (*backe
 			{Name: "Content-Range", Value: fmt.Sprintf("bytes %d-%d/%d", from, to-1, size)},
 			{Name: backend.Fragment, Value: hex.EncodeToString(a.header.Append(nil))},
 		}}
+		if a.stalls >= 0 || a.pace > 0 {
+			resp.Length = -1 // of a short body a server would send nothing before it has all of it
+		}
 		if a.breaks >= 0 {
 			resp.Body = io.NopCloser(io.LimitReader(bytes.NewReader(part), a.breaks))
-		} else if a.stalls >= 0 {
+		} else if a.stalls >= 0 && a.stalls < int64(len(part)) {
 			resp.Body = io.NopCloser(io.MultiReader(io.LimitReader(bytes.NewReader(part), a.stalls), silent{ctx}))
+		} else if a.pace > 0 {
+			resp.Body = io.NopCloser(&trickle{ctx: ctx, rest: part, pace: a.pace})
 		} else {
 			resp.Body = io.NopCloser(bytes.NewReader(part))
 		}
@@ -154,6 +167,31 @@ type silent struct{ ctx context.Context }
 func (s silent) Read([]byte) (int, error) {
 	<-s.ctx.Done()
 	return 0, errors.New("gone")
+}
+
+// trickle gives 5,000 bytes at a time, as fast as told, by the bubble's clock.
+type trickle struct {
+	ctx   context.Context
+	rest  []byte
+	pace  time.Duration
+	begun bool
+}
+
+func (r *trickle) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
+		return 0, io.EOF
+	}
+	if r.begun {
+		select {
+		case <-time.After(r.pace):
+		case <-r.ctx.Done():
+			return 0, errors.New("gone")
+		}
+	}
+	r.begun = true
+	n := copy(p, r.rest[:min(5000, len(r.rest))])
+	r.rest = r.rest[n:]
+	return n, nil
 }
 
 // write encodes an object and gives the i-th fragment to the i-th device. It returns what the object's
@@ -495,7 +533,7 @@ func TestSlowDevices(t *testing.T) {
 	}
 }
 
-// A device that falls silent in the middle is replaced after the usual silence, and Close ends
+// A device that falls silent in the middle where no other has a fragment is asked again after the usual silence, and Close ends
 // what is under way at once.
 func TestSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -503,6 +541,7 @@ func TestSilence(t *testing.T) {
 		want := data(100_000)
 		state := b.write(1, want, true)
 		b.change(1, func(a *archive) { a.stalls = 26_000 })
+		b.take("d2")
 		began := time.Now()
 		got, err := b.read(state, 0, 100_000)
 		if took := time.Since(began); err != nil || !bytes.Equal(got, want) || took < 10*time.Second || took > 12*time.Second {

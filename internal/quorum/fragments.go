@@ -49,7 +49,8 @@ type Fragments struct {
 	results chan inquired // of those that are running
 	over    chan struct{} // closed when nobody takes results any more
 	said    []string
-	limited int // how many said that there are too many requests of the account
+	limited int   // how many said that there are too many requests of the account
+	refused int64 // the last round in which the budget allowed none beside an answer that has begun; -1 is none
 }
 
 // holder is a device that may have a fragment.
@@ -83,9 +84,10 @@ type inquired struct {
 // A Fragment is an answer that has one. Whoever gets it closes its Body.
 type Fragment struct {
 	Reply
-	Index  int
-	cancel func()
-	broke  func(error)
+	Index     int
+	cancel    func()
+	broke     func(error)
+	overtaken func(silent time.Duration)
 }
 
 // Interrupt ends the reading of the body, by another goroutine.
@@ -94,12 +96,16 @@ func (f *Fragment) Interrupt() { f.cancel() }
 // Broke counts an error of the device: its answer broke off.
 func (f *Fragment) Broke(why error) { f.broke(why) }
 
+// Overtaken notes that the device had said nothing for so long when others had given what
+// was wanted of it. It is asked again after those.
+func (f *Fragment) Overtaken(silent time.Duration) { f.overtaken(silent) }
+
 // Fragments begins a read of fragments. First come the primaries with data, among these and among the others the
 // nearest or the fastest first where Options say so, and those that have been failing after all others. When they are
 // used up it is handoffs, as many as one request may ask, which are asked for any fragment that isn't
 // there yet, and then primaries in the same way, where fragments may be after a change of rings.
 func (c *Cluster) Fragments(ctx context.Context, read FragmentRead) *Fragments {
-	f := &Fragments{c: c, ctx: ctx, read: read, manner: c.manner(&read.Place)}
+	f := &Fragments{c: c, ctx: ctx, read: read, manner: c.manner(&read.Place), refused: -1}
 	heard := time.Now().Add(-f.manner.TimingExpiry)
 	type rank struct {
 		*holder
@@ -139,17 +145,24 @@ func less(a, b bool) int {
 // way; the others are ended with the last of them. Those that had nothing are asked again in another round, which has
 // a higher number. io.EOF says that nobody is left to ask.
 func (f *Fragments) Next(need int, round int64) (Fragment, error) {
+	one, _, err := f.NextUnless(nil, need, round)
+	return one, err
+}
+
+// NextUnless is Next until something comes from a channel: then it returns false and no error, and what is under
+// way stays so.
+func (f *Fragments) NextUnless(wake <-chan struct{}, need int, round int64) (one Fragment, ok bool, err error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		if f.ctx.Err() != nil {
 			f.end()
-			return Fragment{}, errs.E(errs.Op("quorum.fragments"), errs.Aborted, context.Cause(f.ctx))
+			return Fragment{}, false, errs.E(errs.Op("quorum.fragments"), errs.Aborted, context.Cause(f.ctx))
 		}
 		for f.fresh() < need && f.send(round, false) {
 		}
 		if len(f.running) == 0 {
-			return Fragment{}, io.EOF
+			return Fragment{}, false, io.EOF
 		}
 		select {
 		case o := <-f.results:
@@ -165,12 +178,47 @@ func (f *Fragments) Next(need int, round int64) (Fragment, error) {
 			if need <= 1 {
 				f.end()
 			}
-			return fragment, nil
+			return fragment, true, nil
 		case <-timer.C:
 			timer.Reset(f.step(time.Now(), round))
+		case <-wake:
+			return Fragment{}, false, nil
 		case <-f.ctx.Done():
 		}
 	}
+}
+
+// Late says of an answer that was returned, and of which more has been waited for so long in a round, whether another device is
+// asked beside its: 0 is that one is, and comes from Next, else it is for how long there is nothing to do. It is as with answers that are
+// to begin: after what most take, within the budget, and beyond that after Config.Patience. So long only one is waited for that is slower than others (apart):
+// where all are slow nothing is asked for but by the budget. Handoffs are not asked: what is on
+// them is for who has nothing.
+func (f *Fragments) Late(waited time.Duration, round int64, apart bool) time.Duration {
+	const never = time.Hour
+	h := f.candidate(round)
+	if h == nil || h.index == AnyFragment || f.ctx.Err() != nil {
+		return never
+	}
+	patience := f.c.cfg.Patience
+	if f.refused != round && f.mayHedge(h) {
+		if delay := f.manner.hedges.delay(f.c.times.of(h.device)); delay < patience {
+			if waited < delay {
+				return delay - waited
+			}
+			if f.manner.hedges.take() && f.send(round, true) {
+				return 0
+			}
+			f.refused = round
+		}
+	}
+	switch {
+	case !apart:
+		return never
+	case waited < patience:
+		return patience - waited
+	}
+	f.send(round, false)
+	return 0
 }
 
 // Close ends the requests that are under way. Answers that were returned are not among them.
@@ -216,12 +264,17 @@ func (f *Fragments) step(now time.Time, round int64) time.Duration {
 // the budget for those that are only slower than most.
 func (f *Fragments) patience(a *inquiry, round int64) (until time.Duration, hedge bool) {
 	until = f.c.cfg.Patience
-	if h := f.candidate(round); !a.followed && f.manner.hedges.share > 0 && h != nil && h.index != AnyFragment && h.failed == 0 && !f.c.errors.behind(h.device) {
+	if h := f.candidate(round); !a.followed && h != nil && f.mayHedge(h) {
 		if delay := f.manner.hedges.delay(f.c.times.of(h.device)); delay < until {
 			return delay, true
 		}
 	}
 	return until, false
+}
+
+// mayHedge reports whether a device may be asked beside one that is only slower than most.
+func (f *Fragments) mayHedge(h *holder) bool {
+	return f.manner.hedges.share > 0 && h.index != AnyFragment && h.failed == 0 && !f.c.errors.behind(h.device)
 }
 
 // candidate returns who is next in a round; nil where there is nobody.
@@ -376,6 +429,10 @@ func (f *Fragments) settle(o inquired) (Fragment, bool) {
 				f.c.Broke(h.device)
 			}
 		},
+		overtaken: func(silent time.Duration) {
+			h.failed++
+			f.overtaken(h.device, silent, true)
+		},
 	}, true
 }
 
@@ -430,20 +487,29 @@ func (f *Fragments) end() {
 	now := time.Now()
 	for _, a := range f.running {
 		a.cancel()
-		if f.ctx.Err() == nil {
-			silent := now.Sub(a.began)
-			f.c.times.of(a.device).took(silent, now)
-			if silent >= f.c.cfg.Patience {
-				f.c.errors.failed(a.device, 1)
-			} else if a.covered {
-				f.c.errors.overtaken(a.device)
-			}
-			f.note(a.device, errOvertaken)
-		}
+		silent := now.Sub(a.began)
+		f.overtaken(a.device, silent, a.covered)
 		a.busy = false
-		a.failed++
+		if a.covered || silent >= f.c.cfg.Patience {
+			a.failed++
+		}
 	}
 	f.running, f.results, f.over = nil, nil, nil
+}
+
+// overtaken notes what it says of a device that it was silent for so long until others had
+// given what was wanted; first is that it had been asked before these.
+func (f *Fragments) overtaken(d *ring.Device, silent time.Duration, first bool) {
+	if f.ctx.Err() != nil {
+		return
+	}
+	f.c.times.of(d).took(silent, time.Now())
+	if silent >= f.c.cfg.Patience {
+		f.c.errors.failed(d, 1)
+	} else if first {
+		f.c.errors.overtaken(d)
+	}
+	f.note(d, errOvertaken)
 }
 
 var errOvertaken = errors.New("others were faster")

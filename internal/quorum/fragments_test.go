@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"martlet/internal/backend"
 	"martlet/internal/direct"
 	"martlet/internal/errs"
@@ -302,4 +304,109 @@ func TestFragmentsForNobody(t *testing.T) {
 		}
 		time.Sleep(time.Minute) // in the bubble, for the nodes to end
 	})
+}
+
+// When another device is asked beside one whose answer has begun and does not go on.
+func TestFragmentThatIsLate(t *testing.T) {
+	const ms = time.Millisecond
+	for name, tt := range map[string]struct {
+		percent int
+		waited  time.Duration
+		apart   bool
+		want    time.Duration // to go on waiting
+		sent    float64
+	}{
+		"as long as most take":                    {0, 20 * ms, false, 30 * ms, 0},
+		"longer than most take":                   {0, 50 * ms, false, 0, 1},
+		"beyond the budget":                       {-1, 50 * ms, true, 450 * ms, 0},
+		"beyond the budget, for as long as it is": {-1, 500 * ms, true, 0, 0},
+		"beyond the budget, as slow as others":    {-1, 5000 * ms, false, time.Hour, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newFragmentBench(t, Config{Options: Options{HedgePercent: tt.percent}})
+				f := b.begin(t.Context(), 2)
+				defer f.Close()
+				one, err := f.Next(1, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer one.Body.Close()
+				if got := f.Late(tt.waited, 0, tt.apart); got != tt.want {
+					t.Errorf("to be waited for %v, want %v", got, tt.want)
+				}
+				if sent := testutil.ToFloat64(b.c.counts.sent); sent != tt.sent || sent == 1 != (len(f.running) == 1 && f.running[0].hedge) {
+					t.Errorf("%v were sent by the budget, want %v", sent, tt.sent)
+				}
+				if tt.want > 0 {
+					return
+				}
+				wake := make(chan struct{}, 1)
+				wake <- struct{}{}
+				b.mu.Lock()
+				if _, ok, err := f.NextUnless(wake, 1, 0); ok || err != nil { // who is asked waits for b.mu
+					t.Errorf("ok is %v, %v, when something has come", ok, err)
+				}
+				b.mu.Unlock()
+				other, ok, err := f.NextUnless(wake, 1, 0)
+				if err != nil || !ok || other.Index == one.Index {
+					t.Fatalf("got %d, %v, %v", other.Index, ok, err)
+				}
+				if err := other.Body.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// What the budget has refused once it is not asked for again in that round, and handoffs are never asked beside what has begun.
+func TestNoneBesideWhatIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFragmentBench(t, Config{})
+		f := b.begin(t.Context(), 2)
+		defer f.Close()
+		b.c.usual.hedges.budget.Store(0)
+		for i, want := range []float64{1, 1, 2} {
+			f.Late(time.Minute, int64(i/2), false)
+			if got := testutil.ToFloat64(b.c.counts.withheld); got != want {
+				t.Errorf("%v were withheld, want %v", got, want)
+			}
+		}
+		for range b.place.Primaries {
+			one, err := f.Next(1, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer one.Body.Close()
+		}
+		if got := f.Late(time.Minute, 2, true); got != time.Hour {
+			t.Errorf("to be waited for %v where only handoffs are left", got)
+		}
+	})
+}
+
+// Who is overtaken comes after others, in reads; who was silent for long as well in writes.
+func TestFragmentsThatAreOvertaken(t *testing.T) {
+	for silent, limited := range map[time.Duration]bool{100 * time.Millisecond: false, time.Second: true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newFragmentBench(t, Config{ErrorLimit: 1})
+			f := b.begin(t.Context(), 1)
+			defer f.Close()
+			one, err := f.Next(1, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			one.Overtaken(silent)
+			if err := one.Body.Close(); err != nil {
+				t.Error(err)
+			}
+			if behind, limit := b.c.errors.behind(one.Device), b.c.errors.limited(one.Device); !behind || limit != limited {
+				t.Errorf("silent for %v: behind %v, limited %v", silent, behind, limit)
+			}
+			if again := f.candidate(1); again.index == one.Index {
+				t.Error("it is asked again before the others")
+			}
+		})
+	}
 }

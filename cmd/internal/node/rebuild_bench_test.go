@@ -41,7 +41,8 @@ import (
 // of that. How many bytes came from the disk, and not from memory, is said beside both.
 //
 // And it compares what the device says of when it will be done, at four points
-// on the way, with when it was: by how many per cent of the time that was left that was too late, or, below zero, too early.
+// on the way, with when it was: by how many per cent of the time that was left that was too late, or, below zero, too early. So it
+// does at any time from a tenth of the work to a tenth of the time before the end, of which it says the largest error, and the median.
 //
 // MARTLET_FRAGMENTS is how many fragments the device had, 1000 if it is not set. It takes that many times 6 fragments on the disk, and
 // twice as many again on the last device.
@@ -217,7 +218,34 @@ func (r *rebuilding) rebuild() float64 {
 		}
 		r.b.ReportMetric(off, fmt.Sprintf("eta-off-at-%d%%", part))
 	}
+	worst, median, unknown := r.errorsOf(list, end)
+	r.b.ReportMetric(unknown, "eta-unknown-%")
+	r.b.ReportMetric(worst, "eta-off-worst-%")
+	r.b.ReportMetric(median, "eta-off-median-%")
 	return rate
+}
+
+// errorsOf returns the largest and the median error of what was told from a tenth of the work on, either way, in per cent of
+// the time that was left, and how often nothing was. What is said in the last tenth of the time is left out: there it is of an instant.
+func (r *rebuilding) errorsOf(list []telling, end time.Time) (worst, median, unknown float64) {
+	var off []float64
+	none := 0
+	for _, x := range list {
+		left := end.Sub(x.at)
+		if x.left > int64(r.n*9/10) || left < end.Sub(list[0].at)/10 {
+			continue
+		}
+		if x.eta == nil {
+			none++
+			continue
+		}
+		off = append(off, 100*math.Abs(*x.eta-left.Seconds())/left.Seconds())
+	}
+	if len(off) == 0 {
+		return math.Inf(1), math.Inf(1), 100 // it ended before anything was said
+	}
+	slices.Sort(off)
+	return off[len(off)-1], off[len(off)/2], 100 * float64(none) / float64(none+len(off))
 }
 
 // telling is what the device has said at a time.
