@@ -689,6 +689,13 @@ func TestWaitingLostOnHandoff(t *testing.T) {
 		"one has lost it as well":       {all(write("POST", ts, 0, 1, 2), func(f *fleet) { f.damageMeta(f.nodes[1], "o") }), false},
 		"past the reclaim age":          {aged, true},
 		"past it one has older data":    {all(write("PUT", ts.Add(-time.Second), 0), aged), false},
+		"past it one has lost it as well": {all(write("POST", ts, 0, 1, 2), func(f *fleet) { f.damageMeta(f.nodes[1], "o") }, aged, func(f *fleet) {
+			for _, n := range f.nodes[:3] {
+				if err := n.store.Reclaim(t.Context(), timestamp.FromTime(n.now.Add(-7*24*time.Hour)), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}), true},
 	} {
 		f := young
 		if f.forget(f.nodes, []string{"o"}); strings.HasPrefix(what, "past") {
