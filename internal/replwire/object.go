@@ -80,9 +80,31 @@ func AppendObject(b []byte, o *Object) []byte {
 	return be.AppendUint64(be.AppendUint64(be.AppendUint64(b, o.SystemSum), o.MetaSum), o.TypeSum)
 }
 
+// AppendNothing appends to a list of what is under some names, which has more, that it has come up to one under which there is nothing. Nothing comes
+// behind it in that list. It is for askers that say that they understand it (NothingHeader).
+func AppendNothing(b []byte, h name.Hash) []byte { return AppendObject(b, &Object{Hash: h}) }
+
+// ParseNamed is ParseObjects of a list of what is under some names. It has been looked for those up to end, whatever is in the list; end counts only where
+// there is more.
+func ParseNamed(b []byte, from, to name.Hash) (list []Object, end name.Hash, more bool, err error) {
+	if list, more, err = parseObjects(b, from, to, true); err != nil || len(list) == 0 {
+		return nil, name.Hash{}, false, err
+	}
+	last := list[len(list)-1]
+	if last.Kind == 0 {
+		list = list[:len(list)-1]
+	}
+	return list, last.Hash, more, nil
+}
+
 // ParseObjects reads a list of objects: in order of hash, each once, all between
 // from and to. The error wraps ErrList.
 func ParseObjects(b []byte, from, to name.Hash) (list []Object, more bool, err error) {
+	return parseObjects(b, from, to, false)
+}
+
+// parseObjects is ParseObjects, of a list that may end with what AppendNothing appends if that is said.
+func parseObjects(b []byte, from, to name.Hash, nothing bool) (list []Object, more bool, err error) {
 	records, count, more, err := Open(b, Objects)
 	if err != nil {
 		return nil, false, err
@@ -92,8 +114,10 @@ func ParseObjects(b []byte, from, to name.Hash) (list []Object, more bool, err e
 	}
 	list = make([]Object, count)
 	for i := range list {
-		o := &list[i]
-		if err := o.parse(records[i*objectSize:][:objectSize]); err != nil {
+		o, record := &list[i], records[i*objectSize:][:objectSize]
+		if copy(o.Hash[:], record); nothing && more && i == count-1 && bytes.Equal(record, AppendNothing(nil, o.Hash)) {
+			// That is all there is to it.
+		} else if err := o.parse(record); err != nil {
 			return nil, false, err
 		}
 		if bytes.Compare(o.Hash[:], from[:]) < 0 || bytes.Compare(o.Hash[:], to[:]) > 0 {
