@@ -32,8 +32,10 @@ type Object struct {
 
 	// Left is what is good of a state that is Lost, since no more than later metadata was damaged: Data, a
 	// Tombstone, or Waiting, where neither had come. It is 0 of all others. Of a Lost state it, and all that is below the times, is
-	// known of a device's own names only, and not sent: zero is what is not there, or damaged.
-	Left ObjectKind
+	// known of a device's own names only, and not sent: zero is what is not there, or damaged. LeftMeta says likewise that later metadata is good,
+	// where data or a tombstone was damaged.
+	Left     ObjectKind
+	LeftMeta bool
 
 	Times timestamp.Packed // of Lost, the data's is that of what was lost, if it is known
 
@@ -202,6 +204,23 @@ func (o *Object) lacks(theirs *Object, doubt bool) Lack {
 		lack &^= LackMeta
 	}
 	return lack
+}
+
+// LacksLeft returns what a peer lacks of what is good of a state: that is all of it, unless it is Lost. What was lost beside it has its time
+// still, by which it is told whether an end is void.
+func (o *Object) LacksLeft(theirs *Object) Lack {
+	was := *o
+	switch {
+	case o.Kind != Lost:
+		return o.Lacks(theirs)
+	case o.Left == Data || o.Left == Tombstone:
+		was.Kind = o.Left
+		return was.Lacks(theirs) & LackData
+	case o.Left == 0 && o.LeftMeta:
+		was.Kind = Waiting
+		return was.Lacks(theirs) & LackMeta
+	}
+	return 0
 }
 
 // Replaced reports whether nothing more is to be had of what was lost here: what theirs shows of the name is as new in
