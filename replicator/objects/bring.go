@@ -119,7 +119,7 @@ func (p *pass) bringTo(ctx context.Context, out *out, b *bringing) {
 	for i := range b.w.Items {
 		o := &b.w.Items[i]
 		theirs := lookUp(b.theirs, o.Hash)
-		if b.to.Has[i] = p.confirmed(o, theirs); b.to.Has[i] || o.Kind == replwire.Lost && o.LacksLeft(theirs) == 0 {
+		if b.to.Has[i] = p.confirmed(o, theirs); b.to.Has[i] || o.Kind == replwire.Lost && (o.LacksLeft(theirs) == 0 || needless(o, theirs)) {
 			continue // what is lost here is for others to bring
 		}
 		if ctx.Err() != nil {
@@ -175,6 +175,12 @@ func (p *pass) confirmed(o, theirs *replwire.Object) bool {
 		return o.Replaced(theirs) || outlived(o, theirs, p.horizon)
 	}
 	return o.Lacks(theirs) == 0 && (theirs == nil || theirs.Kind != replwire.Lost)
+}
+
+// needless reports whether data that is good beside what was lost is probably there as well, and too large to be sent in each pass to find that out: the peer
+// has lost something of just that version, and does not say what. Where it has lost the data, those bring it that are brought it themselves.
+func needless(o, theirs *replwire.Object) bool {
+	return theirs != nil && theirs.Kind == replwire.Lost && theirs.Times.Data == o.Times.Data && o.Length > maxTogether
 }
 
 // outlived reports whether metadata that was lost beside what is good is from before the horizon, by which it is everywhere or nowhere, and what is good is there.

@@ -48,8 +48,8 @@
 // Of metadata that was lost while it waited for its data nothing is left that could be the last: it goes as if it were good, also with
 // metadata that is as new, or for its age.
 // What is good beside what was lost counts as if it were all there is: good metadata beside lost data, or good data beside lost
-// metadata, has to be what the primary shows of just its time, or less. It may be the last there is, and is brought to whoever lacks it, by primaries, too. That the
-// other has taken it confirms nothing of what was lost: it is asked again what it has.
+// metadata, has to be what the primary shows of just its time, or less. It may be the last there is, and is brought to whoever lacks it, by primaries, too; but nothing large to one that has lost
+// something of just that version, since it may well be the same that is lost there. That the other has taken it confirms nothing of what was lost: it is asked again what it has.
 //
 // Tombstones, and metadata without data, that are older than the reclaim age may
 // have been forgotten. They are still pushed where the peer has something older,

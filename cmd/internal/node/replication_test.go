@@ -760,6 +760,32 @@ func TestGoodDataOnHandoff(t *testing.T) {
 	}
 }
 
+// Large data that is good beside metadata that was lost is not sent again and again to a primary that may have lost but the same.
+func TestGoodBesideLostOnBoth(t *testing.T) {
+	f := newFleet(t, 2, 1, onDisk)
+	primary, handoff := f.nodes[0], f.nodes[1]
+	ts := timestamp.FromTime(primary.clock().Add(-time.Hour))
+	for _, n := range f.nodes {
+		f.write(n, "PUT", "o", ts, nil, strings.Repeat("x", 300_000), true)
+		f.write(n, "POST", "o", ts.Next(), backend.Header{{Name: "X-Object-Meta-K", Value: "later"}}, "", true)
+		f.damageMeta(n, "o")
+	}
+	var pushed atomic.Int64
+	good := primary.serving()
+	primary.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "PUT" {
+			pushed.Add(1)
+		}
+		good.ServeHTTP(w, r)
+	}))
+	if c := f.pass(handoff); c.Dropped > 0 || c.Failed == 0 || pushed.Load() > 0 {
+		t.Errorf("%+v, and %d PUTs", c, pushed.Load())
+	}
+	if s := f.state(handoff, "o"); !s.MetaLost {
+		t.Errorf("the handoff has %+v", s)
+	}
+}
+
 // What is good beside metadata that was lost is brought to whoever lacks it, whole or not at all, by handoffs and by primaries. A handoff keeps it until all have
 // metadata as new, or that which was lost is past the reclaim age.
 func TestGoodBesideLostIsBrought(t *testing.T) {
