@@ -84,10 +84,11 @@ race: clients
 	CGO_ENABLED=1 $(SCRATCH) go test -race -vet off -p $(AT_ONCE) -timeout 15m $(PACKAGES)
 	$(PLAIN) $(SCRATCH) go test -vet off -p $(AT_ONCE) -timeout 10m -run "^($$(sed -nE 's/^func ((Test|Fuzz|Example)[A-Za-z0-9_]*)\(.*/\1/p' $(UNRACED) | paste -sd '|'))$$" $(sort $(dir $(UNRACED)))
 
-## lint: go vet, the edges between packages, and the linters of .golangci.yml at the version that tools.mod pins
-lint: vet edges
+## lint: the edges between packages, and the linters of .golangci.yml at the version that tools.mod pins, go vet's among them
+lint: edges
 	$(LINT) run ./...
 
+## vet: go vet by itself, which is quicker than lint
 vet:
 	$(PLAIN) go vet ./...
 

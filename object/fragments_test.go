@@ -317,19 +317,6 @@ func TestFragmentVersion(t *testing.T) {
 	}
 }
 
-// A fragment that was answered with 201 is there after a crash, whatever call fails; one that was not
-// is there whole, or nothing is; and what was dropped stays so.
-func TestFragmentsSurviveFaultsAndCrashes(t *testing.T) {
-	for name, size := range map[string]int{"records": 9_000, "files": 1_200_000} {
-		t.Run(name, func(t *testing.T) {
-			all := archives(t, 1, strings.Repeat("0123456789", size/10))
-			for n, fired := 0, true; fired; n++ {
-				fired = fragmentsAfterFault(t, n, all)
-			}
-		})
-	}
-}
-
 func fragmentsAfterFault(t *testing.T, n int, all [][]byte) (fired bool) {
 	disk := vfs.NewMem()
 	if err := errors.Join(disk.Mkdir("/d1"), disk.SyncDir("/")); err != nil {

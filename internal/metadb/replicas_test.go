@@ -44,8 +44,6 @@ func copyTo(t *testing.T, from *Store, src Location, to *Store, dst Location) (p
 	}
 }
 
-func TestParts(t *testing.T) { homes(t, testParts) }
-
 func testParts(t *testing.T, home Config) {
 	for what, c := range map[string]struct{ fields, rows, size, parts int }{
 		"nothing":              {0, 0, 0, 1},

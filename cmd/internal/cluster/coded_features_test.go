@@ -12,10 +12,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"testing"
 	"time"
 
-	"martlet/internal/ec"
 	"martlet/internal/name"
 )
 
@@ -158,19 +156,6 @@ var features = map[string]func(p *probe, coded string){
 		p.want("DELETE", p.url+"/"+versioned+"/o?version-id="+was, nil, "", 204)
 		p.want("GET", p.url+"/"+versioned+"/o?version-id="+was, nil, "", 404)
 	},
-}
-
-// Features work over containers whose objects are in fragments as over others, while a node is down.
-func TestFeaturesOverFragments(t *testing.T) {
-	p := startPatientProbe(t, 20*time.Second, func(o *Options) { // the machine may be busy
-		o.Nodes, o.Devices = 6, 1
-		o.Policies = []Policy{{Name: "ec42", Shape: ec.Shape{Data: 4, Parity: 2}}}
-	})
-	p.want("PUT", p.url+"/coded", map[string]string{"X-Storage-Policy": "ec42"}, "", 201)
-	p.stop(3)
-	for what, feature := range features {
-		t.Run(what, func(t *testing.T) { feature(p.in(t), "coded") })
-	}
 }
 
 // holds fails unless an object reads as it should, also from the middle on, and returns what is said of it.

@@ -15,7 +15,6 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/conf"
 	"martlet/internal/name"
-	"martlet/internal/replwire"
 	"martlet/internal/rowbatch"
 	"martlet/ring"
 )
@@ -126,51 +125,6 @@ func TestDatabasesAreLost(t *testing.T) {
 	p.alike(few, objects, "200 1")
 	p.alike(many, objects, fmt.Sprint("200 ", rows))
 	p.want("GET", p.url+"/few/o", nil, "", 200)
-}
-
-// One replica of a large container has missed most of what was written, and another has lost it: one pass of whoever
-// has all of it brings it to both, as a whole to the one that has nothing.
-func TestDatabasesFarBehind(t *testing.T) {
-	const objects = "X-Container-Object-Count"
-	const rows = 10_500 // more than what goes by change number
-	c := &traffic{
-		bytes: map[string]int64{}, remotes: map[string]map[string]bool{}, said: map[string]map[string]bool{}, marks: []string{replwire.WholeHeader + ": "},
-	}
-	p := startProbe(t)
-	p.listen = c.listen
-	path := name.Path{Account: "AUTH_test", Container: "large"}
-	p.want("PUT", p.url+"/large", nil, "", 201)
-	_, at := p.primaries(path)
-	p.rows(path, at, 0, 5)
-	p.rows(path, at[:1], 5, rows)
-	_, shared := p.files(at[1], path)
-	for n := range p.nodes {
-		p.stop(n + 1)
-		if n+1 == nodeOf(at[1].IP) {
-			if err := os.Remove(shared); err != nil {
-				t.Fatal(err)
-			}
-		}
-		p.start(n + 1)
-	}
-	for i, want := range []string{fmt.Sprint("200 ", rows), "404 ", "200 5"} {
-		if got := p.replicas(path, objects)[placeOf(at[i])]; !strings.HasPrefix(got, want+":") {
-			t.Fatalf("before the pass replica %d has %.100q, want %q", i, got, want)
-		}
-	}
-	if _, err := p.nodes[nodeOf(at[0].IP)-1].Replicate(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	}
-	for place, got := range p.replicas(path, objects) {
-		if want := fmt.Sprint("200 ", rows, ":"); !strings.HasPrefix(got, want) {
-			t.Errorf("after the pass %s has %.100q, want %q", place, got, want)
-		}
-	}
-	if len(c.said["replication"]) != 1 {
-		t.Error("nothing was sent as a whole")
-	}
-	p.pass(true) // another container may have shared the file that is gone, and be none of that node's
-	p.alike(path, objects, fmt.Sprint("200 ", rows))
 }
 
 // What a fenced device has of a container is not told to its account, whether a request comes or it is the time to tell of

@@ -17,7 +17,6 @@ import (
 	"martlet/cmd/internal/config"
 	"martlet/internal/backend"
 	"martlet/internal/conf"
-	"martlet/internal/ec"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/object/engine"
@@ -250,66 +249,6 @@ func TestReconciler(t *testing.T) {
 		p.want("DELETE", url+"/"+strings.ReplaceAll(strings.TrimSuffix(o, "\n"), "ü", "%C3%BC"), nil, "", 204)
 	}
 	p.want("DELETE", url, nil, "", 204)
-}
-
-// Data goes into fragments, out of them, and from some into others, by what kind of policy the container ends with.
-func TestReconcilerCoded(t *testing.T) {
-	p := startReconciling(t, config.Policy{Index: 1, Name: "tin", EC: "2+1"}, config.Policy{Index: 2, Name: "lead", EC: "2+1"})
-	const small, large = 1000, 3<<20 + 17
-	containers := map[string]struct{ first, second string }{"into": {"tin", "gold"}, "out": {"gold", "tin"}, "across": {"tin", "lead"}}
-	indexes := map[string]string{"gold": "0", "tin": "1", "lead": "2"}
-	p.only(1, 2)
-	for c, of := range containers {
-		p.want("PUT", p.url+"/"+c, map[string]string{"X-Storage-Policy": of.first}, "", 201)
-		p.want("PUT", p.url+"/"+c+"/first", nil, randomText(large), 201)
-	}
-	p.only(3, 4)
-	for c, of := range containers {
-		p.want("PUT", p.url+"/"+c, map[string]string{"X-Storage-Policy": of.second}, "", 201)
-		p.want("PUT", p.url+"/"+c+"/small", map[string]string{"X-Object-Meta-A": "1"}, randomText(small), 201)
-		p.want("PUT", p.url+"/"+c+"/large", map[string]string{"X-Object-Meta-A": "1", "Content-Type": "a/b"}, randomText(large), 201)
-		p.want("POST", p.url+"/"+c+"/large", map[string]string{"X-Object-Meta-A": "2"}, "", 202)
-		p.want("PUT", p.url+"/"+c+"/first", nil, randomText(large+1), 201)
-	}
-	p.only(1, 2, 3, 4)
-	p.pass(false)
-	p.pass(true)
-	p.until("all is moved", func() bool {
-		if err := p.reconcile(); err != nil {
-			t.Log(err)
-		}
-		for c, of := range containers {
-			for _, o := range []string{"small", "large", "first"} {
-				if live, _ := p.statesOf(indexes[of.second], name.Path{Account: "AUTH_test", Container: c, Object: o}); live > 0 {
-					return false
-				}
-			}
-		}
-		return true
-	})
-	p.pass(true)
-	for c, of := range containers {
-		for o, want := range map[string]string{"small": randomText(small), "large": randomText(large), "first": randomText(large + 1)} {
-			got, h := p.get(p.url+"/"+c+"/"+o, 200)
-			sum := md5.Sum([]byte(want))
-			if got != want || h.Get("Etag") != hex.EncodeToString(sum[:]) {
-				t.Errorf("%s/%s is %d bytes of ETag %s, want %d", c, o, len(got), h.Get("Etag"), len(want))
-			}
-			if o == "large" && (h.Get("X-Object-Meta-A") != "2" || h.Get("Content-Type") != "a/b") {
-				t.Errorf("%s/%s has %v", c, o, h)
-			}
-			path := name.Path{Account: "AUTH_test", Container: c, Object: o}
-			if of.first != "tin" || o == "small" {
-				continue
-			}
-			if replicas, archives := p.stored(1, path, ec.Shape{Data: 2, Parity: 1}); len(replicas) < 2 || len(archives) != 3 {
-				t.Errorf("%s/%s is in %d replicas and %d archives", c, o, len(replicas), len(archives))
-			}
-		}
-		if got, _ := p.get(p.url+"/"+c, 200); got != "first\nlarge\nsmall\n" {
-			t.Errorf("%s lists %q", c, got)
-		}
-	}
 }
 
 // dump returns what all devices have of the objects of both policies in a container.

@@ -91,24 +91,6 @@ func view(r *Reader, off, n int64) ([]byte, error) {
 	return all, nil
 }
 
-// A table in the footer is read at any alignment.
-func TestDirectLargeTable(t *testing.T) {
-	const n = 64<<20 + 17
-	data := body(n)
-	f := stored(t, vfs.OS, t.TempDir(), data, 10)
-	bufs := NewGuarded(32 << 20)
-	r, _, err := OpenDirect(context.Background(), f, bufs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := view(r, 0, n)
-	r.Close()
-	if err != nil || !bytes.Equal(got, data) {
-		t.Errorf("got %d bytes, %v", len(got), err)
-	}
-	idle(t, bufs)
-}
-
 // Many read one file at the same time, with less memory than they would like.
 func TestDirectTogether(t *testing.T) {
 	dir := t.TempDir()
