@@ -43,6 +43,9 @@ type Deps struct {
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 	Version  string // shown in /info
+
+	// Now is the clock of the times that writes get; nil is the machine's.
+	Now func() time.Time
 }
 
 // Server is one proxy. It is an http.Handler, safe for concurrent use.
@@ -86,7 +89,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, gate: gate, policies: deps.Policies, codings: codings, auth: deps.Auth, who: auth.Chain{deps.Auth.Tokens},
-		stamps: timestamp.NewSource(nil), log: deps.Log,
+		stamps: timestamp.NewSource(deps.Now), log: deps.Log,
 		client: direct.New(direct.Config{
 			ConnectTimeout: cfg.ConnTimeout.D(), NodeTimeout: cfg.NodeTimeout.D(), UserAgent: "martlet-proxy",
 		}),

@@ -32,8 +32,10 @@ type Object struct {
 
 	// Left is what is good of a state that is Lost, since no more than later metadata was damaged: Data, a
 	// Tombstone, or Waiting, where neither had come. It is 0 of all others. Of a Lost state it, and all that is below the times, is
-	// known of a device's own names only, and not sent: zero is what is not there, or damaged.
-	Left ObjectKind
+	// known of a device's own names only, and not sent: zero is what is not there, or damaged. LeftMeta says likewise that later metadata is good,
+	// where data or a tombstone was damaged.
+	Left     ObjectKind
+	LeftMeta bool
 
 	Times timestamp.Packed // of Lost, the data's is that of what was lost, if it is known
 
@@ -80,9 +82,31 @@ func AppendObject(b []byte, o *Object) []byte {
 	return be.AppendUint64(be.AppendUint64(be.AppendUint64(b, o.SystemSum), o.MetaSum), o.TypeSum)
 }
 
+// AppendNothing appends to a list of what is under some names, which has more, that it has come up to one under which there is nothing. Nothing comes
+// behind it in that list. It is for askers that say that they understand it (NothingHeader).
+func AppendNothing(b []byte, h name.Hash) []byte { return AppendObject(b, &Object{Hash: h}) }
+
+// ParseNamed is ParseObjects of a list of what is under some names. It has been looked for those up to end, whatever is in the list; end counts only where
+// there is more.
+func ParseNamed(b []byte, from, to name.Hash) (list []Object, end name.Hash, more bool, err error) {
+	if list, more, err = parseObjects(b, from, to, true); err != nil || len(list) == 0 {
+		return nil, name.Hash{}, false, err
+	}
+	last := list[len(list)-1]
+	if last.Kind == 0 {
+		list = list[:len(list)-1]
+	}
+	return list, last.Hash, more, nil
+}
+
 // ParseObjects reads a list of objects: in order of hash, each once, all between
 // from and to. The error wraps ErrList.
 func ParseObjects(b []byte, from, to name.Hash) (list []Object, more bool, err error) {
+	return parseObjects(b, from, to, false)
+}
+
+// parseObjects is ParseObjects, of a list that may end with what AppendNothing appends if that is said.
+func parseObjects(b []byte, from, to name.Hash, nothing bool) (list []Object, more bool, err error) {
 	records, count, more, err := Open(b, Objects)
 	if err != nil {
 		return nil, false, err
@@ -92,8 +116,10 @@ func ParseObjects(b []byte, from, to name.Hash) (list []Object, more bool, err e
 	}
 	list = make([]Object, count)
 	for i := range list {
-		o := &list[i]
-		if err := o.parse(records[i*objectSize:][:objectSize]); err != nil {
+		o, record := &list[i], records[i*objectSize:][:objectSize]
+		if copy(o.Hash[:], record); nothing && more && i == count-1 && bytes.Equal(record, AppendNothing(nil, o.Hash)) {
+			// That is all there is to it.
+		} else if err := o.parse(record); err != nil {
 			return nil, false, err
 		}
 		if bytes.Compare(o.Hash[:], from[:]) < 0 || bytes.Compare(o.Hash[:], to[:]) > 0 {
@@ -178,6 +204,23 @@ func (o *Object) lacks(theirs *Object, doubt bool) Lack {
 		lack &^= LackMeta
 	}
 	return lack
+}
+
+// LacksLeft returns what a peer lacks of what is good of a state: that is all of it, unless it is Lost. What was lost beside it has its time
+// still, by which it is told whether an end is void.
+func (o *Object) LacksLeft(theirs *Object) Lack {
+	was := *o
+	switch {
+	case o.Kind != Lost:
+		return o.Lacks(theirs)
+	case o.Left == Data || o.Left == Tombstone:
+		was.Kind = o.Left
+		return was.Lacks(theirs) & LackData
+	case o.Left == 0 && o.LeftMeta:
+		was.Kind = Waiting
+		return was.Lacks(theirs) & LackMeta
+	}
+	return 0
 }
 
 // Replaced reports whether nothing more is to be had of what was lost here: what theirs shows of the name is as new in

@@ -119,11 +119,53 @@ func TestGoodBesideLost(t *testing.T) {
 	}
 }
 
+// What is good of what was lost is lacked by who has nothing as new, or has lost it; what was lost is not, and it still tells whether an end is void.
+func TestLacksLeft(t *testing.T) {
+	at := func(data, meta int64) timestamp.Packed {
+		d := timestamp.FromTicks(data)
+		return timestamp.Packed{Data: d, ContentType: d, Meta: timestamp.FromTicks(meta)}
+	}
+	end := timestamp.Expiry(timestamp.FromTicks(5), timestamp.FromTicks(5), 1_900_000_000)
+	ended := &Object{Kind: Tombstone, Times: timestamp.Packed{Data: end, ContentType: end, Meta: end}}
+	data := Object{Kind: Lost, Left: Data, Times: at(5, 7), MD5: [16]byte{5}}
+	tombstone := Object{Kind: Lost, Left: Tombstone, Times: at(5, 7)}
+	meta := Object{Kind: Lost, LeftMeta: true, Times: at(5, 7), MetaSum: 4}
+	nothing := Object{Kind: Lost, Times: at(5, 7)}
+	waiting := Object{Kind: Lost, Left: Waiting, Times: timestamp.Packed{Meta: timestamp.FromTicks(7)}}
+	for what, tt := range map[string]struct {
+		mine   *Object
+		theirs *Object
+		want   Lack
+	}{
+		"data, of nothing":                       {&data, nil, LackData},
+		"data, of what is older":                 {&data, &Object{Kind: Data, Times: at(4, 4)}, LackData},
+		"data, of itself":                        {&data, &Object{Kind: Data, Times: at(5, 5), MD5: [16]byte{5}}, 0},
+		"data, of what is newer":                 {&data, &Object{Kind: Tombstone, Times: at(6, 6)}, 0},
+		"data, of what is lost":                  {&data, &Object{Kind: Lost, Times: at(5, 5)}, LackData},
+		"data, of newer that is lost":            {&data, &Object{Kind: Lost, Times: at(6, 6)}, 0},
+		"data, of an end that is void":           {&data, ended, LackData},
+		"a tombstone, of nothing":                {&tombstone, nil, LackData},
+		"a tombstone, of data":                   {&tombstone, &Object{Kind: Data, Times: at(4, 4)}, LackData},
+		"a tombstone, of itself":                 {&tombstone, &Object{Kind: Tombstone, Times: at(5, 5)}, 0},
+		"metadata, of nothing":                   {&meta, nil, LackMeta},
+		"metadata, of data without it":           {&meta, &Object{Kind: Data, Times: at(5, 5)}, LackMeta},
+		"metadata, of data with it":              {&meta, &Object{Kind: Data, Times: at(5, 7), MetaSum: 4}, 0},
+		"metadata, of newer data":                {&meta, &Object{Kind: Data, Times: at(8, 8)}, 0},
+		"what is lost as a whole, of nothing":    {&nothing, nil, 0},
+		"lost metadata without data, of nothing": {&waiting, nil, 0},
+		"what was not lost, of nothing":          {&Object{Kind: Data, Times: at(5, 7)}, nil, LackData | LackMeta},
+	} {
+		if got := tt.mine.LacksLeft(tt.theirs); got != tt.want {
+			t.Errorf("%s: %d, want %d", what, got, tt.want)
+		}
+	}
+}
+
 // What is left of a state that is lost is not sent: older nodes refuse a list that says more of it.
 func TestLeftIsNotSent(t *testing.T) {
 	ts := timestamp.FromTicks(7)
 	at := timestamp.Packed{Data: ts, ContentType: ts, Meta: ts}
-	o := Object{Kind: Lost, Left: Data, Times: at, MD5: [16]byte{1}, Length: 1, CRC: 1, SystemSum: 1, MetaSum: 1, TypeSum: 1}
+	o := Object{Kind: Lost, Left: Data, LeftMeta: true, Times: at, MD5: [16]byte{1}, Length: 1, CRC: 1, SystemSum: 1, MetaSum: 1, TypeSum: 1}
 	list, _, err := ParseObjects(End(AppendObject(Begin(nil, Objects), &o), 1, false), lowest, highest)
 	if err != nil || len(list) != 1 || list[0] != (Object{Kind: Lost, Times: at}) {
 		t.Errorf("got %+v, %v", list, err)

@@ -65,6 +65,7 @@ const (
 	BringHeader       = "X-Backend-Bring"       // with a question for a list, of what the asker is about to bring: one of the values below
 	HashesHeader      = "X-Backend-Hashes"      // "true" with a question for a list of fragments: of those that are there the hashes will do
 	NamesHeader       = "X-Backend-Names"       // with a question for a list of objects: the hashes that it is about, of those in its range (NamesText)
+	NothingHeader     = "X-Backend-Nothing"     // "true" with those: the asker understands a list that ends with a hash under which there is nothing (AppendNothing)
 	WantHeader        = "X-Backend-Want"        // with a question about one object: the asker's device, to which it is to be brought
 )
 

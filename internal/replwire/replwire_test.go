@@ -148,6 +148,37 @@ func moreIs2(record []byte) []byte {
 	return binary.BigEndian.AppendUint32(b[:len(b)-4], crc32.Checksum(b[:len(b)-4], castagnoli))
 }
 
+// A list of what is under some names may end with one under which there is nothing, if it has more, and no other list may.
+func TestNothingAtTheEnd(t *testing.T) {
+	o := Object{Hash: name.Hash{0x40}, Kind: Tombstone, Times: timestamp.Packed{Data: at(5), ContentType: at(5), Meta: at(5)}}
+	there, nothing := AppendObject(nil, &o), AppendNothing(nil, name.Hash{0x41})
+	timed := Object{Hash: name.Hash{0x41}, Times: o.Times}
+	for what, tt := range map[string]struct {
+		list []byte
+		want int // -1 for an error
+		end  name.Hash
+		more bool
+	}{
+		"behind something":      {seal(Objects, slices.Concat(there, nothing), 2, true), 1, name.Hash{0x41}, true},
+		"alone":                 {seal(Objects, nothing, 1, true), 0, name.Hash{0x41}, true},
+		"not at all":            {seal(Objects, there, 1, true), 1, name.Hash{0x40}, true},
+		"of nothing":            {seal(Objects, nil, 0, false), 0, name.Hash{}, false},
+		"at the end of all":     {seal(Objects, slices.Concat(there, nothing), 2, false), -1, name.Hash{}, false},
+		"in the middle":         {seal(Objects, slices.Concat(nothing, AppendNothing(nil, name.Hash{0x42})), 2, true), -1, name.Hash{}, false},
+		"with times":            {seal(Objects, AppendObject(nil, &timed), 1, true), -1, name.Hash{}, false},
+		"outside of the range":  {seal(Objects, AppendNothing(nil, name.Hash{0x81}), 1, true), -1, name.Hash{}, false},
+		"before what is before": {seal(Objects, slices.Concat(AppendObject(nil, &Object{Hash: name.Hash{0x42}, Kind: Tombstone, Times: o.Times}), nothing), 2, true), -1, name.Hash{}, false},
+	} {
+		list, end, more, err := ParseNamed(tt.list, name.Hash{0x40}, name.Hash{0x80})
+		if tt.want < 0 && !errors.Is(err, ErrList) || tt.want >= 0 && (err != nil || len(list) != tt.want || end != tt.end || more != tt.more) {
+			t.Errorf("%s: %+v up to %s, %v, %v", what, list, end, more, err)
+		}
+		if _, _, err := ParseObjects(tt.list, name.Hash{0x40}, name.Hash{0x80}); bytes.Contains(tt.list, nothing) && !errors.Is(err, ErrList) {
+			t.Errorf("%s: it is taken for a list of objects: %v", what, err)
+		}
+	}
+}
+
 func FuzzParseObjects(f *testing.F) {
 	o := Object{Kind: Data, Times: timestamp.Packed{Data: at(5), ContentType: at(5), Meta: at(6)}, Length: 3}
 	f.Add(seal(Objects, AppendObject(nil, &o), 1, true))
@@ -170,6 +201,9 @@ func FuzzParseObjects(f *testing.F) {
 		}
 		if again = End(again, len(list), more); !bytes.Equal(again, b) {
 			t.Errorf("%x is taken as %+v, which is %x", b, list, again)
+		}
+		if named, _, _, err := ParseNamed(b, lowest, highest); err != nil || !slices.Equal(named, list) {
+			t.Errorf("%+v is read as %+v, %v", list, named, err)
 		}
 	})
 }

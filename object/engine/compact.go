@@ -290,7 +290,7 @@ func inForce(e *index.Entry, at seglog.Position) bool {
 
 // forgettable reports whether nothing is lost with the one record that an entry is made
 // of: no earlier one is left that it hides, and what it says is past the horizon, or
-// only that something was dropped.
+// only that something was dropped. The mark of metadata that was lost is left to Reclaim.
 func (p *piece) forgettable(e *index.Entry) bool {
 	if e.Dead > 0 || places(e) != 1 || e.MetaLost {
 		return false

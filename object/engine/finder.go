@@ -39,7 +39,7 @@ func (s *store) OpenAll(ctx context.Context, p policy.Index, hashes []name.Hash)
 		var f finder
 		defer f.close()
 		for _, h := range hashes {
-			if !yield(s.openBy(ctx, Location{p, h}, &f)) {
+			if !yield(s.openBy(ctx, Location{p, h}, &f, false)) {
 				return
 			}
 		}

@@ -199,6 +199,12 @@ func (e *Engine) Open(ctx context.Context, at Location) (*Reader, error) {
 	return e.now().Open(ctx, at)
 }
 
+// OpenLeft is Open also of data that is good where later metadata of it was lost: for who keeps what is left. Of the Reader's State no more is good than what is of
+// the data; its Version is all that was stored with it.
+func (e *Engine) OpenLeft(ctx context.Context, at Location) (*Reader, error) {
+	return e.now().openBy(ctx, at, nil, true)
+}
+
 // OpenAll opens many objects of a policy, one after the other, and yields of each what Open returns. In order of hash
 // it reads less than that. Each has to be closed.
 func (e *Engine) OpenAll(ctx context.Context, p policy.Index, hashes []name.Hash) iter.Seq2[*Reader, error] {

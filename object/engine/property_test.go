@@ -112,6 +112,73 @@ func TestUnreadIsAsRead(t *testing.T) {
 	})
 }
 
+// What clients write, of which the record that it replaces is not read, and what replicas push, with restarts and indexes that are lost, end in what
+// the rules of the times say of it.
+func TestClientsAndReplicasAgainstModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld()
+		for range rapid.IntRange(1, 25).Draw(t, "steps") {
+			switch rapid.IntRange(0, 9).Draw(t, "what") {
+			case 0:
+				w.open(w.fs)
+			case 1:
+				w.open(w.fs)
+				if err := withoutIndex(w.cfg); err != nil {
+					t.Fatal(err)
+				}
+			default:
+				o := op{what: rapid.SampledFrom([]int{opPut, opPut, opDelete, opPost}).Draw(t, "op"), at: worldName(rapid.IntRange(0, 2).Draw(t, "name"))}
+				o.n = rapid.Int64Range(1, 20).Draw(t, "time")
+				if o.what == opPost && rapid.Bool().Draw(t, "with a type") {
+					o.m = o.n
+				}
+				f := w.facts[o.at][0]
+				do, model := o.do, o.model
+				if rapid.Bool().Draw(t, "a client's") {
+					do, model = o.doOfClient, o.modelOfClient
+				}
+				next, want := model(f)
+				if err := do(w.e); errs.KindOf(err) != want || (err == nil) != (want == errs.Other) {
+					t.Fatalf("%v: %v, want kind %v", o, err, want)
+				}
+				w.facts[o.at] = []fact{next}
+			}
+			if err := w.states(0); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := look(w.e); err != nil { // digests as well
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// doOfClient does it as a client does.
+func (o *op) doOfClient(e *Engine) error {
+	switch o.what {
+	case opPut:
+		return put(e, o.at, ts(o.n), bodyOf(o.at, o.n), fmt.Sprint("p", o.n), Terms{})
+	case opDelete:
+		return del(e, o.at, o.n, Terms{})
+	}
+	c := Change{Name: path3(o.at), MetaTime: ts(o.n), Meta: fields(fmt.Sprint("m", o.n))}
+	if o.m > 0 {
+		c.ContentTypeTime, c.ContentType = ts(o.m), fmt.Sprint("type/m", o.m)
+	}
+	return written(e.Update(ctx, o.at, c, Terms{}))
+}
+
+// modelOfClient says what becomes of it: a client's write is newer than what is there, and its update is one of an object.
+func (o *op) modelOfClient(f fact) (fact, errs.Kind) {
+	switch {
+	case o.what == opPost && f.kind != Live:
+		return f, errs.NotFound
+	case o.what == opPost && f.newest() >= o.n, o.what != opPost && f.time.n >= o.n:
+		return f, errs.Stale
+	}
+	return o.model(f)
+}
+
 // entryOf is what the index has of a name.
 func entryOf(t *rapid.T, e *Engine) index.Entry {
 	d, err := e.now().open(ctx)

@@ -286,11 +286,11 @@ type Reader struct {
 
 // Open is Engine.Open.
 func (s *store) Open(ctx context.Context, at Location) (*Reader, error) {
-	return s.openBy(ctx, at, nil)
+	return s.openBy(ctx, at, nil, false)
 }
 
-// openBy is Open of one of many.
-func (s *store) openBy(ctx context.Context, at Location, by *finder) (*Reader, error) {
+// openBy is Open of one of many; left is as of OpenLeft.
+func (s *store) openBy(ctx context.Context, at Location, by *finder, left bool) (*Reader, error) {
 	const op errs.Op = "engine.open"
 	d, err := s.open(ctx)
 	if err != nil {
@@ -301,7 +301,7 @@ func (s *store) openBy(ctx context.Context, at Location, by *finder) (*Reader, e
 		if err != nil {
 			return nil, s.wrap(op, at, err)
 		}
-		if e.Kind != index.Data || e.MetaLost {
+		if e.Kind != index.Data || e.MetaLost && !left {
 			if err := d.nothing(ctx, at); err != nil {
 				return nil, err
 			}

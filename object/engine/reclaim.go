@@ -12,7 +12,8 @@ import (
 
 // Reclaim forgets tombstones, and metadata whose data never came, all of whose times are
 // before the horizon: nothing is under such a name afterwards, and digests are without it.
-// Each is gone durably, as with Drop; those that are there when it returns nil came
+// Such metadata goes whether or not it is good: of what was lost the time is known, and it would
+// be worth nothing by now. Each is gone durably, as with Drop; those that are there when it returns nil came
 // meanwhile. It reads the whole index and no objects but their heads, is one pass, and may
 // run beside requests; pace holds it back.
 func (e *Engine) Reclaim(ctx context.Context, horizon timestamp.T, pace Pace) error {
@@ -50,9 +51,10 @@ func (s *store) Reclaim(ctx context.Context, horizon timestamp.T, pace Pace) err
 	return s.wrap(op, Location{}, s.reclaim(ctx, some, horizon, pace))
 }
 
-// reclaimable reports whether an entry says nothing that counts after the horizon.
+// reclaimable reports whether an entry says nothing that counts after the horizon. A mark of lost metadata without a
+// time stays: what it was of may be later.
 func reclaimable(e *index.Entry, horizon timestamp.T) bool {
-	if e.Kind != index.Tombstone && e.Kind != index.Waiting || e.MetaLost {
+	if e.Kind != index.Tombstone && e.Kind != index.Waiting || e.Times.Newest().IsZero() {
 		return false
 	}
 	return e.Times.Happened().Before(horizon)
@@ -72,7 +74,7 @@ func (s *store) reclaim(ctx context.Context, some []Location, horizon timestamp.
 	for i, at := range some {
 		all.Go(func() {
 			_, failed[i] = s.Drop(ctx, at, func(now *State) bool {
-				return (now.Kind == Deleted || now.Kind == Absent) && !now.MetaLost && now.Packed().Happened().Before(horizon)
+				return (now.Kind == Deleted || now.Kind == Absent) && now.Packed().Happened().Before(horizon)
 			})
 		})
 	}

@@ -12,7 +12,7 @@ import (
 // After a pass nothing is left that the horizon has passed, and all else is as it was,
 // whatever was written, dropped, lost and compacted before, and whatever crash comes after.
 func TestReclaim(t *testing.T) {
-	forgot := 0
+	forgot, lost := 0, 0
 	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		w := newWorld()
@@ -31,37 +31,47 @@ func TestReclaim(t *testing.T) {
 			if err := w.e.Reclaim(ctx, ts(horizon), nil); err != nil {
 				t.Fatalf("seed %d, round %d: %v", seed, round, err)
 			}
-			n, err := w.reclaimed(horizon)
+			n, marks, err := w.reclaimed(horizon)
 			if err != nil {
 				t.Fatalf("seed %d, round %d: %v", seed, round, err)
 			}
-			forgot += n
+			forgot, lost = forgot+n, lost+marks
 			if err := w.check(horizon, 8+seed); err != nil {
 				t.Fatalf("seed %d, round %d: %v", seed, round, err)
 			}
 		}
 	}
-	if forgot < 30 {
-		t.Errorf("only %d names were forgotten", forgot)
+	if forgot < 30 || lost == 0 {
+		t.Errorf("only %d names were forgotten, %d of them with metadata that was lost", forgot, lost)
 	}
 }
 
-// reclaimed fails where something is left that was to be forgotten, and counts what was.
-func (w *world) reclaimed(horizon int64) (n int, err error) {
+// reclaimed fails where something is left that was to be forgotten, and counts what was, and what of that was the mark of metadata that was lost.
+// That is forgotten by nothing else.
+func (w *world) reclaimed(horizon int64) (n, lost int, err error) {
+	reclaimable := func(f fact) bool {
+		f.noMeta = false
+		return f.forgettable(horizon)
+	}
 	for l, facts := range w.facts {
 		s, err := w.e.Stat(ctx, l)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		gone := s.Kind == Absent && s.Newest().IsZero()
-		if !gone && !slices.ContainsFunc(facts, func(f fact) bool { return !f.forgettable(horizon) }) {
-			return 0, fmt.Errorf("of %v there is still %s, before %d", l, show(s), horizon)
+		if !gone && !slices.ContainsFunc(facts, func(f fact) bool { return !reclaimable(f) }) {
+			return 0, 0, fmt.Errorf("of %v there is still %s, before %d", l, show(s), horizon)
 		}
-		if gone && !slices.Contains(facts, fact{}) {
-			n++
+		if !gone || slices.Contains(facts, fact{}) {
+			continue
+		}
+		n++
+		if slices.ContainsFunc(facts, func(f fact) bool { return f.noMeta && reclaimable(f) }) {
+			lost++
+			w.facts[l] = []fact{{}}
 		}
 	}
-	return n, nil
+	return n, lost, nil
 }
 
 // What comes while names are reclaimed stays: one that is written anew is not dropped for

@@ -21,34 +21,41 @@ import (
 	"martlet/internal/vfs"
 )
 
-// Since when there are fragments of which no commit is known is kept on the device, in <device>/replication/doubts: a node that is
-// started again every day would never have known one for a day. The file is, numbers little-endian,
+// For how long fragments are known of which no commit is known is kept on the device, in <device>/replication/doubts: a node that is
+// started again every day would never have known one for a day. It is time in which passes have looked (seen.watch), and not since when: that a node was
+// down for a day, or that a clock has jumped, is nothing that is known of a fragment. The file is, numbers little-endian,
 //
-//	8   "MARTDBT1"
+//	8   "MARTDBT2"
 //	4   how many there are
-//	42  each, in order: policy of the object 2, hash of the fragment 16, its write 16, since when in nanoseconds since 1970 8
+//	42  each, in order: policy of the object 2, hash of the fragment 16, its write 16, for how long in nanoseconds 8
 //	4   CRC32C of all that
 //
-// It is there whole or not at all. What is lost with it costs a day, and so does one that is damaged: nothing is given up sooner for it.
+// In "MARTDBT1" it was since when, in nanoseconds since 1970: how much of that somebody has looked nobody knows, so that such a fragment is known
+// from now on. The file is there whole or not at all. What is lost with it costs a day, and so does one that is damaged: nothing is given up sooner for it.
 const (
 	doubtsFolder = "replication"
 	doubtsFile   = "doubts"
-	doubtsMagic  = "MARTDBT1"
+	doubtsMagic  = "MARTDBT2"
+	doubtsMagic1 = "MARTDBT1"
 	doubtSize    = 2 + 16 + 16 + 8
 
 	// keepDoubts is how often it is written at most. What was seen since is seen anew by the next process.
 	keepDoubts = 10 * time.Minute
+
+	// keepAges is how often it is written where they have but grown older.
+	keepAges = time.Hour
 )
 
 var errDoubts = errors.New("it is damaged")
 
-func encodeDoubts(all map[doubt]time.Time) []byte {
+// encodeDoubts is the file of some doubts, and for how long they were known.
+func encodeDoubts(all map[doubt]time.Duration) []byte {
 	le := binary.LittleEndian
 	b := make([]byte, 0, len(doubtsMagic)+4+len(all)*doubtSize+4)
 	b = le.AppendUint32(append(b, doubtsMagic...), uint32(len(all)))
 	for _, d := range slices.SortedFunc(maps.Keys(all), doubt.compare) {
 		b = append(append(le.AppendUint16(b, uint16(d.policy)), d.hash[:]...), d.write[:]...)
-		b = le.AppendUint64(b, uint64(all[d].UnixNano()))
+		b = le.AppendUint64(b, uint64(all[d]))
 	}
 	return le.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
@@ -57,27 +64,32 @@ func (d doubt) compare(o doubt) int {
 	return cmp.Or(cmp.Compare(d.policy, o.policy), bytes.Compare(d.hash[:], o.hash[:]), bytes.Compare(d.write[:], o.write[:]))
 }
 
-func decodeDoubts(b []byte) (map[doubt]time.Time, error) {
+func decodeDoubts(b []byte) (map[doubt]time.Duration, error) {
 	le := binary.LittleEndian
 	head := len(doubtsMagic) + 4
-	if len(b) < head+4 || string(b[:len(doubtsMagic)]) != doubtsMagic || le.Uint32(b[len(b)-4:]) != crc32.Checksum(b[:len(b)-4], castagnoli) {
+	if len(b) < head+4 || le.Uint32(b[len(b)-4:]) != crc32.Checksum(b[:len(b)-4], castagnoli) {
 		return nil, errDoubts
 	}
+	magic := string(b[:len(doubtsMagic)])
 	n, rest := int64(le.Uint32(b[head-4:])), b[head:len(b)-4]
-	if n > mostDoubts || int64(len(rest)) != n*doubtSize {
+	if magic != doubtsMagic && magic != doubtsMagic1 || n > mostDoubts || int64(len(rest)) != n*doubtSize {
 		return nil, errDoubts
 	}
-	all := make(map[doubt]time.Time, n)
+	all := make(map[doubt]time.Duration, n)
 	var last doubt
 	for i := range n {
 		one := rest[i*doubtSize:]
 		d := doubt{policy: policy.Index(le.Uint16(one))}
 		copy(d.hash[:], one[2:])
 		copy(d.write[:], one[18:])
-		if i > 0 && last.compare(d) >= 0 {
+		age := time.Duration(le.Uint64(one[34:]))
+		if magic == doubtsMagic1 {
+			age = 0
+		}
+		if i > 0 && last.compare(d) >= 0 || age < 0 {
 			return nil, errDoubts
 		}
-		all[d], last = time.Unix(0, int64(le.Uint64(one[34:]))), d
+		all[d], last = age, d
 	}
 	return all, nil
 }
@@ -110,9 +122,9 @@ func newNote(d *device.Device, log *slog.Logger) *note {
 
 func (n *note) dir() string { return filepath.Join(n.device.Path(), doubtsFolder) }
 
-// recall has what passes remember take in what is kept on the device, once for each disk that is attached. A time that has not come yet, since some
-// clock was ahead, is now.
-func (n *note) recall(ctx context.Context, s *seen, now time.Time) {
+// recall has what passes remember take in what is kept on the device, once for each disk that is attached. What both know is known for as long as the one
+// that has known it longer says.
+func (n *note) recall(ctx context.Context, s *seen) {
 	if n == nil {
 		return
 	}
@@ -125,7 +137,7 @@ func (n *note) recall(ctx context.Context, s *seen, now time.Time) {
 		return
 	}
 	b, err := readAll(disk, filepath.Join(n.dir(), doubtsFile))
-	var kept map[doubt]time.Time
+	var kept map[doubt]time.Duration
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = nil
@@ -138,22 +150,20 @@ func (n *note) recall(ctx context.Context, s *seen, now time.Time) {
 	}
 	n.mu.Unlock()
 	if err != nil {
-		n.log.LogAttrs(ctx, slog.LevelWarn, "since when there are fragments that are not committed is not known: they stay for a day more",
+		n.log.LogAttrs(ctx, slog.LevelWarn, "for how long there are fragments that are not committed is not known: they stay for a day more",
 			slog.String("device", n.device.Name()), slog.Any("err", err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for d, since := range kept {
-		if since.After(now) {
-			since = now
-		}
-		if known, ok := s.doubts[d]; (!ok || since.Before(known)) && (ok || len(s.doubts) < mostDoubts) {
+	for d, age := range kept {
+		since := s.watched - age
+		if known, ok := s.doubts[d]; (!ok || since < known) && (ok || len(s.doubts) < mostDoubts) {
 			s.doubts[d] = since
 		}
 	}
 }
 
-// keep writes down what passes remember, if it has changed, what was kept was read, and that was not done just now. Where it can't it says so.
+// keep writes down what passes remember, if it has changed or is older by a while, what was kept was read, and that was not done just now. Where it can't it says so.
 func (n *note) keep(ctx context.Context, s *seen, now time.Time) {
 	if n == nil {
 		return
@@ -167,9 +177,9 @@ func (n *note) keep(ctx context.Context, s *seen, now time.Time) {
 		return
 	}
 	s.mu.Lock()
-	changed, all := s.changed, []byte(nil)
+	changed, all := s.changed || len(s.doubts) > 0 && (passed < 0 || passed >= keepAges), []byte(nil)
 	if changed {
-		all, s.changed = encodeDoubts(s.doubts), false
+		all, s.changed = encodeDoubts(s.ages()), false
 	}
 	s.mu.Unlock()
 	if !changed {
@@ -188,7 +198,7 @@ func (n *note) keep(ctx context.Context, s *seen, now time.Time) {
 		s.mu.Unlock()
 	}
 	if err != nil {
-		n.log.LogAttrs(ctx, slog.LevelWarn, "since when there are fragments that are not committed was not kept", slog.String("device", n.device.Name()), slog.Any("err", err))
+		n.log.LogAttrs(ctx, slog.LevelWarn, "for how long there are fragments that are not committed was not kept", slog.String("device", n.device.Name()), slog.Any("err", err))
 	}
 }
 

@@ -32,7 +32,8 @@
 // the reclaim age, by which what is on handoffs has come home. That is so too where another
 // write of just the same time is there: which of the two is in force at last is for the commits to settle. Since a write
 // may be of a time long before it (another cluster's, or that of the data that a version is kept of), the process
-// has to have known it for a day as well, or for the reclaim age if that is less, or another one before it on the same device (note). And since replicas may be such for no longer than
+// has to have known it for a day as well, or for the reclaim age if that is less, or another one before it on the same device (note): a day in which
+// passes have looked at the device, without the time for which it was down. And since replicas may be such for no longer than
 // a moment, all devices are asked: none has the commit, and no more of them are silent than may be lost.
 //
 // Of one that was lost to damage, and does not belong on the device, there is but the mark that says so. That goes where the write is superseded,
@@ -224,7 +225,7 @@ func New(cfg Config, deps Deps) (*Fragments, error) {
 	for device := range deps.Stores {
 		f.asked[device] = make(chan struct{}, maxAsked)
 		f.turns[device] = make(chan struct{}, max(leastTurns, allTurns/len(deps.Stores)))
-		f.seen[device] = &seen{kept: notes[device], sought: newLately[doubt](mostSought), parts: map[place]sight{}, doubts: map[doubt]time.Time{}}
+		f.seen[device] = &seen{kept: notes[device], sought: newLately[doubt](mostSought), parts: map[place]sight{}, doubts: map[doubt]time.Duration{}}
 	}
 	return f, nil
 }

@@ -18,8 +18,8 @@ func (p *pass) old(x *piece) bool {
 	if !x.state.Times.Data.Happened().Before(p.horizon) {
 		return false
 	}
-	since, known := p.seen.doubtful(x, p.Now())
-	return known && p.Now().Sub(since) >= p.wait()
+	age, known := p.seen.doubtful(x, p.Now())
+	return known && age >= p.wait()
 }
 
 // dueOf is when a fragment that is not old may be so.
@@ -27,11 +27,11 @@ func (p *pass) dueOf(x *piece) time.Time {
 	if happened := x.state.Times.Data.Happened(); !happened.Before(p.horizon) {
 		return happened.Time().Add(p.cfg.ReclaimAge)
 	}
-	since, _ := p.seen.doubtful(x, p.Now())
-	return since.Add(p.wait())
+	age, _ := p.seen.doubtful(x, p.Now())
+	return p.Now().Add(p.wait() - age)
 }
 
-// longAgo is for how long a fragment has to have been here until it is given up, however old its write is.
+// longAgo is for how long a fragment has to have been seen here until it is given up, however old its write is.
 const longAgo = 24 * time.Hour
 
 // wait is for how long that is.

@@ -79,7 +79,13 @@ func (p *pass) bringTo(ctx context.Context, of *part, to *replicator.Peer, index
 	}
 	n := p.guard.DropAll(ctx, replicator.Dropping{
 		Device: p.device, Ring: of.ring, Current: func() *ring.Ring { return p.Ring(of.policy.Index.Fragments()) }, Primaries: []*replicator.Peer{to}, N: len(some), Fresh: p.fresh,
-		Drop: func(i int) (bool, error) { return p.store.Drop(ctx, of.policy.Index.Fragments(), some[i].state) },
+		Drop: func(i int) (bool, error) {
+			gone, err := p.store.Drop(ctx, of.policy.Index.Fragments(), some[i].state)
+			if gone {
+				p.seen.decided(some[i])
+			}
+			return gone, err
+		},
 		Fail: func(at *replicator.Peer, i int, reason string, count int64) {
 			what := ""
 			if i >= 0 {

@@ -151,8 +151,13 @@ func (f *Fragments) Pass(ctx context.Context, device string, before timestamp.T,
 		t.Fail(replicator.Failure{Reason: "the device has no store for fragments"})
 		return
 	}
-	p.seen.kept.recall(ctx, p.seen, p.began)
-	defer func() { p.seen.kept.keep(ctx, p.seen, p.Now()) }()
+	p.seen.watch(p.began)
+	p.seen.kept.recall(ctx, p.seen)
+	defer func() {
+		now := p.Now()
+		p.seen.watch(now)
+		p.seen.kept.keep(ctx, p.seen, now)
+	}()
 	var all []*part
 	for policy := range f.coded {
 		all = append(all, p.look(ctx, policy)...)

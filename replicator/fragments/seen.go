@@ -14,16 +14,18 @@ import (
 
 // seen is what the passes over a device remember, as long as the process runs: of partitions
 // those in which all was found in place; which objects all devices were asked about, in vain; and, what is kept on
-// the device as well, since when there are fragments of writes that are not decided. It is safe for concurrent use.
+// the device as well, for how long there are fragments of writes that are not decided. It is safe for concurrent use.
 type seen struct {
 	sought *lately[doubt]
 	kept   *note // where the doubts are kept; nil for nowhere
 
 	mu      sync.Mutex
-	parts   map[place]sight     // guarded by mu
-	doubts  map[doubt]time.Time // guarded by mu; when what might be given up was first seen here
-	changed bool                // guarded by mu; since those were kept
-	purged  time.Time           // guarded by mu; when it was last looked which of those are long gone
+	parts   map[place]sight         // guarded by mu
+	watched time.Duration           // guarded by mu; for how long passes have looked: see watch
+	last    time.Time               // guarded by mu; when one did last; zero for never
+	doubts  map[doubt]time.Duration // guarded by mu; what watched was when what might be given up was first seen here
+	changed bool                    // guarded by mu; since those were kept
+	purged  time.Time               // guarded by mu; when it was last looked which of those are long gone
 }
 
 // doubt is a fragment: of a write that is not known to be committed, or one that can't be made.
@@ -42,37 +44,69 @@ const (
 	mostDoubts = 1 << 16
 	// doubtful is after how long one is forgotten where there is no room.
 	doubtful = 3 * longAgo
+	// mostBetween is how much of the time between two looks counts. Passes come every half minute, and look again and again while they go on: what is more is
+	// that the node was down, or that its clock has jumped.
+	mostBetween = 2 * time.Hour
 )
 
-// doubtful notes that a fragment is here of which it is not known that it was committed, and returns since when that was
-// noted; known is false where there are too many.
-func (s *seen) doubtful(x *piece, now time.Time) (since time.Time, known bool) {
+// watch counts the time since a pass has looked last.
+func (s *seen) watch(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if since, known = s.doubts[x.doubt()]; known {
-		return since, true
+	s.watchLocked(now)
+}
+
+func (s *seen) watchLocked(now time.Time) {
+	if !s.last.IsZero() {
+		s.watched += max(0, min(now.Sub(s.last), mostBetween))
+	}
+	s.last = now
+}
+
+// ages returns for how long each doubt is known. The caller holds mu.
+func (s *seen) ages() map[doubt]time.Duration {
+	all := make(map[doubt]time.Duration, len(s.doubts))
+	for d, since := range s.doubts {
+		all[d] = s.watched - since
+	}
+	return all
+}
+
+// doubtful notes that a fragment is here of which it is not known that it was committed, and returns for how long that is
+// known, by what passes have looked; known is false where there are too many.
+func (s *seen) doubtful(x *piece, now time.Time) (age time.Duration, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watchLocked(now)
+	if since, known := s.doubts[x.doubt()]; known {
+		return s.watched - since, true
 	}
 	if len(s.doubts) >= mostDoubts {
 		if now.Sub(s.purged) < time.Hour {
-			return now, false
+			return 0, false
 		}
 		s.purged = now
-		maps.DeleteFunc(s.doubts, func(_ doubt, since time.Time) bool { return now.Sub(since) > doubtful })
+		maps.DeleteFunc(s.doubts, func(_ doubt, since time.Duration) bool { return s.watched-since > doubtful })
 		if len(s.doubts) >= mostDoubts {
-			return now, false
+			return 0, false
 		}
 	}
-	s.doubts[x.doubt()], s.changed = now, true
-	return now, true
+	s.doubts[x.doubt()], s.changed = s.watched, true
+	return 0, true
 }
 
-// decided forgets a fragment that is gone.
-func (s *seen) decided(x *piece) {
+// decided forgets fragments that are in doubt no more: each is gone, or its commit is known. Should one be in doubt again it is so from then on.
+func (s *seen) decided(all ...*piece) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, known := s.doubts[x.doubt()]; known {
-		delete(s.doubts, x.doubt())
-		s.changed = true
+	if len(s.doubts) == 0 {
+		return
+	}
+	for _, x := range all {
+		if _, known := s.doubts[x.doubt()]; known {
+			delete(s.doubts, x.doubt())
+			s.changed = true
+		}
 	}
 }
 

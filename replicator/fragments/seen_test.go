@@ -8,7 +8,7 @@ import (
 
 // Of what might be given up so much is remembered that it takes no more memory than it may, and others have their turn.
 func TestDoubtsAreBounded(t *testing.T) {
-	s := &seen{doubts: map[doubt]time.Time{}}
+	s := &seen{doubts: map[doubt]time.Duration{}}
 	of := &part{}
 	at := func(n int) *piece {
 		x := &piece{of: of}
@@ -17,21 +17,54 @@ func TestDoubtsAreBounded(t *testing.T) {
 	}
 	begin := time.Unix(1_800_000_000, 0)
 	for n := range mostDoubts {
-		if since, known := s.doubtful(at(n), begin); !known || since != begin {
-			t.Fatalf("%d: %v, %v", n, since, known)
+		if age, known := s.doubtful(at(n), begin); !known || age != 0 {
+			t.Fatalf("%d: %v, %v", n, age, known)
 		}
 	}
 	if _, known := s.doubtful(at(mostDoubts), begin.Add(time.Hour)); known || len(s.doubts) != mostDoubts {
 		t.Errorf("one too many is known, with %d", len(s.doubts))
 	}
-	if since, known := s.doubtful(at(7), begin.Add(time.Hour)); !known || since != begin {
-		t.Errorf("one that was there before: %v, %v", since, known)
+	if age, known := s.doubtful(at(7), begin.Add(time.Hour)); !known || age != time.Hour {
+		t.Errorf("one that was there before: %v, %v", age, known)
 	}
-	s.decided(at(7))
-	if since, known := s.doubtful(at(mostDoubts), begin.Add(2*time.Hour)); !known || since != begin.Add(2*time.Hour) {
-		t.Errorf("where one has gone: %v, %v", since, known)
+	s.decided(at(7), at(mostDoubts))
+	if age, known := s.doubtful(at(mostDoubts), begin.Add(2*time.Hour)); !known || age != 0 {
+		t.Errorf("where one has gone: %v, %v", age, known)
 	}
-	if _, known := s.doubtful(at(mostDoubts+1), begin.Add(doubtful+2*time.Hour)); !known || len(s.doubts) != 2 {
+	end := begin.Add(2 * time.Hour)
+	for range int(doubtful / mostBetween) {
+		end = end.Add(mostBetween)
+		s.watch(end)
+	}
+	if _, known := s.doubtful(at(mostDoubts+1), end); !known || len(s.doubts) != 2 {
 		t.Errorf("days later it is known: %v, with %d", known, len(s.doubts))
+	}
+}
+
+// Only time in which passes have looked counts: neither that in which there were none, nor by how much a clock has jumped.
+func TestDoubtsOfWhoWasAway(t *testing.T) {
+	for what, tt := range map[string]struct {
+		looks []time.Duration // by how much the clock went on before each
+		want  time.Duration
+	}{
+		"one pass":                {[]time.Duration{time.Hour}, 0}, // nothing was known before it
+		"passes":                  {[]time.Duration{0, 30 * time.Second, 30 * time.Second, time.Minute}, 2 * time.Minute},
+		"a day without any":       {[]time.Duration{0, time.Hour, 23 * time.Hour}, 3 * time.Hour},
+		"days without any, twice": {[]time.Duration{0, 48 * time.Hour, 48 * time.Hour}, 4 * time.Hour},
+		"the clock is set ahead":  {[]time.Duration{0, time.Minute, 1000 * time.Hour, time.Minute}, 2*time.Hour + 2*time.Minute},
+		"the clock is set back":   {[]time.Duration{0, time.Hour, -1000 * time.Hour, time.Hour}, 2 * time.Hour},
+		"there and back":          {[]time.Duration{0, 1000 * time.Hour, -1000 * time.Hour, time.Minute}, 2*time.Hour + time.Minute},
+	} {
+		s, x, now := &seen{doubts: map[doubt]time.Duration{}}, &piece{of: &part{}}, time.Unix(1_800_000_000, 0)
+		var age time.Duration
+		for i, by := range tt.looks {
+			if now = now.Add(by); i%2 == 1 {
+				s.watch(now)
+			}
+			age, _ = s.doubtful(x, now)
+		}
+		if age != tt.want {
+			t.Errorf("%s: it is known for %v, want %v", what, age, tt.want)
+		}
 	}
 }

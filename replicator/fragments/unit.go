@@ -67,11 +67,13 @@ func (p *pass) goInto(ctx context.Context, u unit) *found {
 	if !ok {
 		return f // what looks as if it were missing may be there
 	}
+	p.seen.watch(p.Now())
+	decided := make([]*piece, 0, len(here))
 	for _, x := range here {
 		c := commitOf(commits, x.object)
 		switch {
 		case c != nil && c.Time == x.state.Times.Data && c.Coded.Write == x.header.Write.ID:
-			if !x.atHome() {
+			if decided = append(decided, x); !x.atHome() {
 				f.strays = append(f.strays, x)
 			}
 		case !p.before.IsZero() && !x.state.Times.Data.Before(p.before):
@@ -80,6 +82,7 @@ func (p *pass) goInto(ctx context.Context, u unit) *found {
 			f.doubtful = append(f.doubtful, x)
 		}
 	}
+	p.seen.decided(decided...)
 	if u.of.index >= 0 {
 		f.missing = p.missing(u.of, commits, here)
 	}

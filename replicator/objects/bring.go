@@ -8,6 +8,7 @@ import (
 	"martlet/internal/errs"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
 	"martlet/replicator"
 	"martlet/ring"
 )
@@ -118,7 +119,7 @@ func (p *pass) bringTo(ctx context.Context, out *out, b *bringing) {
 	for i := range b.w.Items {
 		o := &b.w.Items[i]
 		theirs := lookUp(b.theirs, o.Hash)
-		if b.to.Has[i] = p.confirmed(o, theirs); b.to.Has[i] || o.Kind == replwire.Lost {
+		if b.to.Has[i] = p.confirmed(o, theirs); b.to.Has[i] || o.Kind == replwire.Lost && (o.LacksLeft(theirs) == 0 || needless(o, theirs)) {
 			continue // what is lost here is for others to bring
 		}
 		if ctx.Err() != nil {
@@ -153,6 +154,10 @@ func (p *pass) askAgain(ctx context.Context, b *bringing) {
 	for _, i := range refused {
 		o := &b.w.Items[i]
 		t := lookUp(theirs, o.Hash)
+		if o.Kind == replwire.Lost {
+			b.to.Has[i] = p.confirmed(o, t)
+			continue // onlyLost says so
+		}
 		b.to.Has[i] = t != nil && t.Kind != replwire.Lost && o.SurelyLacks(t) == 0 || t == nil && forgettable(o, p.horizon)
 		if !b.to.Has[i] {
 			p.fail(b.w, b.to, o.Hash.String(), "refused, and what the peer has is not as new", 1)
@@ -167,9 +172,24 @@ func (p *pass) confirmed(o, theirs *replwire.Object) bool {
 	case theirs == nil && forgettable(o, p.horizon):
 		return true
 	case o.Kind == replwire.Lost:
-		return o.Replaced(theirs)
+		return o.Replaced(theirs) || outlived(o, theirs, p.horizon)
 	}
 	return o.Lacks(theirs) == 0 && (theirs == nil || theirs.Kind != replwire.Lost)
+}
+
+// needless reports whether data that is good beside what was lost is probably there as well, and too large to be sent in each pass to find that out: the peer
+// has lost something of just that version, and does not say what. Where it has lost the data, those bring it that are brought it themselves.
+func needless(o, theirs *replwire.Object) bool {
+	return theirs != nil && theirs.Kind == replwire.Lost && theirs.Times.Data == o.Times.Data && o.Length > maxTogether
+}
+
+// outlived reports whether metadata that was lost beside what is good is from before the horizon, by which it is everywhere or nowhere, and what is good is there.
+func outlived(o, theirs *replwire.Object, horizon timestamp.T) bool {
+	if o.Left != replwire.Data && o.Left != replwire.Tombstone || theirs == nil || theirs.Kind == replwire.Lost {
+		return false
+	}
+	known := timestamp.Max(o.Times.Meta, o.Times.ContentType).After(o.Times.Data.Until())
+	return known && o.Times.Happened().Before(horizon) && o.LacksLeft(theirs) == 0
 }
 
 // drop removes what every primary is known to have.

@@ -27,7 +27,7 @@
 // because sums are equal; that a peer's list or answer is believed only
 // whole; that no body is read which isn't pushed, and that those which are have been
 // checked against their checksums when they are read and when they are stored; and
-// that what is damaged here is not pushed. It leaves to the store on the other side
+// that nothing that is damaged here is pushed, but what is good beside it. It leaves to the store on the other side
 // what a push and what is there come to.
 //
 // A whole pass is over the disk that is attached when it begins: one that takes its
@@ -43,12 +43,13 @@
 // loss, but what that metadata was for may be the last that there is.
 //
 // What a handoff itself has lost to damage can be brought to nobody. The mark of it is dropped like anything else when every primary
-// shows data or a tombstone that is as new as what was lost, and never for its age: where only metadata was lost the data may be the
-// last that there is. Until then each pass counts it as failed.
+// shows data or a tombstone that is as new as what was lost. Until then each pass counts it as failed, whatever its age, but for one case: where only metadata
+// was lost, and that was before the horizon, so that nobody brings it any more, it goes once every primary shows what is good beside it, or what is more.
 // Of metadata that was lost while it waited for its data nothing is left that could be the last: it goes as if it were good, also with
 // metadata that is as new, or for its age.
 // What is good beside what was lost counts as if it were all there is: good metadata beside lost data, or good data beside lost
-// metadata, has to be what the primary shows of just its time, or less.
+// metadata, has to be what the primary shows of just its time, or less. It may be the last there is, and is brought to whoever lacks it, by primaries, too; but nothing large to one that has lost
+// something of just that version, since it may well be the same that is lost there. That the other has taken it confirms nothing of what was lost: it is asked again what it has.
 //
 // Tombstones, and metadata without data, that are older than the reclaim age may
 // have been forgotten. They are still pushed where the peer has something older,
@@ -111,7 +112,7 @@ type Store interface {
 	// Stat returns what is under one hash. Nothing is a State of no Kind.
 	Stat(ctx context.Context, p policy.Index, h name.Hash) (State, error)
 
-	// Open opens the data under a hash. The error is of kind errs.NotFound where
+	// Open opens the data under a hash, also where metadata that came later was lost. The error is of kind errs.NotFound where
 	// there is none. The body returns no byte that was not checked.
 	Open(ctx context.Context, p policy.Index, h name.Hash) (*Version, error)
 

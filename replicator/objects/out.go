@@ -11,6 +11,7 @@ import (
 	"martlet/internal/planted"
 	"martlet/internal/policy"
 	"martlet/internal/replwire"
+	"martlet/internal/timestamp"
 	"martlet/replicator"
 	"martlet/ring"
 )
@@ -94,10 +95,32 @@ func (x *out) find(ctx context.Context, v *version) {
 	}
 	if v.state, v.err = x.store.Stat(ctx, v.of.w.policy, o.Hash); v.err != nil {
 		v.sum = failed
-	} else if v.state.Kind == 0 || v.state.Kind == replwire.Lost {
-		v.sum = changed
+		return
 	}
-	v.lack = v.state.Lacks(v.theirs)
+	switch v.lack = v.state.LacksLeft(v.theirs); {
+	case v.state.Kind == 0:
+		v.sum = changed
+	case v.state.Kind != replwire.Lost:
+	case o.Kind != replwire.Lost || v.lack == 0 || x.Hasher.Hash(v.state.Name) != o.Hash: // it was found just now, or its name is lost as well
+		v.sum = changed
+	default:
+		v.state.left()
+	}
+}
+
+// left makes of a state that is lost what is good of it, which is brought as if it were all.
+func (s *State) left() {
+	t := &s.Times
+	if s.Kind = s.Left; s.Left != 0 { // the data has with it what came with it
+		t.ContentType, t.Meta = t.Data, t.Data
+		s.ContentType, s.Meta, s.MetaSum, s.TypeSum = "", nil, 0, 0
+	} else { // later metadata; the content type may be but that of the data
+		if s.Kind = replwire.Waiting; !t.ContentType.After(t.Data.Until()) {
+			t.ContentType = timestamp.T{}
+		}
+		t.Data = timestamp.T{}
+	}
+	s.Left, s.LeftMeta = 0, false
 }
 
 // metaFirst reports whether the metadata of a version goes before its data: where the peer
@@ -296,7 +319,11 @@ func (x *out) settle(v *version) {
 	if v.sum != failed && v.sum != changed && v.lack&replwire.LackData == 0 && v.theirs != nil && v.theirs.Kind == replwire.Lost {
 		v.sum, v.err = failed, errLost // whatever it has taken: see the package's text
 	}
-	if o := &v.of.w.Items[v.at]; v.sum == past && o.Kind != replwire.Tombstone && o.Kind != replwire.Waiting {
+	o := &v.of.w.Items[v.at]
+	if o.Kind == replwire.Lost && (v.sum == taken || v.sum == past) {
+		v.sum = refused // it has what is left, which is not all that there was
+	}
+	if v.sum == past && o.Kind != replwire.Tombstone && o.Kind != replwire.Waiting {
 		v.sum = refused // nothing is lost with those alone
 	}
 	switch v.sum {

@@ -21,9 +21,9 @@ func (p *pass) ask(ctx context.Context, w *work, to *replicator.Peer, header ...
 	from, last := w.Items[0].Hash, w.Items[len(w.Items)-1].Hash
 	theirs := make([]replwire.Object, 0, len(w.Items))
 	err := p.peers.List(ctx, w.About, to, from, last, append(policyHeader(w.policy), header...), func(b []byte, from, last name.Hash) (end name.Hash, more bool, err error) {
-		list, more, err := replwire.ParseObjects(b, from, last)
+		list, end, more, err := replwire.ParseNamed(b, from, last)
 		for _, o := range list {
-			if end = o.Hash; lookUp(w.Items, end) != nil {
+			if lookUp(w.Items, o.Hash) != nil {
 				theirs = append(theirs, o)
 			}
 		}
@@ -42,7 +42,7 @@ func (w *work) named() backend.Header {
 	for i := range hashes {
 		hashes[i] = w.Items[i].Hash
 	}
-	return backend.Header{{Name: replwire.NamesHeader, Value: replwire.NamesText(hashes)}}
+	return backend.Header{{Name: replwire.NamesHeader, Value: replwire.NamesText(hashes)}, {Name: replwire.NothingHeader, Value: "true"}}
 }
 
 // result is what has become of a push.

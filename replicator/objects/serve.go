@@ -70,7 +70,8 @@ func (o *Objects) Serve(ctx context.Context, c *replicator.Call) (*backend.Respo
 	return o.merge(ctx, store, index, c)
 }
 
-// list tells what a device holds in a range, or under those hashes in it that are asked for.
+// list tells what a device holds in a range, or under those hashes in it that are asked for. It is cut when it has taken its time, at a hash that is not
+// there, too, where the asker understands that: else it would wait for as many as it has named, each a look on a slow disk, and would take that for silence.
 func (o *Objects) list(ctx context.Context, store Store, p policy.Index, c *replicator.Call) (*backend.Response, error) {
 	entries := store.Walk(ctx, p, c.From, c.To)
 	if text := c.Header.Get(replwire.NamesHeader); text != "" {
@@ -80,24 +81,34 @@ func (o *Objects) list(ctx context.Context, store Store, p policy.Index, c *repl
 		}
 		entries = under(ctx, store, p, c, names)
 	}
+	nothing := c.Header.Get(replwire.NothingHeader) == "true"
 	body := replwire.Begin(nil, replwire.Objects)
 	count, more := 0, false
+	var looked *name.Hash // the last one, where nothing was under it
 	began := time.Now()
 	for entry, err := range entries {
 		if err != nil {
 			return nil, err // a name that is left out would look as if it were not there
 		}
-		if count == maxObjects || count > 0 && time.Since(began) > listTime {
+		if begun := count > 0 || nothing && looked != nil; count == maxObjects || begun && time.Since(began) > listTime {
 			more = true
 			break
 		}
+		if looked = nil; entry.Kind == 0 {
+			looked = &entry.Hash
+			continue
+		}
 		body = replwire.AppendObject(body, &entry)
+		count++
+	}
+	if more && nothing && looked != nil {
+		body = replwire.AppendNothing(body, *looked)
 		count++
 	}
 	return octets(replwire.End(body, count, more)), nil
 }
 
-// under yields what is under some hashes, as far as they are in the range of a call.
+// under yields what is under some hashes, nothing as well, as far as they are in the range of a call.
 func under(ctx context.Context, store Store, p policy.Index, c *replicator.Call, names []name.Hash) iter.Seq2[replwire.Object, error] {
 	return func(yield func(replwire.Object, error) bool) {
 		for _, h := range names {
@@ -105,7 +116,7 @@ func under(ctx context.Context, store Store, p policy.Index, c *replicator.Call,
 				continue
 			}
 			s, err := store.Stat(ctx, p, h)
-			if (err != nil || s.Kind != 0) && !yield(s.Object, err) {
+			if s.Hash = h; !yield(s.Object, err) {
 				return
 			}
 		}

@@ -113,7 +113,12 @@ func (p *pass) compared(of *part, to *replicator.Peer, mine, theirs []replwire.O
 		if t.Kind != replwire.Tombstone || !t.Times.Data.Happened().Before(p.steps.at) || forgettable(t, p.horizon) {
 			continue
 		}
-		if m := lookUp(mine, t.Hash); m != nil && t.SurelyLacks(m)&replwire.LackData != 0 {
+		m := lookUp(mine, t.Hash)
+		if m != nil && m.Left != 0 { // the tombstone beside what was lost is here
+			good := *m
+			good.Kind, m = m.Left, &good
+		}
+		if m != nil && t.SurelyLacks(m)&replwire.LackData != 0 {
 			p.lagging(of, to.String())
 			return
 		}

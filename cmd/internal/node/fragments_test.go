@@ -316,13 +316,25 @@ func TestFragmentsNotDroppedAbroad(t *testing.T) {
 	}
 }
 
-// later moves all clocks ahead, with a pass now and then, so that nobody is taken for away.
+// later moves all clocks ahead, with a pass now and then, so that nobody is taken for away, and on the last day with passes that know what is here for as long as
+// that takes.
 func (f *cells) later(by time.Duration) {
-	for by > 0 {
-		step := min(by, 24*time.Hour)
+	for by > 26*time.Hour {
+		step := min(by-26*time.Hour, 24*time.Hour)
 		f.ahead.Add(int64(step))
 		by -= step
 		f.pass()
+	}
+	f.watched(by)
+}
+
+// watched moves all clocks ahead, with passes so often that all of the time counts as one in which they have looked.
+func (f *cells) watched(by time.Duration, at ...int) {
+	for by > 0 {
+		step := min(by, 2*time.Hour)
+		f.ahead.Add(int64(step))
+		by -= step
+		f.pass(at...)
 	}
 }
 
@@ -354,13 +366,17 @@ func TestFragmentsUndecidedRestarted(t *testing.T) {
 	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 3)
 	o := f.encode("o", f.source.Next(), []byte("which nobody has heard of"), true)
 	f.putAll(o)
-	f.later(6 * 24 * time.Hour)
+	for range 6 {
+		f.ahead.Add(int64(24 * time.Hour))
+		f.pass()
+	}
 	for hours := 6 * 24; hours < 10*24; hours += 8 {
 		for _, n := range f.nodes {
 			n.disk = n.disk.(*vfs.Mem).AfterCrash(uint64(hours))
 			f.open(n)
 		}
-		f.ahead.Add(int64(8 * time.Hour))
+		f.clean()
+		f.watched(8 * time.Hour)
 		f.clean()
 		if n := f.distinct(o); hours+8 < 8*24 && n != 3 {
 			t.Fatalf("after %d hours %d fragments are left", hours+8, n)
@@ -382,14 +398,52 @@ func TestFragmentsOldWrite(t *testing.T) {
 	f.clean()
 	f.inPlace("no commit yet", o, late, never)
 	f.commit(o)
-	f.ahead.Add(int64(20 * time.Hour))
+	f.watched(20 * time.Hour)
 	f.clean()
 	f.inPlace("no commit for almost a day", o, late, never)
 	f.commit(late)
-	f.ahead.Add(int64(4 * time.Hour))
+	f.watched(4 * time.Hour)
 	f.clean()
 	f.inPlace("decided", o, late)
 	f.gone("never decided", never)
+}
+
+// A day for which a node was down, or by which its clock has jumped, is none in which it has looked.
+func TestFragmentsUndecidedUnseen(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 3)
+	o := f.encode("o", f.source.Next().Add(-30*24*time.Hour), []byte("from another cluster"), true)
+	f.putAll(o)
+	f.clean()
+	f.ahead.Add(int64(30 * time.Hour))
+	f.clean()
+	f.clean()
+	f.inPlace("passes were made twice in more than a day", o)
+	f.watched(20 * time.Hour)
+	f.inPlace("almost a day was looked at", o)
+	f.watched(2 * time.Hour)
+	f.gone("a day was", o)
+}
+
+// What was in doubt until its commit turned up, and is so again, as its commit is gone from all replicas, is in doubt since then.
+func TestFragmentsInDoubtAgain(t *testing.T) {
+	f := newCells(t, ec.Shape{Data: 2, Parity: 1}, 3)
+	o := f.encode("o", f.source.Next().Add(-30*24*time.Hour), []byte("from another cluster"), true)
+	f.putAll(o)
+	f.clean()
+	f.watched(20 * time.Hour)
+	f.commit(o)
+	f.clean()
+	at := engine.Location{Policy: f.policy.Index, Hash: f.hasher.Hash(o.path)}
+	for _, n := range f.nodes[:f.policy.Replicas()] {
+		if gone, err := n.store.Drop(t.Context(), at, func(*engine.State) bool { return true }); err != nil || !gone {
+			t.Fatal(gone, err)
+		}
+	}
+	f.clean()
+	f.watched(20 * time.Hour)
+	f.inPlace("in doubt for less than a day", o)
+	f.watched(4 * time.Hour)
+	f.gone("in doubt for a day", o)
 }
 
 // Rings in which all that are to have the commits are new, and have nothing yet, are no sign that there were none.
@@ -401,10 +455,8 @@ func TestFragmentsCommitsElsewhere(t *testing.T) {
 	f.later(6 * 24 * time.Hour)
 	f.rings.Store(f.ringsOf(6, 7, 8, 9, 4, 5))
 	look := func() {
-		for range 4 {
-			f.ahead.Add(int64(12 * time.Hour))
-			f.pass(4, 5, 6, 7, 8, 9)
-		}
+		f.ahead.Add(int64(22 * time.Hour))
+		f.watched(26*time.Hour, 4, 5, 6, 7, 8, 9)
 	}
 	for _, i := range []int{0, 1, 2} { // of which one more would have to answer
 		f.nodes[i].down.Store(true)

@@ -75,7 +75,7 @@ func (s objectStore) Stat(ctx context.Context, p policy.Index, h name.Hash) (obj
 
 // Open opens the data under a hash.
 func (s objectStore) Open(ctx context.Context, p policy.Index, h name.Hash) (*objects.Version, error) {
-	r, err := s.engine.Open(ctx, engine.Location{Policy: p, Hash: h})
+	r, err := s.engine.OpenLeft(ctx, engine.Location{Policy: p, Hash: h})
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (s objectStore) Drop(ctx context.Context, p policy.Index, o replwire.Object
 }
 
 // wireObject is a state in the words of replication. A name of which anything was
-// lost is lost: nothing of it is handed on, but what is good of it is known.
+// lost is lost, but what is good of it is known.
 func wireObject(h name.Hash, s *engine.State) replwire.Object {
 	o := replwire.Object{Hash: h, Times: s.Packed()}
 	if s.Kind == engine.Absent && !s.MetaLost && s.Newest().IsZero() {
@@ -105,6 +105,7 @@ func wireObject(h name.Hash, s *engine.State) replwire.Object {
 	what := goodOf(s)
 	if o.Kind = what; s.Kind == engine.Lost || s.MetaLost {
 		o.Kind, o.Left = replwire.Lost, what
+		o.LeftMeta = s.DataLost && !s.MetaLost && s.MetaTime.After(s.Time.Until())
 	}
 	if what == replwire.Data {
 		o.MD5, o.Length, o.CRC = s.MD5, s.Length, s.CRC

@@ -43,6 +43,9 @@ type Options struct {
 	Lookup   hosts.Lookup        // of host names in rings; nil for the machine's
 	Buffers  *blob.Buffers       // that bodies of objects move through, for all storage nodes of a process; nil for one of its own
 
+	// Now is the clock of the times that a proxy gives to writes; nil is the machine's.
+	Now func() time.Time
+
 	// Inherited is what a predecessor has handed over; nil is nothing.
 	Inherited *handover.Inherited
 

@@ -55,7 +55,7 @@ func (p *Proxy) open(c *config.Proxy, o Options) error {
 	p.reload(rings, c.Rings.CheckEvery.D())
 	server, err := proxy.New(c.Server.Config, proxy.Deps{
 		Rings: rings.quorum(), Hasher: hasher,
-		Policies: policies, Auth: users, Log: o.Log, Registry: o.Registry, Version: o.Version,
+		Policies: policies, Auth: users, Log: o.Log, Registry: o.Registry, Version: o.Version, Now: o.Now,
 	})
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
 	"errors"
 	"fmt"
 	"io"
@@ -560,44 +561,55 @@ func TestLostOnHandoff(t *testing.T) {
 	for what, tt := range map[string]struct {
 		before func(f *fleet)
 		gone   bool
+		pushed int64
 	}{
-		"all have it":                {put(ts, 0, 1, 2), true},
-		"all have what is newer":     {put(ts.Next(), 0, 1, 2), true},
-		"nobody has it":              {func(*fleet) {}, false},
-		"one lacks it":               {put(ts, 0, 1), false},
-		"one has only what is older": {func(f *fleet) { put(ts, 0, 1)(f); put(ts.Add(-time.Second), 2)(f) }, false},
+		"all have it":                {put(ts, 0, 1, 2), true, 0},
+		"all have what is newer":     {put(ts.Next(), 0, 1, 2), true, 0},
+		"nobody has it":              {func(*fleet) {}, false, 0},
+		"one lacks it":               {put(ts, 0, 1), false, 0},
+		"one has only what is older": {func(f *fleet) { put(ts, 0, 1)(f); put(ts.Add(-time.Second), 2)(f) }, false, 0},
 		"it was deleted": {func(f *fleet) {
 			for _, n := range f.nodes[:3] {
 				f.write(n, "DELETE", "o", ts.Next(), nil, "", true)
 			}
-		}, true},
-		"one has lost it as well":     {func(f *fleet) { put(ts, 0, 1, 2)(f); quarantine(t, f, 1) }, false},
-		"one has lost what was newer": {func(f *fleet) { put(ts, 0, 2)(f); put(ts.Next(), 1)(f); quarantine(t, f, 1) }, false},
+		}, true, 0},
+		"one has lost it as well":     {func(f *fleet) { put(ts, 0, 1, 2)(f); quarantine(t, f, 1) }, false, 0},
+		"one has lost what was newer": {func(f *fleet) { put(ts, 0, 2)(f); put(ts.Next(), 1)(f); quarantine(t, f, 1) }, false, 0},
 		"one has no more than metadata": {func(f *fleet) {
 			put(ts, 0, 1)(f)
 			f.write(f.nodes[2], "POST", "o", ts.Next(), later, "", true)
-		}, false},
+		}, false, 0},
 		"later metadata is here alone": {func(f *fleet) {
 			put(ts, 0, 1, 2)(f)
 			f.write(f.nodes[3], "POST", "o", ts.Next(), later, "", true)
-		}, false},
+		}, true, 3},
+		"later metadata is here alone, and one lacks the data": {func(f *fleet) {
+			put(ts, 0, 1)(f)
+			f.write(f.nodes[3], "POST", "o", ts.Next(), later, "", true)
+		}, false, 3},
 		"another POST of just its time is everywhere": {func(f *fleet) {
 			put(ts, 0, 1, 2)(f)
 			for i, n := range f.nodes {
 				f.write(n, "POST", "o", ts.Next(), backend.Header{{Name: "X-Object-Meta-K", Value: fmt.Sprint(i / 3)}}, "", true)
 			}
-		}, false}, // the one here may be the greater
+		}, true, 3}, // the one here is the greater
+		"another POST of just its time is everywhere, and is greater": {func(f *fleet) {
+			put(ts, 0, 1, 2)(f)
+			for i, n := range f.nodes {
+				f.write(n, "POST", "o", ts.Next(), backend.Header{{Name: "X-Object-Meta-K", Value: fmt.Sprint(1 - i/3)}}, "", true)
+			}
+		}, false, 0}, // that does not show
 		"later metadata is everywhere": {func(f *fleet) {
 			put(ts, 0, 1, 2)(f)
 			for _, n := range f.nodes {
 				f.write(n, "POST", "o", ts.Next(), later, "", true)
 			}
-		}, true},
+		}, true, 0},
 		"nobody has it, and it is past the reclaim age": {func(f *fleet) {
 			for _, n := range f.nodes {
 				n.now = n.now.Add(8 * 24 * time.Hour)
 			}
-		}, false},
+		}, false, 0},
 	} {
 		f := newFleet(t, 4, 3, onDisk)
 		put(ts, 3)(f)
@@ -608,9 +620,10 @@ func TestLostOnHandoff(t *testing.T) {
 			if s := f.state(f.nodes[3], "o"); (s.Kind == engine.Absent) != tt.gone || !tt.gone && s.Kind != engine.Lost {
 				t.Errorf("%s: the handoff has %+v, want it gone: %t", what, s, tt.gone)
 			}
-			if (c.Failed == 0) != tt.gone || c.Pushed != 0 {
+			if (c.Failed == 0) != tt.gone || c.Pushed != tt.pushed {
 				t.Errorf("%s: %+v", what, c)
 			}
+			tt.pushed = 0 // in the second pass there is nothing more
 		}
 	}
 }
@@ -689,6 +702,13 @@ func TestWaitingLostOnHandoff(t *testing.T) {
 		"one has lost it as well":       {all(write("POST", ts, 0, 1, 2), func(f *fleet) { f.damageMeta(f.nodes[1], "o") }), false},
 		"past the reclaim age":          {aged, true},
 		"past it one has older data":    {all(write("PUT", ts.Add(-time.Second), 0), aged), false},
+		"past it one has lost it as well": {all(write("POST", ts, 0, 1, 2), func(f *fleet) { f.damageMeta(f.nodes[1], "o") }, aged, func(f *fleet) {
+			for _, n := range f.nodes[:3] {
+				if err := n.store.Reclaim(t.Context(), timestamp.FromTime(n.now.Add(-7*24*time.Hour)), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}), true},
 	} {
 		f := young
 		if f.forget(f.nodes, []string{"o"}); strings.HasPrefix(what, "past") {
@@ -710,7 +730,7 @@ func TestWaitingLostOnHandoff(t *testing.T) {
 	}
 }
 
-// Good data whose metadata a handoff has lost stays where a primary has other data of just that time, unless that is the greater.
+// Good data whose metadata a handoff has lost is brought where a primary has other data of just that time, and goes: the greater of the two is there then.
 func TestGoodDataOnHandoff(t *testing.T) {
 	f := newFleet(t, 2, 1, onDisk)
 	primary, handoff := f.nodes[0], f.nodes[1]
@@ -718,11 +738,11 @@ func TestGoodDataOnHandoff(t *testing.T) {
 	later := backend.Header{{Name: "X-Object-Meta-K", Value: "later"}}
 	for _, tt := range []struct {
 		here, there string
-		gone        bool
+		pushed      int64
 	}{
-		{"one", "one", true},
-		{"one", "another", false},
-		{"another", "one", true}, // which has the greater MD5
+		{"one", "one", 0},
+		{"one", "another", 1}, // it has the greater MD5
+		{"another", "one", 0},
 	} {
 		f.forget(f.nodes, []string{"o"})
 		f.write(handoff, "PUT", "o", ts, nil, tt.here, true)
@@ -731,8 +751,90 @@ func TestGoodDataOnHandoff(t *testing.T) {
 			f.write(n, "POST", "o", ts.Next(), later, "", true)
 		}
 		f.damageMeta(handoff, "o")
-		if c := f.pass(handoff); (c.Dropped == 1) != tt.gone || (c.Failed == 0) != tt.gone {
-			t.Errorf("%q, and %q there: %+v, want it gone: %t", tt.here, tt.there, c, tt.gone)
+		if c := f.pass(handoff); c.Dropped != 1 || c.Failed > 0 || c.Pushed != tt.pushed {
+			t.Errorf("%q, and %q there: %+v, want it gone, and %d pushed", tt.here, tt.there, c, tt.pushed)
+		}
+		if s := f.state(primary, "o"); s.MD5 != md5.Sum([]byte("one")) || s.Meta.Get("X-Object-Meta-K") != "later" {
+			t.Errorf("%q, and %q there: the primary has %+v", tt.here, tt.there, s)
+		}
+	}
+}
+
+// Large data that is good beside metadata that was lost is not sent again and again to a primary that may have lost but the same.
+func TestGoodBesideLostOnBoth(t *testing.T) {
+	f := newFleet(t, 2, 1, onDisk)
+	primary, handoff := f.nodes[0], f.nodes[1]
+	ts := timestamp.FromTime(primary.clock().Add(-time.Hour))
+	for _, n := range f.nodes {
+		f.write(n, "PUT", "o", ts, nil, strings.Repeat("x", 300_000), true)
+		f.write(n, "POST", "o", ts.Next(), backend.Header{{Name: "X-Object-Meta-K", Value: "later"}}, "", true)
+		f.damageMeta(n, "o")
+	}
+	var pushed atomic.Int64
+	good := primary.serving()
+	primary.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "PUT" {
+			pushed.Add(1)
+		}
+		good.ServeHTTP(w, r)
+	}))
+	if c := f.pass(handoff); c.Dropped > 0 || c.Failed == 0 || pushed.Load() > 0 {
+		t.Errorf("%+v, and %d PUTs", c, pushed.Load())
+	}
+	if s := f.state(handoff, "o"); !s.MetaLost {
+		t.Errorf("the handoff has %+v", s)
+	}
+}
+
+// What is good beside metadata that was lost is brought to whoever lacks it, whole or not at all, by handoffs and by primaries. A handoff keeps it until all have
+// metadata as new, or that which was lost is past the reclaim age.
+func TestGoodBesideLostIsBrought(t *testing.T) {
+	later := backend.Header{{Name: "X-Object-Meta-K", Value: "later"}}
+	for what, tt := range map[string]struct {
+		method, body string
+		from         int
+		kind         engine.Kind
+	}{
+		"data":               {"PUT", "body", 3, engine.Live},
+		"large data":         {"PUT", strings.Repeat("x", 300_000), 3, engine.Live},
+		"a tombstone":        {"DELETE", "", 3, engine.Deleted},
+		"data, by a primary": {"PUT", "body", 0, engine.Live},
+	} {
+		f := newFleet(t, 4, 3, onDisk)
+		ts := timestamp.FromTime(f.nodes[0].clock().Add(-time.Hour))
+		first := backend.Header{{Name: "X-Object-Meta-K", Value: "first"}}
+		from := f.nodes[tt.from]
+		if tt.method == "DELETE" {
+			first = nil
+		}
+		f.write(from, tt.method, "o", ts, first, tt.body, true)
+		f.write(from, "POST", "o", ts.Next(), later, "", true)
+		f.damageMeta(from, "o")
+		if _, err := from.store.Open(t.Context(), f.at("o")); err == nil {
+			t.Errorf("%s: clients may read it, without its metadata", what)
+		}
+		for range 2 { // it stays like that
+			c := f.pass(from)
+			for i, n := range f.nodes[:3] {
+				if s := f.state(n, "o"); n != from && (s.Kind != tt.kind || s.Time != ts || s.MetaTime != ts || s.Length != int64(len(tt.body)) || tt.kind == engine.Live && s.Meta.Get("X-Object-Meta-K") != "first") {
+					t.Errorf("%s: primary %d has %+v", what, i, s)
+				}
+			}
+			if s := f.state(from, "o"); !s.MetaLost || c.Dropped > 0 || (c.Failed == 0) != (tt.from < 3) {
+				t.Errorf("%s: %+v, and it has %+v", what, c, s)
+			}
+		}
+		if tt.from < 3 {
+			continue
+		}
+		for days := 4; days <= 8; days += 4 { // a pass now and then, so that nobody is taken for away
+			for _, n := range f.nodes {
+				n.now = n.now.Add(4 * 24 * time.Hour)
+			}
+			f.pass(f.nodes[:3]...)
+			if c := f.pass(from); (c.Dropped == 1) != (days > 7) || (c.Failed == 0) != (days > 7) {
+				t.Errorf("%s, after %d days: %+v, want it gone when the reclaim age is over", what, days, c)
+			}
 		}
 	}
 }
