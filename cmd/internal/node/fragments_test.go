@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"pgregory.net/rapid"
-
 	"martlet/internal/backend"
 	"martlet/internal/ec"
 	"martlet/internal/errs"
@@ -749,71 +747,6 @@ func TestFragmentsDiskFails(t *testing.T) {
 			}
 		}
 	}
-}
-
-// Whatever subset of the fragments is left, at least as many as it takes, and wherever those are: passes of all devices end with fragment i
-// on the i-th primary and nothing else, and the object can be read at any time between.
-func TestFragmentsProperty(t *testing.T) {
-	rapid.Check(t, func(r *rapid.T) {
-		shape := rapid.SampledFrom([]ec.Shape{{Data: 1, Parity: 1}, {Data: 2, Parity: 1}, {Data: 2, Parity: 2}, {Data: 4, Parity: 2}}).Draw(r, "shape")
-		f := newCells(t, shape, shape.Fragments()+2)
-		nodes := len(f.nodes)
-		var live, dead []*wholeObject
-		for i := range rapid.IntRange(1, 3).Draw(r, "objects") {
-			object := fmt.Sprint("o", i)
-			writes := rapid.IntRange(1, 3).Draw(r, "writes")
-			deleted := rapid.Bool().Draw(r, "deleted")
-			for w := range writes {
-				o := f.encode(object, f.source.Next(), bytes.Repeat([]byte{byte(w)}, rapid.IntRange(0, 3000).Draw(r, "size")), rapid.Bool().Draw(r, "sized"))
-				last := w == writes-1 && !deleted
-				least := 0
-				if last {
-					least = shape.Data
-				}
-				there := rapid.Permutation(indexesTo(shape.Fragments())).Draw(r, "fragments")[:rapid.IntRange(least, shape.Fragments()).Draw(r, "how many")]
-				for _, index := range there {
-					for _, at := range rapid.SliceOfNDistinct(rapid.IntRange(0, nodes-1), 1, 2, rapid.ID[int]).Draw(r, "where") {
-						f.put(o, index, at)
-					}
-				}
-				commits := rapid.Permutation(indexesTo(f.policy.Replicas())).Draw(r, "replicas")[:rapid.IntRange(1, f.policy.Replicas()).Draw(r, "commits")]
-				if w == writes-1 {
-					commits = commits[:max(1, len(commits))]
-				}
-				f.commit(o, commits...)
-				if last {
-					live = append(live, o)
-				} else {
-					dead = append(dead, o)
-				}
-			}
-			if deleted {
-				f.delete(object, f.source.Next(), rapid.SliceOfNDistinct(rapid.IntRange(0, f.policy.Replicas()-1), 1, -1, rapid.ID[int]).Draw(r, "tombstones")...)
-			}
-		}
-		if rapid.Bool().Draw(r, "another ring") {
-			f.rings.Store(f.ringsOf(rapid.Permutation(indexesTo(nodes)).Draw(r, "ring")[:shape.Fragments()]...))
-		}
-		for range 4 {
-			for _, i := range rapid.Permutation(indexesTo(nodes)).Draw(r, "order") {
-				f.pass(i)
-				f.readable(r, live...)
-			}
-		}
-		if c := f.pass(); c.Failed+c.Rebuilt+c.Pushed+c.Dropped > 0 {
-			r.Fatalf("there was still something to do: %+v", c)
-		}
-		for _, o := range live {
-			if got, want := f.where(o), f.home(); got != want {
-				r.Fatalf("of %s there is %q, want %q", o.path.Object, got, want)
-			}
-		}
-		for _, o := range dead {
-			if got := f.where(o); got != "" {
-				r.Fatalf("of a write of %s that is no more there is %q", o.path.Object, got)
-			}
-		}
-	})
 }
 
 func indexesTo(n int) []int {

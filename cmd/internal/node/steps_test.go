@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"pgregory.net/rapid"
-
 	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
 	"martlet/object/engine"
@@ -132,62 +130,6 @@ func TestNeverFenced(t *testing.T) {
 		f.pass(f.nodes[:3]...)
 		f.write(handoff, "POST", "kept", timestamp.FromTime(handoff.clock().Add(time.Second)), nil, "", false)
 	}
-}
-
-// Replicas forget at different moments, and make passes in any order in between: nothing that
-// was deleted returns, nothing is pushed for ever, and no tombstone is immortal.
-func TestNoTombstoneIsImmortal(t *testing.T) {
-	rapid.Check(t, func(r *rapid.T) {
-		f := newFleet(t, 4, 3, func() vfs.FS { return vfs.NewMem() })
-		begin := f.nodes[0].clock()
-		deleted := false
-		for _, n := range f.nodes {
-			switch rapid.IntRange(0, 2).Draw(r, "what") {
-			case 1:
-				f.write(n, "PUT", "o", timestamp.FromTime(begin), nil, "body", false)
-			case 2:
-				f.write(n, "DELETE", "o", timestamp.FromTime(begin.Add(time.Second)), nil, "", false)
-				deleted = true
-			}
-		}
-		if !deleted {
-			return
-		}
-		if c := f.pass(f.nodes...); c.Failed > 0 {
-			r.Fatalf("at first: %+v", c)
-		}
-		f.pass(f.nodes...)
-		for range rapid.IntRange(0, 30).Draw(r, "steps") {
-			n := f.nodes[rapid.IntRange(0, 3).Draw(r, "node")]
-			if rapid.Bool().Draw(r, "time passes") {
-				f.later(week/8, n)
-			} else if c := f.pass(n); c.Failed > 0 && !fenced(c) {
-				r.Fatalf("a pass says %+v", c)
-			}
-			for i, n := range f.nodes {
-				if s := f.state(n, "o"); s.Kind == engine.Live {
-					r.Fatalf("node %d has what was deleted: %+v", i, s)
-				}
-			}
-		}
-		now := begin
-		for _, n := range f.nodes {
-			if n.clock().After(now) {
-				now = n.clock()
-			}
-		}
-		for _, n := range f.nodes {
-			f.later(now.Add(week*5/4).Sub(n.clock()), n)
-		}
-		if c := f.pass(f.nodes...); c.Pushed > 0 || c.Failed > 0 {
-			r.Fatalf("when all have forgotten: %+v", c)
-		}
-		for i, n := range f.nodes {
-			if s := f.state(n, "o"); !s.Newest().IsZero() {
-				r.Fatalf("node %d still has %+v", i, s)
-			}
-		}
-	})
 }
 
 // Where sums always differ the lists say who is in step: who alone has something new is, and who
