@@ -67,24 +67,16 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo implements io.WriterTo.
-func (b *body) WriteTo(w io.Writer) (int64, error) {
-	var total int64
-	for {
-		got, err := b.next()
-		if err == io.EOF {
-			return total, nil
-		}
-		if err != nil {
-			return total, err
-		}
-		n, err := w.Write(got)
-		total += int64(n)
-		b.took(n)
-		if err != nil {
-			return total, err
-		}
+// Piece returns what comes next, up to most bytes, from where it is: nothing is copied. They are good until something else is
+// read. io.EOF is the end.
+func (b *body) Piece(most int64) ([]byte, error) {
+	got, err := b.next()
+	if err != nil {
+		return nil, err
 	}
+	got = got[:min(int64(len(got)), most)]
+	b.took(len(got))
+	return got, nil
 }
 
 // Close gives back the file and the buffer.

@@ -476,7 +476,7 @@ func TestRanges(t *testing.T) {
 }
 
 // The body is the same whichever way it is taken.
-func TestBodyWriteTo(t *testing.T) {
+func TestBodyInPieces(t *testing.T) {
 	r := newRig(t)
 	data := strings.Repeat("abcdefg", 200_000)
 	r.want("put", r.put(stamp(10), data), 201)
@@ -488,9 +488,18 @@ func TestBodyWriteTo(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got strings.Builder
-		n, err := resp.Body.(io.WriterTo).WriteTo(&got)
-		if err != nil || n != resp.Length || got.String() != want.body {
-			t.Errorf("%q: WriteTo gave %d of %d bytes, %v", field, n, resp.Length, err)
+		for most := int64(1); ; most = most*3 + 1 {
+			b, err := resp.Body.(interface{ Piece(int64) ([]byte, error) }).Piece(most)
+			if err == io.EOF {
+				break
+			}
+			if err != nil || len(b) == 0 || int64(len(b)) > most {
+				t.Fatalf("%q: a piece of %d bytes where at most %d were wanted, %v", field, len(b), most, err)
+			}
+			got.Write(b)
+		}
+		if int64(got.Len()) != resp.Length || got.String() != want.body {
+			t.Errorf("%q: the pieces have %d of %d bytes", field, got.Len(), resp.Length)
 		}
 		if err := resp.Body.Close(); err != nil {
 			t.Error(err)

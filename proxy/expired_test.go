@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -61,7 +62,7 @@ func TestExpiresWhileItIsRead(t *testing.T) {
 			return breaking(data, resumeStamp, -1)(ctx, r)
 		})
 	}
-	if got, err := readAll(t, b, nil); got != data || err != nil {
+	if got, err := readAll(t, b, nil, io.ReadAll); got != data || err != nil {
 		t.Errorf("%d bytes, %v, want the %d", len(got), err, len(data))
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"martlet/internal/planted"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
+	"martlet/internal/splice"
 	"martlet/ring"
 )
 
@@ -71,24 +72,42 @@ func (r *resumed) Close() error { return r.body.Close() }
 // Read reads the next bytes, from wherever they are to be had.
 func (r *resumed) Read(p []byte) (int, error) {
 	for {
-		n, err := r.body.Read(p)
-		r.sent += int64(n)
-		if errors.Is(err, io.EOF) && r.sent < r.size {
-			err = io.ErrUnexpectedEOF
-		}
-		switch {
-		case err == nil || errors.Is(err, io.EOF):
+		if n, err := r.took(r.body.Read(p)); n > 0 || err != nil {
 			return n, err
-		case r.ctx.Err() != nil:
-			return n, errs.E(errs.Aborted, context.Cause(r.ctx))
-		}
-		if goErr := r.goOn(err); goErr != nil {
-			return n, goErr
-		}
-		if n > 0 {
-			return n, nil
 		}
 	}
+}
+
+// Splice is Read into a pipe.
+func (r *resumed) Splice(p *splice.Pipe) (int, error) {
+	from, ok := r.body.(splice.Source)
+	if !ok {
+		return 0, splice.ErrUnable
+	}
+	n, err := from.Splice(p)
+	if errors.Is(err, splice.ErrUnable) {
+		return 0, err
+	}
+	if n, err = r.took(n, err); n == 0 && err == nil {
+		return 0, splice.ErrUnable // it goes on elsewhere
+	}
+	return n, err
+}
+
+// took takes note of what was read, and sees to it that the rest comes from elsewhere where
+// reading failed. 0 without an error says that it is to be read again.
+func (r *resumed) took(n int, err error) (int, error) {
+	r.sent += int64(n)
+	if errors.Is(err, io.EOF) && r.sent < r.size {
+		err = io.ErrUnexpectedEOF
+	}
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		return n, err
+	case r.ctx.Err() != nil:
+		return n, errs.E(errs.Aborted, context.Cause(r.ctx))
+	}
+	return n, r.goOn(err)
 }
 
 // goOn finds a replica that has the same version, and opens it at the byte that

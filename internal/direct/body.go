@@ -8,6 +8,7 @@ import (
 
 	"martlet/internal/chunked"
 	"martlet/internal/errs"
+	"martlet/internal/splice"
 )
 
 const (
@@ -43,7 +44,20 @@ func (b *body) Read(p []byte) (int, error) {
 	if !b.state.CompareAndSwap(atRest, reading) {
 		return 0, net.ErrClosed
 	}
-	n, err := b.next(p)
+	return b.rest(b.next(p))
+}
+
+// Splice is Read into a pipe. What has been read from the connection already has to be
+// read, and so do chunks, and what comes over TLS.
+func (b *body) Splice(p *splice.Pipe) (int, error) {
+	if !b.state.CompareAndSwap(atRest, reading) {
+		return 0, net.ErrClosed
+	}
+	return b.rest(b.nextOf(p))
+}
+
+// rest is the end of a read.
+func (b *body) rest(n int, err error) (int, error) {
 	if !b.state.CompareAndSwap(reading, atRest) {
 		b.c.drop()
 		return 0, errs.E(op, errs.Subject(b.c.host.addr), errs.Unavailable, net.ErrClosed)
@@ -122,7 +136,24 @@ func (b *body) next(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := b.take(p[:min(int64(len(p)), b.left)])
+	return b.took(b.take(p[:min(int64(len(p)), b.left)]))
+}
+
+// nextOf is next into a pipe.
+func (b *body) nextOf(p *splice.Pipe) (int, error) {
+	switch {
+	case b.err != nil:
+		return 0, b.err
+	case b.left == 0 && !b.chunked:
+		return 0, io.EOF
+	case b.chunked || b.c.raw == nil || b.c.r < b.c.w:
+		return 0, splice.ErrUnable
+	}
+	return b.took(b.c.splice(p, b.left))
+}
+
+// took takes note of what was read.
+func (b *body) took(n int, err error) (int, error) {
 	b.left -= int64(n)
 	b.err = err
 	if err == nil && b.left == 0 && !b.chunked {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"martlet/internal/errs"
+	"martlet/internal/splice"
 )
 
 const (
@@ -192,17 +193,8 @@ func (c *conn) more() error {
 
 // read reads at least one byte into p, waiting for as long as silence may last.
 func (c *conn) read(p []byte) (int, error) {
-	if c.dry {
-		return 0, errDry
-	}
-	if now := time.Now(); due(c.readUntil, now, c.timeout) {
-		c.readUntil = now.Add(c.timeout + c.timeout/8)
-		if err := c.nc.SetReadDeadline(c.readUntil); err != nil {
-			return 0, c.fail(err)
-		}
-	}
-	if c.cancelled.Load() {
-		return 0, c.fail(context.Canceled)
+	if err := c.beforeRead(); err != nil {
+		return 0, err
 	}
 	for range 16 {
 		n, err := c.nc.Read(p)
@@ -215,6 +207,39 @@ func (c *conn) read(p []byte) (int, error) {
 		}
 	}
 	return 0, c.fail(io.ErrNoProgress)
+}
+
+// beforeRead bounds the silence of what is read next, and fails where nothing may be.
+func (c *conn) beforeRead() error {
+	if c.dry {
+		return errDry
+	}
+	if now := time.Now(); due(c.readUntil, now, c.timeout) {
+		c.readUntil = now.Add(c.timeout + c.timeout/8)
+		if err := c.nc.SetReadDeadline(c.readUntil); err != nil {
+			return c.fail(err)
+		}
+	}
+	if c.cancelled.Load() {
+		return c.fail(context.Canceled)
+	}
+	return nil
+}
+
+// splice is read into a pipe.
+func (c *conn) splice(p *splice.Pipe, most int64) (int, error) {
+	if err := c.beforeRead(); err != nil {
+		return 0, err
+	}
+	n, err := p.Fill(c.raw, most)
+	if n > 0 {
+		c.heard = true
+		return n, nil // an error comes again
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return 0, c.fail(err)
 }
 
 // errDry ends the reading of what must not wait.

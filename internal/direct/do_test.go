@@ -18,6 +18,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
+	"martlet/internal/splice"
 )
 
 // countingConn counts writes. It hides what makes vectored writes and peeking
@@ -385,6 +386,72 @@ func TestLargeBodies(t *testing.T) {
 	if got := after.TotalAlloc - before.TotalAlloc; got > 8<<20 {
 		t.Errorf("%d bytes were allocated to move %d", got, 4*size)
 	}
+}
+
+// A body of known length can be moved into a pipe, but for what was read with its head; it ends as it does when it is read, and a
+// part never passes for all of it.
+func TestSplice(t *testing.T) {
+	const size = 3 << 20
+	whole := make([]byte, size)
+	for i := range whole {
+		whole[i] = byte(i * i >> 6)
+	}
+	addr := webServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/chunks" {
+			w.Header().Set("Content-Length", fmt.Sprint(size))
+		}
+		if r.URL.Path == "/short" {
+			_, _ = w.Write(whole[:size-1])
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = w.Write(whole)
+	})
+	c := client(t, Config{})
+	for path, want := range map[string]struct {
+		err   error
+		moved int
+	}{"/length": {io.EOF, size - inSize}, "/short": {io.ErrUnexpectedEOF, size - 1 - inSize}, "/chunks": {io.EOF, 0}} {
+		resp, err := c.Do(t.Context(), addr, &backend.Request{Method: "GET", Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, moved, err := throughPipe(t, resp.Body)
+		if !errors.Is(err, want.err) || errs.Is(err, errs.Unavailable) != (want.err != io.EOF) {
+			t.Errorf("%s ended with %v, want %v", path, err, want.err)
+		}
+		if !bytes.HasPrefix(whole, got) || len(got) < size-1 || want.err == io.EOF && len(got) != size {
+			t.Errorf("%s: %d bytes came of %d", path, len(got), size)
+		}
+		if moved < want.moved || want.moved == 0 && moved > 0 {
+			t.Errorf("%s: %d bytes came through the pipe, want %d", path, moved, want.moved)
+		}
+		_ = resp.Body.Close()
+	}
+}
+
+// throughPipe reads a body by way of a pipe, as far as it lets it, and returns how it ended.
+func throughPipe(t *testing.T, body io.Reader) (all []byte, moved int, err error) {
+	t.Helper()
+	p, err := splice.Take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Give()
+	block := make([]byte, 16<<10)
+	for err == nil {
+		var n int
+		if n, err = body.(splice.Source).Splice(p); errors.Is(err, splice.ErrUnable) {
+			n, err = body.Read(block)
+			all = append(all, block[:n]...)
+			continue
+		}
+		part, perr := io.ReadAll(p)
+		if perr != nil || len(part) != n {
+			t.Fatalf("%d bytes in the pipe, want %d, %v", len(part), n, perr)
+		}
+		all, moved = append(all, part...), moved+n
+	}
+	return all, moved, err
 }
 
 func TestManyAtOnce(t *testing.T) {

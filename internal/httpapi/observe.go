@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -229,33 +228,4 @@ func logPath(uri string) string {
 		}
 	}
 	return uri
-}
-
-// CopyBody sends a body to a client, through a pooled buffer. An error of the
-// source, or a source that ends before length bytes (-1 is unknown), is returned;
-// the caller ends the connection then, so that a part never looks like the whole.
-func CopyBody(ctx context.Context, w io.Writer, src io.Reader, length int64) error {
-	buf := copyBuffers.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
-	defer copyBuffers.Put(buf)
-	var n int64
-	for {
-		got, err := src.Read(*buf)
-		if got > 0 {
-			if _, werr := w.Write((*buf)[:got]); werr != nil {
-				return werr
-			}
-			n += int64(got)
-		}
-		switch {
-		case err == io.EOF: // not errors.Is: a failure may have one in it
-			if length >= 0 && n != length {
-				return io.ErrUnexpectedEOF
-			}
-			return nil
-		case err != nil:
-			return err
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		}
-	}
 }

@@ -3,10 +3,14 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync/atomic"
+	"syscall"
+
+	"martlet/internal/splice"
 )
 
 // named puts a transaction id on the answers that net/http gives by itself, to
@@ -32,8 +36,9 @@ func (l *named) Accept() (net.Conn, error) {
 type namedConn struct {
 	net.Conn
 	of      *named
-	handled atomic.Bool // from the start of a handler until all of its answer is written
-	held    holding     // for who writes the answer; closing does not look at it
+	handled atomic.Bool     // from the start of a handler until all of its answer is written
+	held    holding         // for who writes the answer; closing does not look at it
+	raw     syscall.RawConn // of who writes the answer: see socket
 }
 
 type namedKey struct{}
@@ -72,6 +77,25 @@ func (c *namedConn) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// ReadFrom sends what is in a pipe, as much of it as the socket takes at once, and anything else as Write does.
+func (c *namedConn) ReadFrom(src io.Reader) (int64, error) {
+	if p, ok := src.(*splice.Pipe); ok && !c.held.on {
+		if raw := c.socket(); raw != nil {
+			n, err := p.Drain(raw)
+			return int64(n), err
+		}
+	}
+	return io.Copy(struct{ io.Writer }{c}, src)
+}
+
+// socket is that of the connection, nil where what is written to it is not what is sent: TLS.
+func (c *namedConn) socket() syscall.RawConn {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok && c.raw == nil {
+		c.raw, _ = tcp.SyscallConn() // it fails only where it is closed
+	}
+	return c.raw
 }
 
 // send sends what was held of an answer.

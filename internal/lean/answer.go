@@ -1,6 +1,7 @@
 package lean
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"log/slog"
@@ -25,14 +26,44 @@ const (
 	copyBlock   = 64 << 10
 	largeAnswer = copyBlock + headRoom
 
-	// memoryBlock is how much of a body that is in memory is written at once, in bytes: a limit on silence is one on each
+	// pieceBlock is how much of a body that is in pieces is written at once at most, in bytes: a limit on silence is one on each
 	// write.
-	memoryBlock = 256 << 10
+	pieceBlock = 256 << 10
 )
 
-// inMemory is a body that is in memory as a whole, as a bytes.Buffer is: but for what leaves with the head it is sent from where it is.
+// inPieces is a body that has what comes next in memory, as one that is read from a disk in large blocks and verified there:
+// but for what leaves with the head it is sent from where it is.
+type inPieces interface {
+	// Piece returns the next bytes, one at least and at most that many; io.EOF at the end. They are good until
+	// it returns others.
+	Piece(most int64) ([]byte, error)
+}
+
+// inMemory is a body that is in memory as a whole, as a bytes.Buffer is.
 type inMemory interface {
 	Next(n int) []byte // the next n bytes, or what there is, which is nothing at the end
+}
+
+// ofMemory is that in pieces.
+type ofMemory struct{ inMemory }
+
+func (m ofMemory) Piece(most int64) ([]byte, error) {
+	b := m.Next(int(most))
+	if len(b) == 0 {
+		return nil, io.EOF
+	}
+	return b, nil
+}
+
+// piecesOf returns a body that is in pieces, nil where it has to be read.
+func piecesOf(body io.Reader) inPieces {
+	switch body := body.(type) {
+	case inPieces:
+		return body
+	case inMemory:
+		return ofMemory{body}
+	}
+	return nil
 }
 
 var (
@@ -83,7 +114,7 @@ func (a *answer) send(head bool) (n int64, err error) {
 // last of the body is sent when its source says that it has ended.
 func (a *answer) sendBody(out []byte, length int64) (sent int64, err error) {
 	room := cap(out)
-	memory, _ := a.resp.Body.(inMemory)
+	pieces := piecesOf(a.resp.Body)
 	for left := length; left > 0; {
 		before := len(out)
 		out, err = fill(out, a.resp.Body, min(left, int64(room-before)))
@@ -101,23 +132,27 @@ func (a *answer) sendBody(out []byte, length int64) (sent int64, err error) {
 		}
 		sent += n
 		out = out[:0]
-		if memory != nil && left > 0 {
-			n, err := a.sendMemory(memory, left)
+		if pieces != nil && left > 0 {
+			n, err := a.sendPieces(pieces, left)
 			return sent + n, err
 		}
 	}
 	return sent, nil
 }
 
-// sendMemory sends the rest of a body that is in memory.
-func (a *answer) sendMemory(from inMemory, left int64) (sent int64, err error) {
+// sendPieces sends the rest of a body that is in pieces.
+func (a *answer) sendPieces(from inPieces, left int64) (sent int64, err error) {
 	for left > 0 {
-		b := from.Next(int(min(left, memoryBlock)))
+		b, err := from.Piece(min(left, pieceBlock))
 		switch left -= int64(len(b)); {
-		case len(b) == 0:
+		case err == io.EOF: // not errors.Is: a failure may have one in it
 			return sent, io.ErrUnexpectedEOF
-		case left == 0 && len(from.Next(1)) > 0:
-			return sent, errLonger
+		case err != nil:
+			return sent, err
+		case left == 0:
+			if _, err := from.Piece(1); err != io.EOF {
+				return sent, cmp.Or(err, errLonger)
+			}
 		}
 		if err := a.c.write(b, time.Now()); err != nil {
 			return sent, err

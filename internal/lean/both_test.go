@@ -159,6 +159,8 @@ func TestABrokenBodyNeverLooksWhole(t *testing.T) {
 			"in memory, long":   {200 << 10, inAPiece(201 << 10)},
 			"in memory, empty":  {100, inAPiece(0)},
 			"in memory, longer": {300, inAPiece(400)},
+			"in pieces, fails":  {200 << 10, &pieced{*inAPiece(100 << 10), errs.E(errs.Corrupt, io.EOF)}},
+			"in pieces, longer": {200 << 10, &pieced{*inAPiece(250 << 10), io.EOF}},
 			"panics":            {100, nil},
 			"panics when long":  {200 << 10, nil},
 		} {
@@ -176,6 +178,11 @@ func TestABrokenBodyNeverLooksWhole(t *testing.T) {
 						*bytes.Buffer
 						io.Closer
 					}{tt.body.(*bytes.Buffer), &brokenBody{0, &closed}}
+				case strings.HasPrefix(name, "in pieces"):
+					resp.Body = struct {
+						*pieced
+						io.Closer
+					}{tt.body.(*pieced), &brokenBody{0, &closed}}
 				case tt.body != nil:
 					resp.Body = struct {
 						io.Reader
@@ -196,6 +203,24 @@ func TestABrokenBodyNeverLooksWhole(t *testing.T) {
 			}
 		}
 	})
+}
+
+// pieced is a body in pieces of up to 30 KiB, without its Close, and how it ends.
+type pieced struct {
+	of  bytes.Buffer
+	end error
+}
+
+func (p *pieced) Read(b []byte) (int, error) {
+	got, err := p.Piece(int64(len(b)))
+	return copy(b, got), err
+}
+
+func (p *pieced) Piece(most int64) ([]byte, error) {
+	if b := p.of.Next(int(min(most, 30<<10))); len(b) > 0 {
+		return b, nil
+	}
+	return nil, p.end
 }
 
 // inAPiece is a body in memory, without its Close.

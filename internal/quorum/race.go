@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/splice"
 )
 
 // attempt is a request of a read that was sent to one device.
@@ -207,6 +208,14 @@ func (b *lastingBody) Buffered() int {
 		return in.Buffered()
 	}
 	return 0
+}
+
+// Splice is that of the body.
+func (b *lastingBody) Splice(p *splice.Pipe) (int, error) {
+	if inner, ok := b.ReadCloser.(splice.Source); ok {
+		return inner.Splice(p)
+	}
+	return 0, splice.ErrUnable
 }
 
 func (b *lastingBody) Close() error {
