@@ -121,7 +121,7 @@ func (o *options) defaults(short bool) {
 
 // share is allDuration for each store, so that all loads of a round take as long whatever stores there are.
 func share(stores []string) time.Duration {
-	var all, sent time.Duration
+	var all, sent float64
 	for _, l := range loads {
 		all += l.times()
 		for _, s := range stores {
@@ -130,7 +130,7 @@ func share(stores []string) time.Duration {
 			}
 		}
 	}
-	return min(allDuration, allDuration*all/max(sent, 1))
+	return min(allDuration, time.Duration(allDuration.Seconds()*all/max(sent, 1)*float64(time.Second)).Round(time.Millisecond))
 }
 
 func (o *options) check(rest []string) error {

@@ -35,7 +35,7 @@ func (l loadOf) String() string {
 func (l loadOf) large() bool { return l.size == largeSize }
 
 // times is how many times as long as others it is sent.
-func (l loadOf) times() time.Duration {
+func (l loadOf) times() float64 {
 	if l.large() {
 		return 2
 	}
@@ -221,7 +221,7 @@ func (m *measuring) load(ctx context.Context, n int, l loadOf, i int) error {
 		b.Objects = min(max(b.Objects, 2*int64(l.clients)), mostDeletes)
 	}
 	if l.large() {
-		b.Duration, b.Warmup = l.times()*b.Duration, 0
+		b.Duration, b.Warmup = time.Duration(l.times()*float64(b.Duration)), 0
 	}
 	r, err := bench.Run(ctx, b)
 	if err != nil {
