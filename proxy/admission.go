@@ -13,11 +13,10 @@ const (
 	// plainCost is what any request may need of buffers, in bytes: those of its answer, and
 	// its header.
 	plainCost = httpapi.AnswerRoom + 32<<10
-	// uploadChunks is how many chunks of a body are in memory at once: a queue full
-	// for the replica that is behind, as many kept for a handoff, one being sent and
-	// one being filled. A replica that stalls holds on to its own until it is given
-	// up.
-	uploadChunks = 2*queueLen + 2
+	// uploadBytes is the most of a body that is in memory at once, in bytes, once its chunks are large: a queue full for
+	// the replica that is behind, one being sent and one being filled. Of what came before, in small chunks, there is less: as
+	// many more of them are kept for a handoff. A replica that stalls holds on to its own until it is given up.
+	uploadBytes = (queueLen + 2) * largeChunk
 )
 
 // Admission returns the bounds that hold: those that are set, or what fits the
@@ -53,14 +52,14 @@ func (c Config) Connections() int {
 // cost is the most bytes of buffers that a request needs. Bodies that fit a chunk
 // are there twice, since a replica may still be sending one that was answered.
 func cost(r *http.Request) int64 {
-	const most = uploadChunks * chunkSize
+	const most = uploadBytes
 	body := r.ContentLength
 	switch {
 	case r.Method == "COPY" || r.Method == http.MethodPut && r.Header["X-Copy-From"] != nil:
 		return plainCost + most // the body comes from elsewhere
 	case body == 0:
 		return plainCost
-	case body < 0 || body > most:
+	case body < 0 || body > smallChunks*chunkSize:
 		return plainCost + most
 	}
 	return plainCost + max(2*chunkSize, body)
@@ -85,8 +84,8 @@ func (c codings) cost(r *http.Request) int64 {
 
 // cost is the most bytes of buffers that an upload of so many bytes needs, or where that is
 // not known, is -1. A body that fits a chunk is encoded at once, and its fragments may still be
-// sent to a device that was answered for; of others there are so many segments as uploadChunks
-// is of chunks, and one that is being encoded.
+// sent to a device that was answered for; of others there is a queue full of segments, as many for a handoff, one
+// being sent and one being filled, and one that is being encoded.
 func (c coding) cost(body int64) int64 {
 	n := int64(c.code.Fragments())
 	segment := n * c.code.ArchiveSize(int64(c.code.Segment))

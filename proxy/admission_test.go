@@ -10,7 +10,7 @@ import (
 )
 
 func TestCost(t *testing.T) {
-	const most = plainCost + uploadChunks*chunkSize
+	const most = plainCost + (4+2)*512<<10 // a queue full of the chunks of large bodies, one being sent and one being filled
 	for what, tt := range map[string]struct {
 		r    http.Request
 		want int64
@@ -20,6 +20,8 @@ func TestCost(t *testing.T) {
 		"small":           {http.Request{Method: "PUT", ContentLength: 1}, plainCost + 2*chunkSize},
 		"a chunk":         {http.Request{Method: "PUT", ContentLength: chunkSize}, plainCost + 2*chunkSize},
 		"some chunks":     {http.Request{Method: "PUT", ContentLength: 3 * chunkSize}, plainCost + 3*chunkSize},
+		"all small":       {http.Request{Method: "PUT", ContentLength: smallChunks * chunkSize}, plainCost + smallChunks*chunkSize},
+		"one large":       {http.Request{Method: "PUT", ContentLength: smallChunks*chunkSize + 1}, most},
 		"large":           {http.Request{Method: "PUT", ContentLength: 5 << 30}, most},
 		"unknown":         {http.Request{Method: "PUT", ContentLength: -1}, most},
 		"bulk":            {http.Request{Method: "POST", ContentLength: -1}, most},

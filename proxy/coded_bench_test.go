@@ -20,6 +20,7 @@ import (
 	"martlet/internal/ec"
 	"martlet/internal/ec/ectest"
 	"martlet/internal/ecread"
+	"martlet/internal/md5lanes"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
@@ -99,7 +100,7 @@ func (c *codedNodes) server() *Server {
 	cfg := Defaults()
 	cfg.PostQuorumTimeout = conf.Duration(20 * time.Second) // nobody is late, only the machine may be busy
 	return &Server{
-		cfg: cfg, cluster: c.cluster, codings: c.codings, coded: ecread.New(c.cluster, c.codings.codes()), log: slog.New(slog.DiscardHandler), stamps: timestamp.NewSource(nil),
+		cfg: cfg, cluster: c.cluster, codings: c.codings, coded: ecread.New(c.cluster, c.codings.codes()), log: slog.New(slog.DiscardHandler), stamps: timestamp.NewSource(nil), hashes: md5lanes.NewGroup(hashBehind),
 		infos: newInfoCache(time.Minute, func(context.Context, name.Path) (facts, error) {
 			return facts{exists: true, policy: codedPolicy, at: time.Now()}, nil
 		}),

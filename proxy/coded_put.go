@@ -184,7 +184,7 @@ func (f *fragments) undo(ctx context.Context, answers []quorum.Answer) {
 // attest writes the commit. From now on fragments of the write may be wanted, whatever the answers
 // say.
 func (u *upload) attest(ctx context.Context, stamp timestamp.T, of backend.Coded) []quorum.Answer {
-	coded, nothing := of.String(), newDigest()
+	coded, nothing := of.String(), newDigest(nil)
 	commit := nothing.commit(nothing.etag())
 	return u.cluster.Write(ctx, u.place, func(slot int, _ *ring.Device) *backend.Request {
 		h := append(u.header(slot, stamp), backend.Field{Name: backend.CodedWrite, Value: coded})
@@ -371,7 +371,7 @@ type tally struct {
 
 func (t *tally) Read(p []byte) (int, error) {
 	n, err := t.body.Read(p)
-	t.sums.md5.Write(p[:n])
+	_, _ = t.sums.md5.Write(p[:n]) // never fails
 	t.sums.size += int64(n)
 	switch length := t.up.length; { // nobody is to look at the bytes first
 	case t.sums.size > int64(t.up.limits.MaxFileSize):

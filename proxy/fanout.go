@@ -65,26 +65,23 @@ func (f *fanout) commit(ctx context.Context, trailer func(slot int) backend.Head
 	return answers
 }
 
-// feed reads the body and hands each chunk to every replica that is still
-// there. It fails when the client does, or when too few replicas are left for a
+// feed reads the body, of which c has come, hands each chunk to every replica that is still
+// there, and sums it up. It fails when the client does, or when too few replicas are left for a
 // quorum.
 func (f *fanout) feed(c *chunk, sums *digest, body io.Reader) error {
-	for {
-		err := f.give(c)
-		if err != nil {
+	for given := 1; ; given++ {
+		c.held.Add(1)
+		if err := f.give(c); err != nil { // first, so that they have something to do meanwhile
+			c.release()
 			return err
 		}
+		sums.addLater(c)
 		if sums.size > int64(f.up.limits.MaxFileSize) {
 			return f.up.limits.TooLarge()
 		}
-		c = newChunk()
+		c = nextChunk(given)
 		last, err := c.fill(body, longestFill)
-		sums.add(c.data())
-		if err == nil && last && c.n == 0 {
-			c.release()
-			return nil
-		}
-		if err != nil {
+		if err != nil || last && c.n == 0 {
 			c.release()
 			return err
 		}

@@ -23,6 +23,7 @@ import (
 	"martlet/internal/ecread"
 	"martlet/internal/errs"
 	"martlet/internal/httpapi"
+	"martlet/internal/md5lanes"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
@@ -59,6 +60,7 @@ type Server struct {
 	auth     *auth.Auth
 	who      auth.Chain
 	stamps   *timestamp.Source
+	hashes   *md5lanes.Group
 	infos    *infoCache
 	limiter  *ratelimit.Limiter // nil where it is off
 	realms   *realms.Book
@@ -89,7 +91,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, gate: gate, policies: deps.Policies, codings: codings, auth: deps.Auth, who: auth.Chain{deps.Auth.Tokens},
-		stamps: timestamp.NewSource(deps.Now), log: deps.Log,
+		stamps: timestamp.NewSource(deps.Now), hashes: md5lanes.NewGroup(hashBehind), log: deps.Log,
 		client: direct.New(direct.Config{
 			ConnectTimeout: cfg.ConnTimeout.D(), NodeTimeout: cfg.NodeTimeout.D(), UserAgent: "martlet-proxy",
 		}),

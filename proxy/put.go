@@ -235,7 +235,8 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 func (s *Server) upload(place quorum.Place, header func(slot int, stamp timestamp.T) backend.Header) *upload {
 	return &upload{
 		cluster: s.cluster, place: place, length: -1, limits: s.cfg.Limits, stamp: s.stamps.Next(), header: header,
-		stall: min(stallLimit, s.cfg.NodeTimeout.D()), silence: s.cfg.NodeTimeout.D(), grace: s.cfg.PostQuorumTimeout.D(),
+		hashes: s.hashes,
+		stall:  min(stallLimit, s.cfg.NodeTimeout.D()), silence: s.cfg.NodeTimeout.D(), grace: s.cfg.PostQuorumTimeout.D(),
 	}
 }
 

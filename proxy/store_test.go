@@ -18,6 +18,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/errs"
 	"martlet/internal/httpapi"
+	"martlet/internal/md5lanes"
 	"martlet/internal/name"
 	"martlet/internal/quorum"
 	"martlet/internal/quorum/nodetest"
@@ -30,7 +31,7 @@ import (
 // exists.
 func (b *bench) server() *Server {
 	return &Server{
-		cfg: Defaults(), cluster: b.cluster, log: slog.New(slog.DiscardHandler), stamps: timestamp.NewSource(nil),
+		cfg: Defaults(), cluster: b.cluster, log: slog.New(slog.DiscardHandler), stamps: timestamp.NewSource(nil), hashes: md5lanes.NewGroup(hashBehind),
 		infos: newInfoCache(time.Minute, func(context.Context, name.Path) (facts, error) {
 			return facts{exists: true, at: time.Now()}, nil
 		}),

@@ -2,10 +2,8 @@ package proxy
 
 import (
 	"context"
-	"crypto/md5" // the ETag of the API
 	"encoding/hex"
 	"fmt"
-	"hash"
 	"hash/crc32"
 	"io"
 	"sync"
@@ -14,6 +12,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
+	"martlet/internal/md5lanes"
 	"martlet/internal/planted"
 	"martlet/internal/quorum"
 	"martlet/internal/timestamp"
@@ -26,6 +25,11 @@ const (
 	// replicas, in bytes. A body that ends within the first chunk is sent whole
 	// and not streamed.
 	chunkSize = 256 << 10
+	// largeChunk is that of the chunks of a large body, of which there are so many small ones first that none of these
+	// is kept for a handoff, nor anything kept beside them: half as many chunks are half as many turns for all that have to do with
+	// them, and twice as much waits for the MD5, in hardly more memory.
+	largeChunk  = 512 << 10
+	smallChunks = 2*queueLen + 1
 	// queueLen is how many chunks a replica may be behind the client before the
 	// client waits for it, and how many stay in memory for a handoff to take
 	// over.
@@ -33,6 +37,9 @@ const (
 	// longestFill is how long a slow client's bytes are gathered before they go
 	// on: replicas take a long silence for a proxy that is gone.
 	longestFill = time.Second
+	// hashBehind is how many chunks of a body wait for the MD5, so that those of several clients are taken together. They
+	// are the latest, which may be in a replica's queue as well, so that no more are in memory for it than may be anyhow.
+	hashBehind = queueLen
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -40,16 +47,27 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // A chunk is a part of a body, shared by the streams that it goes to and
 // returned to its pool by the last of them.
 type chunk struct {
-	buf   []byte // chunkSize long, or a segment's fragments
+	buf   []byte // chunkSize or largeChunk long, or a segment's fragments
 	n     int
 	parts [][]byte // what each stream gets of it; nil where all get the same
 	pool  *sync.Pool
 	held  atomic.Int32
 }
 
-var chunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, chunkSize)} }}
+var (
+	chunks      = sync.Pool{New: func() any { return &chunk{buf: make([]byte, chunkSize)} }}
+	largeChunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, largeChunk)} }}
+)
 
 func newChunk() *chunk { return chunkOf(&chunks) }
+
+// nextChunk is one behind so many others of a body.
+func nextChunk(others int) *chunk {
+	if others < smallChunks {
+		return newChunk()
+	}
+	return chunkOf(&largeChunks)
+}
 
 func chunkOf(pool *sync.Pool) *chunk {
 	c := pool.Get().(*chunk) //nolint:forcetypeassert // the pools hold nothing else
@@ -96,15 +114,25 @@ func (c *chunk) fill(body io.Reader, most time.Duration) (last bool, err error) 
 
 // digest is the checksums of a body as it passes.
 type digest struct {
-	md5  hash.Hash
+	md5  *md5lanes.Hash
 	crc  uint32
 	size int64
 }
 
-func newDigest() *digest { return &digest{md5: md5.New()} }
+func newDigest(with *md5lanes.Group) *digest { return &digest{md5: with.New()} }
 
 func (d *digest) add(p []byte) {
-	d.md5.Write(p)
+	_, _ = d.md5.Write(p) // never fails
+	d.count(p)
+}
+
+// addLater takes over a chunk: its MD5 may wait.
+func (d *digest) addLater(c *chunk) {
+	d.count(c.data())
+	d.md5.Later(c.data(), c.release)
+}
+
+func (d *digest) count(p []byte) {
 	d.crc = crc32.Update(d.crc, castagnoli, p)
 	d.size += int64(len(p))
 }
@@ -130,6 +158,7 @@ type upload struct {
 	silence time.Duration // how long one may that they need
 	grace   time.Duration // how long the last replicas are waited for
 	coded   *codedUpload  // where the policy erasure-codes; nil is replicas
+	hashes  *md5lanes.Group
 }
 
 // stored is a body that the replicas have answered for.
@@ -154,13 +183,14 @@ func (u *upload) run(ctx context.Context, body io.Reader) (stored, error) {
 		first.release()
 		return stored{}, err
 	}
-	sums := newDigest()
-	sums.add(first.data())
+	sums := newDigest(u.hashes)
 	switch {
-	case u.coded != nil && !(last && sums.size <= u.coded.policy.WholeUpTo):
+	case u.coded != nil && !(last && int64(first.n) <= u.coded.policy.WholeUpTo):
+		sums.add(first.data())
 		return u.encode(ctx, first, sums, last, body)
 	case last:
 		defer first.release()
+		sums.add(first.data())
 		return u.whole(ctx, first, sums)
 	}
 	return u.stream(ctx, first, sums, body)
@@ -204,8 +234,9 @@ func (u *upload) whole(ctx context.Context, c *chunk, sums *digest) (stored, err
 	return stored{etag, sums.size, send(ctx, u.stamp), send}, nil
 }
 
-// stream sends a body of any length chunk by chunk.
+// stream sends a body of any length chunk by chunk, of which first is not the caller's any more.
 func (u *upload) stream(ctx context.Context, first *chunk, sums *digest, body io.Reader) (stored, error) {
+	defer sums.md5.Drop() // chunks wait in it where the upload fails
 	fan := u.fan(u.place, func(slot int) backend.Header { return u.header(slot, u.stamp) })
 	fan.length = u.length
 	fan.start(ctx) // the commit outlives the client

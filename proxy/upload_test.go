@@ -19,6 +19,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/direct"
 	"martlet/internal/errs"
+	"martlet/internal/md5lanes"
 	"martlet/internal/name"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
@@ -60,7 +61,7 @@ func newBenchWith(t *testing.T, cfg quorum.Config) *bench {
 	}
 	b := &bench{fleet: fleet, kept: map[string][]byte{}, said: map[string]int{}}
 	b.upload = &upload{
-		cluster: c, place: place, length: -1, limits: limits.Defaults(), stamp: timestamp.Now(), stall: 300 * time.Millisecond, silence: 20 * time.Second, grace: 50 * time.Millisecond,
+		cluster: c, place: place, length: -1, limits: limits.Defaults(), stamp: timestamp.Now(), stall: 300 * time.Millisecond, silence: 20 * time.Second, grace: 50 * time.Millisecond, hashes: md5lanes.NewGroup(hashBehind),
 		header: func(_ int, stamp timestamp.T) backend.Header {
 			return backend.Header{{Name: backend.Timestamp, Value: stamp.String()}}
 		},
@@ -151,6 +152,61 @@ func TestUploadStoresEverywhere(t *testing.T) {
 		if n := b.copies(data); n != 3 {
 			t.Errorf("%d bytes: %d copies, want 3", size, n)
 		}
+	}
+}
+
+// Uploads that come at one time, whose MD5s are computed together, have their own each.
+func TestUploadsAtOneTime(t *testing.T) {
+	uploadsAtOneTime(t, randomBytes(2*chunkSize+7), 3)
+}
+
+// uploadsAtOneTime sends n bodies that begin, and end, each at another byte of one.
+func uploadsAtOneTime(t *testing.T, whole []byte, n int) {
+	t.Helper()
+	b := newBench(t)
+	b.stall, b.grace = 20*time.Second, 20*time.Second
+	var all sync.WaitGroup
+	for i := range n {
+		data, up := whole[i:len(whole)-i*chunkSize/3], *b.upload
+		all.Go(func() {
+			sent, err := up.run(t.Context(), bytes.NewReader(data))
+			if code, err := verdict(sent, err); err != nil || code != 201 || sent.etag != md5Hex(data) || sent.size != int64(len(data)) {
+				t.Errorf("upload %d: %d, %v, ETag %s, size %d", i, code, err, sent.etag, sent.size)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// What an upload that fails has not summed up yet it keeps no memory for.
+func TestUploadThatFailsGivesItsChunksBack(t *testing.T) {
+	b := newBench(t)
+	first := newChunk()
+	if _, err := first.fill(bytes.NewReader(randomBytes(chunkSize)), 0); err != nil {
+		t.Fatal(err)
+	}
+	gone := errs.E(errs.Aborted, "gone")
+	if _, err := b.stream(t.Context(), first, newDigest(b.hashes), iotest.ErrReader(gone)); !errs.Is(err, errs.Aborted) {
+		t.Errorf("%v, want aborted", err)
+	}
+	b.cluster.Wait()
+	if held := first.held.Load(); held != 0 {
+		t.Errorf("%d hold the first chunk, want nobody", held)
+	}
+}
+
+// What is kept for a handoff is in small chunks, and nothing is kept any more when the first large one comes, so that
+// uploadBytes is the most there is.
+func TestChunksGrow(t *testing.T) {
+	for others, want := range map[int]int{1: chunkSize, smallChunks - 1: chunkSize, smallChunks: largeChunk, smallChunks + 1: largeChunk} {
+		c := nextChunk(others)
+		if len(c.buf) != want {
+			t.Errorf("behind %d others there is room for %d bytes, want %d", others, len(c.buf), want)
+		}
+		c.release()
+	}
+	if small := smallChunks*chunkSize + largeChunk; small > uploadBytes {
+		t.Errorf("small chunks and the first large one are %d bytes, more than %d", small, uploadBytes)
 	}
 }
 

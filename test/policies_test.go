@@ -196,19 +196,20 @@ func TestDevWithPolicies(t *testing.T) {
 	t.Parallel()
 	n := network(t)
 	address, dir := n+".0.1:8080", t.TempDir()+"/dev"
-	p, _ := startDev(t, "--dir", dir, "--network", n, "--listen", address, "--part-power", "6", "--policy", "silver", "--policy", "ec32=3+2")
+	p, _ := startDev(t, "--dir", dir, "--network", n, "--listen", address, "--part-power", "6", "--policy", "silver", "--policy", "ec32=3+2", "--policy", "two=replicas:2")
 	for _, want := range []string{
 		"Martlet: 5 storage nodes of 2 devices, 3 replicas, in one process.\n",
 		"\n5 nodes, one for each fragment of policy ec32 (3+2).\n",
 		"\nPolicy silver (index 1): 3 replicas; readable while any 2 nodes are down. Make a container with X-Storage-Policy: silver.\n",
 		"\nPolicy ec32 (index 2): erasure coding 3+2; readable while any 2 nodes are down.",
+		"\nPolicy two (index 3): 2 replicas; readable while any node is down.",
 	} {
 		if !strings.Contains(p.out.String(), want) {
 			t.Errorf("it does not say %q:\n%s", want, p.out.String())
 		}
 	}
 	me := signIn(t, "http://"+address, "test:tester", "testing")
-	for container, policy := range map[string]string{"one": "silver", "two": "ec32"} {
+	for container, policy := range map[string]string{"one": "silver", "two": "ec32", "three": "two"} {
 		me.want(t, 201, "PUT", "/"+container, "", "X-Storage-Policy", policy)
 		has(t, me.want(t, 204, "HEAD", "/"+container, ""), "X-Storage-Policy", policy)
 	}
@@ -218,8 +219,8 @@ func TestDevWithPolicies(t *testing.T) {
 	if code := p.wait(t, 20*time.Second); code != 0 {
 		t.Fatalf("exit status %d\n%s", code, p.err.String())
 	}
-	oneLine(t, start(t, "dev", "--dir", dir, "--policy", "gold"), 2, "--policy gold", "made with silver, ec32=3+2")
+	oneLine(t, start(t, "dev", "--dir", dir, "--policy", "gold"), 2, "--policy gold", "made with silver, ec32=3+2, two=replicas:2")
 	oneLine(t, start(t, "dev", "--dir", t.TempDir(), "--policy", "ec=4"), 2, "--policy ec=4")
-	startDev(t, "--dir", dir, "--policy", "silver", "--policy", "ec32=3+2")
+	startDev(t, "--dir", dir, "--policy", "silver", "--policy", "ec32=3+2", "--policy", "two=replicas:2")
 	text(t, signIn(t, "http://"+address, "test:tester", "testing").want(t, 200, "GET", "/one/o", ""), "data")
 }

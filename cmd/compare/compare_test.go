@@ -20,6 +20,8 @@ func TestParse(t *testing.T) {
 		"a store that there is not": {"-stores", "martlet,gluster"},
 		"a part that there is not":  {"-parts", "table,graph"},
 		"a floor of somebody else":  {"-stores", "swift,martlet", "-parts", "floor"},
+		"a floor of what is large":  {"-stores", "martlet-two,martlet", "-parts", "floor"},
+		"scaling of what is large":  {"-stores", "martlet-ec42", "-parts", "scale"},
 		"no duration":               {"-duration", "-1s"},
 		"rounds below nothing":      {"-rounds", "-1"},
 		"no expression":             {"-only", "("},
@@ -38,6 +40,8 @@ func TestParse(t *testing.T) {
 	}{
 		{nil, 5, 3 * time.Second, "table,floor,scale"},
 		{[]string{"-stores", "martlet,martlet-processes,swift"}, 5, 2 * time.Second, "table,floor,scale"},
+		{[]string{"-stores", "martlet,martlet-two,martlet-ec42,swift"}, 5, 2200 * time.Millisecond, "table,floor,scale"},
+		{[]string{"-stores", "martlet-two", "-parts", "table"}, 5, 6 * time.Second, "table"},
 		{[]string{"-short"}, 3, 1500 * time.Millisecond, "table,floor"},
 		{[]string{"-short", "-rounds", "1", "-duration", "1s"}, 1, time.Second, "table,floor"},
 		{[]string{"-stores", "swift", "-parts", "table", "-only", "GET"}, 5, 6 * time.Second, "table"},
@@ -68,17 +72,24 @@ func TestTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &measuring{options: o, stores: []*store{{name: "martlet"}, {name: "swift"}}, figures: map[string][]*figures{}, began: time.Now()}
+	m := &measuring{options: o, stores: []*store{{name: "martlet"}, {name: "swift"}, {name: martletTwo}}, figures: map[string][]*figures{}, began: time.Now()}
 	m.stores[0].peak = procs.Usage{Processes: 1, RSS: 300e6, Anonymous: 200e6}
 	put := loads[0].String()
+	large := loadOf{loads[0].kind, largeSize, 4, 0, ""}.String()
+	*m.of(large, 0) = figures{cpu: []float64{400e3}, rate: []float64{3}, p50: []float64{1e6}, p99: []float64{2e6}, written: []float64{3.1, 3.02, 3}}
+	*m.of(large, 1) = figures{}
+	*m.of(large, 2) = figures{cpu: []float64{200e3}, rate: []float64{6}, p50: []float64{1e6}, p99: []float64{2e6}, written: []float64{2}}
 	*m.of(put, 0) = figures{cpu: []float64{500, 700, 600}, rate: []float64{1000, 2000, 3000}, p50: []float64{10e3}, p99: []float64{45e3}}
 	*m.of(put, 1) = figures{cpu: []float64{33e3}, rate: []float64{50}, p50: []float64{1}, p99: []float64{2}, failed: 3, example: "PUT x: answered with 503"}
-	*m.of(floorLine{kind: loads[0].kind, devices: 3}.String(), 2) = figures{cpu: []float64{300}, rate: []float64{4000}, p50: []float64{1}, p99: []float64{2}}
+	*m.of(floorLine{kind: loads[0].kind, devices: 3}.String(), 3) = figures{cpu: []float64{300}, rate: []float64{4000}, p50: []float64{1}, p99: []float64{2}}
 	*m.of(scaleLine(loads[0].kind, 64), 0) = figures{cpu: []float64{400}, rate: []float64{5000}, p50: []float64{10e3}, p99: []float64{20e3}, anonymous: []float64{123e6}}
 	text := m.tables()
 	for _, want := range []string{
-		"| 4KiB PUT, 32 clients | 600 µs [500 µs–700 µs] (2,000/s) | 33.0 ms [33.0 ms–33.0 ms] (50.0/s); 55.0× CPU, 0.03× rate | 0.6 ms |",
-		"| 4KiB PUT, 32 clients | 10.0 ms, 45.0 ms (4.50) | 1.00 µs, 2.00 µs (2.00) |",
+		"| 4KiB PUT, 32 clients | 600 µs [500 µs–700 µs] (2,000/s) | 33.0 ms [33.0 ms–33.0 ms] (50.0/s); 55.0× CPU, 0.03× rate |  | 0.6 ms |",
+		"| 64MiB PUT, 4 clients | 400 ms [400 ms–400 ms] (3.00/s) |  | 200 ms [200 ms–200 ms] (6.00/s); 0.50× CPU, 2.00× rate | 330 ms |",
+		"| written to disks for each byte stored | martlet | swift | martlet-two |\n|---|---|---|---|\n",
+		"| 64MiB PUT, 4 clients | 3.02× |  | 2.00× |",
+		"| 4KiB PUT, 32 clients | 10.0 ms, 45.0 ms (4.50) | 1.00 µs, 2.00 µs (2.00) |  |",
 		"| martlet | 1 | 200 MB | 300 MB |",
 		"| floor of a PUT: 3 logs | 300 µs [300 µs–300 µs] | 4,000/s | 1.00 µs, 2.00 µs (2.00) | 2.00× | 0.50× |",
 		"| 64 | 5,000/s | 400 µs | 10.0 ms, 20.0 ms (2.00) | 123 MB |",
@@ -86,6 +97,29 @@ func TestTables(t *testing.T) {
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("there is no %q in\n%s", want, text)
+		}
+	}
+}
+
+// What is sent to whom, and under which policy.
+func TestPolicies(t *testing.T) {
+	for name := range starters {
+		large, policy := 0, policyOf(name)
+		for _, l := range loads {
+			switch {
+			case l.large() && takes(name, l):
+				large++
+			case policy == "" && !takes(name, l) || policy != "" && takes(name, l):
+				t.Errorf("%s, of policy %q, is sent %v: %v", name, policy, l, takes(name, l))
+			}
+		}
+		if large != 2 {
+			t.Errorf("%s is sent %d large loads, want 2", name, large)
+		}
+	}
+	for name, want := range map[string]string{martletTwo: "two", martletEC42: "ec42", "martlet": "", "minio": ""} {
+		if got := policyOf(name); got != want {
+			t.Errorf("the policy of %s is %q, want %q", name, got, want)
 		}
 	}
 }

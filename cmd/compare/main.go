@@ -113,10 +113,24 @@ func (o *options) defaults(short bool) {
 		}
 	}
 	if o.duration == 0 {
-		if o.duration = allDuration / time.Duration(len(o.stores)); short {
+		if o.duration = share(o.stores); short {
 			o.duration = shortDuration
 		}
 	}
+}
+
+// share is allDuration for each store, so that all loads of a round take as long whatever stores there are.
+func share(stores []string) time.Duration {
+	var all, sent float64
+	for _, l := range loads {
+		all += l.times()
+		for _, s := range stores {
+			if takes(s, l) {
+				sent += l.times()
+			}
+		}
+	}
+	return min(allDuration, time.Duration(allDuration.Seconds()*all/max(sent, 1)*float64(time.Second)).Round(time.Millisecond))
 }
 
 func (o *options) check(rest []string) error {
@@ -133,8 +147,8 @@ func (o *options) check(rest []string) error {
 		switch {
 		case p != partTable && p != partFloor && p != partScale:
 			all = append(all, fmt.Errorf("-parts: %q is none of table, floor, scale", p))
-		case p != partTable && !strings.HasPrefix(o.stores[0], "martlet"):
-			all = append(all, fmt.Errorf("-parts: %s is of the first store, and that of Martlet", p))
+		case p != partTable && (!strings.HasPrefix(o.stores[0], "martlet") || policies[o.stores[0]] != ""):
+			all = append(all, fmt.Errorf("-parts: %s is of the first store, and that is martlet or martlet-processes", p))
 		}
 	}
 	if o.rounds < 1 || o.duration <= 0 || o.settle < 0 || o.warmup < 0 {

@@ -30,6 +30,21 @@ func (l loadOf) String() string {
 	return fmt.Sprintf("%s %s, %d clients", l.size, strings.ToUpper(l.kind.String()), l.clients)
 }
 
+// large reports whether it is of those whose bytes are most of what they cost. There are few of them, and the first counts
+// for as much as any.
+func (l loadOf) large() bool { return l.size == largeSize }
+
+// times is how many times as long as others it is sent.
+func (l loadOf) times() float64 {
+	if l.large() {
+		return 2
+	}
+	return 1
+}
+
+// largeSize is the size of large loads.
+const largeSize = "64MiB"
+
 // loads are sent in this order in each round. A DELETE is behind the PUT of the same size, by which it
 // is known how many objects make a round of it.
 var loads = []loadOf{
@@ -40,8 +55,8 @@ var loads = []loadOf{
 	{work.Get, "64KiB", 32, 200, "0.3 ms"},
 	{work.Put, "1MiB", 16, 0, "6.5 ms"},
 	{work.Get, "1MiB", 16, 64, "1.5 ms"},
-	{work.Put, "64MiB", 4, 0, "330 ms"},
-	{work.Get, "64MiB", 4, 8, "85 ms"},
+	{work.Put, largeSize, 4, 0, "330 ms"},
+	{work.Get, largeSize, 4, 8, "85 ms"},
 }
 
 // scale is how many clients there are, one after the other.
@@ -56,9 +71,11 @@ const mostDeletes = 20_000
 // figures are those of one store and load, or of a floor: one value a round.
 type figures struct {
 	cpu, rate, p50, p99, anonymous, generator []float64
-	failed                                    int64
-	example                                   string
-	filled                                    string // the name of the run whose objects are there to be read
+
+	written []float64 // bytes on disks for each byte that was stored, of PUTs; none where nobody said
+	failed  int64
+	example string
+	filled  string // the name of the run whose objects are there to be read
 }
 
 func (f *figures) add(r *result.Report) {
@@ -76,6 +93,16 @@ func (f *figures) add(r *result.Report) {
 			f.p50 = append(f.p50, s.Median)
 		case "p99":
 			f.p99 = append(f.p99, s.Median)
+		}
+	}
+	for _, round := range r.Rounds {
+		if round.Servers == nil || round.Servers.Written == 0 {
+			continue
+		}
+		for _, o := range round.Operations {
+			if o.Kind == work.Put.String() && o.Bytes > 0 {
+				f.written = append(f.written, float64(round.Servers.Written)/float64(o.Bytes))
+			}
 		}
 	}
 	failed, _ := r.Failed()
@@ -120,6 +147,9 @@ func (m *measuring) all(ctx context.Context) error {
 		if slices.Contains(m.parts, partTable) {
 			for _, l := range m.chosen() {
 				for i := range m.stores {
+					if !takes(m.stores[i].name, l) {
+						continue
+					}
 					if err := m.load(ctx, n, l, i); err != nil {
 						if ctx.Err() != nil {
 							return err
@@ -161,6 +191,7 @@ func (m *measuring) bench(i int, kind work.Kind, size1 string, clients int) (ben
 	b.Operation, b.Mix, b.Sizes, b.Concurrency = kind.String(), work.Only(kind), sizes, clients
 	b.Duration, b.Settle, b.Warmup = m.duration, m.settle, m.warmup
 	b.Credentials, b.Servers, b.ServersText = m.stores[i].credentials, m.stores[i].finder(), m.stores[i].name
+	b.Policy = policyOf(m.stores[i].name)
 	b.Objects = 0
 	return b, nil
 }
@@ -189,8 +220,8 @@ func (m *measuring) load(ctx context.Context, n int, l loadOf, i int) error {
 		}
 		b.Objects = min(max(b.Objects, 2*int64(l.clients)), mostDeletes)
 	}
-	if b.Sizes.Largest() >= 64<<20 {
-		b.Duration, b.Warmup = 2*b.Duration, 0 // there are few of them, and the first counts for as much as any
+	if l.large() {
+		b.Duration, b.Warmup = time.Duration(l.times()*float64(b.Duration)), 0
 	}
 	r, err := bench.Run(ctx, b)
 	if err != nil {

@@ -36,6 +36,8 @@ const (
 var starters = map[string]func(ctx context.Context, o *options, dir, network string) (*store, error){
 	"martlet":           startMartlet,
 	"martlet-processes": startMartletProcesses,
+	martletTwo:          startMartletTwo,
+	martletEC42:         startMartletEC42,
 	"swift":             startSwift,
 	"minio":             startMinIO,
 	"seaweedfs":         startSeaweedFS,

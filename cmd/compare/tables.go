@@ -16,7 +16,7 @@ func (m *measuring) tables() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s of UTC, %d processors, %s. Medians of %d rounds of %v, least and most in brackets; it took %v.\n",
 		m.began.UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), m.machine(), m.rounds, m.duration, time.Since(m.began).Round(time.Second))
-	for _, table := range []string{m.costs(), m.latencies(), m.memory(), m.floorTable(), m.curve(), m.failures()} {
+	for _, table := range []string{m.costs(), m.latencies(), m.disks(), m.memory(), m.floorTable(), m.curve(), m.failures()} {
 		if table != "" {
 			b.WriteString("\n" + table)
 		}
@@ -62,6 +62,9 @@ func (m *measuring) perStore(first string, last string, cell func(l loadOf, f, o
 			}
 			row = append(row, text)
 		}
+		if strings.Join(row[1:], "") == "" {
+			continue
+		}
 		if last != "" {
 			row = append(row, l.most)
 		}
@@ -74,7 +77,7 @@ func (m *measuring) perStore(first string, last string, cell func(l loadOf, f, o
 func (m *measuring) costs() string {
 	return m.perStore("CPU of all servers for each (rate)", "at most", func(_ loadOf, f, ours *figures) string {
 		text := fmt.Sprintf("%s [%s–%s] (%s/s)", micros(result.Median(f.cpu)), micros(slices.Min(f.cpu)), micros(slices.Max(f.cpu)), number(result.Median(f.rate)))
-		if f != ours {
+		if f != ours && len(ours.cpu) > 0 {
 			text += fmt.Sprintf("; %s× CPU, %s× rate", number(result.Median(f.cpu)/result.Median(ours.cpu)), number(result.Median(f.rate)/result.Median(ours.rate)))
 		}
 		return text
@@ -84,6 +87,16 @@ func (m *measuring) costs() string {
 func (m *measuring) latencies() string {
 	return m.perStore("p50, p99 (p99/p50)", "", func(_ loadOf, f, _ *figures) string {
 		return latency(f)
+	})
+}
+
+// disks is how many bytes were written for each that was stored, by which it can be seen whose figures are of as many.
+func (m *measuring) disks() string {
+	return m.perStore("written to disks for each byte stored", "", func(l loadOf, f, _ *figures) string {
+		if l.kind != work.Put || len(f.written) == 0 {
+			return ""
+		}
+		return number(result.Median(f.written)) + "×"
 	})
 }
 

@@ -70,8 +70,12 @@ func (p *page) benchCosts(r *result.Report) {
 			name = "round " + strconv.Itoa(i+1) + ": "
 		}
 		if s := round.Servers; s != nil {
-			p.printf("  %sservers, %s: %s of processor time for each operation; at most %s of memory, %s of it anonymous\n",
-				name, some(s.Processes, "process"), report.Micros(s.PerOperation), report.Bytes(float64(s.RSS)), report.Bytes(float64(s.Anonymous)))
+			written := ""
+			if s.Written > 0 {
+				written = "; " + report.Bytes(float64(s.Written)) + " written"
+			}
+			p.printf("  %sservers, %s: %s of processor time for each operation; at most %s of memory, %s of it anonymous%s\n",
+				name, some(s.Processes, "process"), report.Micros(s.PerOperation), report.Bytes(float64(s.RSS)), report.Bytes(float64(s.Anonymous)), written)
 		}
 		g := round.Generator
 		busy := 0.0

@@ -83,7 +83,7 @@ func (f *checkFlags) flags(c *cobra.Command) {
 	c.Flags().DurationVar(&f.Every, "every", f.Every, "about how often something is broken")
 	c.Flags().DurationVar(&f.Bound, "bound", f.Bound, "within which everything has to come to where it belongs, once all is up")
 	c.Flags().BoolVar(&f.GoOn, "keep-going", false, "go on where a promise was broken, in new containers")
-	c.Flags().StringArrayVar(&f.policies, "policy", []string{"ec21=2+1"}, "a storage policy beside the default one: `NAME or NAME=K+M`; may be given again")
+	c.Flags().StringArrayVar(&f.policies, "policy", []string{"ec21=2+1"}, "a storage policy beside the default one: `NAME, NAME=replicas:N or NAME=K+M`; may be given again")
 	c.Flags().IntVar(&f.nodes, "nodes", 4, "storage nodes")
 	c.Flags().IntVar(&f.replicas, "replicas", 3, "of all that is not coded; with one no node may be out")
 	c.Flags().IntVar(&f.devices, "devices", 2, "devices of each node")

@@ -36,7 +36,7 @@ func (f *devFlags) add(c *cobra.Command) {
 	c.Flags().IntVar(&f.Proxies, "proxies", f.Proxies, "proxies; the others listen on NUMBERS.0.N of --network, at the port of --listen")
 	c.Flags().IntVar(&f.Replicas, "replicas", f.Replicas, "replicas of everything")
 	c.Flags().IntVar(&f.PartPower, "part-power", f.PartPower, "the rings have 2^`N` partitions")
-	c.Flags().StringArrayVar(&f.policies, "policy", nil, "a storage policy beside the default one, replicated or erasure coded: `NAME or NAME=K+M`, such as ec42=4+2; may be given again")
+	c.Flags().StringArrayVar(&f.policies, "policy", nil, "a storage policy beside the default one, replicated or erasure coded: `NAME, NAME=replicas:N or NAME=K+M`, such as two=replicas:2 or ec42=4+2; may be given again")
 	c.Flags().BoolVar(&f.ClusterKey, "cluster-key", false, "storage nodes know each other on the replication network by a key, and rings are handed out with it")
 	c.Flags().StringVar(&f.Network, "network", f.Network, "first two `NUMBERS` of the nodes' addresses, loopback or private: storage on NUMBERS.1.N, replication on NUMBERS.2.N")
 }
@@ -204,7 +204,7 @@ func banner(out io.Writer, folder *cluster.Folder, address string) error {
 func policyLines(folder *cluster.Folder) []string {
 	lines := slices.Clone(folder.Notes)
 	for i, p := range folder.Options.Policies {
-		kind := fmt.Sprintf("%d replicas", folder.Options.Replicas)
+		kind := fmt.Sprintf("%d replicas", folder.Options.ReplicasOf(p))
 		if p.Coded() {
 			kind = "erasure coding " + p.Shape.String()
 		}

@@ -52,7 +52,7 @@ what is missing, also after the machine was started anew. Faults of devices and 
 	c.Flags().IntVar(&o.Nodes, "nodes", o.Nodes, "storage nodes, each a zone of its own")
 	c.Flags().IntVar(&o.Devices, "devices", o.Devices, "devices of each storage node")
 	c.Flags().IntVar(&o.Proxies, "proxies", o.Proxies, "proxies behind the balancer")
-	c.Flags().StringArrayVar(&o.Policies, "policy", nil, "a storage policy beside the default one: `NAME or NAME=K+M`, such as ec42=4+2; may be given again")
+	c.Flags().StringArrayVar(&o.Policies, "policy", nil, "a storage policy beside the default one: `NAME, NAME=replicas:N or NAME=K+M`, such as ec42=4+2; may be given again")
 	c.Flags().TextVar(&size, "size", size, "`BYTES` of each device, such as 1GiB; it takes of the disk what is written")
 	c.Flags().StringVar(&o.Name, "name", o.Name, "what the names of the network namespaces begin with")
 	c.Flags().StringVar(&o.Network, "network", o.Network, "first two `NUMBERS` of all addresses; they are seen in the lab only")

@@ -248,7 +248,7 @@ func (o Options) writeRings(dir string) error {
 	}
 	kinds := []kind{{"account", accountPort, o.Replicas}, {"container", containerPort, o.Replicas}, {"object", objectPort, o.Replicas}}
 	for i, p := range o.Policies {
-		kinds = append(kinds, kind{"object" + policy.Index(i+1).Suffix(), objectPort, o.replicas(p)})
+		kinds = append(kinds, kind{"object" + policy.Index(i+1).Suffix(), objectPort, o.ReplicasOf(p)})
 	}
 	for i, kind := range kinds {
 		b, err := o.builder(kind.port, kind.replicas, uint64(i))

@@ -26,7 +26,7 @@ type Options struct {
 	Replicas  int `toml:"replicas"`   // of accounts, containers and objects
 	PartPower int `toml:"part_power"` // 2^PartPower partitions
 
-	// Policies are the storage policies beside the default one, which is replicated.
+	// Policies are the storage policies beside the default one, which has Replicas.
 	Policies []Policy `toml:"policies"`
 
 	// Proxies is how many there are. All do the same work, so that any of them may be asked.
@@ -93,8 +93,8 @@ func (o Options) Check() error {
 	if o.Proxies < 1 || o.Proxies > 254 {
 		return bad("--proxies %d: must be from 1 to 254", o.Proxies)
 	}
-	if o.Replicas < 1 || o.Replicas > 16 {
-		return bad("--replicas %d: must be from 1 to 16", o.Replicas)
+	if o.Replicas < 1 || o.Replicas > maxReplicas {
+		return bad("--replicas %d: must be from 1 to %d", o.Replicas, maxReplicas)
 	}
 	if o.Replicas > o.Nodes*o.Devices {
 		return bad("--replicas %d: %d nodes of %d devices have only %d places for them",
@@ -104,9 +104,13 @@ func (o Options) Check() error {
 		return bad("--policy: %v", err)
 	}
 	for _, p := range o.Policies {
-		if n := o.replicas(p); n > o.Nodes*o.Devices {
-			return bad("--policy %s: %d nodes of %d devices have only %d places for %d fragments",
-				p, o.Nodes, o.Devices, o.Nodes*o.Devices, n)
+		if n := o.ReplicasOf(p); n > o.Nodes*o.Devices {
+			what := "replicas"
+			if p.Coded() {
+				what = "fragments"
+			}
+			return bad("--policy %s: %d nodes of %d devices have only %d places for %d %s",
+				p, o.Nodes, o.Devices, o.Nodes*o.Devices, n, what)
 		}
 	}
 	if o.PartPower < ring.MinPartPower || o.PartPower > 20 {

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"martlet/internal/ec"
@@ -14,17 +16,23 @@ const defaultPolicy = "Policy-0"
 // A Policy is a storage policy beside the default one. Its index is its place in the
 // list, counted from 1.
 type Policy struct {
-	Name  string
-	Shape ec.Shape // of erasure coding; zero for one that has as many replicas as the cluster
+	Name     string
+	Shape    ec.Shape // of erasure coding; zero for one that is replicated
+	Replicas int      // of objects, 1 to maxReplicas; 0 for as many as the cluster has, and where there is a shape
 }
 
-// ParsePolicy reads "NAME", or "NAME=K+M" of erasure coding.
+// maxReplicas is how many replicas anything may have.
+const maxReplicas = 16
+
+// replicated is how a number of replicas begins: a number alone could be half a shape.
+const replicated = "replicas:"
+
+// ParsePolicy reads "NAME", "NAME=replicas:N", or "NAME=K+M" of erasure coding.
 func ParsePolicy(text string) (Policy, error) {
-	name, shape, coded := strings.Cut(text, "=")
+	name, kind, given := strings.Cut(text, "=")
 	p := Policy{Name: name}
-	if coded {
-		var err error
-		if p.Shape, err = ec.ParseShape(shape); err != nil {
+	if given {
+		if err := p.parseKind(kind); err != nil {
 			return Policy{}, bad("--policy %s: %v", text, err)
 		}
 	}
@@ -32,6 +40,22 @@ func ParsePolicy(text string) (Policy, error) {
 		return Policy{}, bad("--policy %s: %v", text, err)
 	}
 	return p, nil
+}
+
+// parseKind reads what is behind the name.
+func (p *Policy) parseKind(text string) (err error) {
+	number, ok := strings.CutPrefix(text, replicated)
+	if !ok {
+		p.Shape, err = ec.ParseShape(text)
+		return err
+	}
+	// Digits alone, and one way to write each number: what is written in a file is compared with what is asked for.
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 || n > maxReplicas || strconv.Itoa(n) != number {
+		return fmt.Errorf("%q: must be %s and a number from 1 to %d", text, replicated, maxReplicas)
+	}
+	p.Replicas = n
+	return nil
 }
 
 // policySet checks names.
@@ -48,8 +72,11 @@ func (p Policy) Coded() bool { return p.Shape != ec.Shape{} }
 
 // String is what ParsePolicy reads.
 func (p Policy) String() string {
-	if p.Coded() {
+	switch {
+	case p.Coded():
 		return p.Name + "=" + p.Shape.String()
+	case p.Replicas > 0:
+		return p.Name + "=" + replicated + strconv.Itoa(p.Replicas)
 	}
 	return p.Name
 }
@@ -60,12 +87,12 @@ func (p *Policy) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// replicas is how many devices an object of the policy is on.
-func (o Options) replicas(p Policy) int {
+// ReplicasOf is how many devices an object of the policy is on.
+func (o Options) ReplicasOf(p Policy) int {
 	if p.Coded() {
 		return p.Shape.Fragments()
 	}
-	return o.Replicas
+	return cmp.Or(p.Replicas, o.Replicas)
 }
 
 // policyTexts is the policies as flags have them, and policyList that in one text.
@@ -135,7 +162,7 @@ func (o Options) Bears(p Policy) int {
 	if p.Coded() {
 		return min(containers, o.bears(p.Shape.Fragments(), p.Shape.Data))
 	}
-	return containers
+	return min(containers, o.bears(o.ReplicasOf(p), 1))
 }
 
 // bears is how many nodes may be down where n devices have something of which any few

@@ -27,15 +27,19 @@ func policyOf(t interface{ Fatal(...any) }, text string) Policy {
 func TestParsePolicy(t *testing.T) {
 	for text, want := range map[string]Policy{
 		"gold":      {Name: "gold"},
-		"ec42=4+2":  {"ec42", ec.Shape{Data: 4, Parity: 2}},
-		"big-1=8+4": {"big-1", ec.Shape{Data: 8, Parity: 4}},
+		"ec42=4+2":  {Name: "ec42", Shape: ec.Shape{Data: 4, Parity: 2}},
+		"big-1=8+4": {Name: "big-1", Shape: ec.Shape{Data: 8, Parity: 4}},
+
+		"two=replicas:2":   {Name: "two", Replicas: 2},
+		"many=replicas:16": {Name: "many", Replicas: 16},
 	} {
 		p, err := ParsePolicy(text)
 		if err != nil || p != want || p.String() != text {
 			t.Errorf("%q is read as %+v, %v, and written as %q", text, p, err, p)
 		}
 	}
-	for _, text := range []string{"", "=4+2", "a b", "ec=", "ec=4", "ec=4-2", "ec=0+2", "ec=40+2", "ec=4+2+1", "policy-0", "gold,silver"} {
+	for _, text := range []string{"", "=4+2", "a b", "ec=", "ec=4", "ec=4-2", "ec=0+2", "ec=40+2", "ec=4+2+1", "policy-0", "gold,silver",
+		"two=2", "two=replicas:", "two=replicas:0", "two=replicas:-1", "two=replicas:+2", "two=replicas:02", "two=replicas:17", "two=replicas:2+1", "two=replicas", "=replicas:2"} {
 		if p, err := ParsePolicy(text); !errors.Is(err, ErrOptions) || !strings.Contains(err.Error(), "--policy "+text) {
 			t.Errorf("%q is read as %+v, %v, want an error that names the flag and the text", text, p, err)
 		}
@@ -54,6 +58,8 @@ func TestFit(t *testing.T) {
 		notes, refused string
 	}{
 		"replicated":                  {"gold silver", 4, 2, nil, 4, 2, "", ""},
+		"replicated otherwise":        {"two=replicas:2 eight=replicas:8", 4, 2, nil, 4, 2, "", ""},
+		"more replicas than places":   {"nine=replicas:9", 4, 2, nil, 4, 2, "", "--policy nine=replicas:9: 4 nodes of 2 devices have only 8 places for 9 replicas"},
 		"a node for each fragment":    {"ec=4+2", 4, 2, nil, 6, 2, "6 nodes, one for each fragment of policy ec (4+2)", ""},
 		"of the largest":              {"a=4+2 gold b=8+4 c=2+1", 4, 2, nil, 12, 2, "12 nodes, one for each fragment of policy b (8+4)", ""},
 		"there are more":              {"ec=2+1", 4, 2, nil, 4, 2, "", ""},
@@ -90,7 +96,10 @@ func TestBears(t *testing.T) {
 		o.Nodes, o.Devices, o.PartPower = rapid.IntRange(1, 7).Draw(t, "nodes"), rapid.IntRange(1, 3).Draw(t, "devices"), 4
 		o.Replicas = rapid.IntRange(1, 5).Draw(t, "replicas")
 		p := policyOf(t, "p")
-		if rapid.Bool().Draw(t, "coded") {
+		switch rapid.IntRange(0, 2).Draw(t, "kind") {
+		case 1:
+			p = policyOf(t, fmt.Sprintf("p=replicas:%d", rapid.IntRange(1, 5).Draw(t, "of the policy")))
+		case 2:
 			p = policyOf(t, fmt.Sprintf("p=%d+%d", rapid.IntRange(1, 6).Draw(t, "data"), rapid.IntRange(1, 4).Draw(t, "parity")))
 		}
 		o.Policies = []Policy{p}
@@ -98,7 +107,7 @@ func TestBears(t *testing.T) {
 			return // there is no such cluster
 		}
 		containers := losses(t, o, o.Replicas, 1)
-		want := min(containers, losses(t, o, o.replicas(p), max(p.Shape.Data, 1)))
+		want := min(containers, losses(t, o, o.ReplicasOf(p), max(p.Shape.Data, 1)))
 		if got := o.Bears(p); got != want {
 			t.Fatalf("%d nodes of %d devices, %d replicas, policy %s: %d nodes may be down, want %d", o.Nodes, o.Devices, o.Replicas, p, got, want)
 		}
@@ -142,7 +151,7 @@ func losses(t *rapid.T, o Options, replicas, few int) int {
 // What is written is what every process reads, and each policy has a ring of its own.
 func TestMakeWithPolicies(t *testing.T) {
 	o := Defaults()
-	o.PartPower, o.Policies = 4, []Policy{policyOf(t, "gold"), policyOf(t, "ec=3+2")}
+	o.PartPower, o.Policies = 4, []Policy{policyOf(t, "gold"), policyOf(t, "ec=3+2"), policyOf(t, "two=replicas:2")}
 	dir := filepath.Join(t.TempDir(), "c")
 	f, err := Make(dir, o, flags("policy"))
 	if err != nil {
@@ -168,11 +177,11 @@ func TestMakeWithPolicies(t *testing.T) {
 		for _, of := range set.All() {
 			got = append(got, fmt.Sprintf("%d %s %d+%d %v", of.Index, of.Name, of.Data, of.Parity, of.Default))
 		}
-		if want := []string{"0 Policy-0 0+0 true", "1 gold 0+0 false", "2 ec 3+2 false"}; !slices.Equal(got, want) {
+		if want := []string{"0 Policy-0 0+0 true", "1 gold 0+0 false", "2 ec 3+2 false", "3 two 0+0 false"}; !slices.Equal(got, want) {
 			t.Errorf("%s has policies %q, want %q", what, got, want)
 		}
 	}
-	for name, replicas := range map[string]int{"object": 3, "object-1": 3, "object-2": 5, "container": 3} {
+	for name, replicas := range map[string]int{"object": 3, "object-1": 3, "object-2": 5, "object-3": 2, "container": 3} {
 		r, err := ring.Load(filepath.Join(p.Rings.Folder, name+".ring.gz"))
 		if err != nil {
 			t.Fatal(err)
@@ -187,11 +196,11 @@ func TestMakeWithPolicies(t *testing.T) {
 		}
 	}
 	again, err := Make(dir, o, flags("policy"))
-	if err != nil || again.Options.Nodes != 5 || again.Notes != nil || again.Options.policyList() != "gold, ec=3+2" {
+	if err != nil || again.Options.Nodes != 5 || again.Notes != nil || again.Options.policyList() != "gold, ec=3+2, two=replicas:2" {
 		t.Errorf("made again: %+v, %v", again, err)
 	}
 	o.Policies = o.Policies[:1]
-	if _, err := Make(dir, o, flags("policy")); !errors.Is(err, ErrOptions) || !strings.Contains(err.Error(), "--policy gold: the cluster in this folder was made with gold, ec=3+2") {
+	if _, err := Make(dir, o, flags("policy")); !errors.Is(err, ErrOptions) || !strings.Contains(err.Error(), "--policy gold: the cluster in this folder was made with gold, ec=3+2, two=replicas:2") {
 		t.Errorf("with other policies: %v", err)
 	}
 	if _, err := Make(dir, o, flags()); err != nil {

@@ -4,7 +4,8 @@
 // Processor time is user and system time of all threads, those that have ended
 // included, in the ticks in which the kernel counts it (10 ms): a measurement should take
 // so long that this doesn't matter. What runs in the background counts as well.
-// Memory is looked at now and then: its peak is that of what was seen.
+// Memory is looked at now and then: its peak is that of what was seen. Bytes written are those that the processes
+// caused to be written, as far as they did while it was measured.
 package procs
 
 import (
@@ -33,6 +34,10 @@ type Usage struct {
 	System    time.Duration
 	RSS       int64 // bytes: the largest sum that was seen
 	Anonymous int64 // bytes of it that are no files: heap and stacks; likewise
+
+	// Written is how many bytes they had written to disks, directly or to the page cache, from where that comes
+	// later; of processes of other users 0, as only they may know.
+	Written int64
 }
 
 // CPU is user and system time together.
@@ -146,6 +151,7 @@ type Watch struct {
 type used struct {
 	user, system   int64 // ticks
 	rss, anonymous int64
+	written        int64
 }
 
 // Start begins to measure.
@@ -217,6 +223,7 @@ func (w *Watch) Stop() Usage {
 	for pid, u := range w.last {
 		sum.User += time.Duration(u.user-w.first[pid].user) * time.Second / ticks
 		sum.System += time.Duration(u.system-w.first[pid].system) * time.Second / ticks
+		sum.Written += u.written - w.first[pid].written
 	}
 	return sum
 }
@@ -237,6 +244,9 @@ func readUsed(root string, pid int) (used, error) {
 		return used{}, fmt.Errorf("process %d: %w", pid, err)
 	}
 	u.rss, u.anonymous = field(status, "VmRSS:"), field(status, "RssAnon:")
+	if moved, err := os.ReadFile(filepath.Join(dir, "io")); err == nil { // else it is somebody else's
+		u.written = number(line(moved, "write_bytes:"))
+	}
 	return u, nil
 }
 
@@ -259,11 +269,16 @@ func parseStat(text []byte) (u used, err error) {
 
 // field is a line of a status that is in kB, in bytes; 0 if there is none.
 func field(status []byte, name string) int64 {
-	n, err := strconv.ParseInt(strings.TrimSuffix(line(status, name), " kB"), 10, 64)
+	return number(strings.TrimSuffix(line(status, name), " kB")) << 10
+}
+
+// number is a number that is not below 0; 0 of anything else.
+func number(text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 {
 		return 0
 	}
-	return n << 10
+	return n
 }
 
 // line is what a line of a status says, "" if there is none.

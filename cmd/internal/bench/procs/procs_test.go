@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// written is how many bytes a process in a test has written for each tick of its own.
+const written = 4096
+
 // place makes what /proc has of a process.
 func place(t *testing.T, root string, pid int, name string, user, system, rss, anonymous int64) {
 	t.Helper()
@@ -20,7 +23,8 @@ func place(t *testing.T, root string, pid int, name string, user, system, rss, a
 	}
 	stat := strconv.Itoa(pid) + " (" + name + ") S 1 2 3 4 5 6 7 8 9 10 " + strconv.FormatInt(user, 10) + " " + strconv.FormatInt(system, 10) + " 0 0 20 0 1 0 100 1000 10\n"
 	status := "Name:\t" + name + "\nVmRSS:\t" + strconv.FormatInt(rss, 10) + " kB\nRssAnon:\t " + strconv.FormatInt(anonymous, 10) + " kB\nThreads:\t3\n"
-	for file, text := range map[string]string{"stat": stat, "status": status} {
+	moved := "rchar: 9\nwchar: 9\nread_bytes: 9\nwrite_bytes: " + strconv.FormatInt(written*user, 10) + "\ncancelled_write_bytes: 9\n"
+	for file, text := range map[string]string{"stat": stat, "status": status, "io": moved} {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +55,7 @@ func TestWatch(t *testing.T) {
 	place(t, root, 12, "c", 5, 5, 100, 50)
 	pids = []int{10, 12}
 	u := w.Stop()
-	want := Usage{Processes: 3, User: 1150 * time.Millisecond, System: 260 * time.Millisecond, RSS: 3500 << 10, Anonymous: 2100 << 10}
+	want := Usage{Processes: 3, User: 1150 * time.Millisecond, System: 260 * time.Millisecond, RSS: 3500 << 10, Anonymous: 2100 << 10, Written: 115 * written}
 	if u != want {
 		t.Errorf("got %+v, want %+v", u, want)
 	}

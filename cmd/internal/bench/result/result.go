@@ -92,6 +92,7 @@ type Servers struct {
 	Processes int   `json:"processes"`
 	RSS       int64 `json:"peak_rss_bytes"`
 	Anonymous int64 `json:"peak_anonymous_bytes"`
+	Written   int64 `json:"written_bytes,omitempty"` // to disks, with what is still in the page cache; 0 where nobody may know
 }
 
 // An Operation is the figures of one kind of operation.
@@ -153,7 +154,7 @@ func RoundOf(m *load.Measured, generator procs.Usage, servers *procs.Usage, mach
 		}
 	}
 	if servers != nil {
-		r.Servers = &Servers{CPU: cpuOf(*servers, done), Processes: servers.Processes, RSS: servers.RSS, Anonymous: servers.Anonymous}
+		r.Servers = &Servers{CPU: cpuOf(*servers, done), Processes: servers.Processes, RSS: servers.RSS, Anonymous: servers.Anonymous, Written: servers.Written}
 	}
 	for _, p := range m.Series {
 		r.Series = append(r.Series, Point{p.At.Seconds(), p.Operations, p.Bytes, p.Errors})

@@ -30,7 +30,7 @@ func measured(n int64) *load.Measured {
 }
 
 func TestRoundOf(t *testing.T) {
-	r := RoundOf(measured(1000), procs.Usage{User: time.Second}, &procs.Usage{User: 2 * time.Second, System: time.Second, RSS: 5, Anonymous: 4, Processes: 3}, 1.5)
+	r := RoundOf(measured(1000), procs.Usage{User: time.Second}, &procs.Usage{User: 2 * time.Second, System: time.Second, RSS: 5, Anonymous: 4, Processes: 3, Written: 9}, 1.5)
 	if len(r.Operations) != 1 || r.Operations[0].Kind != "get" {
 		t.Fatalf("operations: %+v", r.Operations)
 	}
@@ -43,6 +43,9 @@ func TestRoundOf(t *testing.T) {
 		if math.Abs(v[0]/v[1]-1) > 0.002 {
 			t.Errorf("%s: %v, want %v", name, v[0], v[1])
 		}
+	}
+	if s := r.Servers; s.RSS != 5 || s.Anonymous != 4 || s.Processes != 3 || s.Written != 9 {
+		t.Errorf("servers: %+v", s)
 	}
 	count := int64(0)
 	for i, b := range o.Bars {
