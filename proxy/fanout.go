@@ -69,18 +69,20 @@ func (f *fanout) commit(ctx context.Context, trailer func(slot int) backend.Head
 // there, and sums it up. It fails when the client does, or when too few replicas are left for a
 // quorum.
 func (f *fanout) feed(c *chunk, sums *digest, body io.Reader) error {
-	for given := 1; ; given++ {
+	last := false
+	for {
 		c.held.Add(1)
 		if err := f.give(c); err != nil { // first, so that they have something to do meanwhile
 			c.release()
 			return err
 		}
-		sums.addLater(c)
+		sums.addLater(c, last)
 		if sums.size > int64(f.up.limits.MaxFileSize) {
 			return f.up.limits.TooLarge()
 		}
-		c = nextChunk(given)
-		last, err := c.fill(body, longestFill)
+		c = nextChunk(sums.size)
+		var err error
+		last, err = c.fill(body, longestFill)
 		if err != nil || last && c.n == 0 {
 			c.release()
 			return err

@@ -25,7 +25,7 @@ const (
 	// replicas, in bytes. A body that ends within the first chunk is sent whole
 	// and not streamed.
 	chunkSize = 256 << 10
-	// largeChunk is that of the chunks of a large body, of which there are so many small ones first that none of these
+	// largeChunk is that of the chunks of a large body once more than what smallChunks hold has come of it, so that none of those
 	// is kept for a handoff, nor anything kept beside them: half as many chunks are half as many turns for all that have to do with
 	// them, and twice as much waits for the MD5, in hardly more memory.
 	largeChunk  = 512 << 10
@@ -61,9 +61,9 @@ var (
 
 func newChunk() *chunk { return chunkOf(&chunks) }
 
-// nextChunk is one behind so many others of a body.
-func nextChunk(others int) *chunk {
-	if others < smallChunks {
+// nextChunk is one behind so many bytes of a body.
+func nextChunk(behind int64) *chunk {
+	if behind <= smallChunks*chunkSize {
 		return newChunk()
 	}
 	return chunkOf(&largeChunks)
@@ -126,8 +126,14 @@ func (d *digest) add(p []byte) {
 	d.count(p)
 }
 
-// addLater takes over a chunk: its MD5 may wait.
-func (d *digest) addLater(c *chunk) {
+// addLater takes over a chunk, maybe the last: its MD5 may wait. That of one which others follow, and which is not full, does not: its
+// client is slow, and would hold the memory of as many chunks as may wait for a few bytes.
+func (d *digest) addLater(c *chunk, last bool) {
+	if c.n < len(c.buf) && !last {
+		d.add(c.data())
+		c.release()
+		return
+	}
 	d.count(c.data())
 	d.md5.Later(c.data(), c.release)
 }

@@ -198,15 +198,37 @@ func TestUploadThatFailsGivesItsChunksBack(t *testing.T) {
 // What is kept for a handoff is in small chunks, and nothing is kept any more when the first large one comes, so that
 // uploadBytes is the most there is.
 func TestChunksGrow(t *testing.T) {
-	for others, want := range map[int]int{1: chunkSize, smallChunks - 1: chunkSize, smallChunks: largeChunk, smallChunks + 1: largeChunk} {
-		c := nextChunk(others)
+	for behind, want := range map[int64]int{1: chunkSize, smallChunks * chunkSize: chunkSize, smallChunks*chunkSize + 1: largeChunk, 1 << 40: largeChunk} {
+		c := nextChunk(behind)
 		if len(c.buf) != want {
-			t.Errorf("behind %d others there is room for %d bytes, want %d", others, len(c.buf), want)
+			t.Errorf("behind %d bytes there is room for %d, want %d", behind, len(c.buf), want)
 		}
 		c.release()
 	}
 	if small := smallChunks*chunkSize + largeChunk; small > uploadBytes {
 		t.Errorf("small chunks and the first large one are %d bytes, more than %d", small, uploadBytes)
+	}
+}
+
+// Of what a slow client sends no chunk is kept for the MD5, and the MD5 is that of all.
+func TestSlowChunksAreNotKept(t *testing.T) {
+	d := newDigest(md5lanes.NewGroup(hashBehind))
+	var all []byte
+	for i, tt := range []struct {
+		n    int
+		last bool
+	}{{chunkSize, false}, {17, false}, {chunkSize, false}, {chunkSize - 1, false}, {5, true}} {
+		c := &chunk{buf: make([]byte, chunkSize), n: tt.n, pool: new(sync.Pool)}
+		copy(c.buf, randomBytes(tt.n))
+		all = append(all, c.data()...)
+		c.held.Add(1)
+		d.addLater(c, tt.last)
+		if slow := tt.n < chunkSize && !tt.last; slow && c.held.Load() != 0 {
+			t.Errorf("chunk %d, of %d bytes, is kept", i, tt.n)
+		}
+	}
+	if d.etag() != md5Hex(all) || d.size != int64(len(all)) {
+		t.Errorf("%d bytes with the MD5 %s, want %d with %s", d.size, d.etag(), len(all), md5Hex(all))
 	}
 }
 

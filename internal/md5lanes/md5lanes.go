@@ -76,6 +76,7 @@ type Hash struct {
 	pieces  []piece    // group.mu; what waits, but for what its worker has
 	waiting int        // group.mu; how many pieces wait, with those
 	busy    bool       // group.mu; somebody works on it
+	broken  bool       // group.mu; who worked on it has panicked: there is no sum
 	lined   bool       // group.mu; it is in the line
 	free    *sync.Cond // group.mu; busy has ended; nil until somebody waits for it
 }
@@ -157,6 +158,9 @@ func (h *Hash) settle(most int) {
 		}
 		g.lead(h, h.waiting-most)
 	}
+	if h.broken {
+		panic("md5lanes: who worked on this stream has panicked")
+	}
 	h.later = most > 0
 }
 
@@ -201,15 +205,19 @@ func (g *Group) lead(h *Hash, pieces int) {
 		other.leave()
 		b.add(other)
 	}
+	whole := false
+	defer func() { // whatever happened: nobody waits for ever, and no sum is made of what may be wrong
+		g.mu.Lock()
+		for i := range b.n {
+			b.lanes[i].of.broken = b.lanes[i].of.broken || !whole
+			b.lanes[i].giveBack()
+		}
+	}()
 	g.mu.Unlock()
-	err := b.run()
-	g.mu.Lock()
-	if err != nil {
+	if err := b.run(); err != nil {
 		panic(err) // usable has seen that it can't be
 	}
-	for i := range b.n {
-		b.lanes[i].giveBack()
-	}
+	whole = true
 }
 
 // batch is the streams that somebody works on, the first of which is the one that it is for.

@@ -209,3 +209,36 @@ func BenchmarkStreams(b *testing.B) {
 		}
 	}
 }
+
+// Whoever panics while it works for others ends itself alone: the others wait for nothing, and have no sum that may be wrong.
+func TestPanic(t *testing.T) {
+	g := NewGroup(1)
+	if !g.lanes {
+		return // each works for itself
+	}
+	mine, other := g.New(), g.New()
+	given := 0
+	other.Later(make([]byte, 640), func() { given++ })
+	mine.Later(make([]byte, 640), func() { panic("the reason") })
+	panics := func(h *Hash) (why any) {
+		defer func() { why = recover() }()
+		h.Sum(nil)
+		return nil
+	}
+	if why := panics(mine); why != "the reason" {
+		t.Errorf("it ended with %v", why)
+	}
+	if why := panics(other); why == nil {
+		t.Error("the other stream has a sum")
+	}
+	mine.Drop()
+	other.Drop()
+	if given != 1 {
+		t.Errorf("what the other lent was given back %d times", given)
+	}
+	last := g.New()
+	last.Later([]byte("abc"), func() {})
+	if got := fmt.Sprintf("%x", last.Sum(nil)); got != "900150983cd24fb0d6963f7d28e17f72" {
+		t.Errorf("the next has %s", got)
+	}
+}

@@ -17,6 +17,7 @@ import (
 
 	"martlet/cmd/internal/check/nemesis"
 	made "martlet/cmd/internal/cluster"
+	"martlet/internal/quorum"
 )
 
 // A Lab is a cluster on three real networks of this machine, that is up already (docs/lab.md). It is broken by the lab's
@@ -156,6 +157,9 @@ func bears(o made.Options) int {
 	n := min(o.Bears(made.Policy{}), o.Nodes-o.Replicas+1) // else writes have nowhere to go
 	for _, p := range o.Policies {
 		n = min(n, o.Bears(p))
+		if !p.Coded() {
+			n = min(n, (o.Nodes*o.Devices-quorum.Majority(o.ReplicasOf(p)))/o.Devices) // else writes have nowhere to go
+		}
 	}
 	return n
 }
