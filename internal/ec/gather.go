@@ -113,7 +113,7 @@ func (g *gather) next() error {
 		}
 		p, ok, err := g.ask()
 		switch {
-		case err == io.EOF && g.have+g.under >= g.code.Data:
+		case err == io.EOF && g.hedge != nil && g.hedge.late != 0:
 			g.hedge.late, g.hedge.none = 0, true // what is late is waited for
 		case err == io.EOF:
 			g.stop()

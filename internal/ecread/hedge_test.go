@@ -54,3 +54,44 @@ func TestSlowInTheMiddle(t *testing.T) {
 		})
 	}
 }
+
+// Where two were replaced by all others, and a third is silent later, one of the two is asked again, and nobody waits for more than that.
+func TestSilentOnesAreAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const segment, frame = 40_000, 10_016
+		b := newBenchOf(t, "4+2", segment, true, quorum.Config{})
+		want := data(9*segment + 77)
+		state := b.write(1, want, true)
+		for i, stalls := range map[int]int64{0: 3, 3: 3, 1: 6} {
+			b.change(i, func(a *archive) { a.stalls = stalls*frame + 500 })
+		}
+		began := time.Now()
+		if got, err := b.read(state, 0, int64(len(want))); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("got %d bytes of %d, %v", len(got), len(want), err)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		b.cluster.Wait()
+	})
+}
+
+// Beside one that is slow handoffs are not asked: where no other primary has a fragment, it is waited for.
+func TestNoHandoffsBesideASlowOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const segment = 40_000
+		b := newBenchOf(t, "4+2", segment, true, quorum.Config{})
+		want := data(40 * segment)
+		state := b.write(1, want, true)
+		b.take("d4")
+		b.take("d5")
+		b.change(1, func(a *archive) { a.pace = 300 * time.Millisecond })
+		if got, err := b.read(state, 0, int64(len(want))); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("got %d bytes of %d, %v", len(got), len(want), err)
+		}
+		if len(b.asked) > 6 {
+			t.Errorf("%d requests: %q", len(b.asked), b.asked)
+		}
+		b.cluster.Wait()
+	})
+}

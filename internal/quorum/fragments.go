@@ -50,6 +50,7 @@ type Fragments struct {
 	over    chan struct{} // closed when nobody takes results any more
 	said    []string
 	limited int   // how many said that there are too many requests of the account
+	beside  bool  // what is asked for is asked for beside an answer that has begun: of no handoffs
 	refused int64 // the last round in which the budget allowed none beside an answer that has begun; -1 is none
 }
 
@@ -152,6 +153,7 @@ func (f *Fragments) Next(need int, round int64) (Fragment, error) {
 // NextUnless is Next until something comes from a channel: then it returns false and no error, and what is under
 // way stays so.
 func (f *Fragments) NextUnless(wake <-chan struct{}, need int, round int64) (one Fragment, ok bool, err error) {
+	f.beside = wake != nil
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -195,8 +197,9 @@ func (f *Fragments) NextUnless(wake <-chan struct{}, need int, round int64) (one
 // them is for who has nothing.
 func (f *Fragments) Late(waited time.Duration, round int64, apart bool) time.Duration {
 	const never = time.Hour
+	f.beside = true
 	h := f.candidate(round)
-	if h == nil || h.index == AnyFragment || f.ctx.Err() != nil {
+	if h == nil || f.ctx.Err() != nil {
 		return never
 	}
 	patience := f.c.cfg.Patience
@@ -281,11 +284,11 @@ func (f *Fragments) mayHedge(h *holder) bool {
 func (f *Fragments) candidate(round int64) (next *holder) {
 	for {
 		for _, h := range f.holders {
-			if !h.busy && h.round < round && !slices.Contains(f.busy, h.index) && (next == nil || h.failed < next.failed) {
+			if !h.busy && h.round < round && !slices.Contains(f.busy, h.index) && !(f.beside && h.index == AnyFragment) && (next == nil || h.failed < next.failed) {
 				next = h
 			}
 		}
-		if next != nil || !f.load() {
+		if next != nil || f.beside || !f.load() {
 			return next
 		}
 	}
@@ -430,8 +433,10 @@ func (f *Fragments) settle(o inquired) (Fragment, bool) {
 			}
 		},
 		overtaken: func(silent time.Duration) {
-			h.failed++
-			f.overtaken(h.device, silent, true)
+			if !o.of.hedge { // else it was asked beside one that was faster after all
+				h.failed++
+			}
+			f.overtaken(h.device, silent, !o.of.hedge)
 		},
 	}, true
 }

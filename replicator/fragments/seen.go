@@ -58,7 +58,11 @@ func (s *seen) watch(now time.Time) {
 
 func (s *seen) watchLocked(now time.Time) {
 	if !s.last.IsZero() {
-		s.watched += max(0, min(now.Sub(s.last), mostBetween))
+		d := now.Sub(s.last)
+		if d < 0 && d > -mostBetween {
+			return // another has looked since, that read the clock later
+		}
+		s.watched += max(0, min(d, mostBetween))
 	}
 	s.last = now
 }

@@ -119,7 +119,7 @@ func (p *pass) bringTo(ctx context.Context, out *out, b *bringing) {
 	for i := range b.w.Items {
 		o := &b.w.Items[i]
 		theirs := lookUp(b.theirs, o.Hash)
-		if b.to.Has[i] = p.confirmed(o, theirs); b.to.Has[i] || o.Kind == replwire.Lost && (o.LacksLeft(theirs) == 0 || needless(o, theirs)) {
+		if b.to.Has[i] = p.confirmed(o, theirs); b.to.Has[i] || o.Kind == replwire.Lost && (o.LacksLeft(theirs) == 0 || needless(o, theirs) || p.forgotten(o, theirs)) {
 			continue // what is lost here is for others to bring
 		}
 		if ctx.Err() != nil {
@@ -181,6 +181,11 @@ func (p *pass) confirmed(o, theirs *replwire.Object) bool {
 // has lost something of just that version, and does not say what. Where it has lost the data, those bring it that are brought it themselves.
 func needless(o, theirs *replwire.Object) bool {
 	return theirs != nil && theirs.Kind == replwire.Lost && theirs.Times.Data == o.Times.Data && o.Length > maxTogether
+}
+
+// forgotten reports whether metadata that is good beside data that was lost is older than what a peer keeps that has nothing else of the name: it takes none.
+func (p *pass) forgotten(o, theirs *replwire.Object) bool {
+	return o.Left == 0 && theirs == nil && o.Times.Happened().Before(p.horizon)
 }
 
 // outlived reports whether metadata that was lost beside what is good is from before the horizon, by which it is everywhere or nowhere, and what is good is there.
