@@ -73,8 +73,8 @@ func TestDoubtsOfWhoWasAway(t *testing.T) {
 func TestWatchedOnce(t *testing.T) {
 	s := &seen{doubts: map[doubt]time.Duration{}}
 	began := time.Now()
-	for _, at := range []time.Duration{0, 10, 5, 10, 8, 12} {
-		s.watch(began.Add(at * time.Second))
+	for _, at := range []int{0, 10, 5, 10, 8, 12} {
+		s.watch(began.Add(time.Duration(at) * time.Second))
 	}
 	if s.watched != 12*time.Second {
 		t.Errorf("12 s are %v", s.watched)
