@@ -47,15 +47,17 @@ type copying struct {
 	left int64   // of the body in bytes; below 0 where that is unknown
 	buf  *[]byte // nil before it is needed
 
-	begun bool          // the first block went out, and the header before it
-	pipe  *splice.Pipe  // nil where blocks go through buf
-	from  splice.Source // src, and
-	to    *Writer       // w, where there is a pipe
+	begun  bool          // the first block went out, and the header before it
+	looked bool          // whether there is to be a pipe
+	pipe   *splice.Pipe  // nil where blocks go through buf
+	from   splice.Source // src, and
+	to     *Writer       // w, where there is a pipe
 }
 
 // block sends what comes next. It returns how much that was, and what reading and writing said.
 func (c *copying) block() (n int, err, werr error) {
-	if c.begun && c.pipe == nil && c.left >= leastSpliced {
+	if c.begun && !c.looked && c.left >= leastSpliced {
+		c.looked = true
 		c.open()
 	}
 	whole := !c.begun && c.left <= copyBlock
@@ -91,20 +93,16 @@ func (c *copying) read(whole bool) (n int, err error) {
 	return n, err
 }
 
-// open takes a pipe if both sides can do with it.
+// open takes a pipe if both sides can do with it, and there is one.
 func (c *copying) open() {
-	var ok bool
-	if c.to, ok = c.w.(*Writer); !ok || !c.to.spliced() {
-		c.left = -1
+	to, ok := c.w.(*Writer)
+	if !ok || !to.spliced() {
 		return
 	}
-	if c.from, ok = c.src.(splice.Source); !ok {
-		c.left = -1
-		return
-	}
-	var err error
-	if c.pipe, err = splice.Take(); err != nil {
-		c.pipe, c.left = nil, -1 // as when no more files can be open
+	if from, ok := c.src.(splice.Source); ok {
+		if p, err := splice.Take(); err == nil {
+			c.from, c.to, c.pipe = from, to, p
+		}
 	}
 }
 

@@ -410,3 +410,36 @@ func TestFragmentsThatAreOvertaken(t *testing.T) {
 		})
 	}
 }
+
+// Who was asked beside another, and gives nothing before it, is not slow, and may be asked beside one again.
+func TestFragmentThatComesTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFragmentBench(t, Config{})
+		f := b.begin(t.Context(), 2)
+		defer f.Close()
+		one, err := f.Next(1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer one.Body.Close()
+		if wait := f.Late(time.Second, 0, true); wait != 0 {
+			t.Fatalf("nobody is asked for %v", wait)
+		}
+		other, err := f.Next(1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.Overtaken(100 * time.Millisecond)
+		if err := other.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		if b.c.errors.behind(other.Device) {
+			t.Error("it comes after others now")
+		}
+		for _, h := range f.holders {
+			if h.index == other.Index && (h.failed > 0 || !f.mayHedge(h)) {
+				t.Errorf("it counts as failed %d times", h.failed)
+			}
+		}
+	})
+}
