@@ -48,7 +48,7 @@ func (s *Server) head(ctx context.Context, c *call) (*backend.Response, error) {
 			return nil, err
 		}
 	}
-	resp, _ := c.answer(as)
+	resp := &c.answer(as).resp
 	if resp.Status == 200 {
 		resp.Length = as.Length
 	}
@@ -121,27 +121,31 @@ func (c *call) respond(r *engine.Reader) (*backend.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, v := c.answer(state)
+	a := c.answer(state)
+	resp, v := &a.resp, &a.is
 	if resp.Status != 200 || coded { // what it sends of that the proxy reads from fragments
 		return resp, nil
 	}
-	cond := conditional.From(c.Header)
+	cond := &a.cond
 	if c.ignoresRange(state) {
 		cond.Range = ""
 	}
-	spans, extent := cond.Spans(v, state.Length)
-	b := &body{reader: r}
+	spans, extent := cond.Spans(*v, state.Length)
+	b := &a.body
+	b.reader = r
 	switch {
 	case extent == conditional.Unsatisfiable:
 		resp.Status = 416
 		resp.Header.Set("Content-Range", fmt.Sprintf("bytes */%d", state.Length))
 		return resp, nil
 	case extent == conditional.Whole:
-		b.parts = []conditional.Part{{Span: conditional.Span{N: state.Length}}}
+		a.part[0].Span = conditional.Span{N: state.Length}
+		b.parts = a.part[:]
 	case len(spans) == 1:
 		resp.Status = 206
 		resp.Header.Set("Content-Range", conditional.ContentRange(spans[0], state.Length))
-		b.parts = []conditional.Part{{Span: spans[0]}}
+		a.part[0].Span = spans[0]
+		b.parts = a.part[:]
 	default:
 		resp.Status = 206
 		boundary := c.boundary()
@@ -155,7 +159,7 @@ func (c *call) respond(r *engine.Reader) (*backend.Response, error) {
 // ignoresRange reports whether the object has a field that makes ranges
 // meaningless here: the proxy computes them for what the object stands for.
 func (c *call) ignoresRange(s *engine.State) bool {
-	for _, field := range list(c.Header.Get(hdrNoRangeIf)) {
+	for field, rest := firstOf(c.Header.Get(hdrNoRangeIf)); field != ""; field, rest = firstOf(rest) {
 		if s.System.Has(field) || s.Meta.Has(field) {
 			return true
 		}
@@ -170,29 +174,39 @@ func (c *call) boundary() string {
 	return strings.ToLower(rand.Text())
 }
 
+// found is an answer that may have a body, and what that needs, in one allocation.
+type found struct {
+	resp backend.Response
+	cond conditional.Request    // what is asked
+	is   conditional.Validators // of what there is
+	body body
+	part [1]conditional.Part
+}
+
 // answer evaluates the preconditions and returns an answer without a body: 200,
 // 304 or 412, with the headers of the object.
-func (c *call) answer(s *engine.State) (*backend.Response, conditional.Validators) {
+func (c *call) answer(s *engine.State) *found {
 	newest := s.Newest()
-	v := conditional.Validators{ETag: c.etag(s), Modified: newest.CeilSecond()}
-	resp := &backend.Response{Status: 200, Header: describe(s, newest)}
+	h, etag := describe(s, newest)
+	a := &found{resp: backend.Response{Status: 200, Header: h}, is: conditional.Validators{ETag: c.etag(s, etag), Modified: newest.CeilSecond()}}
+	resp := &a.resp
 	if c.replication && s.ContentTypeTime != s.Time {
 		resp.Header.Add(hdrTypeStamp, s.ContentTypeTime.String())
 	}
-	cond := conditional.From(c.Header)
-	switch cond.Check(v) {
+	a.cond = conditional.From(c.Header.Get)
+	switch a.cond.Check(a.is) {
 	case conditional.NotModified:
 		resp.Status = 304
 	case conditional.Failed:
 		resp.Status = 412
 	}
-	return resp, v
+	return a
 }
 
-// etag returns what conditions are compared with: the object's, or what the
+// etag returns what conditions are compared with: the object's own, or what the
 // first of the named fields that it has says.
-func (c *call) etag(s *engine.State) string {
-	for _, field := range list(c.Header.Get(hdrEtagIsAt)) {
+func (c *call) etag(s *engine.State, own string) string {
+	for field, rest := firstOf(c.Header.Get(hdrEtagIsAt)); field != ""; field, rest = firstOf(rest) {
 		if v := s.System.Get(field); v != "" {
 			return v
 		}
@@ -200,22 +214,33 @@ func (c *call) etag(s *engine.State) string {
 			return v
 		}
 	}
-	return hex.EncodeToString(s.MD5[:])
+	return own
 }
 
-// describe returns the headers of an object.
-func describe(s *engine.State, newest timestamp.T) backend.Header {
-	h := make(backend.Header, 0, 9+len(s.System)+len(s.Meta))
-	data := s.Time.String()
+// describe returns the headers of an object, and its ETag.
+func describe(s *engine.State, newest timestamp.T) (h backend.Header, etag string) {
+	// All of their texts are parts of one.
+	var room [160]byte
+	b := hex.AppendEncode(room[:0], s.MD5[:])
+	digest := len(b)
+	b = newest.CeilSecond().AppendFormat(b, http.TimeFormat)
+	modified := len(b)
+	b = s.Time.AppendTo(b)
+	data := len(b)
+	text := string(newest.AppendTo(b))
+	etag = text[:digest]
+	normal, _, _ := strings.Cut(text[data:], "_") // without the offset
+
+	h = make(backend.Header, 0, 9+len(s.System)+len(s.Meta))
 	h = append(h,
 		backend.Field{Name: backend.ContentType, Value: s.ContentType},
-		backend.Field{Name: backend.ETag, Value: hex.EncodeToString(s.MD5[:])},
-		backend.Field{Name: "Last-Modified", Value: newest.CeilSecond().Format(http.TimeFormat)},
+		backend.Field{Name: backend.ETag, Value: etag},
+		backend.Field{Name: "Last-Modified", Value: text[digest:modified]},
 		backend.Field{Name: "Accept-Ranges", Value: "bytes"},
-		backend.Field{Name: backend.Timestamp, Value: newest.Normal()},
-		backend.Field{Name: backend.BackendStamp, Value: newest.String()},
-		backend.Field{Name: backend.DataStamp, Value: data},
-		backend.Field{Name: hdrDurable, Value: data},
+		backend.Field{Name: backend.Timestamp, Value: normal},
+		backend.Field{Name: backend.BackendStamp, Value: text[data:]},
+		backend.Field{Name: backend.DataStamp, Value: text[modified:data]},
+		backend.Field{Name: hdrDurable, Value: text[modified:data]},
 	)
-	return append(append(h, s.System...), s.Meta...)
+	return append(append(h, s.System...), s.Meta...), etag
 }

@@ -153,6 +153,15 @@ func list(s string) []string {
 	return parts
 }
 
+// firstOf cuts the first item that says something off a list with commas. At the end it is empty.
+func firstOf(list string) (item, rest string) {
+	for item == "" && list != "" {
+		item, list, _ = strings.Cut(list, ",")
+		item = strings.TrimSpace(item)
+	}
+	return item, list
+}
+
 // replaceable are the header fields that an object keeps until its metadata is
 // replaced; the X-Object-Meta- and transient ones are as well.
 var replaceable = []string{

@@ -192,7 +192,8 @@ func (c *call) follow(s *engine.State) (l backend.Link, isLink bool, known *back
 	l, isLink = linkOf(s)
 	only := c.Header.Get(backend.Unversioned)
 	if only == backend.AnyData && c.Method == "HEAD" {
-		resp := &backend.Response{Status: 200, Header: describe(s, s.Newest())}
+		h, _ := describe(s, s.Newest())
+		resp := &backend.Response{Status: 200, Header: h}
 		if isLink {
 			resp.Header.Add(backend.VersionID, l.ID.Normal())
 		}

@@ -136,7 +136,7 @@ func (s *Server) decodeOne(rq *request, p policy.Index, path name.Path, reply *q
 func ranges(rq *request, o *ecread.Object, resp *backend.Response) []conditional.Part {
 	modified, _ := http.ParseTime(resp.Header.Get("Last-Modified"))
 	v := conditional.Validators{ETag: cmp.Or(firstOf(resp.Header, rq.Header.Get(chain.EtagIsAt)), resp.Header.Get(backend.ETag)), Modified: modified}
-	ask := conditional.From(rq.Header)
+	ask := conditional.From(rq.Header.Get)
 	for field := range strings.SplitSeq(rq.Header.Get(chain.IgnoreRangeIf), ",") {
 		if resp.Header.Has(strings.TrimSpace(field)) {
 			ask.Range = "" // it is worked out for what the object stands for

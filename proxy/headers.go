@@ -37,13 +37,20 @@ func setOf(names ...string) map[string]bool {
 // the cluster may see is for the features further out; the gatekeeper keeps it in. In which fragments the
 // data is not even they see: to them an object is its bytes.
 func showObject(to http.Header, from backend.Header) {
-	for _, f := range from {
+	values := make([]string, len(from)) // one allocation for all
+	for i, f := range from {
 		name := http.CanonicalHeaderKey(f.Name)
+		values[i] = f.Value
+		own := values[i : i+1 : i+1]
 		switch {
 		case name == backend.ContentType:
-			to[name] = []string{withoutSize(f.Value)}
+			own[0] = withoutSize(f.Value)
+			to[name] = own
 		case name == backend.CodedWrite:
-		case isShown[name], isStored[name], isMeta(name):
+		case !isShown[name] && !isStored[name] && !isMeta(name):
+		case to[name] == nil:
+			to[name] = own
+		default:
 			to[name] = append(to[name], f.Value)
 		}
 	}

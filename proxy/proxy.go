@@ -139,7 +139,8 @@ type request struct {
 }
 
 func newRequest(ctx context.Context, r *chain.Request) *request {
-	return &request{Request: r, ctx: ctx, out: chain.Response{Header: make(http.Header, 12)}}
+	// A map of up to eight is one allocation, which most answers are content with; one that is made for more is four.
+	return &request{Request: r, ctx: ctx, out: chain.Response{Header: make(http.Header, 8)}}
 }
 
 // Serve is the core, behind all features: accounts, containers and objects as

@@ -45,9 +45,22 @@ func (s *Server) router(about chain.Handler) http.Handler {
 	}
 	m.NotFoundHandler = s.face(chain.HandlerFunc(nowhere), nil)
 	// Paths are known behind these, the first of which gives the second its host.
-	remap := domainremap.Handler(s.cfg.DomainRemap, m, s.face(badHost("Bad domain in host header"), nil))
+	remap := domainremap.Handler(s.cfg.DomainRemap, matching(m), s.face(badHost("Bad domain in host header"), nil))
 	return cnamelookup.Handler(s.cfg.CNAMELookup, cnamelookup.NewDNS(s.cfg.CNAMELookup, "/etc/resolv.conf"), remap, func(text string) http.Handler {
 		return s.face(badHost(text), nil)
+	})
+}
+
+// matching has a router choose a handler, and nothing else: its own ServeHTTP copies each request twice, to keep in
+// its context which route it took, with which variables. Nobody asks for either.
+func matching(m *mux.Router) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var found mux.RouteMatch
+		if !m.Match(r, &found) || found.Handler == nil {
+			http.NotFound(w, r) // there is a handler for what no route matches
+			return
+		}
+		found.Handler.ServeHTTP(w, r)
 	})
 }
 

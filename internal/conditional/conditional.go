@@ -20,15 +20,15 @@ type Request struct {
 	IfRange, Range                     string
 }
 
-// From reads the fields out of a header.
-func From(h interface{ Get(name string) string }) Request {
+// From reads the fields with what returns those of a header by their names.
+func From(get func(name string) string) Request {
 	return Request{
-		IfMatch:           h.Get("If-Match"),
-		IfNoneMatch:       h.Get("If-None-Match"),
-		IfModifiedSince:   h.Get("If-Modified-Since"),
-		IfUnmodifiedSince: h.Get("If-Unmodified-Since"),
-		IfRange:           h.Get("If-Range"),
-		Range:             h.Get("Range"),
+		IfMatch:           get("If-Match"),
+		IfNoneMatch:       get("If-None-Match"),
+		IfModifiedSince:   get("If-Modified-Since"),
+		IfUnmodifiedSince: get("If-Unmodified-Since"),
+		IfRange:           get("If-Range"),
+		Range:             get("Range"),
 	}
 }
 

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"log/slog"
@@ -26,17 +25,33 @@ type Connections struct {
 	open    prometheus.Gauge
 	closed  [2]prometheus.Counter // idle ones, and new ones
 	mu      sync.Mutex
-	known   map[net.Conn]*list.Element // of waiting; nil while a request is under way; guarded by mu
-	waiting *list.List                 // of waitingConn, the one that has waited longest in front; guarded by mu
-	told    time.Time                  // when the log was told last; guarded by mu
-	untold  int                        // new ones closed since; guarded by mu
+	known   map[net.Conn]*openConn // guarded by mu
+	waiting openConn               // the ends of a ring of those that wait, the one that has waited longest behind it; guarded by mu
+	told    time.Time              // when the log was told last; guarded by mu
+	untold  int                    // new ones closed since; guarded by mu
 }
 
-// waitingConn is a connection on which no request is under way.
-type waitingConn struct {
+// openConn is a connection. It is in the ring while no request is under way on it: it goes there and back with each
+// request, so that the places are its own (a list would make one each time).
+type openConn struct {
 	net.Conn
-	since time.Time
-	fresh bool // it has sent nothing yet
+	since         time.Time // it waits
+	fresh         bool      // it has sent nothing yet
+	before, after *openConn // in the ring; nil out of it
+}
+
+// wait puts a connection at the end of the ring.
+func (c *Connections) wait(o *openConn) {
+	o.before, o.after = c.waiting.before, &c.waiting
+	o.before.after, o.after.before = o, o
+}
+
+// leave takes a connection out of the ring, if it is there.
+func (o *openConn) leave() {
+	if o.after != nil {
+		o.before.after, o.after.before = o.after, o.before
+		o.before, o.after = nil, nil
+	}
 }
 
 const (
@@ -53,7 +68,8 @@ const (
 // martlet_connections_closed_total by which ("idle", "new").
 func NewConnections(reg prometheus.Registerer, server string, most int, log *slog.Logger) (*Connections, error) {
 	labels := prometheus.Labels{"server": server}
-	c := &Connections{most: most, log: log, server: server, known: map[net.Conn]*list.Element{}, waiting: list.New()}
+	c := &Connections{most: most, log: log, server: server, known: map[net.Conn]*openConn{}}
+	c.waiting.before, c.waiting.after = &c.waiting, &c.waiting
 	c.open = prometheus.NewGauge(prometheus.GaugeOpts{Name: "martlet_connections_open", Help: "Connections of clients that are open.", ConstLabels: labels})
 	closed := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "martlet_connections_closed_total", Help: "Connections closed since too many were open: idle ones to make room, and new ones where there was none.", ConstLabels: labels,
@@ -96,7 +112,9 @@ func (c *Connections) take(nc net.Conn) bool {
 		}
 		return false
 	}
-	c.known[nc] = c.waiting.PushBack(waitingConn{nc, now, true})
+	o := &openConn{Conn: nc, since: now, fresh: true}
+	c.known[nc] = o
+	c.wait(o)
 	c.open.Set(float64(len(c.known)))
 	return true
 }
@@ -104,13 +122,12 @@ func (c *Connections) take(nc net.Conn) bool {
 // makeRoom closes a connection that waits. It is called with mu held.
 func (c *Connections) makeRoom(now time.Time) bool {
 	looked := 0
-	for e := c.waiting.Front(); e != nil && looked < mostLooked; e = e.Next() {
+	for w := c.waiting.after; w != &c.waiting && looked < mostLooked; w = w.after {
 		looked++
-		w := e.Value.(waitingConn) //nolint:forcetypeassert // the list holds nothing else
 		if w.fresh && now.Sub(w.since) < freshTime {
 			continue
 		}
-		c.waiting.Remove(e)
+		w.leave()
 		delete(c.known, w.Conn)   // the server says so later, and may not find it then
 		_ = below(w.Conn).Close() // nothing is under way on it
 		c.closed[forIdle].Inc()
@@ -138,18 +155,16 @@ func (c *Connections) state(nc net.Conn, s http.ConnState) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.known[nc]
-	if !ok {
+	o := c.known[nc]
+	if o == nil {
 		return // it was closed to make room
 	}
-	if e != nil {
-		c.waiting.Remove(e)
-	}
+	o.leave()
 	switch s {
 	case http.StateActive:
-		c.known[nc] = nil
 	case http.StateIdle:
-		c.known[nc] = c.waiting.PushBack(waitingConn{nc, time.Now(), false})
+		o.since, o.fresh = time.Now(), false
+		c.wait(o)
 	default: // closed, or taken over by a handler
 		delete(c.known, nc)
 		c.open.Set(float64(len(c.known)))

@@ -89,10 +89,17 @@ func Parse(raw string) (Path, error) {
 	if !strings.HasPrefix(raw, "/") {
 		return Path{}, ErrShape
 	}
-	parts := strings.SplitN(raw[1:], "/", 3)
 	var p Path
-	for i, to := range []*string{&p.Account, &p.Container, &p.Object}[:len(parts)] {
-		part, err := Unquote(parts[i])
+	rest, more := raw[1:], true
+	for _, to := range [...]*string{&p.Account, &p.Container, &p.Object} {
+		if !more {
+			break
+		}
+		part := rest
+		if to != &p.Object {
+			part, rest, more = strings.Cut(rest, "/")
+		}
+		part, err := Unquote(part)
 		if err != nil {
 			return Path{}, err
 		}

@@ -197,7 +197,7 @@ const unknown = 1<<63 - 1
 // where it is one that lies within the first size bytes. A range without a last
 // byte, or from the end, reaches beyond them however long the object is.
 func within(r *chain.Request, resp *chain.Response, size int64) (conditional.Span, bool) {
-	cond := conditional.From(r.Header)
+	cond := conditional.From(r.Header.Get)
 	modified, _ := http.ParseTime(resp.Get("Last-Modified"))
 	spans, extent := cond.Spans(conditional.Validators{Modified: modified}, unknown)
 	if extent != conditional.Partial || len(spans) != 1 || spans[0].Off+spans[0].N > size {

@@ -25,7 +25,7 @@ type Whole struct {
 // Answer sends a large object, or ranges of it. resp is the answer that has its
 // header and no body yet; its preconditions are settled.
 func Answer(ctx context.Context, next chain.Handler, r *chain.Request, resp *chain.Response, w Whole, l Limits) *chain.Response {
-	cond := conditional.From(r.Header)
+	cond := conditional.From(r.Header.Get)
 	modified, _ := http.ParseTime(resp.Get("Last-Modified"))
 	spans, extent := cond.Spans(conditional.Validators{ETag: w.ETag, Modified: modified}, w.Size)
 	switch {
@@ -125,7 +125,7 @@ func (m *multi) Next(ctx context.Context) (Piece, error) {
 // Precondition settles the conditions of a request about a large object whose
 // validators the storage nodes do not know. It returns nil where it goes on.
 func Precondition(r *chain.Request, resp *chain.Response, etag string) *chain.Response {
-	cond := conditional.From(r.Header)
+	cond := conditional.From(r.Header.Get)
 	modified, err := http.ParseTime(resp.Get("Last-Modified"))
 	if err != nil {
 		modified = time.Time{}

@@ -116,7 +116,7 @@ func (o *thing) get(r *chain.Request) *chain.Response {
 	if at := o.header.Get(r.Header.Get(chain.EtagIsAt)); at != "" {
 		v.ETag = at
 	}
-	cond := conditional.From(r.Header)
+	cond := conditional.From(r.Header.Get)
 	switch cond.Check(v) {
 	case conditional.NotModified:
 		return &chain.Response{Status: 304, Header: resp.Header}
