@@ -98,3 +98,8 @@ func TestCodedPutThatIsRefusedLeavesNothing(t *testing.T) {
 }
 
 func limitOf[T ~int64 | ~int](_ T, n int) T { return T(n) }
+
+// TestCodedPutWithoutEnoughFragments of more than one segment, in the shapes that it leaves out.
+func TestCodedPutOfSegmentsWithoutEnoughFragments(t *testing.T) {
+	withoutEnoughFragments(t, 1<<20+5, [][2]int{{1, 1}, {8, 4}})
+}

@@ -211,7 +211,7 @@ func martlet(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 // networks are those that were given out: tests run beside each other, and one that has
-// a network may not listen on it yet.
+// a network may not listen on it yet. Each has a listener of this process's, as long as that runs, which others that run these tests see (e2e and crash).
 var networks sync.Map
 
 // network returns the first two numbers of loopback addresses on which nothing
@@ -224,9 +224,12 @@ func network(t *testing.T) string {
 		if _, taken := networks.Load(n); taken || !free(n+".0.1:8080") || !free(n+".0.1:6209") || !free(n+".1.1:6200") {
 			continue
 		}
-		if _, taken := networks.LoadOrStore(n, true); !taken {
-			return n
+		claim, err := net.Listen("tcp", n+".255.254:6199")
+		if err != nil {
+			continue // another's
 		}
+		networks.Store(n, claim)
+		return n
 	}
 	t.Fatal("no loopback network is free")
 	return ""

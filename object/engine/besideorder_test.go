@@ -16,7 +16,7 @@ import (
 // Each disk call fails once, and then the power does: what was answered is there, and
 // nothing says what is current that is not there whole.
 func TestCommitBesideIsInOrder(t *testing.T) {
-	for _, size := range []int{3, 20_000, 900_000} { // in one page with what is beside it, in several, in a file
+	for _, size := range []int{3, 20_000, 300_000} { // in one page with what is beside it, in several, in a file
 		for _, tombstone := range []bool{false, true} {
 			data := bytes.Repeat([]byte("new"), size/3)
 			calls, fired := 0, true

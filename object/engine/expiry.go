@@ -21,6 +21,9 @@ const DeleteAtField = "X-Delete-At"
 // DeleteAt returns in which second since 1970 an object ends, if it does.
 func (s *State) DeleteAt() (second int64, ok bool) { return deleteAt(s.Meta) }
 
+// DeleteAt returns in which second since 1970 an object ends of which nothing but this is known, if it does.
+func (v *Version) DeleteAt() (second int64, ok bool) { return deleteAt(v.Meta) }
+
 func deleteAt(meta backend.Header) (second int64, ok bool) {
 	text := meta.Get(DeleteAtField)
 	if text == "" {

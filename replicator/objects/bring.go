@@ -26,6 +26,7 @@ type bringing struct {
 	theirs []replwire.Object // what it has of those names
 	unsure []int             // places of what it did not take, because it has something not less
 	others bool              // others are bringing it
+	home   bool              // the device is to have them no more
 }
 
 // bringAll has a peer get what it lacks of some ranges of one policy.
@@ -119,7 +120,7 @@ func (p *pass) bringTo(ctx context.Context, out *out, b *bringing) {
 	for i := range b.w.Items {
 		o := &b.w.Items[i]
 		theirs := lookUp(b.theirs, o.Hash)
-		if b.to.Has[i] = p.confirmed(o, theirs); b.to.Has[i] || o.Kind == replwire.Lost && (o.LacksLeft(theirs) == 0 || needless(o, theirs) || p.forgotten(o, theirs)) {
+		if b.to.Has[i] = p.confirmed(o, theirs); b.to.Has[i] || o.Kind == replwire.Lost && (o.LacksLeft(theirs) == 0 || needless(o, theirs) || p.forgotten(o, theirs) || p.ended(ctx, b, o, theirs)) {
 			continue // what is lost here is for others to bring
 		}
 		if ctx.Err() != nil {
@@ -188,13 +189,34 @@ func (p *pass) forgotten(o, theirs *replwire.Object) bool {
 	return o.Left == 0 && theirs == nil && o.Times.Happened().Before(p.horizon)
 }
 
-// outlived reports whether metadata that was lost beside what is good is from before the horizon, by which it is everywhere or nowhere, and what is good is there.
+// outlived reports whether metadata that was lost beside what is good is settled, and what is good is there.
 func outlived(o, theirs *replwire.Object, horizon timestamp.T) bool {
 	if o.Left != replwire.Data && o.Left != replwire.Tombstone || theirs == nil || theirs.Kind == replwire.Lost {
 		return false
 	}
+	return settled(o, horizon) && o.LacksLeft(theirs) == 0
+}
+
+// settled reports whether metadata that was lost beside what is good is known to be from before the horizon, by which it is everywhere or nowhere.
+func settled(o *replwire.Object, horizon timestamp.T) bool {
 	known := timestamp.Max(o.Times.Meta, o.Times.ContentType).After(o.Times.Data.Until())
-	return known && o.Times.Happened().Before(horizon) && o.LacksLeft(theirs) == 0
+	return known && o.Times.Happened().Before(horizon)
+}
+
+// ended reports whether data that is good beside metadata that was lost came to its end before the horizon, by all that is known of it, and a peer that is to have
+// it as well has nothing of the name: it would end it, forget the end, and be brought it again, for ever. It stays here, as what was lost may have given it a
+// longer life. Where a peer has anything, the data is brought: metadata may show just that, and what is older has to go. So it is from a handoff, which keeps it no longer
+// than until all primaries have had it.
+func (p *pass) ended(ctx context.Context, b *bringing, o, theirs *replwire.Object) bool {
+	if b.home || o.Left != replwire.Data || theirs != nil || !settled(o, p.horizon) {
+		return false
+	}
+	v, err := p.store.Open(ctx, b.w.policy, o.Hash)
+	if err != nil {
+		return false // who brings it says so
+	}
+	over := v.Time == o.Times.Data && v.Ends > 0 && v.Ends < p.horizon.Seconds()
+	return v.Body.Close() == nil && over
 }
 
 // drop removes what every primary is known to have.

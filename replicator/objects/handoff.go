@@ -56,7 +56,7 @@ func (p *pass) bringHome(ctx context.Context, of *part, w *work) {
 			p.fail(w, to, "", why, int64(len(w.Items)))
 			continue
 		}
-		b := &bringing{w: w, to: to}
+		b := &bringing{w: w, to: to, home: handoff}
 		var err error
 		b.theirs, err = p.ask(ctx, w, to, slices.Concat(names, p.bring(of))...)
 		if b.others = errs.Is(err, errs.Conflict); b.others && len(w.Items) <= maxSeen {

@@ -64,6 +64,10 @@
 // for so long that it may have what was deleted elsewhere, and the tombstone forgotten. The
 // device is in step in a partition where another primary had nothing newer of the names that it
 // holds there: their sums were the same, or the lists of all ranges in which they were not show it.
+//
+// Nor does a primary bring data whose end, by what came with it, is before the horizon, and beside which metadata from before that was lost, to a primary that
+// has nothing of the name: that would end it, forget so, and be brought it again in each pass. The data stays where it is, since the lost metadata may have given it a
+// longer life; whatever turns up of that has it brought.
 package objects
 
 import (
@@ -139,6 +143,7 @@ type Version struct {
 	Name        name.Path
 	ContentType string
 	Fields      backend.Header // all that came with the data
+	Ends        int64          // by those: the second since 1970 from which on it is not there; 0 for never
 	Body        io.ReadCloser
 }
 

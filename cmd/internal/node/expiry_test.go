@@ -206,6 +206,68 @@ func TestEndedButOnAHandoff(t *testing.T) {
 	}
 }
 
+// Data that came to its end before the reclaim age, of which a primary has lost later metadata, is not brought any more to primaries that have forgotten the end:
+// they would end it again, in each pass. It stays where it is, and is brought where something shows that it may not have come to its end, or that
+// has to be replaced, or where it is in a handoff's way.
+func TestEndedBesideLostIsLeft(t *testing.T) {
+	const long = 8 * 24 * time.Hour
+	for what, tt := range map[string]struct {
+		ends    time.Duration // after it was written; 0 is never
+		keeper  int           // who has it: 3 is a handoff
+		before  func(f *fleet, begin timestamp.T)
+		brought bool
+	}{
+		"it ended long ago":            {time.Minute, 0, nil, false},
+		"it never ends":                {0, 0, nil, true},
+		"it ended lately":              {long - time.Hour, 0, nil, true},
+		"it ended long ago, a handoff": {time.Minute, 3, nil, true},
+		"what was lost is young": {time.Minute, 0, func(f *fleet, begin timestamp.T) {
+			f.write(f.nodes[0], "POST", "o", begin.Add(long-time.Hour), nil, "", true)
+			f.damageMeta(f.nodes[0], "o")
+		}, true},
+		"a longer life turns up": {time.Minute, 0, func(f *fleet, begin timestamp.T) {
+			f.write(f.nodes[1], "POST", "o", begin.Next(), nil, "", true)
+		}, true},
+		"there is older data": {time.Minute, 0, func(f *fleet, begin timestamp.T) {
+			f.write(f.nodes[1], "PUT", "o", begin.Add(-time.Second), nil, "old", true)
+		}, true},
+	} {
+		f := newFleet(t, 4, 3, onDisk)
+		begin := timestamp.FromTime(f.nodes[0].clock().Add(-time.Hour).Truncate(time.Second))
+		var ends backend.Header
+		if tt.ends > 0 {
+			ends.Add(engine.DeleteAtField, strconv.FormatInt(begin.Add(tt.ends).Seconds(), 10))
+		}
+		keeper := f.nodes[tt.keeper]
+		others := slices.DeleteFunc(slices.Clone(f.nodes[:3]), func(n *small) bool { return n == keeper })
+		for _, n := range append(others[:len(others):len(others)], keeper) {
+			f.write(n, "PUT", "o", begin, ends, "body", true)
+		}
+		f.write(keeper, "POST", "o", begin.Next(), backend.Header{{Name: "X-Object-Meta-K", Value: "lost"}}, "", true)
+		f.damageMeta(keeper, "o")
+		for range 4 { // a pass now and then, so that nobody is taken for away
+			for _, n := range others {
+				f.reap(n, n.now)
+			}
+			f.pass(f.nodes[:3]...)
+			for _, n := range f.nodes {
+				n.now = n.now.Add(long / 4)
+			}
+		}
+		f.forget(others, []string{"o"})
+		if tt.before != nil {
+			tt.before(f, begin)
+		}
+		c, s := f.pass(keeper), f.state(f.nodes[1], "o")
+		if got := c.Pushed > 0; got != tt.brought || got != (s.Kind == engine.Live && s.Time == begin) {
+			t.Errorf("%s: %+v, and another primary has %+v", what, c, s)
+		}
+		if s := f.state(keeper, "o"); (s.Kind == engine.Absent) != (tt.keeper == 3) {
+			t.Errorf("%s: who had it has %+v", what, s)
+		}
+	}
+}
+
 // A peer has an object when it is asked, and ends it before it hears of its longer life: it has not confirmed the data,
 // which the handoff keeps until it has.
 func TestEndedMeanwhile(t *testing.T) {

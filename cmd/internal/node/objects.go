@@ -81,9 +81,10 @@ func (s objectStore) Open(ctx context.Context, p policy.Index, h name.Hash) (*ob
 	}
 	v, state := r.Version(), r.State()
 	fields := append(append(make(backend.Header, 0, len(v.System)+len(v.Meta)), v.System...), v.Meta...)
+	ends, _ := v.DeleteAt()
 	return &objects.Version{
 		Time: v.Time, Length: state.Length, MD5: v.MD5, CRC: state.CRC, Name: v.Name,
-		ContentType: v.ContentType, Fields: fields, Body: &checked{r: r, left: state.Length},
+		ContentType: v.ContentType, Fields: fields, Ends: ends, Body: &checked{r: r, left: state.Length},
 	}, nil
 }
 
