@@ -22,12 +22,30 @@ func (p Pace) wait(ctx context.Context, bytes int64) error {
 	return p(ctx, bytes)
 }
 
-// worth is the share of a segment that must be dead so that it is compacted; where the
-// device has come to its reserve, scarce.
+// A share of a segment must be dead so that it is compacted: worth where less than little of the device is free, lavish where more than
+// plenty is, what lies between in between, and scarce where the device has come to its reserve. What is
+// left alone is overwritten and deleted meanwhile, and need not be moved then.
 const (
 	worth  = 0.5
+	lavish = 0.75
 	scarce = 0.05
+
+	little = 0.25
+	plenty = 0.5
 )
+
+// worth returns which share of a segment must be dead.
+func (d *disk) worth() float64 {
+	if d.reserve(0) != nil {
+		return scarce
+	}
+	u, err := d.cfg.FS.Usage(d.root)
+	if err != nil || u.Total == 0 {
+		return worth // what is wrong is told when something is written
+	}
+	free := float64(u.Available) / float64(u.Total)
+	return worth + (lavish-worth)*min(1, max(0, (free-little)/(plenty-little)))
+}
 
 // Compact is Engine.Compact.
 func (s *store) Compact(ctx context.Context, horizon timestamp.T, pace Pace) error {
@@ -64,14 +82,10 @@ const (
 	manySmall = 16
 )
 
-// choose returns the segment that is compacted next: one that was begun, the oldest first, and none but that where there
-// is one, or the one that has the most dead, or the oldest of many small ones;
-// none that the databases' journal needs.
+// choose returns the segment that is compacted next: one that was begun, the oldest of them first, or the one that has
+// the most dead, or the oldest of many small ones; none that the databases' journal needs, and none behind one that was begun.
 func (d *disk) choose(except []uint64) (best uint64, ok bool) {
-	want := worth
-	if d.reserve(0) != nil {
-		want = scarce
-	}
+	want := d.worth()
 	least := 1.0
 	small, oldestSmall := 0, uint64(0)
 	// In this order: what is sealed by now has all that it will have, and its owners know of it.
@@ -84,9 +98,7 @@ func (d *disk) choose(except []uint64) (best uint64, ok bool) {
 		u := d.usage.get(s.Number)
 		if held(s.Number) {
 			if someHeld = true; u.done > 0 {
-				// What says so must not go before it does.
-				best, ok, small = 0, false, 0
-				break
+				break // later ones may have the records that say how far it is: they must not go before it does
 			}
 			continue
 		}

@@ -3,7 +3,11 @@ package engine
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 
 	"martlet/internal/name"
@@ -19,6 +23,7 @@ type compacting struct {
 	fs   *vfs.Counter
 	next int // name
 	time int64
+	size int64 // of the records that were written for somebody
 }
 
 const benchSegment = 16 << 20
@@ -84,6 +89,9 @@ func (c *compacting) write(b *testing.B, to []Location, size int) {
 		}
 		if err := c.log.AppendAll(items); err != nil {
 			b.Fatal(err)
+		}
+		for i := range items {
+			c.size += seglog.Size(len(items[i].Record.Head), len(items[i].Record.Body))
 		}
 	}
 }
@@ -250,4 +258,65 @@ func (m *compactMeasure) report(b *testing.B) {
 	b.ReportMetric(m.written/m.bytes, "written-B/B")
 	b.ReportMetric(m.calls/m.records, "reads/record")
 	b.ReportMetric(m.syncs/m.bytes*(1<<20), "syncs/MiB")
+}
+
+// BenchmarkCompactAmplification overwrites at random what fills a part of a small device, or deletes all that it has written, with a pass of compaction
+// after each segment, and says how many bytes the log has taken for each that was written for somebody, and
+// how much of the device was used at most.
+func BenchmarkCompactAmplification(b *testing.B) {
+	const capacity, size = 48 << 20, 1 << 10
+	for what, used := range map[string]float64{"overwrites/10": .1, "overwrites/25": .25, "overwrites/50": .5, "overwrites/70": .7, "deletes/25": .25, "deletes/70": .7} {
+		b.Run(what, func(b *testing.B) {
+			for b.Loop() {
+				r := rand.New(rand.NewPCG(1, 1))
+				mem := vfs.NewMem()
+				mem.SetCapacity(capacity)
+				c := &compacting{fs: vfs.Count(mem)}
+				cfg := Defaults()
+				cfg.FS, cfg.Buffers, cfg.SegmentSize, cfg.Reserve = c.fs, testBufs, 512<<10, .06 // several segments: nobody asks before he writes here
+				e := New("/", cfg)
+				var err error
+				if c.disk, err = e.now().open(ctx); err != nil {
+					b.Fatal(err)
+				}
+				all := c.names(int(used * capacity / float64(seglog.Size(200, size))))
+				most, since := int64(0), 0
+				write := func(some []Location, size int) {
+					for len(some) > 0 {
+						n := min(len(some), 200)
+						c.write(b, some[:n], size)
+						some = some[n:]
+						if since += n; since < 400 {
+							continue
+						}
+						since = 0
+						if err := e.Compact(ctx, ts(0), nil); err != nil {
+							b.Fatal(err)
+						}
+						most = max(most, logBytes(b, e))
+					}
+				}
+				write(all, size)
+				began, took := c.size, c.fs.Counts().BytesWritten
+				if strings.HasPrefix(what, "deletes") {
+					r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+					write(all, -1)
+				} else {
+					for range 4 * len(all) / 200 {
+						some := make(map[Location]bool)
+						for len(some) < 200 {
+							some[all[r.IntN(len(all))]] = true
+						}
+						write(slices.Collect(maps.Keys(some)), size)
+					}
+				}
+				b.ReportMetric(float64(c.fs.Counts().BytesWritten-took)/float64(c.size-began), "written-B/B")
+				b.ReportMetric(float64(most)/capacity*100, "%log")
+				if err := e.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
