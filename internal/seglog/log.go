@@ -294,13 +294,19 @@ type Item struct {
 // called for exactly those. It is what Append says otherwise.
 func (l *Log) AppendAll(items []Item) error {
 	const op errs.Op = "seglog.append"
-	tickets := make([]*ticket, len(items))
+	tickets, all, fronts := make([]*ticket, len(items)), make([]ticket, len(items)), 0
 	for i := range items {
-		t, err := l.ticket(op, &items[i].Record, items[i].Apply)
-		if err != nil {
+		fronts += items[i].Record.before()
+	}
+	room := make([]byte, fronts)
+	for i := range items {
+		item, t := &items[i], &all[i]
+		n := item.Record.before()
+		if err := l.ticketInto(t, op, &item.Record, item.Apply, room[:0:n]); err != nil {
 			return err
 		}
-		t.joined = items[i].Joined && i > 0
+		room = room[n:]
+		t.joined = item.Joined && i > 0
 		tickets[i] = t
 	}
 	if err := l.doAll(tickets); err != nil {
@@ -311,14 +317,27 @@ func (l *Log) AppendAll(items []Item) error {
 
 // ticket checks a record and makes what stands for it.
 func (l *Log) ticket(op errs.Op, r *Record, apply func(Position)) (*ticket, error) {
+	t := new(ticket)
+	if err := l.ticketInto(t, op, r, apply, nil); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// ticketInto is ticket, with room for what comes before the body, if there is some.
+func (l *Log) ticketInto(t *ticket, op errs.Op, r *Record, apply func(Position), room []byte) error {
 	if r.Kind > MaxKind || len(r.Head) > MaxHead || len(r.Body) > MaxBody {
-		return nil, errs.E(op, errs.Invalid, fmt.Errorf("kind %d, head of %d bytes, body of %d", r.Kind, len(r.Head), len(r.Body)))
+		return errs.E(op, errs.Invalid, fmt.Errorf("kind %d, head of %d bytes, body of %d", r.Kind, len(r.Head), len(r.Body)))
 	}
 	size := Size(len(r.Head), len(r.Body))
 	if size > (l.cfg.SegmentSize-firstRecord)/4 {
-		return nil, errs.E(op, errs.Invalid, fmt.Errorf("a record of %d bytes is too large for segments of %d", size, l.cfg.SegmentSize))
+		return errs.E(op, errs.Invalid, fmt.Errorf("a record of %d bytes is too large for segments of %d", size, l.cfg.SegmentSize))
 	}
-	return &ticket{front: r.seal(), body: r.Body, size: size, urgent: r.Urgent, apply: apply}, nil
+	if room == nil {
+		room = make([]byte, 0, r.before())
+	}
+	*t = ticket{front: r.sealInto(room), body: r.Body, size: size, urgent: r.Urgent, apply: apply}
+	return nil
 }
 
 // doAll has tickets written.

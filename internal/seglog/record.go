@@ -50,9 +50,15 @@ func tableSize(body int64) int { return int((body+BlockSize-1)/BlockSize) * 4 }
 
 var padding [alignment]byte
 
+// before is how many bytes there are before the body.
+func (r *Record) before() int { return fixedSize + len(r.Head) + tableSize(int64(len(r.Body))) }
+
 // seal makes what comes before the body, but for what place fills in.
-func (r *Record) seal() []byte {
-	b := make([]byte, fixedSize, fixedSize+len(r.Head)+tableSize(int64(len(r.Body))))
+func (r *Record) seal() []byte { return r.sealInto(make([]byte, 0, r.before())) }
+
+// sealInto is seal, into room that nobody has written to, which is large enough.
+func (r *Record) sealInto(room []byte) []byte {
+	b := room[:fixedSize]
 	le := binary.LittleEndian
 	le.PutUint32(b, recordMagic)
 	le.PutUint32(b[20:], uint32(len(r.Head)))

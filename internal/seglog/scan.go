@@ -97,6 +97,12 @@ func (l *Log) IsSealed(n uint64) bool {
 	return s != nil && s.sealed
 }
 
+// Size returns how many bytes a segment has, up to the end of its last record; 0 if there is none.
+func (l *Log) Size(n uint64) int64 {
+	_, end := l.segment(n)
+	return end
+}
+
 // segment returns a segment and where it ends now; nil if there is none.
 func (l *Log) segment(n uint64) (*segment, int64) {
 	l.mu.Lock()

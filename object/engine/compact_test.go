@@ -4,11 +4,17 @@ package engine
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"math"
+	"os"
 	"slices"
 	"testing"
 
+	"martlet/internal/errs"
 	"martlet/internal/name"
 	"martlet/internal/vfs"
+	"martlet/object/engine/record"
 )
 
 // What is moved may come behind what was written later, and there is still what was
@@ -104,5 +110,147 @@ func TestSmallSegments(t *testing.T) {
 		if _, body, err := get(e, one(i)); err != nil || !bytes.Equal(body, bodyOf(i)) {
 			t.Errorf("%v has %d bytes, %v", one(i), len(body), err)
 		}
+	}
+}
+
+// Segments that are done share a checkpoint, up to so many bytes.
+func TestOneCheckpointForMany(t *testing.T) {
+	for _, tt := range []struct {
+		together int64
+		runs     int
+	}{{1, 3}, {60_000, 2}, {1 << 30, 1}} {
+		cfg := smallConfig(vfs.NewMem())
+		cfg.Changes, cfg.Reserve, cfg.pieces.together = 1000, 0, tt.together
+		w := &world{fs: cfg.FS.(*vfs.Mem), cfg: cfg, e: New("/", cfg), facts: map[Location][]fact{}}
+		var at []Location
+		for i := range 3 {
+			for j := range 15 {
+				at = append(at, Location{Hash: name.Hash{byte(i), byte(j)}})
+				if err := put(w.e, at[len(at)-1], ts(1), make([]byte, 3000), "x", Terms{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.e.Close(); err != nil { // which seals
+				t.Fatal(err)
+			}
+			w.e = New("/", cfg)
+		}
+		for _, l := range at {
+			if err := del(w.e, l, 2, Terms{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d, err := w.e.now().open(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.e.Checkpoint(ctx); err != nil {
+			t.Fatal(err)
+		}
+		before := d.index.Stats().Runs
+		if err := w.e.Compact(ctx, ts(0), nil); err != nil {
+			t.Fatal(err)
+		}
+		if n := d.log.Segments(); len(n) != 1 {
+			t.Errorf("segments %v are left", n)
+		}
+		if got := d.index.Stats().Runs - before; got != tt.runs {
+			t.Errorf("%d bytes together: %d checkpoints, want %d", tt.together, got, tt.runs)
+		}
+		if err := w.e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A segment that was begun, and can't go on because the journal needs it, keeps what says how far it is: the later ones stay.
+func TestBegunAndHeld(t *testing.T) {
+	w := newWorld()
+	needed := map[uint64]bool{}
+	hooks := Hooks{Needed: func() map[uint64]bool { return needed }}
+	j, err := w.e.Journal(ctx, record.Containers, hooks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	journal(t, j, 1)
+	for i := range worldNames {
+		if err := w.do(op{opPut, worldName(i), 1, 0}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.seal(t)
+	for i := range worldNames {
+		if err := w.do(op{opPut, worldName(i), 2, 0}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.seal(t)
+	if _, err := w.e.Journal(ctx, record.Containers, hooks); err != nil {
+		t.Fatal(err)
+	}
+	d, err := w.e.now().open(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = w.e.Compact(ctx, ts(0), func(context.Context, int64) error {
+		if d.usage.get(1).done > 0 {
+			return errs.E(errs.Aborted, "told to end")
+		}
+		return nil
+	})
+	if !errs.Is(err, errs.Aborted) || d.usage.get(1).done == 0 {
+		t.Fatalf("it was not begun: %v", err)
+	}
+	w.seal(t) // nothing is alive of the one that says so
+	if _, err := w.e.Journal(ctx, record.Containers, hooks); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = w.e.now().open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, held := range []bool{true, false} {
+		if clear(needed); held {
+			needed[1] = true
+		}
+		if err := w.e.Compact(ctx, ts(0), nil); err != nil {
+			t.Fatal(err)
+		}
+		if n := d.log.Segments(); slices.Contains(n, 1) != held || slices.Contains(n, 3) != held {
+			t.Errorf("held %v: segments %v are left", held, n)
+		}
+		if err := w.check(0, 8); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The more room there is the more of a segment is left to die by itself.
+func TestWorth(t *testing.T) {
+	fs := vfs.NewMem()
+	fs.SetCapacity(100 << 20)
+	cfg := smallConfig(fs)
+	cfg.Reserve = .1
+	e := New("/", cfg)
+	d, err := e.now().open(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := fs.OpenFile("/other", os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		used int64 // in MiB
+		want float64
+	}{{10, lavish}, {45, lavish}, {63, .62}, {80, worth}, {95, scarce}} {
+		if err := f.Preallocate(0, tt.used<<20); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.worth(); math.Abs(got-tt.want) > .02 {
+			t.Errorf("with %d %% in use %.3f, want %.2f", tt.used, got, tt.want)
+		}
+	}
+	if err := errors.Join(f.Close(), e.Close()); err != nil {
+		t.Fatal(err)
 	}
 }

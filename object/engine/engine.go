@@ -97,6 +97,8 @@ type Config struct {
 	// is replayed after a crash. At 50,000 they take some 10 MB of memory.
 	Changes int
 
+	pieces pieces // of compaction; zero for what is usual
+
 	// Lost is told of an object whose data or metadata was found damaged, once that is
 	// durable; nil for nobody. It must not call the engine.
 	Lost func(Location)

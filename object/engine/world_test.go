@@ -30,6 +30,7 @@ import (
 func smallConfig(fs vfs.FS) Config {
 	cfg := Defaults()
 	cfg.FS, cfg.Buffers, cfg.SegmentSize, cfg.Depth, cfg.Changes = fs, testBufs, 1<<16, 8, 7
+	cfg.pieces = pieces{names: 6, moved: 3, bytes: 5000, room: 8000, together: 150_000}
 	return cfg
 }
 
@@ -594,22 +595,38 @@ func compactSome(ctx context.Context, e *Engine, horizon timestamp.T, chosen fun
 	}
 	d.compacting.Lock()
 	defer d.compacting.Unlock()
-	if n, ok := d.choose(nil); ok && d.usage.get(n).done > 0 {
-		if err := d.compactSegment(ctx, n, horizon, nil); err != nil {
+	c := newCompaction(d, horizon, nil)
+	defer c.close()
+	for {
+		n, ok := d.choose(c.done)
+		if !ok || d.usage.get(n).done == 0 {
+			break
+		}
+		if err := c.do(ctx, n); err != nil {
 			return d.wrap("engine.compact", Location{}, err)
 		}
 	}
 	for _, s := range d.log.Stat() {
-		if s.Sealed && chosen() {
-			if err := d.compactSegment(ctx, s.Number, horizon, nil); err != nil {
+		if s.Sealed && !slices.Contains(c.done, s.Number) && chosen() {
+			if err := c.do(ctx, s.Number); err != nil {
 				return d.wrap("engine.compact", Location{}, err)
 			}
 		}
 	}
-	return nil
+	return d.wrap("engine.compact", Location{}, c.retire(ctx))
 }
 
 func always() bool { return true }
+
+// compactSegment compacts one segment, whatever it holds.
+func (d *disk) compactSegment(ctx context.Context, segment uint64, horizon timestamp.T, pace Pace) error {
+	c := newCompaction(d, horizon, pace)
+	defer c.close()
+	if err := c.do(ctx, segment); err != nil {
+		return err
+	}
+	return c.retire(ctx)
+}
 
 func logBytes(t testing.TB, e *Engine) (n int64) {
 	t.Helper()

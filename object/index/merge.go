@@ -78,14 +78,16 @@ func choose(entries []int64) int {
 
 // forAll does something with each record of a source, until ctx ends or it fails.
 func forAll(ctx context.Context, s source, do func(*record) error) error {
+	var r record // one for all: as far as the compiler knows do may keep it
 	for n := 0; ; n++ {
 		if n&0xfff == 0 {
 			if err := stopped(ctx); err != nil {
 				return err
 			}
 		}
-		r, more, err := s.next()
-		if err != nil || !more {
+		var more bool
+		var err error
+		if r, more, err = s.next(); err != nil || !more {
 			return err
 		}
 		if err := do(&r); err != nil {

@@ -132,6 +132,7 @@ type runWriter struct {
 	filter filter
 	latest rawKey
 	sum    uint32 // of the buckets so far
+	bucket [bucketSize]byte
 }
 
 // newRunWriter begins a run of at most that many entries. Room for the fences is made
@@ -233,8 +234,7 @@ func (w *runWriter) endEntries() error {
 }
 
 func (w *runWriter) addBucket(b *bucket) error {
-	var room [bucketSize]byte
-	raw := b.append(room[:0])
+	raw := b.append(w.bucket[:0])
 	w.sum = crc32.Update(w.sum, castagnoli, raw)
 	w.foot.buckets++
 	return w.out.write(raw)

@@ -305,6 +305,19 @@ func ParseInto(kind byte, b []byte, room backend.Header) (h Head, err error) {
 	return h, nil
 }
 
+// Peek returns what Parse says of the kind of a record and, where it has one, of its policy, for who wants no more of most. It refuses what
+// is of a later version as Parse does, but does not see all that contradicts itself.
+func Peek(kind byte, b []byte) (Kind, policy.Index, error) {
+	switch k := Kind(kind); k {
+	case Data, Blob, Meta, Tombstone:
+		if len(b) >= common && b[0] == format && b[1]&^flagAlone == 0 {
+			return k, policy.Index(binary.LittleEndian.Uint16(b[2:])), nil
+		}
+	}
+	h, err := Parse(kind, b) // it has little, or says what is wrong
+	return h.Kind, h.Policy, err
+}
+
 func headError(why string) error {
 	return errs.E(errs.Op("record.parse"), errs.Corrupt, fmt.Errorf("%w: %s", ErrHead, why))
 }
