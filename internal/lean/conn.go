@@ -69,6 +69,7 @@ type conn struct {
 type watched interface {
 	Await() error       // waits until a read would not
 	Peek() (int, error) // how much can be read without waiting; where nothing can, why nothing will be
+	Unread() int        // how much was written that the peer has not read
 }
 
 func newConn(of *serving, nc net.Conn) *conn {
@@ -237,6 +238,7 @@ func (c *conn) read(p []byte) (int, error) {
 // write writes all of p, under the limit on silence.
 func (c *conn) write(p []byte, now time.Time) error {
 	for {
+		unread := c.unread() + len(p)
 		if due(c.writeUntil, now, c.of.silence) {
 			c.writeUntil = now.Add(c.of.silence + grain(c.of.silence))
 			if err := c.nc.SetWriteDeadline(c.writeUntil); err != nil {
@@ -244,12 +246,21 @@ func (c *conn) write(p []byte, now time.Time) error {
 			}
 		}
 		n, err := c.nc.Write(p)
-		if c.own == nil || n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		p = p[n:]
+		if c.own == nil || !errors.Is(err, os.ErrDeadlineExceeded) || c.unread()+len(p) == unread {
 			return err
 		}
-		// Of what the kernel has no buffers for, each byte that is taken is a sign of life: a slow client of the peer is no silence of its.
-		p, now = p[n:], time.Now()
+		// There are no buffers of the kernel's, so each byte that is read is a sign of life: the peer is not silent because a client of it is slow.
+		now = time.Now()
 	}
+}
+
+// unread is how much the peer has yet to read, where that is known.
+func (c *conn) unread() int {
+	if c.own == nil {
+		return 0
+	}
+	return c.own.Unread()
 }
 
 // readBy sees to it that a read ends when nothing comes for d.

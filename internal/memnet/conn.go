@@ -64,6 +64,9 @@ func (c *Conn) Peek() (int, error) {
 	return n, err
 }
 
+// Unread tells how many bytes were written here that the other end has not read: none where it was closed.
+func (c *Conn) Unread() int { return c.out.waiting() }
+
 // Write writes all of p. It returns when all was read or has a place in the buffer; with an error, how much was.
 func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.out.writeOne(p)

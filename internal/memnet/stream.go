@@ -114,6 +114,13 @@ func (s *stream) peek() (int, error) {
 // unread is how many bytes wait for a reader. mu is held.
 func (s *stream) unread() int { return s.w - s.r + s.left }
 
+// waiting is unread for those who don't hold mu.
+func (s *stream) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unread()
+}
+
 // mayRead returns why nothing may be read. mu is held, as in all that follow.
 func (s *stream) mayRead() error {
 	switch {
