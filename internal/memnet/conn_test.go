@@ -209,6 +209,10 @@ func TestInterrupted(t *testing.T) {
 						<-over
 						return
 					}
+					if len(over) == 0 {
+						t.Errorf("a minute later it has not ended")
+						must(t, here.Close())
+					}
 					o := <-over
 					if !errors.Is(o.err, want) || o.n != taken {
 						t.Errorf("%d, %v; want %d, %v", o.n, o.err, taken, want)
