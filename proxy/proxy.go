@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -47,6 +48,9 @@ type Deps struct {
 
 	// Now is the clock of the times that writes get; nil is the machine's.
 	Now func() time.Time
+
+	// Dial connects to storage nodes; nil is net.Dialer's.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Server is one proxy. It is an http.Handler, safe for concurrent use.
@@ -93,7 +97,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		cfg: cfg, gate: gate, policies: deps.Policies, codings: codings, auth: deps.Auth, who: auth.Chain{deps.Auth.Tokens},
 		stamps: timestamp.NewSource(deps.Now), hashes: md5lanes.NewGroup(hashBehind), log: deps.Log,
 		client: direct.New(direct.Config{
-			ConnectTimeout: cfg.ConnTimeout.D(), NodeTimeout: cfg.NodeTimeout.D(), UserAgent: "martlet-proxy",
+			ConnectTimeout: cfg.ConnTimeout.D(), NodeTimeout: cfg.NodeTimeout.D(), UserAgent: "martlet-proxy", Dial: deps.Dial,
 		}),
 	}
 	s.cluster = quorum.New(cfg.quorum(deps.Policies), deps.Rings, deps.Hasher, s.client)

@@ -18,6 +18,7 @@ import (
 	"martlet/cmd/internal/config"
 	"martlet/cmd/internal/node"
 	"martlet/cmd/internal/processors"
+	"martlet/internal/memnet"
 )
 
 // devFlags are the flags of dev and of dev init.
@@ -63,11 +64,13 @@ func (f *devFlags) make(c *cobra.Command, free ...string) (*cluster.Folder, erro
 
 func newDev() *cobra.Command {
 	var f devFlags
+	var sockets bool
 	c := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole cluster in one process on loopback addresses",
-		Long: "dev runs a proxy and storage nodes in one process, over real sockets. What is stored is kept in the\n" +
-			"folder, and is there again when dev is started on it again: leave the flags out then.",
+		Long: "dev runs a proxy and storage nodes in one process. Each listens on a socket of its own; the connections\n" +
+			"between them are in memory, unless --sockets says otherwise. What is stored is kept in the folder, and is\n" +
+			"there again when dev is started on it again: leave the flags out then.",
 		Args: arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			folder, err := f.make(c, "listen")
@@ -78,10 +81,15 @@ func newDev() *cobra.Command {
 			if c.Flags().Changed("listen") {
 				listen = f.Listen // for this run; the folder keeps its own
 			}
-			return runDev(c.Context(), c.OutOrStdout(), folder, listen)
+			var memory *memnet.Network
+			if !sockets {
+				memory = memnet.New()
+			}
+			return runDev(c.Context(), c.OutOrStdout(), folder, listen, memory)
 		},
 	}
 	f.add(c)
+	c.Flags().BoolVar(&sockets, "sockets", false, "the servers connect with each other over sockets, for this run, as they do as processes of their own")
 	c.AddCommand(newDevInit(), newDevAddNode())
 	return c
 }
@@ -149,7 +157,7 @@ func program() (string, error) {
 	return self, nil
 }
 
-func runDev(ctx context.Context, out io.Writer, folder *cluster.Folder, listen string) (err error) {
+func runDev(ctx context.Context, out io.Writer, folder *cluster.Folder, listen string, memory *memnet.Network) (err error) {
 	log, logFile, err := node.OpenLog(config.Log{Level: "info", Format: "text", File: folder.LogFile()})
 	if err != nil {
 		return err
@@ -157,7 +165,8 @@ func runDev(ctx context.Context, out io.Writer, folder *cluster.Folder, listen s
 	defer func() { err = errors.Join(err, logFile.Close()) }()
 	warnPlanted(log)
 	registry := newRegistry()
-	c, err := folder.Open(node.Options{Log: log, Registry: registry, Gatherer: registry, Version: versionText()}, listen) //nolint:contextcheck // what waits in it has a limit of its own
+	o := node.Options{Log: log, Registry: registry, Gatherer: registry, Version: versionText(), Memory: memory}
+	c, err := folder.Open(o, listen) //nolint:contextcheck // what waits in it has a limit of its own
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,8 @@ func (b *buffers) free() {
 type conn struct {
 	host   *host
 	nc     net.Conn
-	raw    syscall.RawConn // nil where nc can't be examined without reading
+	raw    syscall.RawConn // nil where nc is not the kernel's
+	own    Peeked          // nc, where it is one
 	unused time.Time       // since when, while it is in the pool
 
 	look       func(fd uintptr) // sets seen; bound once, as is poisonFunc
@@ -88,6 +89,8 @@ func newConn(h *host, nc net.Conn) *conn {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw = raw
 		}
+	} else {
+		c.own, _ = nc.(Peeked)
 	}
 	c.look = c.lookAt
 	c.poisonFunc = c.poison
@@ -142,15 +145,26 @@ const (
 	closed              // the peer closed or reset it
 )
 
+// seeing reports whether peek sees anything.
+func (c *conn) seeing() bool { return c.raw != nil || c.own != nil }
+
 // peek never blocks. What can't be examined is quiet.
 func (c *conn) peek() sight {
-	if c.r < c.w {
+	switch {
+	case c.r < c.w:
 		return spoke
-	}
-	if c.raw == nil {
+	case c.own != nil:
+		n, err := c.own.Peek()
+		switch {
+		case n > 0:
+			return spoke
+		case err != nil:
+			return closed
+		}
 		return quiet
-	}
-	if c.raw.Control(c.look) != nil {
+	case c.raw == nil:
+		return quiet
+	case c.raw.Control(c.look) != nil:
 		return closed
 	}
 	return c.seen
@@ -251,7 +265,7 @@ func (c *conn) send(parts ...[]byte) error {
 	c.vec = c.parts[:copy(c.parts[:], parts)]
 	defer clear(c.parts[:])
 	wait := c.timeout
-	if c.raw != nil && !c.patient {
+	if !c.patient && c.seeing() {
 		wait = min(wait, watchEvery)
 	}
 	since := time.Now()
@@ -273,7 +287,7 @@ func (c *conn) send(parts ...[]byte) error {
 		if n > 0 {
 			since = now
 		}
-		late := errors.Is(err, os.ErrDeadlineExceeded) && now.Sub(since) < c.timeout && c.raw != nil
+		late := errors.Is(err, os.ErrDeadlineExceeded) && now.Sub(since) < c.timeout && c.seeing()
 		if err = c.afterWrite(err, late); err != nil {
 			return err
 		}
@@ -282,7 +296,10 @@ func (c *conn) send(parts ...[]byte) error {
 
 // write writes what is left of vec and cuts off what went out.
 func (c *conn) write() (int64, error) {
-	if len(c.vec) != 1 {
+	switch {
+	case c.own != nil:
+		return c.own.WriteBuffers(&c.vec)
+	case len(c.vec) != 1:
 		return c.vec.WriteTo(c.nc)
 	}
 	n, err := c.nc.Write(c.vec[0]) // a little cheaper than the same as a vector
@@ -297,7 +314,7 @@ func (c *conn) afterWrite(err error, late bool) error {
 	if c.cancelled.Load() {
 		return c.fail(context.Canceled)
 	}
-	if c.raw != nil {
+	if c.seeing() {
 		answered, lookErr := c.answered()
 		if answered {
 			return ErrAnswered

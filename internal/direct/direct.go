@@ -73,10 +73,21 @@ type Config struct {
 	MaxHeaderBytes int
 	MaxHeaders     int
 
-	// Dial makes connections; net.Dialer's if nil. Connections that are not
-	// syscall.Conn can't be examined without reading: staleness and early answers
-	// are then seen only when they make a read or write fail.
+	// Dial makes connections; net.Dialer's if nil. Those that are neither
+	// syscall.Conn nor Peeked can't be examined without reading: staleness and
+	// early answers are then seen only when they make a read or write fail.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Peeked is a connection that is not the kernel's and can be examined all the same,
+// as one in memory.
+type Peeked interface {
+	// Peek tells how many bytes can be read without waiting. Where there are none
+	// it returns why there will be none, if that is so.
+	Peek() (int, error)
+
+	// WriteBuffers does for it what net.Buffers.WriteTo does for sockets.
+	WriteBuffers(v *net.Buffers) (int64, error)
 }
 
 func (c Config) withDefaults() Config {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,7 +16,43 @@ import (
 	"time"
 
 	"martlet/internal/backend"
+	"martlet/internal/memnet"
 )
+
+// network is where scripted servers listen and clients look first; nil is that all goes over sockets.
+var network *memnet.Network
+
+// TestInMemory: what is true over sockets is true over connections in memory.
+func TestInMemory(t *testing.T) {
+	network = memnet.New()
+	defer func() { network = nil }()
+	for name, test := range map[string]func(*testing.T){
+		"used again":            TestConnectionsAreUsedAgainOnlyWhereInOrder,
+		"stale":                 TestStaleConnectionIsNotUsed,
+		"repeats once":          TestRepeatsOnceOnNewConnection,
+		"early refusal":         TestEarlyRefusalOfBody,
+		"body that fails":       TestBodyThatFails,
+		"answers taken":         TestAnswersThatAreTaken,
+		"buffered":              TestBuffered,
+		"answers refused":       TestAnswersThatAreRefused,
+		"truncated":             TestEveryTruncation,
+		"stream":                TestStreamWithTrailer,
+		"stream aborted":        TestStreamAborted,
+		"stream's trailer":      TestStreamTrailerRefused,
+		"stream answered early": TestStreamAnsweredEarly,
+		"answered before":       TestStreamAnsweredBeforeCommit,
+		"node that goes away":   TestStreamOnNodeThatGoesAway,
+		"stream begins again":   TestStreamBeginsAgainOnNewConnection,
+		"abort of a write":      TestAbortInterruptsWrite,
+		"cancelled":             TestCancelInterrupts,
+		"close of a read":       TestCloseInterruptsRead,
+		"silence":               TestSilenceWhileSending,
+		"pending cancelled":     TestPendingIsCancelledAsItIsAnswered,
+		"begin on a dead one":   TestBeginOnADeadConnection,
+	} {
+		t.Run(name, test)
+	}
+}
 
 // scripted is a raw TCP server that does with its n-th connection (from 1) what
 // a test says.
@@ -34,6 +71,14 @@ func script(t testing.TB, serve func(n int, c net.Conn, r *bufio.Reader)) *scrip
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var open []net.Conn
+	if network != nil { // where nobody is told apart from one who comes over a socket
+		beside, err := network.Listen(netip.MustParseAddrPort(s.addr))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = l.Close()
+		l = beside
+	}
 	wg.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -104,6 +149,9 @@ func client(t testing.TB, cfg Config) *Client {
 	t.Helper()
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 5 * time.Second // the machine may be busy
+	}
+	if network != nil && cfg.Dial == nil {
+		cfg.Dial = network.Dialer(nil)
 	}
 	c := New(cfg)
 	t.Cleanup(c.Close)

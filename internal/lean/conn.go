@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -48,6 +49,7 @@ type conn struct {
 	of     *serving
 	nc     net.Conn
 	raw    syscall.RawConn // nil where nc is not the kernel's
+	own    watched         // nc, where it is one
 	remote string
 
 	readUntil, writeUntil time.Time // the deadlines that nc has
@@ -63,6 +65,13 @@ type conn struct {
 	breaking atomic.Bool              // it is not to begin another one
 }
 
+// watched is a connection that is not the kernel's and does what is asked of those all the same, as one in memory.
+type watched interface {
+	Await() error       // waits until a read would not
+	Peek() (int, error) // how much can be read without waiting; where nothing can, why nothing will be
+	Unread() int        // how much was written that the peer has not read
+}
+
 func newConn(of *serving, nc net.Conn) *conn {
 	c := &conn{of: of, nc: nc}
 	if addr := nc.RemoteAddr(); addr != nil {
@@ -72,6 +81,8 @@ func newConn(of *serving, nc net.Conn) *conn {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw = raw
 		}
+	} else {
+		c.own, _ = nc.(watched)
 	}
 	c.fillFn = c.fill
 	return c
@@ -145,6 +156,11 @@ var errEnding = errors.New("the server ends")
 // first reads what comes first, into a buffer that it takes when something has come.
 func (c *conn) first() error {
 	if c.raw == nil {
+		if c.own != nil {
+			if err := c.own.Await(); err != nil {
+				return err
+			}
+		}
 		c.b, c.r, c.w = takeBuffer(), 0, 0
 		return c.more()
 	}
@@ -221,14 +237,30 @@ func (c *conn) read(p []byte) (int, error) {
 
 // write writes all of p, under the limit on silence.
 func (c *conn) write(p []byte, now time.Time) error {
-	if due(c.writeUntil, now, c.of.silence) {
-		c.writeUntil = now.Add(c.of.silence + grain(c.of.silence))
-		if err := c.nc.SetWriteDeadline(c.writeUntil); err != nil {
+	for {
+		unread := c.unread() + len(p)
+		if due(c.writeUntil, now, c.of.silence) {
+			c.writeUntil = now.Add(c.of.silence + grain(c.of.silence))
+			if err := c.nc.SetWriteDeadline(c.writeUntil); err != nil {
+				return err
+			}
+		}
+		n, err := c.nc.Write(p)
+		p = p[n:]
+		if c.own == nil || !errors.Is(err, os.ErrDeadlineExceeded) || c.unread()+len(p) == unread {
 			return err
 		}
+		// There are no buffers of the kernel's, so each byte that is read is a sign of life: the peer is not silent because a client of it is slow.
+		now = time.Now()
 	}
-	_, err := c.nc.Write(p)
-	return err
+}
+
+// unread is how much the peer has yet to read, where that is known.
+func (c *conn) unread() int {
+	if c.own == nil {
+		return 0
+	}
+	return c.own.Unread()
 }
 
 // readBy sees to it that a read ends when nothing comes for d.

@@ -12,7 +12,7 @@
 // The limit on time is one on silence, not on the length of a transfer.
 //
 // The context of a request ends when its peer goes away, which is noticed between
-// 250 and 500 ms later, and only on connections of the kernel's (syscall.Conn): a
+// 250 and 500 ms later, and only on connections of the kernel's (syscall.Conn) and in memory (package memnet): a
 // request that is answered sooner pays nothing for it. A peer that has sent more
 // than the request is not seen going, and one that closes its side of the
 // connection alone is taken to be gone, as by net/http.
@@ -39,6 +39,7 @@ import (
 type Server struct {
 	Name     string // for errors and the log
 	Listener net.Listener
+	Memory   net.Listener // takes connections of those who share the process, beside it; nil where there are none
 	Handler  backend.Handler
 	Log      *slog.Logger
 
@@ -104,14 +105,17 @@ func (s *Server) Run(ctx context.Context) error {
 	over := r.watcher.start(r)
 	defer over()
 	accepted := make(chan error, 1)
-	go func() { accepted <- r.accept() }() //nolint:contextcheck // requests have contexts of their own, which outlive ctx
+	go func() { accepted <- r.accept(s.Listener) }() //nolint:contextcheck // requests have contexts of their own, which outlive ctx
+	beside := r.acceptMemory()                       //nolint:contextcheck // likewise
 	select {
 	case err := <-accepted:
+		beside()
 		r.end(ctx, 0)
 		return fmt.Errorf("%s on %s: %w", s.Name, s.Listener.Addr(), err)
 	case <-ctx.Done():
 	}
 	r.ending.Store(true)
+	beside() // first: who takes over the address of the socket is not to find the other one taken
 	err := s.Listener.Close()
 	if refused := <-accepted; !errors.Is(refused, net.ErrClosed) {
 		err = errors.Join(err, refused)
@@ -129,10 +133,10 @@ func (s *Server) Run(ctx context.Context) error {
 
 // accept takes connections until the listener is closed. Other failures, as that of
 // having no file descriptor left, pass.
-func (s *serving) accept() error {
+func (s *serving) accept(from net.Listener) error {
 	var pause time.Duration
 	for {
-		nc, err := s.Listener.Accept()
+		nc, err := from.Accept()
 		if err == nil {
 			pause = 0
 			s.admit(nc)
@@ -145,6 +149,23 @@ func (s *serving) accept() error {
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		s.Log.LogAttrs(s.base, slog.LevelWarn, "connection was not accepted", slog.String("server", s.Name), slog.Any("err", err))
 		<-time.After(pause)
+	}
+}
+
+// acceptMemory takes connections in memory until the function that it returns is called.
+func (s *serving) acceptMemory() (stop func()) {
+	l := s.Memory
+	if l == nil {
+		return func() {}
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_ = s.accept(l) // it fails only where it is closed
+	}()
+	return func() {
+		_ = l.Close() // it has no errors
+		<-over
 	}
 }
 

@@ -278,7 +278,13 @@ func TestABodyThatIsStillRead(t *testing.T) {
 // The client of proxies and this server understand each other, also where neither has seen
 // the other's end.
 func TestWithTheClientOfNodes(t *testing.T) {
-	b := serve(t, leanly, func(_ context.Context, r *backend.Request) (*backend.Response, error) {
+	for _, kind := range []string{leanly, overMemory} {
+		t.Run(kind, func(t *testing.T) { withTheClientOfNodes(t, kind) })
+	}
+}
+
+func withTheClientOfNodes(t *testing.T, kind string) {
+	b := serve(t, kind, func(_ context.Context, r *backend.Request) (*backend.Response, error) {
 		if r.Path == "/refuse" {
 			return nil, errs.Refuse(errs.NoSpace, "full")
 		}
@@ -287,9 +293,9 @@ func TestWithTheClientOfNodes(t *testing.T) {
 		resp.Header.Add("X-Commit", r.Trailer.Get("X-Commit"))
 		return resp, err
 	}, options{})
-	client := direct.New(direct.Config{})
+	client := direct.New(direct.Config{Dial: b.memory.Dialer(nil)})
 	t.Cleanup(client.Close)
-	addr := b.l.Addr().String()
+	addr := b.addr()
 	check := func(resp *backend.Response, err error, status int, want, commit string) {
 		t.Helper()
 		if err != nil {

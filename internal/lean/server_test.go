@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"martlet/internal/backend"
 	"martlet/internal/httpapi"
+	"martlet/internal/memnet"
 )
 
 // syncBuffer is a log that servers and tests may use at once.
@@ -40,24 +42,28 @@ func (s *syncBuffer) String() string {
 
 // bench is a server that runs, until the test ends or stop is called.
 type bench struct {
-	t    *testing.T
-	l    net.Listener
-	log  *syncBuffer
-	reg  *prometheus.Registry
+	t   *testing.T
+	l   net.Listener
+	log *syncBuffer
+	reg *prometheus.Registry
+
+	memory *memnet.Network // nil where connections are not in memory
+
 	end  context.CancelCauseFunc
 	over chan error
 }
 
 // the kinds of server whose answers clients must not be able to tell apart.
 const (
-	leanly = "lean"
-	plain  = "net/http"
+	leanly     = "lean"
+	plain      = "net/http"
+	overMemory = "lean in memory" // of which connections are those of package memnet
 )
 
-// both has a test run against this server and against what carries backend requests over
+// both has a test run against this server, over either kind of connection, and against what carries backend requests over
 // net/http.
 func both(t *testing.T, test func(t *testing.T, kind string)) {
-	for _, kind := range []string{leanly, plain} {
+	for _, kind := range []string{leanly, overMemory, plain} {
 		t.Run(kind, func(t *testing.T) { test(t, kind) })
 	}
 }
@@ -84,8 +90,11 @@ func serveOn(t *testing.T, kind string, l net.Listener, h backend.HandlerFunc, o
 	watch := httpapi.Observed{Server: "test", Silence: o.silence, Log: log, Metrics: m}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))
 	b.end = cancel
-	if kind == leanly {
+	if kind != plain {
 		s := &Server{Name: "test", Listener: l, Handler: h, Log: log, Watch: watch, Drain: o.drain, MaxHeader: o.header, Gate: o.gate}
+		if kind == overMemory {
+			s.Memory = b.beside()
+		}
 		go func() { b.over <- s.Run(ctx) }()
 	} else {
 		s := &httpapi.Server{
@@ -96,6 +105,19 @@ func serveOn(t *testing.T, kind string, l net.Listener, h backend.HandlerFunc, o
 	t.Cleanup(func() { b.stop(nil) })
 	return b
 }
+
+// beside is a listener in memory, at which the peers of the test arrive from now on.
+func (b *bench) beside() net.Listener {
+	b.t.Helper()
+	b.memory = memnet.New()
+	l, err := b.memory.Listen(memoryAt)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return l
+}
+
+var memoryAt = netip.MustParseAddrPort("127.0.0.1:6200")
 
 // serve starts one on a port of its own.
 func serve(t *testing.T, kind string, h backend.HandlerFunc, o options) *bench {
@@ -150,16 +172,24 @@ type peer struct {
 	r *bufio.Reader
 }
 
+// addr is where it is dialed.
+func (b *bench) addr() string {
+	if b.memory != nil {
+		return memoryAt.String()
+	}
+	return b.l.Addr().String()
+}
+
 func (b *bench) dial() *peer {
 	b.t.Helper()
 	var c net.Conn
-	if p, ok := b.l.(pipes); ok {
+	if p, ok := b.l.(pipes); ok && b.memory == nil {
 		ours, theirs := net.Pipe()
 		p.c <- theirs
 		c = ours
 	} else {
 		var err error
-		if c, err = net.Dial("tcp", b.l.Addr().String()); err != nil {
+		if c, err = b.memory.Dialer(nil)(b.t.Context(), "tcp", b.addr()); err != nil {
 			b.t.Fatal(err)
 		}
 	}

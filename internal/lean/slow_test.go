@@ -1,6 +1,7 @@
 package lean
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"strings"
@@ -98,6 +99,35 @@ func TestPeersThatDoNotRead(t *testing.T) {
 	})
 }
 
+// A peer in memory has no buffers of the kernel's: while it takes a piece it is not silent, be that in longer than silence may last.
+func TestASlowPeerInMemoryIsNotSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const length = 512 << 10
+		b := serveOn(t, overMemory, newPipes(), func(_ context.Context, _ *backend.Request) (*backend.Response, error) {
+			resp := text(200, "")
+			resp.Length, resp.Body = length, struct {
+				*bytes.Buffer
+				io.Closer
+			}{inAPiece(length), resp.Body}
+			return resp, nil
+		}, options{silence: 10 * time.Second})
+		p := b.dial()
+		_ = p.SetDeadline(time.Time{})
+		p.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		began, got := time.Now(), 0
+		for piece := make([]byte, 8<<10); got < length; {
+			n, err := io.ReadFull(p, piece)
+			if got += n; err != nil {
+				break
+			}
+			time.Sleep(2 * time.Second) // in a bubble
+		}
+		if got < length {
+			t.Errorf("a peer that reads 4 KiB a second gets %d bytes in %v, want %d", got, time.Since(began), length)
+		}
+	})
+}
+
 // While an answer is worked out nothing is expected of the peer.
 func TestAnAnswerMayTakeLong(t *testing.T) {
 	inBubble(t, func(t *testing.T, kind string) {
@@ -122,29 +152,35 @@ func TestAnAnswerMayTakeLong(t *testing.T) {
 // At the end requests have as long as Drain says; then their contexts end, and their
 // connections.
 func TestDrainIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := serveOn(t, leanly, newPipes(), func(ctx context.Context, _ *backend.Request) (*backend.Response, error) {
-			<-ctx.Done()
-			return nil, context.Cause(ctx)
-		}, options{drain: 20 * time.Second})
-		p, fresh := b.dial(), b.dial()
-		_ = p.SetDeadline(time.Time{})
-		p.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-		synctest.Wait()
-		began := time.Now()
-		b.end(nil)
-		if !fresh.closed() || time.Since(began) < 4*time.Second || time.Since(began) > 6*time.Second {
-			t.Errorf("a connection on which nothing has come was closed after %v, want 5 s", time.Since(began))
-		}
-		b.stop(nil)
-		if took := time.Since(began); took < 20*time.Second || took > 21*time.Second {
-			t.Errorf("it took %v, want 20 s", took)
-		}
-		if all, _ := io.ReadAll(p); len(all) != 0 {
-			t.Errorf("it was answered with %q", all)
-		}
-		if !strings.Contains(b.log.String(), "requests broken off at shutdown") {
-			t.Errorf("the log says nothing of it: %s", b.log)
-		}
-	})
+	for _, kind := range []string{leanly, overMemory} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { drainIsBounded(t, kind) })
+		})
+	}
+}
+
+func drainIsBounded(t *testing.T, kind string) {
+	b := serveOn(t, kind, newPipes(), func(ctx context.Context, _ *backend.Request) (*backend.Response, error) {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}, options{drain: 20 * time.Second})
+	p, fresh := b.dial(), b.dial()
+	_ = p.SetDeadline(time.Time{})
+	p.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	synctest.Wait()
+	began := time.Now()
+	b.end(nil)
+	if !fresh.closed() || time.Since(began) < 4*time.Second || time.Since(began) > 6*time.Second {
+		t.Errorf("a connection on which nothing has come was closed after %v, want 5 s", time.Since(began))
+	}
+	b.stop(nil)
+	if took := time.Since(began); took < 20*time.Second || took > 21*time.Second {
+		t.Errorf("it took %v, want 20 s", took)
+	}
+	if all, _ := io.ReadAll(p); len(all) != 0 {
+		t.Errorf("it was answered with %q", all)
+	}
+	if !strings.Contains(b.log.String(), "requests broken off at shutdown") {
+		t.Errorf("the log says nothing of it: %s", b.log)
+	}
 }

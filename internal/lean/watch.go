@@ -2,6 +2,7 @@ package lean
 
 import (
 	"errors"
+	"net"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -99,6 +100,10 @@ func (s *serving) busy() (busy bool) {
 // peerGone looks without reading or waiting, and from any goroutine. What can't be
 // looked at is there.
 func (c *conn) peerGone() bool {
+	if c.own != nil {
+		n, err := c.own.Peek()
+		return n == 0 && err != nil && !errors.Is(err, net.ErrClosed)
+	}
 	if c.raw == nil {
 		return false
 	}

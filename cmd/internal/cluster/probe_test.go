@@ -22,6 +22,7 @@ import (
 	"martlet/internal/backend"
 	"martlet/internal/conf"
 	"martlet/internal/direct"
+	"martlet/internal/memnet"
 	"martlet/internal/name"
 	"martlet/internal/timestamp"
 	"martlet/internal/vfs"
@@ -50,6 +51,11 @@ type probe struct {
 	proxy      func(*config.Proxy) // changes its configuration; nil is as it is
 
 	listen func(server, address string) (net.Listener, error) // nil is the usual
+
+	// memory is where the processes find each other, as those of martlet dev do. Where a test listens otherwise, it wants to see
+	// what goes over sockets, and all does, unless beside says that it does not.
+	memory *memnet.Network
+	beside bool
 }
 
 // startProbe starts four nodes of two devices, with three replicas.
@@ -85,6 +91,7 @@ func probeOf(t testing.TB, f *Folder, patience time.Duration) *probe {
 	t.Helper()
 	o := f.Options
 	p := &probe{
+		memory:   memnet.New(),
 		patience: patience, t: t, whole: t, folder: f, nodes: make([]*node.Storage, o.Nodes), ends: make([]func(), o.Nodes), source: timestamp.NewSource(nil),
 		client: &http.Client{Transport: &http.Transport{}, Timeout: 2 * time.Minute},
 		direct: direct.New(direct.Config{ConnectTimeout: time.Minute, NodeTimeout: time.Minute}), // the machine may be busy
@@ -122,6 +129,9 @@ func probeOf(t testing.TB, f *Folder, patience time.Duration) *probe {
 // options are such that nodes which use memory that is not theirs any more end the test, but for benchmarks, and under the race detector.
 func (p *probe) options() node.Options {
 	o := node.Options{Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Version: "test", Listen: p.listen}
+	if p.listen == nil || p.beside {
+		o.Memory = p.memory
+	}
 	if _, bench := p.whole.(*testing.B); guarded && !bench {
 		o.Buffers = blob.NewGuarded(objectMemory / 4)
 	}

@@ -179,7 +179,8 @@ type StorageServer struct {
 	ConnTimeout   conf.Duration `toml:"conn_timeout"`   // for a connection to another node
 	DrainTimeout  conf.Duration `toml:"drain_timeout"`  // for requests that are under way at the end
 
-	// InProcess says that updates of listings for the node's own servers are handed to them in memory.
+	// InProcess says that what shares the process goes through memory: updates of listings for the node's own servers are handed to
+	// them, and connections with a proxy or node of the same process are no sockets.
 	InProcess bool `toml:"in_process"`
 
 	// DeviceCheckInterval is how often each device is looked at.

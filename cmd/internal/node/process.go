@@ -15,6 +15,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,6 +29,7 @@ import (
 	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
 	"martlet/internal/lean"
+	"martlet/internal/memnet"
 	"martlet/internal/policy"
 	"martlet/internal/quorum"
 	"martlet/object/engine/blob"
@@ -48,6 +50,10 @@ type Options struct {
 
 	// Inherited is what a predecessor has handed over; nil is nothing.
 	Inherited *handover.Inherited
+
+	// Memory is where those who share the process find each other: connections between proxies and storage nodes that
+	// have the same one are in memory; nil has all of them be made with sockets.
+	Memory *memnet.Network
 
 	// Listen opens the address of a server ("object", "replication", "proxy", ...); nil is TCP.
 	Listen func(server, address string) (net.Listener, error)
@@ -104,14 +110,28 @@ func (p *process) listen(s *httpapi.Server, address string) error {
 	return nil
 }
 
-// listenLean does the same for one of a storage node.
-func (p *process) listenLean(s *lean.Server, address string) error {
+// listenLean does the same for one of a storage node, which takes connections of the same process too, where memory is not nil: those are
+// dialed to the address of the socket.
+func (p *process) listenLean(s *lean.Server, address string, memory *memnet.Network) error {
 	l, err := p.open(s.Name, address)
 	if err != nil {
 		return err
 	}
 	s.Listener = l
 	p.servers = append(p.servers, opened{s.Name, l, s.Run})
+	if memory == nil {
+		return nil
+	}
+	at, err := netip.ParseAddrPort(l.Addr().String())
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	beside, err := memory.Listen(at)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	s.Memory = beside
+	p.atEnd(beside.Close) // Run has closed it, where there was one
 	return nil
 }
 

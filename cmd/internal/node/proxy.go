@@ -56,6 +56,7 @@ func (p *Proxy) open(c *config.Proxy, o Options) error {
 	server, err := proxy.New(c.Server.Config, proxy.Deps{
 		Rings: rings.quorum(), Hasher: hasher,
 		Policies: policies, Auth: users, Log: o.Log, Registry: o.Registry, Version: o.Version, Now: o.Now,
+		Dial: o.Memory.Dialer(nil),
 	})
 	if err != nil {
 		return err

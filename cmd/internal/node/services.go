@@ -135,6 +135,7 @@ func (s *Storage) open(c *config.Storage, o Options) error {
 	if c.Server.Bind != "" {
 		cfg.Dial = leavingFrom(c.Server.Bind)
 	}
+	cfg.Dial = inProcess(c, o).Dialer(cfg.Dial)
 	p.client = direct.New(cfg)
 	s.atEnd(func() error { p.client.Close(); return nil })
 	batches := rowbatch.NewSender(rowbatch.Config{}, p.client)

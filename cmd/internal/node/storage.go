@@ -14,6 +14,7 @@ import (
 	"martlet/internal/hosts"
 	"martlet/internal/httpapi"
 	"martlet/internal/lean"
+	"martlet/internal/memnet"
 	"martlet/internal/throttle"
 	"martlet/replicator"
 	"martlet/replicator/expiry"
@@ -84,8 +85,10 @@ func (s *Storage) serve(c *config.Storage, o Options, v service) error {
 	if !v.near.IsZero() && c.Server.InProcess {
 		s.near.add(v.near, suspecting(s.owned, handler))
 	}
+	var memory *memnet.Network
 	if v.level != 0 { // on the storage network, to which the operator has a way
 		handler = s.takingRings(handler)
+		memory = inProcess(c, o)
 	}
 	gate, err := httpapi.NewGate(o.Registry, v.name, room)
 	if err != nil {
@@ -94,7 +97,15 @@ func (s *Storage) serve(c *config.Storage, o Options, v service) error {
 	return s.listenLean(&lean.Server{
 		Name: v.name, Handler: suspecting(s.owned, handler), Log: o.Log, Gate: gate, Drain: c.Server.DrainTimeout.D(),
 		Watch: httpapi.Observed{Server: v.name, Silence: c.Server.ClientTimeout.D(), Log: o.Log, Level: level, Metrics: metrics},
-	}, v.address)
+	}, v.address, memory)
+}
+
+// inProcess is where those who share a node's process find it, and it finds them: nowhere if it is not to be found.
+func inProcess(c *config.Storage, o Options) *memnet.Network {
+	if !c.Server.InProcess {
+		return nil
+	}
+	return o.Memory
 }
 
 func at(address string, port int) string { return net.JoinHostPort(address, strconv.Itoa(port)) }
