@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 const (
@@ -51,8 +52,12 @@ func tableSize(body int64) int { return int((body+BlockSize-1)/BlockSize) * 4 }
 var padding [alignment]byte
 
 // seal makes what comes before the body, but for what place fills in.
-func (r *Record) seal() []byte {
-	b := make([]byte, fixedSize, fixedSize+len(r.Head)+tableSize(int64(len(r.Body))))
+func (r *Record) seal() []byte { return r.appendSealed(nil) }
+
+// appendSealed is seal into memory that has nothing in it, or into new one where there is no room in that.
+func (r *Record) appendSealed(b []byte) []byte {
+	b = slices.Grow(b, fixedSize+len(r.Head)+tableSize(int64(len(r.Body))))[:fixedSize]
+	clear(b)
 	le := binary.LittleEndian
 	le.PutUint32(b, recordMagic)
 	le.PutUint32(b[20:], uint32(len(r.Head)))
