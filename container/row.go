@@ -114,6 +114,13 @@ func (r *Row) forget() {
 	}
 }
 
+// settled reports whether the row joined with itself is what it was: a tombstone has nothing left that it would forget.
+func (s *scanned) settled() bool {
+	r := s.Row
+	r.forget()
+	return !s.Deleted || r == s.Row && (!r.Type.IsZero() || len(s.contentType) == 0)
+}
+
 // compareData orders the data of rows. Meta is the latest stamp of metadata that is known: with
 // that an expiry may be void (timestamp.T.Void).
 func compareData(a, b *Row, meta timestamp.T) int {
@@ -155,7 +162,7 @@ func (r *Row) Append(b []byte) []byte {
 }
 
 // packMD5 reads an ETag that is an MD5 in lower case.
-func packMD5(to *[16]byte, etag string) bool {
+func packMD5[text string | []byte](to *[16]byte, etag text) bool {
 	if len(etag) != 2*len(to) {
 		return false
 	}
@@ -170,10 +177,38 @@ func packMD5(to *[16]byte, etag string) bool {
 
 // DecodeRow reads what Append writes; what it can't read is metadb.ErrDecode.
 func DecodeRow(b []byte) (Row, error) {
+	s, err := scanRow(b)
+	return s.full(), err
+}
+
+// scanned is a row as it is stored, of which the texts were not copied: Row has neither the ETag nor the content type. It is
+// good as long as what it was read from.
+type scanned struct {
+	Row
+	md5, etag   []byte // one of the two
+	contentType []byte
+}
+
+// full returns the row with its texts.
+func (s *scanned) full() Row {
+	r := s.Row
+	if s.md5 != nil {
+		var text [32]byte
+		hex.Encode(text[:], s.md5)
+		r.ETag = string(text[:])
+	} else {
+		r.ETag = string(s.etag)
+	}
+	r.ContentType = string(s.contentType)
+	return r
+}
+
+// scanRow is DecodeRow for who has no use for the texts, which most have not: nothing is allocated for it.
+func scanRow(b []byte) (scanned, error) {
 	d := metadb.NewDecoder(b)
 	d.Version(rowVersion)
 	flags := d.Byte()
-	r := Row{Deleted: flags&flagDeleted != 0, Data: d.Stamp(), Listed: -1}
+	r := scanned{Row: Row{Deleted: flags&flagDeleted != 0, Data: d.Stamp(), Listed: -1}}
 	r.Type, r.Meta = r.Data, r.Data
 	if flags&flagType != 0 {
 		r.Type = d.Stamp()
@@ -186,16 +221,14 @@ func DecodeRow(b []byte) (Row, error) {
 		r.Listed = d.Size()
 	}
 	if flags&flagMD5 != 0 {
-		var text [32]byte
-		hex.Encode(text[:], []byte(d.Take(16)))
-		r.ETag = string(text[:])
+		r.md5 = d.Bytes(16)
 	} else {
-		r.ETag = d.String()
+		r.etag = d.Bytes(d.Size())
 	}
-	r.ContentType = d.Rest()
+	r.contentType = d.Bytes(d.Left())
 	var md5 [16]byte
 	if flags >= flagsEnd || flags&flagType != 0 && r.Type == r.Data || flags&flagMeta != 0 && r.Meta == r.Data ||
-		flags&flagMD5 == 0 && packMD5(&md5, r.ETag) {
+		flags&flagMD5 == 0 && packMD5(&md5, r.etag) {
 		d.Fail() // not the one form that a row has
 	}
 	return r, d.Err()
@@ -208,12 +241,17 @@ type schema struct{ synced, misplaced *noted }
 func (schema) Folder() string { return "containers" }
 
 func (schema) Join(a, b []byte) ([]byte, error) {
-	x, err := DecodeRow(a)
+	s, err := scanRow(a)
 	if err != nil {
 		return nil, err
 	}
+	same := bytes.Equal(a, b)
+	if same && s.settled() {
+		return bytes.Clone(a), nil
+	}
+	x := s.full()
 	y := x
-	if !bytes.Equal(a, b) {
+	if !same {
 		if y, err = DecodeRow(b); err != nil {
 			return nil, err
 		}
@@ -225,13 +263,13 @@ func (schema) Join(a, b []byte) ([]byte, error) {
 // Weigh hides rows that are no newer than the container's delete: it was empty
 // then, and whoever makes it anew finds it empty.
 func (schema) Weigh(space policy.Index, row []byte, deleted timestamp.T) (metadb.Weight, error) {
-	r, err := DecodeRow(row)
+	r, err := scanRow(row)
 	return metadb.Weight{Live: !r.Deleted && r.Data.After(deleted), Policy: space, Objects: 1, Bytes: r.Size}, err
 }
 
 // Newest is of all three parts: a tombstone may have metadata that is later than it.
 func (schema) Newest(row []byte) (timestamp.T, error) {
-	r, err := DecodeRow(row)
+	r, err := scanRow(row)
 	return timestamp.Packed{Data: r.Data, ContentType: r.Type, Meta: r.Meta}.Happened(), err
 }
 

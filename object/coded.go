@@ -52,7 +52,17 @@ func (c *call) written(w *engine.Writer, v *engine.Version) (size int64, etag st
 	if c.coded != nil {
 		return c.coded.Size, c.coded.ETag
 	}
-	return w.Length(), hex.EncodeToString(v.MD5[:])
+	return w.Length(), md5Text(&v.MD5, c.commit(backend.CommitETag))
+}
+
+// md5Text is an MD5 in hexadecimal: the text itself that somebody has said it in, if that is it.
+func md5Text(sum *[md5.Size]byte, said string) string {
+	var text [2 * md5.Size]byte
+	hex.Encode(text[:], sum[:])
+	if string(text[:]) == said {
+		return said
+	}
+	return string(text[:])
 }
 
 // commitOf returns the field of an object that says in which fragments its data is, "" for others.

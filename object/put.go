@@ -68,11 +68,11 @@ func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
 		return s.putVersion(ctx, c, w, v, check)
 	}
 	o, err := w.Commit(v, engine.Terms{Check: check, Merge: c.replication})
-	var old *engine.StateError
-	if mustBeNew(c) && errors.As(err, &old) && old.State.Kind == engine.Live && old.State.Time == ts {
-		return nil, c.refuse(errs.Precondition, old.State)
-	}
 	if err != nil {
+		var old *engine.StateError
+		if mustBeNew(c) && errors.As(err, &old) && old.State.Kind == engine.Live && old.State.Time == ts {
+			return nil, c.refuse(errs.Precondition, old.State)
+		}
 		return nil, err
 	}
 	_ = w.Close() // its buffer is not to wait for the container; Commit has synced the file
@@ -82,10 +82,13 @@ func (s *Server) put(ctx context.Context, c *call) (*backend.Response, error) {
 	if o.Already && mustBeNew(c) { // it may be somebody else's of the same time, and one alone may be told that his was new
 		return nil, c.refuse(errs.Precondition, o.After)
 	}
-	return &backend.Response{Status: 201, Header: backend.Header{
-		{Name: backend.ETag, Value: etag},
-		{Name: backend.BackendStamp, Value: ts.String()},
-	}}, nil
+	var resp struct { // one piece of memory
+		backend.Response
+		fields [2]backend.Field
+	}
+	resp.fields = [...]backend.Field{{Name: backend.ETag, Value: etag}, {Name: backend.BackendStamp, Value: c.stampText(ts)}}
+	resp.Status, resp.Header = 201, resp.fields[:]
+	return &resp.Response, nil
 }
 
 // smallBody is the length in bytes up to which a body is taken in before anyone
@@ -102,18 +105,9 @@ func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State)
 	if text := c.Header.Get("If-None-Match"); text != "" && !mustBeNew {
 		return nil, errs.Refuse(errs.Invalid, "If-None-Match only supports *")
 	}
-	check := func(s engine.State) error {
-		// What is of this write's own time may be it itself, brought by a replica that had it earlier: Commit knows, and the listing hears of it.
-		if mustBeNew && s.Kind == engine.Live && s.Time != ts && !c.gone(&s) {
-			return c.refuse(errs.Precondition, s)
-		}
-		if c.newVersion {
-			return c.keepable(&s)
-		}
-		return nil
-	}
-	if !mustBeNew && !c.newVersion {
-		check = nil // there is nothing to ask, so that what is replaced need not be read
+	var check func(engine.State) error
+	if mustBeNew || c.newVersion { // else there is nothing to ask, so that what is replaced need not be read
+		check = func(s engine.State) error { return c.replaceable(s, ts, mustBeNew) }
 	}
 	if !mustBeNew && c.Length >= 0 && c.Length <= smallBody {
 		return check, nil
@@ -129,6 +123,18 @@ func (c *call) putCheck(ctx context.Context, ts timestamp.T) (func(engine.State)
 		err = check(s)
 	}
 	return check, err
+}
+
+// replaceable returns why a PUT of a time can't replace what there is.
+func (c *call) replaceable(s engine.State, ts timestamp.T, mustBeNew bool) error {
+	// What is of this write's own time may be it itself, brought by a replica that had it earlier: Commit knows, and the listing hears of it.
+	if mustBeNew && s.Kind == engine.Live && s.Time != ts && !c.gone(&s) {
+		return c.refuse(errs.Precondition, s)
+	}
+	if c.newVersion {
+		return c.keepable(&s)
+	}
+	return nil
 }
 
 // create begins what the body is to be kept in. Where its length is not known it goes by what the sender says, which
@@ -151,15 +157,11 @@ func (c *call) receive(w *engine.Writer) error {
 		if planted.CutUploadKept { // breaks: what has no commit is not kept
 			from = endsAnyway{c.Body}
 		}
-		_, err := w.ReadFrom(from)
-		var read *blob.ReadError
-		if errors.As(err, &read) && errs.KindOf(err) == errs.Other {
-			return errs.E(op, errs.Aborted, err)
-		}
-		if errs.Is(err, errs.TooLarge) && c.Length >= 0 {
-			return errs.E(op, errs.Aborted, err)
-		}
-		if err != nil {
+		if _, err := w.ReadFrom(from); err != nil {
+			var read *blob.ReadError
+			if errors.As(err, &read) && errs.KindOf(err) == errs.Other || errs.Is(err, errs.TooLarge) && c.Length >= 0 {
+				return errs.E(op, errs.Aborted, err)
+			}
 			return err
 		}
 	}
@@ -316,7 +318,7 @@ func (s *Server) delete(ctx context.Context, c *call) (*backend.Response, error)
 	if err := s.tellContainer(ctx, c, c.own("DELETE", &o.After)); err != nil {
 		return nil, err
 	}
-	resp := &backend.Response{Status: 204, Header: backend.Header{{Name: backend.BackendStamp, Value: ts.String()}}}
+	resp := &backend.Response{Status: 204, Header: backend.Header{{Name: backend.BackendStamp, Value: c.stampText(ts)}}}
 	if b := &o.Before; !o.Already && (b.Kind == engine.Absent || b.Kind == engine.Deleted || c.gone(b)) {
 		resp.Status = 404
 	}

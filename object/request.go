@@ -49,7 +49,8 @@ type call struct {
 	at      engine.Location
 	store   store
 	queue   *pending.Queue
-	updates []place // of the container's listing, to be told
+	updates []place  // of the container's listing, to be told
+	only    [1]place // those, where it is one
 	hasher  name.Hasher
 	now     time.Time
 	skew    time.Duration // by how much the clocks of a cluster may differ
@@ -117,6 +118,9 @@ func (s *Server) parseStamp(c *call) (timestamp.T, error) {
 	return ts, err
 }
 
+// stampText is the text of a write's time: that which the request has it in, if that is the usual form.
+func (c *call) stampText(ts timestamp.T) string { return ts.Said(c.Header.Get(backend.Timestamp)) }
+
 // ahead reports whether a time is further ahead of this server's clock than the clocks
 // of a cluster may differ.
 func (c *call) ahead(t time.Time) bool { return t.Sub(c.now) > c.skew }
@@ -128,7 +132,8 @@ func (c *call) parsePlaces() error {
 		return nil
 	}
 	if !strings.Contains(host, ",") && !strings.Contains(device, ",") && device != "" { // mostly it is one
-		c.updates = []place{{strings.TrimSpace(host), strings.TrimSpace(device)}}
+		c.only[0] = place{strings.TrimSpace(host), strings.TrimSpace(device)}
+		c.updates = c.only[:]
 		return nil
 	}
 	hosts, devices := list(host), list(device)

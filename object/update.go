@@ -2,7 +2,6 @@ package object
 
 import (
 	"context"
-	"encoding/hex"
 	"slices"
 	"strconv"
 	"sync"
@@ -22,6 +21,13 @@ type news struct {
 	path   name.Path
 	hash   name.Hash
 	state  *engine.State
+}
+
+// row is an update as it is sent: nothing in it belongs to who handles the request.
+type row struct {
+	method string
+	path   name.Path
+	header backend.Header
 }
 
 // own is news of the object of the request.
@@ -44,11 +50,12 @@ func (s *Server) tellContainer(ctx context.Context, c *call, list ...news) error
 	// Of what has lost a part nobody can say here what it is: the other replicas' listings hear of it, and theirs are compared.
 	list = slices.DeleteFunc(list, func(n news) bool { return n.state.Kind == engine.Lost })
 	ctx = context.WithoutCancel(ctx) // the object is stored, also if the client is gone
-	headers := make([]backend.Header, len(list))
+	var room [2]row                  // mostly it is one
+	rows := room[:0]
 	for i := range list {
-		headers[i] = c.row(&list[i])
+		rows = append(rows, row{list[i].method, list[i].path, c.row(&list[i])})
 	}
-	confirmed, all := s.sendRows(ctx, c, list, headers)
+	confirmed, all := s.sendRows(ctx, c, rows)
 	if all {
 		return nil
 	}
@@ -58,7 +65,7 @@ func (s *Server) tellContainer(ctx context.Context, c *call, list ...news) error
 		}
 		p := n.state.Packed()
 		err := c.queue.Put(ctx, pending.Update{
-			Policy: c.at.Policy, Hash: n.hash, Method: n.method, Path: n.path, Header: headers[i],
+			Policy: c.at.Policy, Hash: n.hash, Method: n.method, Path: n.path, Header: c.row(&list[i]), // made anew: a server that was given up may still have the other
 			Data: p.Data, ContentType: p.ContentType, Meta: p.Meta, Confirmed: confirmed[i],
 		})
 		if err != nil {
@@ -94,7 +101,7 @@ func Retold(at engine.Location, s *engine.State) (pending.Update, bool) {
 // rowOf returns the headers of an update of an object, of which the request that it is told with may say more.
 func rowOf(p policy.Index, method string, s *engine.State, said backend.Header) backend.Header {
 	h := append(make(backend.Header, 0, 6),
-		backend.Field{Name: backend.Timestamp, Value: s.Packed().String()}, backend.Field{Name: backend.PolicyIndex, Value: p.String()})
+		backend.Field{Name: backend.Timestamp, Value: s.Packed().Said(said.Get(backend.Timestamp))}, backend.Field{Name: backend.PolicyIndex, Value: p.String()})
 	if id := said.Get(backend.TransID); id != "" {
 		h.Add(backend.TransID, id)
 	}
@@ -107,7 +114,7 @@ func rowOf(p policy.Index, method string, s *engine.State, said backend.Header) 
 	s, _, _ = whole(s) // what could not be read was not written here
 	h.Add("X-Size", override(said, s, overridePrefix+"Size", overrideSaid+"Size", strconv.FormatInt(s.Length, 10)))
 	h.Add("X-Content-Type", override(said, s, overridePrefix+"Content-Type", overrideSaid+"Content-Type", s.ContentType))
-	h.Add("X-Etag", override(said, s, overridePrefix+"Etag", overrideSaid+"Etag", hex.EncodeToString(s.MD5[:])))
+	h.Add("X-Etag", override(said, s, overridePrefix+"Etag", overrideSaid+"Etag", md5Text(&s.MD5, said.Get(backend.CommitETag))))
 	return h
 }
 
@@ -131,27 +138,42 @@ func override(said backend.Header, s *engine.State, kept, brought, plain string)
 
 // sendRows sends updates to all at the same time and returns whether all have confirmed all of it before the time was up; where
 // not, of each the places that have.
-func (s *Server) sendRows(ctx context.Context, c *call, list []news, headers []backend.Header) (confirmed [][]string, all bool) {
+func (s *Server) sendRows(ctx context.Context, c *call, rows []row) (confirmed [][]string, all bool) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ContainerUpdateTimeout)
 	defer cancel()
 	partition, err := strconv.ParseUint(c.Header.Get(backend.ContainerPart), 10, 32)
 	if err != nil {
-		return make([][]string, len(list)), false // the queue's reader looks the place up itself
+		return make([][]string, len(rows)), false // the queue's reader looks the place up itself
 	}
-	ok := make([]bool, len(list)*len(c.updates))
+	if len(rows) == 1 && len(c.updates) == 1 { // as mostly
+		if s.sendRow(ctx, c, c.updates[0], uint32(partition), &rows[0]) {
+			return nil, true
+		}
+		return make([][]string, 1), false
+	}
+	ok := s.sendAll(ctx, c, uint32(partition), slices.Clone(rows))
+	if !slices.Contains(ok, false) {
+		return nil, true
+	}
+	confirmed = make([][]string, len(rows))
+	for at := range ok {
+		if i, to := at%len(rows), c.updates[at/len(rows)]; ok[at] {
+			confirmed[i] = append(confirmed[i], pending.Place(to.addr, to.device))
+		}
+	}
+	return confirmed, false
+}
+
+// sendAll sends each of several updates to each place at the same time, and returns which are confirmed: all of the first place, then
+// all of the next.
+func (s *Server) sendAll(ctx context.Context, c *call, partition uint32, rows []row) []bool {
+	ok := make([]bool, len(rows)*len(c.updates))
 	var wg sync.WaitGroup
 	for at := range ok {
-		i, to := at%len(list), c.updates[at/len(list)]
-		if !s.Silent.Ask(to.addr) {
-			continue
-		}
+		r := &rows[at%len(rows)]
 		send := func() {
-			target := backend.Target{Device: to.device, Partition: uint32(partition), Path: list[i].path}
-			err := pending.Deliver(ctx, s.Sender, to.addr, list[i].method, target, headers[i])
-			s.Silent.Heard(to.addr, err)
-			if ok[at] = err == nil; err != nil {
-				s.Log.Warn("container update is queued", "container", to.addr+"/"+to.device, "trans_id", c.Header.Get(backend.TransID), "err", err)
-			}
+			own := row{r.method, r.path, slices.Clone(r.header)}
+			ok[at] = s.sendRow(ctx, c, c.updates[at/len(rows)], partition, &own)
 		}
 		if at == len(ok)-1 {
 			send() // the last one needs no goroutine
@@ -160,14 +182,19 @@ func (s *Server) sendRows(ctx context.Context, c *call, list []news, headers []b
 		}
 	}
 	wg.Wait()
-	if !slices.Contains(ok, false) {
-		return nil, true
+	return ok
+}
+
+// sendRow sends an update to one place and returns whether it has confirmed it. Of one that does not answer that is not even asked.
+func (s *Server) sendRow(ctx context.Context, c *call, to place, partition uint32, r *row) bool {
+	if !s.Silent.Ask(to.addr) {
+		return false
 	}
-	confirmed = make([][]string, len(list))
-	for at := range ok {
-		if i, to := at%len(list), c.updates[at/len(list)]; ok[at] {
-			confirmed[i] = append(confirmed[i], pending.Place(to.addr, to.device))
-		}
+	target := backend.Target{Device: to.device, Partition: partition, Path: r.path}
+	err := pending.Deliver(ctx, s.Sender, to.addr, r.method, target, r.header)
+	s.Silent.Heard(to.addr, err)
+	if err != nil {
+		s.Log.Warn("container update is queued", "container", to.addr+"/"+to.device, "trans_id", c.Header.Get(backend.TransID), "err", err)
 	}
-	return confirmed, false
+	return err == nil
 }

@@ -185,9 +185,9 @@ func (f *fragments) undo(ctx context.Context, answers []quorum.Answer) {
 // say.
 func (u *upload) attest(ctx context.Context, stamp timestamp.T, of backend.Coded) []quorum.Answer {
 	coded, nothing := of.String(), newDigest(nil)
-	commit := nothing.commit(nothing.etag())
+	commit, text := nothing.commit(nothing.etag()), stamp.String()
 	return u.cluster.Write(ctx, u.place, func(slot int, _ *ring.Device) *backend.Request {
-		h := append(u.header(slot, stamp), backend.Field{Name: backend.CodedWrite, Value: coded})
+		h := append(u.header(slot, text), backend.Field{Name: backend.CodedWrite, Value: coded})
 		return &backend.Request{Method: http.MethodPut, Header: append(h, commit...)}
 	})
 }

@@ -468,8 +468,8 @@ func TestCodedUploadOfTheSameUndoesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		up := s.upload(place, func(_ int, stamp timestamp.T) backend.Header {
-			return backend.Header{{Name: backend.Timestamp, Value: stamp.String()}, {Name: backend.PolicyIndex, Value: codedPolicy.String()}}
+		up := s.upload(place, func(_ int, stamp string) backend.Header {
+			return backend.Header{{Name: backend.Timestamp, Value: stamp}, {Name: backend.PolicyIndex, Value: codedPolicy.String()}}
 		})
 		up.stamp, up.length, up.coded = first.time, int64(size), s.codedUpload(rq, codedPolicy, func(timestamp.T) name.Path { return path })
 		if err := up.coded.as(first.header); err != nil {

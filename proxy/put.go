@@ -191,9 +191,9 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 			v = nil
 		}
 	}
-	up := s.upload(place, func(slot int, stamp timestamp.T) backend.Header {
+	up := s.upload(place, func(slot int, stamp string) backend.Header {
 		h := rq.header(len(kept) + len(tell[slot]) + 8)
-		h.Add(backend.Timestamp, stamp.String())
+		h.Add(backend.Timestamp, stamp)
 		h.Add(backend.PolicyIndex, c.policy.String())
 		if v != nil {
 			h = v.header(h)
@@ -232,7 +232,7 @@ func (s *Server) store(rq *request, b body) (storedObject, error) {
 }
 
 // upload makes an upload to a place, with a stamp of its own.
-func (s *Server) upload(place quorum.Place, header func(slot int, stamp timestamp.T) backend.Header) *upload {
+func (s *Server) upload(place quorum.Place, header func(slot int, stamp string) backend.Header) *upload {
 	return &upload{
 		cluster: s.cluster, place: place, length: -1, limits: s.cfg.Limits, stamp: s.stamps.Next(), header: header,
 		hashes: s.hashes,

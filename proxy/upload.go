@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"hash/crc32"
@@ -147,7 +149,9 @@ func (d *digest) etag() string { return hex.EncodeToString(d.md5.Sum(nil)) }
 
 // commit is what closes the body towards the replicas: without it none keeps it.
 func (d *digest) commit(etag string) backend.Header {
-	return backend.Header{{Name: backend.CommitETag, Value: etag}, {Name: backend.CommitCRC, Value: fmt.Sprintf("%08x", d.crc)}}
+	var crc [crc32.Size]byte
+	binary.BigEndian.PutUint32(crc[:], d.crc)
+	return backend.Header{{Name: backend.CommitETag, Value: etag}, {Name: backend.CommitCRC, Value: hex.EncodeToString(crc[:])}}
 }
 
 // An upload is one body on its way to the replicas of an object.
@@ -155,10 +159,10 @@ type upload struct {
 	cluster *quorum.Cluster
 	place   quorum.Place
 	stamp   timestamp.T
-	fixed   bool                                             // it is the stamp of another cluster: there is no other
-	header  func(slot int, stamp timestamp.T) backend.Header // of the request for a replica, without the commit
-	etag    string                                           // what the client says the MD5 is; "" where it doesn't
-	length  int64                                            // that the body has; -1 is unknown
+	fixed   bool                                        // it is the stamp of another cluster: there is no other
+	header  func(slot int, stamp string) backend.Header // of the request for a replica, without the commit
+	etag    string                                      // what the client says the MD5 is; "" where it doesn't
+	length  int64                                       // that the body has; -1 is unknown
 	limits  limits.Limits
 	stall   time.Duration // how long a replica may hold up a quorum of others
 	silence time.Duration // how long one may that they need
@@ -232,9 +236,15 @@ func (u *upload) whole(ctx context.Context, c *chunk, sums *digest) (stored, err
 	data := append([]byte(nil), c.data()...)
 	commit := sums.commit(etag)
 	send := func(ctx context.Context, stamp timestamp.T) []quorum.Answer {
+		text := stamp.String()
 		return u.cluster.Write(ctx, u.place, func(slot int, _ *ring.Device) *backend.Request {
-			h := append(u.header(slot, stamp), commit...)
-			return &backend.Request{Method: "PUT", Header: h, Length: int64(len(data)), Body: newBytes(data)}
+			r := &struct { // one piece of memory
+				backend.Request
+				body bytes.Reader
+			}{Request: backend.Request{Method: "PUT", Header: append(u.header(slot, text), commit...), Length: int64(len(data))}}
+			r.body.Reset(data)
+			r.Body = &r.body
+			return &r.Request
 		})
 	}
 	return stored{etag, sums.size, send(ctx, u.stamp), send}, nil
@@ -243,7 +253,8 @@ func (u *upload) whole(ctx context.Context, c *chunk, sums *digest) (stored, err
 // stream sends a body of any length chunk by chunk, of which first is not the caller's any more.
 func (u *upload) stream(ctx context.Context, first *chunk, sums *digest, body io.Reader) (stored, error) {
 	defer sums.md5.Drop() // chunks wait in it where the upload fails
-	fan := u.fan(u.place, func(slot int) backend.Header { return u.header(slot, u.stamp) })
+	text := u.stamp.String()
+	fan := u.fan(u.place, func(slot int) backend.Header { return u.header(slot, text) })
 	fan.length = u.length
 	fan.start(ctx) // the commit outlives the client
 	if err := fan.feed(first, sums, body); err != nil {

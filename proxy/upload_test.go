@@ -62,8 +62,8 @@ func newBenchWith(t *testing.T, cfg quorum.Config) *bench {
 	b := &bench{fleet: fleet, kept: map[string][]byte{}, said: map[string]int{}}
 	b.upload = &upload{
 		cluster: c, place: place, length: -1, limits: limits.Defaults(), stamp: timestamp.Now(), stall: 300 * time.Millisecond, silence: 20 * time.Second, grace: 50 * time.Millisecond, hashes: md5lanes.NewGroup(hashBehind),
-		header: func(_ int, stamp timestamp.T) backend.Header {
-			return backend.Header{{Name: backend.Timestamp, Value: stamp.String()}}
+		header: func(_ int, stamp string) backend.Header {
+			return backend.Header{{Name: backend.Timestamp, Value: stamp}}
 		},
 	}
 	for i := range nodetest.Nodes {

@@ -191,9 +191,9 @@ func (v *versioned) preserve(ctx context.Context, at timestamp.T) error {
 	kept := storedHeaders(header)
 	kept.Add(backend.ContentType, reply.Header.Get(backend.ContentType))
 	tell := quorum.Updates(place, v.s.cluster.Container(path.Account, path.Container))
-	up := v.s.upload(place, func(slot int, stamp timestamp.T) backend.Header {
+	up := v.s.upload(place, func(slot int, stamp string) backend.Header {
 		h := v.rq.header(len(kept) + len(tell[slot]) + 5)
-		h.Add(backend.Timestamp, stamp.String())
+		h.Add(backend.Timestamp, stamp)
 		h.Add(backend.PolicyIndex, v.in.policy.String())
 		return append(append(h, kept...), tell[slot]...)
 	})

@@ -134,8 +134,8 @@ func TestCostOfRequests(t *testing.T) {
 		end  func(round int) // waits for what goes on behind; nil for reads
 		most cost
 	}{
-		{"PUT of 4 KiB", send("PUT", "/small%d", body(4), 201), all(0), cost{430, 42, 6.6, 14.5}},
-		{"PUT of 64 KiB", send("PUT", "/middle%d", body(64), 201), all(1), cost{430, 46, 6.6, 213}},
+		{"PUT of 4 KiB", send("PUT", "/small%d", body(4), 201), all(0), cost{345, 42, 6.6, 14.5}},
+		{"PUT of 64 KiB", send("PUT", "/middle%d", body(64), 201), all(1), cost{345, 46, 6.6, 213}},
 		{"PUT of 1 MiB", send("PUT", "/large%d", body(1024), 201), all(2), cost{950, 119, 15.5, 3400}},
 		{"GET of 4 KiB", send("GET", "/small%d", "", 200), nil, cost{130, 13.5, 0.2, 0.5}},
 		{"GET of 64 KiB", send("GET", "/middle%d", "", 200), nil, cost{130, 16, 0.2, 0.5}},
@@ -143,7 +143,7 @@ func TestCostOfRequests(t *testing.T) {
 		{"HEAD", send("HEAD", "/small%d", "", 200), nil, cost{130, 13.7, 0.2, 0.5}},
 		{"POST", send("POST", "/small%d", "", 202), func(int) {}, cost{600, 57.5, 6.6, 1.1}},
 		{"listing of 100", send("GET", "?limit=100&marker=m%d", "", 200), nil, cost{780, 14.5, 0.2, 0.5}},
-		{"DELETE", send("DELETE", "/small%d", "", 204), listed(func(round int) int { return (3*rounds - round - 1) * n }), cost{400, 47, 6.6, 1.1}},
+		{"DELETE", send("DELETE", "/small%d", "", 204), listed(func(round int) int { return (3*rounds - round - 1) * n }), cost{350, 47, 6.6, 1.1}},
 	} {
 		var got cost
 		for round := range rounds {

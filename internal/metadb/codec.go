@@ -37,14 +37,14 @@ func AppendString(b []byte, s string) []byte {
 // A Decoder reads a record from front to back. After the first thing that it
 // can't read it returns zero values; Err says so at the end.
 type Decoder struct {
-	rest   string
+	rest   []byte
 	failed bool
 	later  bool
 }
 
-// NewDecoder reads b, which is copied once: strings that are read share
-// the copy and hold on to nothing of a database.
-func NewDecoder(b []byte) Decoder { return Decoder{rest: string(b)} }
+// NewDecoder reads b, which must not change meanwhile. Strings that are read are copies, and hold on to nothing
+// of a database.
+func NewDecoder(b []byte) Decoder { return Decoder{rest: b} }
 
 // Err returns ErrDecode if anything could not be read or is left over, and ErrLater if that is since Version was later than
 // is known.
@@ -52,14 +52,14 @@ func (d *Decoder) Err() error {
 	if d.later {
 		return ErrLater
 	}
-	if d.failed || d.rest != "" {
+	if d.failed || len(d.rest) > 0 {
 		return ErrDecode
 	}
 	return nil
 }
 
 // Fail makes Err return ErrDecode.
-func (d *Decoder) Fail() { d.failed, d.rest = true, "" }
+func (d *Decoder) Fail() { d.failed, d.rest = true, nil }
 
 // Version reads the version that a record begins with, of which those from 1 up to known are.
 func (d *Decoder) Version(known byte) byte {
@@ -86,7 +86,7 @@ func checkVersion(raw []byte, size int, known byte) error {
 
 // Byte reads one byte.
 func (d *Decoder) Byte() byte {
-	if d.rest == "" {
+	if len(d.rest) == 0 {
 		d.failed = true
 		return 0
 	}
@@ -133,18 +133,18 @@ func (d *Decoder) Stamp() timestamp.T {
 }
 
 // String reads what AppendString writes.
-func (d *Decoder) String() string { return d.Take(d.Size()) }
+func (d *Decoder) String() string { return string(d.Bytes(d.Size())) }
 
-// Take reads n bytes.
-func (d *Decoder) Take(n int64) string {
-	if n > int64(len(d.rest)) {
+// Bytes reads n bytes, which are those of what is decoded: they are not copied. What is appended to them is elsewhere.
+func (d *Decoder) Bytes(n int64) []byte {
+	if n > d.Left() {
 		d.Fail()
-		return ""
+		return nil
 	}
-	s := d.rest[:n]
+	s := d.rest[:n:n]
 	d.rest = d.rest[n:]
 	return s
 }
 
-// Rest reads all that is left.
-func (d *Decoder) Rest() string { return d.Take(int64(len(d.rest))) }
+// Left returns how many bytes are left.
+func (d *Decoder) Left() int64 { return int64(len(d.rest)) }

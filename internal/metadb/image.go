@@ -224,21 +224,21 @@ func decodeImage(value []byte) (*image, error) {
 	}
 	info := i.tables[atInfo]
 	// In the order of their keys: digest, info, known, merged, reported.
-	digest := append([]byte{digestVersion}, d.Take(16)...)
-	about, reported, merged := d.String(), d.String(), d.String()
-	if _, err := decodeInfo([]byte(about)); errors.Is(err, ErrLater) {
+	digest := append([]byte{digestVersion}, d.Bytes(16)...)
+	about, reported, merged := d.Bytes(d.Size()), d.Bytes(d.Size()), d.Bytes(d.Size()) // sealed they are copies
+	if _, err := decodeInfo(about); errors.Is(err, ErrLater) {
 		return nil, corrupt(err)
 	} else if err != nil {
 		d.Fail()
 	}
 	info.add(keyDigest, digest)
-	info.add(keyInfo, []byte(about))
+	info.add(keyInfo, about)
 	decodeKnown(&d, info)
-	if merged != "" {
-		info.add(keyMerged, []byte(merged))
+	if len(merged) > 0 {
+		info.add(keyMerged, merged)
 	}
-	if reported != "" {
-		info.add(keyReport, []byte(reported))
+	if len(reported) > 0 {
+		info.add(keyReport, reported)
 	}
 	decodeMeta(&d, i.tables[atMeta])
 	decodeStats(&d, i.tables[atStats])
@@ -296,7 +296,7 @@ func count(d *Decoder, least int) int {
 
 func decodeKnown(d *Decoder, info *memory) {
 	for range count(d, len(ID{})+2) {
-		key := append(bytes.Clone(prefixKnown), d.Take(int64(len(ID{})))...)
+		key := append(bytes.Clone(prefixKnown), d.Bytes(int64(len(ID{})))...)
 		k := Known{d.Uvarint(), d.Uvarint()}
 		if d.failed || !info.follows(key) {
 			d.Fail()
@@ -308,7 +308,7 @@ func decodeKnown(d *Decoder, info *memory) {
 
 func decodeMeta(d *Decoder, meta *memory) {
 	for range count(d, 2) {
-		key, v := []byte(d.String()), []byte(d.String())
+		key, v := bytes.Clone(d.Bytes(d.Size())), d.Bytes(d.Size())
 		if d.failed || len(key) == 0 || !meta.follows(key) {
 			d.Fail()
 			return
@@ -320,7 +320,7 @@ func decodeMeta(d *Decoder, meta *memory) {
 func decodeStats(d *Decoder, stats *memory) {
 	for range count(d, 2) {
 		key := binary.BigEndian.AppendUint16(nil, uint16(decodePolicy(d)))
-		v := []byte(d.String())
+		v := d.Bytes(d.Size())
 		if d.failed || !stats.follows(key) {
 			d.Fail()
 			return
@@ -339,11 +339,11 @@ func decodeRows(d *Decoder, rows *memory, order []numbered) []numbered {
 			d.Fail()
 			return nil
 		}
-		rest := d.String()
+		rest := d.Bytes(d.Size())
 		key := append(append(make([]byte, 0, int(same)+len(rest)), last[:same]...), rest...)
-		change, row := d.Size(), d.String()
+		change, row := d.Size(), d.Bytes(d.Size())
 		if d.failed || len(key) <= spaceLen || len(key) > spaceLen+MaxName || common(last, key) != int(same) ||
-			change == 0 || row == "" || !rows.follows(key) {
+			change == 0 || len(row) == 0 || !rows.follows(key) {
 			d.Fail()
 			return nil
 		}

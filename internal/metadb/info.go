@@ -118,7 +118,7 @@ func decodeInfo(b []byte) (Info, error) {
 	version := d.Version(infoVersion)
 	i.Path.Account = d.String()
 	i.Path.Container = d.String()
-	copy(i.Incarnation[:], d.Take(int64(len(i.Incarnation))))
+	copy(i.Incarnation[:], d.Bytes(int64(len(i.Incarnation))))
 	i.Policy = decodePolicy(&d)
 	i.Created, i.Put, i.Delete, i.StatusChanged = d.Stamp(), d.Stamp(), d.Stamp(), d.Stamp()
 	switch {

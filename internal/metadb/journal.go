@@ -1,9 +1,9 @@
 package metadb
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
-	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +16,7 @@ import (
 
 // A Journal is the part of a device's log that belongs to a Store. What Append has written
 // is durable before apply is called, in the order of the log, and is given back by Replay
-// after a restart, until Merged was called with its position or a later one. Once it is
+// after a restart, until Merged was called with its position or a later one. Append does not keep the update. Once it is
 // gone nothing can be appended any more, and another one is to be opened.
 type Journal interface {
 	Gone() bool
@@ -70,13 +70,13 @@ func decodeUpdate(schema Schema, b []byte) (incarnation ID, rows []Row, err erro
 	if d.Byte() != updateVersion {
 		d.Fail()
 	}
-	copy(incarnation[:], d.Take(int64(len(incarnation))))
+	copy(incarnation[:], d.Bytes(int64(len(incarnation))))
 	n := d.Size()
 	if n == 0 || n > int64(len(b)) {
 		d.Fail()
 	}
 	for range n {
-		r := Row{Space: decodePolicy(&d), Name: d.String(), Row: []byte(d.String())}
+		r := Row{Space: decodePolicy(&d), Name: d.String(), Row: bytes.Clone(d.Bytes(d.Size()))}
 		if d.failed || r.check(schema) != nil {
 			return incarnation, nil, ErrDecode
 		}
@@ -328,7 +328,7 @@ func (j *journaled) lost(log Journal) {
 // MergeRows merges rows into a database. When it returns nil they are on stable storage,
 // in the journal where there is one, and all who look see them. Admit, unless it is nil,
 // is asked first with what the database knows of itself, and may refuse; that may change
-// until the rows are merged. The error is of kind errs.NotFound where there is no
+// until the rows are merged. They are kept, and must not change any more, nor what is in them. The error is of kind errs.NotFound where there is no
 // database, errs.Invalid where a row can't be merged, and else as of Update.
 func (s *Store) MergeRows(ctx context.Context, loc Location, admit func(Info) error, rows ...Row) error {
 	const op errs.Op = "metadb.mergerows"
@@ -364,6 +364,13 @@ func (s *Store) MergeRows(ctx context.Context, loc Location, admit func(Info) er
 	return s.wrap(op, loc, err)
 }
 
+// updates are memory for updates on their way to a journal, which does not keep them: who has one gives it back once Append has
+// returned, however long a disk that hangs takes for that, and nobody else had it.
+var updates = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
+
+// keptUpdate is how large such memory may have become that is kept, in bytes.
+const keptUpdate = 4096
+
 // journalRows writes rows to the journal.
 func (s *Store) journalRows(ctx context.Context, d *disk, log Journal, hash name.Hash, admit func(Info) error, rows []Row) error {
 	r := d.residents.acquire(hash)
@@ -386,13 +393,14 @@ func (s *Store) journalRows(ctx context.Context, d *disk, log Journal, hash name
 			return err
 		}
 	}
-	rows = slices.Clone(rows)
-	update := appendUpdate(make([]byte, 0, 256), k.info.Incarnation, rows)
+	room := updates.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
+	defer updates.Put(room)
+	update := appendUpdate((*room)[:0], k.info.Incarnation, rows)
+	if cap(update) <= keptUpdate {
+		*room = update
+	}
 	a := arrival{log: log.LogID(), incarnation: k.info.Incarnation, when: time.Now(), rows: rows, bytes: weight(rows)}
-	err := log.Append(hash, update, func(at seglog.Position) {
-		a.at = at
-		d.arrived(r, a)
-	})
+	err := log.Append(hash, update, func(at seglog.Position) { d.arrived(r, a.found(at)) })
 	if err != nil && log.Gone() {
 		d.journal.lost(log)
 	}

@@ -164,7 +164,7 @@ func openPart(schema Schema, body []byte) (*part, error) {
 	}
 	d := NewDecoder(records)
 	p := &part{last: !more}
-	if p.info, err = decodeInfo([]byte(d.String())); err != nil {
+	if p.info, err = decodeInfo(d.Bytes(d.Size())); err != nil {
 		return nil, errs.E(errs.Invalid, errs.Public("the database does not say what it is"), err)
 	}
 	for n := 1; n < count; n++ {
@@ -181,15 +181,15 @@ func openPart(schema Schema, body []byte) (*part, error) {
 func (p *part) item(schema Schema, d *Decoder) error {
 	switch d.Byte() {
 	case partField:
-		key, raw := d.String(), d.String()
-		f, err := decodeField([]byte(key), []byte(raw))
-		if err == nil && (key == "" || len(key) > MaxName || key != Canonical(key)) {
+		key, raw := d.Bytes(d.Size()), d.Bytes(d.Size())
+		f, err := decodeField(key, raw)
+		if err == nil && (f.Name == "" || len(f.Name) > MaxName || f.Name != Canonical(f.Name)) {
 			err = ErrDecode
 		}
 		p.fields = append(p.fields, f)
 		return err
 	case partRow:
-		c := Change{Space: decodePolicy(d), Name: d.String(), Row: []byte(d.String())}
+		c := Change{Space: decodePolicy(d), Name: d.String(), Row: bytes.Clone(d.Bytes(d.Size()))}
 		if d.failed || c.Name == "" || len(c.Name) > MaxName {
 			return ErrDecode
 		}

@@ -69,6 +69,12 @@ type arrival struct {
 	bytes       int64 // that it takes in memory, about
 }
 
+// found returns an update whose position has turned out.
+func (a arrival) found(at seglog.Position) arrival {
+	a.at = at
+	return a
+}
+
 // waiting is one row that waits to be merged.
 type waiting struct {
 	key  []byte          // policy and name, as in the file

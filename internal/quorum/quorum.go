@@ -380,7 +380,12 @@ type Route struct {
 }
 
 // Route returns the route of a primary.
-func (h *Handoffs) Route(primary *ring.Device) *Route { return &Route{spare: h, primary: primary} }
+func (h *Handoffs) Route(primary *ring.Device) *Route {
+	r := h.route(primary)
+	return &r
+}
+
+func (h *Handoffs) route(primary *ring.Device) Route { return Route{spare: h, primary: primary} }
 
 // Next returns the next device to try, nil when there are no more.
 func (r *Route) Next() *ring.Device {

@@ -14,12 +14,13 @@ import (
 // node that goes away takes nothing with it that others wait for.
 func Updates(object, container Place) []backend.Header {
 	list := make([]backend.Header, len(object.Primaries))
+	room := make(backend.Header, 0, tells*len(list)) // of all
 	part := partitionOf(container)
 	told := make([]bool, len(container.Primaries))
 	for i, d := range container.Primaries {
 		for slot, o := range object.Primaries {
 			if o.IP == d.IP && len(list[slot]) == 0 {
-				list[slot], told[i] = tellContainer(part, d), true
+				list[slot], told[i] = tellContainer(&room, part, d), true
 				break
 			}
 		}
@@ -37,7 +38,7 @@ func Updates(object, container Place) []backend.Header {
 		}
 		h := &list[next]
 		if next = (next + 1) % len(list); len(*h) == 0 {
-			*h = tellContainer(part, d)
+			*h = tellContainer(&room, part, d)
 			continue
 		}
 		h.Set(backend.ContainerHost, h.Get(backend.ContainerHost)+","+d.Addr())
@@ -46,9 +47,15 @@ func Updates(object, container Place) []backend.Header {
 	return list
 }
 
-// tellContainer names one replica of a container.
-func tellContainer(part string, d *ring.Device) backend.Header {
-	return backend.Header{{Name: backend.ContainerPart, Value: part}, {Name: backend.ContainerHost, Value: d.Addr()}, {Name: backend.ContainerDevice, Value: d.Name}}
+// tells is how many fields name a replica of a container.
+const tells = 3
+
+// tellContainer names one replica of a container, in a part of room that is nobody else's.
+func tellContainer(room *backend.Header, part string, d *ring.Device) backend.Header {
+	*room = append(*room,
+		backend.Field{Name: backend.ContainerPart, Value: part}, backend.Field{Name: backend.ContainerHost, Value: d.Addr()},
+		backend.Field{Name: backend.ContainerDevice, Value: d.Name})
+	return (*room)[len(*room)-tells : len(*room) : len(*room)]
 }
 
 // TellAccount names the replicas of an account that a container's replica is

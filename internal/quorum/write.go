@@ -95,7 +95,7 @@ func (c *Cluster) Write(ctx context.Context, p Place, build Build) []Answer {
 	results := make(chan Answer, n) // has room for all, so that late ones never wait
 	spare := c.Spare(p)
 	work := detached(ctx)
-	under := make([]Under, n)
+	under, routes := make([]Under, n), make([]Route, n)
 	only := -1
 	if planted.QuorumOfOne { // as in Place.Quorum: nobody else is told
 		only = rand.IntN(n)
@@ -104,8 +104,12 @@ func (c *Cluster) Write(ctx context.Context, p Place, build Build) []Answer {
 		if planted.QuorumOfOne && slot != only {
 			continue
 		}
-		route := spare.Route(d)
-		c.late.Go(func() { results <- c.writeSlot(work, p, slot, route, &under[slot], build) })
+		routes[slot] = spare.route(d)
+		c.late.Add(1)
+		go func() {
+			defer c.late.Done()
+			results <- c.writeSlot(work, p, slot, &routes[slot], &under[slot], build)
+		}()
 	}
 	if planted.QuorumOfOne {
 		return p.Gather(ctx, results, 0)
@@ -228,7 +232,10 @@ func (c *Cluster) Address(ctx context.Context, p Place, d *ring.Device, r *backe
 	if r.Path == "" {
 		r.Path = p.Target(d)
 	}
-	if id := httpapi.TransID(ctx); id != "" && !r.Header.Has(backend.TransID) {
+	if r.Header.Has(backend.TransID) {
+		return
+	}
+	if id := httpapi.TransID(ctx); id != "" {
 		r.Header.Add(backend.TransID, id)
 	}
 }
@@ -292,18 +299,19 @@ func (p Place) settled(answers []Answer) bool {
 func (p Place) Best(answers []Answer, treat map[int]int) (Answer, error) {
 	for _, t := range []map[int]int{nil, treat} {
 		for k := 2; k < 5; k++ {
-			var of []Answer
-			for _, a := range answers {
-				if a.Status != 0 && class(a.Status, t) == k {
-					of = append(of, a)
+			var best *Answer // the first of those that rank highest
+			agree := 0
+			for i := range answers {
+				a := &answers[i]
+				if a.Status == 0 || class(a.Status, t) != k {
+					continue
+				}
+				if agree++; best == nil || rank(a, best, t) > 0 {
+					best = a
 				}
 			}
-			if len(of) < p.enough(k) {
-				continue
-			}
-			best := slices.MaxFunc(of, func(a, b Answer) int { return rank(a, b, t) })
-			if len(of) >= p.enough(class(best.Status, treat)) {
-				return best, nil
+			if best != nil && agree >= p.enough(k) && agree >= p.enough(class(best.Status, treat)) {
+				return *best, nil
 			}
 		}
 	}
@@ -329,7 +337,7 @@ func (p Place) Outrun(answers []Answer, stamp timestamp.T, treat map[int]int) bo
 
 // rank prefers the statuses that are of the class themselves to those that only
 // count as it, and the higher of two.
-func rank(a, b Answer, treat map[int]int) int {
+func rank(a, b *Answer, treat map[int]int) int {
 	_, ta := treat[a.Status]
 	_, tb := treat[b.Status]
 	switch {

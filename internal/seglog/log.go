@@ -94,8 +94,28 @@ type ticket struct {
 	apply  func(Position)
 	at     Position
 	err    error
-	turn   chan bool // true: it is yours to write; closed: done
+	turn   chan bool // true: it is yours to write; false: done
 }
+
+// tickets are those that nobody uses, with their channels and the memory of what comes before the body. A ticket is held by
+// who waits in do, who returns no sooner than it was written or has failed, however long a disk takes for that, and by who has it in his
+// batch, who lets go of it when he says so: so nobody holds it once do has returned. Those of doAll do not come from here.
+var tickets = sync.Pool{New: func() any { return &ticket{turn: make(chan bool, 1)} }}
+
+// keptFront is how much memory a ticket keeps for what comes before the body, in bytes.
+const keptFront = 4096
+
+// done gives a ticket back.
+func (t *ticket) done() {
+	if cap(t.front) > keptFront {
+		t.front = nil
+	}
+	*t = ticket{front: t.front[:0], turn: t.turn}
+	tickets.Put(t)
+}
+
+// batches are the memory of batches. One is held by who leads, until he has woken all who are in it.
+var batches = sync.Pool{New: func() any { return new([]*ticket) }}
 
 // ErrClosed is wrapped by errors of a log that was closed.
 var ErrClosed = errors.New("log is closed")
@@ -265,10 +285,12 @@ func (s *segment) sealCut() error {
 // log then, as far as anybody who asks it can see.
 func (l *Log) Append(r *Record, apply func(Position)) (Position, error) {
 	const op errs.Op = "seglog.append"
-	t, err := l.ticket(op, r, apply)
-	if err != nil {
+	if err := l.check(op, r); err != nil {
 		return Position{}, err
 	}
+	t := tickets.Get().(*ticket) //nolint:forcetypeassert // the pool holds nothing else
+	defer t.done()
+	t.of(r, apply)
 	if err := l.do(t); err != nil {
 		return Position{}, errs.E(op, errs.Subject(l.dir.path), kindOf(err), err)
 	}
@@ -296,16 +318,18 @@ func (l *Log) AppendAll(items []Item) error {
 	const op errs.Op = "seglog.append"
 	tickets, all, fronts := make([]*ticket, len(items)), make([]ticket, len(items)), 0
 	for i := range items {
+		if err := l.check(op, &items[i].Record); err != nil {
+			return err
+		}
 		fronts += items[i].Record.before()
 	}
 	room := make([]byte, fronts)
 	for i := range items {
 		item, t := &items[i], &all[i]
 		n := item.Record.before()
-		if err := l.ticketInto(t, op, &item.Record, item.Apply, room[:0:n]); err != nil {
-			return err
-		}
-		room = room[n:]
+		t.front, room = room[:0:n], room[n:]
+		t.turn = make(chan bool, 1)
+		t.of(&item.Record, item.Apply)
 		t.joined = item.Joined && i > 0
 		tickets[i] = t
 	}
@@ -315,17 +339,8 @@ func (l *Log) AppendAll(items []Item) error {
 	return nil
 }
 
-// ticket checks a record and makes what stands for it.
-func (l *Log) ticket(op errs.Op, r *Record, apply func(Position)) (*ticket, error) {
-	t := new(ticket)
-	if err := l.ticketInto(t, op, r, apply, nil); err != nil {
-		return nil, err
-	}
-	return t, nil
-}
-
-// ticketInto is ticket, with room for what comes before the body, if there is some.
-func (l *Log) ticketInto(t *ticket, op errs.Op, r *Record, apply func(Position), room []byte) error {
+// check returns why a record can't be one.
+func (l *Log) check(op errs.Op, r *Record) error {
 	if r.Kind > MaxKind || len(r.Head) > MaxHead || len(r.Body) > MaxBody {
 		return errs.E(op, errs.Invalid, fmt.Errorf("kind %d, head of %d bytes, body of %d", r.Kind, len(r.Head), len(r.Body)))
 	}
@@ -333,20 +348,19 @@ func (l *Log) ticketInto(t *ticket, op errs.Op, r *Record, apply func(Position),
 	if size > (l.cfg.SegmentSize-firstRecord)/4 {
 		return errs.E(op, errs.Invalid, fmt.Errorf("a record of %d bytes is too large for segments of %d", size, l.cfg.SegmentSize))
 	}
-	if room == nil {
-		room = make([]byte, 0, r.before())
-	}
-	*t = ticket{front: r.sealInto(room), body: r.Body, size: size, urgent: r.Urgent, apply: apply}
 	return nil
+}
+
+// of makes a ticket stand for a record.
+func (t *ticket) of(r *Record, apply func(Position)) {
+	t.front, t.body, t.size = r.appendSealed(t.front[:0]), r.Body, Size(len(r.Head), len(r.Body))
+	t.urgent, t.apply = r.Urgent, apply
 }
 
 // doAll has tickets written.
 func (l *Log) doAll(tickets []*ticket) error {
 	if len(tickets) == 0 {
 		return nil
-	}
-	for _, t := range tickets {
-		t.turn = make(chan bool, 1)
 	}
 	l.mu.Lock()
 	if l.closed {
@@ -381,7 +395,6 @@ func (l *Log) do(t *ticket) error {
 	}
 	l.waiting = append(l.waiting, t)
 	if l.writing {
-		t.turn = make(chan bool, 1)
 		l.mu.Unlock()
 		if mine := <-t.turn; !mine {
 			return t.err
@@ -400,7 +413,8 @@ func (l *Log) lead(own *ticket) {
 	l.mu.Unlock()
 	runtime.Gosched() // whoever is about to append, and waits for a processor, shares the sync
 	l.mu.Lock()
-	batch := l.take()
+	room := batches.Get().(*[]*ticket) //nolint:forcetypeassert // the pool holds nothing else
+	batch := l.take((*room)[:0])
 	l.mu.Unlock()
 	fault := l.write(batch)
 	l.mu.Lock()
@@ -410,10 +424,13 @@ func (l *Log) lead(own *ticket) {
 	}
 	l.mu.Unlock()
 	for _, other := range batch {
-		if other != own && other.turn != nil {
-			close(other.turn)
+		if other != own {
+			other.turn <- false // has room: he has taken his turn out of it, if that is what he waited for before
 		}
 	}
+	clear(batch)
+	*room = batch
+	batches.Put(room)
 	if fault != nil && l.cfg.Fault != nil {
 		l.cfg.Fault(fault.segment, fault.end, fault.err)
 	}
@@ -422,8 +439,8 @@ func (l *Log) lead(own *ticket) {
 // maxRecords is how many records one batch has at most: what one call can write.
 const maxRecords = 340
 
-// take takes what is written together: the first that waits is among it.
-func (l *Log) take() []*ticket {
+// take takes what is written together, and appends it to batch: the first that waits is among it.
+func (l *Log) take(batch []*ticket) []*ticket {
 	size, n := int64(0), 0
 	for n < len(l.waiting) && (n < maxRecords || l.waiting[n].joined) {
 		size += l.waiting[n].size
@@ -432,8 +449,8 @@ func (l *Log) take() []*ticket {
 		}
 		n++
 	}
-	batch := l.waiting[:n:n]
-	l.waiting = slices.Clone(l.waiting[n:])
+	batch = append(batch, l.waiting[:n]...)
+	l.waiting = slices.Delete(l.waiting, 0, n)
 	return batch
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 const (
@@ -54,11 +55,12 @@ var padding [alignment]byte
 func (r *Record) before() int { return fixedSize + len(r.Head) + tableSize(int64(len(r.Body))) }
 
 // seal makes what comes before the body, but for what place fills in.
-func (r *Record) seal() []byte { return r.sealInto(make([]byte, 0, r.before())) }
+func (r *Record) seal() []byte { return r.appendSealed(nil) }
 
-// sealInto is seal, into room that nobody has written to, which is large enough.
-func (r *Record) sealInto(room []byte) []byte {
-	b := room[:fixedSize]
+// appendSealed is seal into memory that has nothing in it, or into new one where there is no room in that.
+func (r *Record) appendSealed(b []byte) []byte {
+	b = slices.Grow(b, r.before())[:fixedSize]
+	clear(b)
 	le := binary.LittleEndian
 	le.PutUint32(b, recordMagic)
 	le.PutUint32(b[20:], uint32(len(r.Head)))

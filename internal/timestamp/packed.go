@@ -15,8 +15,20 @@ type Packed struct {
 // String returns `t1`, `t1+d2` or `t1+d2+d3`: the deltas in hexadecimal ticks,
 // the second against the data's, the third against the content type's. Only
 // the data's offset is kept. The form is Swift's, so that rows can be exchanged.
-func (p Packed) String() string {
-	b := p.Data.AppendTo(make([]byte, 0, 64))
+func (p Packed) String() string { return string(p.appendTo(make([]byte, 0, 64))) }
+
+// Said is String for who has a text at hand that may be it: then it is that text, and none is made.
+func (p Packed) Said(text string) string {
+	var room [64]byte
+	b := p.appendTo(room[:0])
+	if string(b) == text {
+		return text
+	}
+	return string(b)
+}
+
+func (p Packed) appendTo(b []byte) []byte {
+	b = p.Data.AppendTo(b)
 	ctype := p.Data.ticks
 	if !p.ContentType.IsZero() {
 		ctype = p.ContentType.ticks
@@ -26,13 +38,13 @@ func (p Packed) String() string {
 		meta = p.Meta.ticks
 	}
 	if ctype == p.Data.ticks && meta == ctype {
-		return string(b)
+		return b
 	}
 	b = appendDelta(b, ctype-p.Data.ticks)
 	if meta != ctype {
 		b = appendDelta(b, meta-ctype)
 	}
-	return string(b)
+	return b
 }
 
 func appendDelta(b []byte, d int64) []byte {

@@ -119,6 +119,16 @@ func (t T) ISO() string { return t.Time().Format(timeLayout) }
 // value is "0000000000.00000".
 func (t T) String() string { return string(t.AppendTo(make([]byte, 0, normalLen+1+offsetLen))) }
 
+// Said is String for who has a text at hand that may be it: then it is that text, and none is made.
+func (t T) Said(text string) string {
+	var room [normalLen + 1 + offsetLen]byte
+	b := t.AppendTo(room[:0])
+	if string(b) == text {
+		return text
+	}
+	return string(b)
+}
+
 // AppendTo appends the text form to b.
 func (t T) AppendTo(b []byte) []byte {
 	b = appendPadded(b, t.ticks/perSecond, 10)

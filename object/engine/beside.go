@@ -53,18 +53,20 @@ func (w *Writer) CommitBeside(v Version, terms Terms, b Beside) (data, beside Ou
 	yields := second.has(&other) || b.Yields && !second.o.Before.Time.Before(other.Time)
 	err = first.replace(&h, terms, func() error {
 		if yields {
-			return w.put(&h, func(r *record.Head, body []byte) error { return first.put(r, body, b.Tombstone) })
+			return w.put(&h, &first.head, func(body []byte) error { return first.put(&first.head, body, b.Tombstone) })
 		}
 		return second.replace(&other, Terms{}, func() error {
-			return w.put(&h, func(r *record.Head, body []byte) error {
-				return putBoth(&first, r, body, &second, &record.Head{Kind: kind, Object: other}, b.Tombstone)
+			return w.put(&h, &first.head, func(body []byte) error {
+				second.head = record.Head{Kind: kind, Object: other}
+				return putBoth(&first, body, &second, b.Tombstone)
 			})
 		})
 	})
 	if errors.Is(err, errAlready) { // the data; what goes beside it may still be to be written
 		if err = first.unless(err); !yields {
 			err = second.replace(&other, Terms{}, func() error {
-				return second.put(&record.Head{Kind: kind, Object: other}, nil, b.Tombstone)
+				second.head = record.Head{Kind: kind, Object: other}
+				return second.put(&second.head, nil, b.Tombstone)
 			})
 		}
 	}
@@ -92,14 +94,17 @@ func (d *disk) lockBoth(a, b Location) (unlock func()) {
 	}
 }
 
-// putBoth makes the records of two changes durable, as put does one.
-func putBoth(a *change, r *record.Head, body []byte, b *change, beside *record.Head, urgent bool) error {
-	after, afterBeside := a.settle(r), b.settle(beside)
-	first, err := a.item(a.at, &a.old, r, body, urgent)
+// putBoth makes the records of two changes durable, as put does one: their heads, and the body of the first.
+func putBoth(a *change, body []byte, b *change, urgent bool) error {
+	after, afterBeside := a.settle(&a.head), b.settle(&b.head)
+	room, roomBeside := newHead(), newHead()
+	defer room.done()
+	defer roomBeside.done()
+	first, err := a.item(a.at, &a.old, &a.head, body, urgent, room)
 	if err != nil {
 		return err
 	}
-	second, err := b.item(b.at, &b.old, beside, nil, urgent)
+	second, err := b.item(b.at, &b.old, &b.head, nil, urgent, roomBeside)
 	if err != nil {
 		return err
 	}

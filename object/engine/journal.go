@@ -95,7 +95,7 @@ const MaxUpdate = seglog.MaxHead - 64
 
 // Append writes an update for the database of a hash. When it returns nil the update is on
 // stable storage, by the log's promise, and apply has been called with its position: in
-// the order of the log, one call at a time, and it must not call the journal. The error is
+// the order of the log, one call at a time, and it must not call the journal. The update is not kept. The error is
 // of kind errs.NoSpace where the device is full, errs.BadDevice where it is failing or was
 // detached; then nothing was written that a replay would give back.
 func (j *Journal) Append(key [16]byte, update []byte, apply func(seglog.Position)) error {
@@ -110,7 +110,9 @@ func (j *Journal) Append(key [16]byte, update []byte, apply func(seglog.Position
 		return errs.E(op, errs.BadDevice, errSuspect)
 	}
 	h := record.Head{Kind: record.Journal, Owner: j.owner, Update: update}
-	head, err := h.Append(make([]byte, 0, 16+len(update)))
+	room := newHead()
+	defer room.done()
+	head, err := room.of(&h)
 	if err != nil {
 		return errs.E(op, err)
 	}

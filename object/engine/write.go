@@ -64,6 +64,8 @@ type change struct {
 	old index.Entry
 	p   parts
 	o   Outcome
+
+	head record.Head // what is appended, of who writes one record: it lives as long as the rest
 }
 
 // begin looks at what there is, and asks the writer's own condition.
@@ -156,7 +158,9 @@ func (c *change) settle(h *record.Head) State {
 // append appends a record of a name whose entry is old, and tells the index. It needs the
 // name's lock.
 func (d *disk) append(at Location, old *index.Entry, h *record.Head, body []byte, urgent bool) error {
-	item, err := d.item(at, old, h, body, urgent)
+	room := newHead()
+	defer room.done()
+	item, err := d.item(at, old, h, body, urgent, room)
 	if err != nil {
 		return err
 	}
@@ -166,9 +170,9 @@ func (d *disk) append(at Location, old *index.Entry, h *record.Head, body []byte
 	return err
 }
 
-// item is a record of a name whose entry is old, and what tells the index of it.
-func (d *disk) item(at Location, old *index.Entry, h *record.Head, body []byte, urgent bool) (seglog.Item, error) {
-	head, err := h.Append(make([]byte, 0, 256))
+// item is a record of a name whose entry is old, and what tells the index of it. Its head is in room.
+func (d *disk) item(at Location, old *index.Entry, h *record.Head, body []byte, urgent bool, room *headRoom) (seglog.Item, error) {
+	head, err := room.of(h)
 	if err != nil {
 		return seglog.Item{}, err
 	}
@@ -438,7 +442,7 @@ func (w *Writer) Commit(v Version, terms Terms) (Outcome, error) {
 	terms.over = v.Time
 	return w.disk.change(op, w.at, terms, func(c *change) error {
 		return c.replace(&h, terms, func() error {
-			return w.put(&h, func(h *record.Head, body []byte) error { return c.put(h, body, false) })
+			return w.put(&h, &c.head, func(body []byte) error { return c.put(&c.head, body, false) })
 		})
 	})
 }
@@ -479,10 +483,11 @@ func (v *Version) header(at Location) blob.Header {
 }
 
 // put gives the data its place: in a record, or in a file that a record names. Write
-// makes that record durable.
-func (w *Writer) put(h *blob.Header, write func(*record.Head, []byte) error) error {
+// makes that record durable, whose head is there by then.
+func (w *Writer) put(h *blob.Header, head *record.Head, write func(body []byte) error) error {
 	if w.inRecord() {
-		return write(&record.Head{Kind: record.Data, Object: *h}, w.body())
+		*head = record.Head{Kind: record.Data, Object: *h}
+		return write(w.body())
 	}
 	d := w.disk
 	if err := d.names.Place(d.blobDir(w.at), d.blobName(w.at, w.file), false, w.blob.Link); err != nil {
@@ -492,7 +497,8 @@ func (w *Writer) put(h *blob.Header, write func(*record.Head, []byte) error) err
 	if planted.BlobAfterRecord { // breaks: the file has its name before a record has it
 		d.nameLater(path)
 	}
-	err := write(&record.Head{Kind: record.Blob, File: w.file, Object: *h}, nil)
+	*head = record.Head{Kind: record.Blob, File: w.file, Object: *h}
+	err := write(nil)
 	switch {
 	case errs.Is(err, errs.BadDevice): // the record may be on the disk, and be there after a crash
 		d.undecided.Store(path, true)
@@ -531,7 +537,8 @@ func (s *store) Delete(ctx context.Context, at Location, path name.Path, ts time
 	terms.over = ts
 	o, err := d.change(op, at, terms, func(c *change) error {
 		return c.replace(&h, terms, func() error {
-			return c.put(&record.Head{Kind: record.Tombstone, Object: h}, nil, true)
+			c.head = record.Head{Kind: record.Tombstone, Object: h}
+			return c.put(&c.head, nil, true)
 		})
 	})
 	if planted.TombstoneEarly && err == nil { // breaks: a tombstone stays until the horizon has passed it
@@ -600,7 +607,8 @@ func (c *change) update(u Change, terms Terms) error {
 	}
 	next.Hash, next.Name = c.at.Hash, u.Name
 	c.p.meta = next
-	return c.put(&record.Head{Kind: record.Meta, Object: next}, nil, true)
+	c.head = record.Head{Kind: record.Meta, Object: next}
+	return c.put(&c.head, nil, true)
 }
 
 // says reports whether an update is what is there, and all that is newer than the data.

@@ -3,7 +3,6 @@ package pending
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"martlet/internal/backend"
 	"martlet/internal/errs"
@@ -16,12 +15,12 @@ type Sender interface {
 }
 
 // Deliver sends an update to one replica of the container and returns nil if it
-// has taken it. The error is of kind errs.NotFound where the replica has no such
+// has taken it. The header is the request's own from then on, also once Deliver has returned. The error is of kind errs.NotFound where the replica has no such
 // container.
 func Deliver(ctx context.Context, to Sender, addr, method string, target backend.Target, header backend.Header) error {
 	const op errs.Op = "pending.deliver"
 	path := target.Quoted()
-	resp, err := to.Do(ctx, addr, &backend.Request{Method: method, Path: path, Header: slices.Clone(header)})
+	resp, err := to.Do(ctx, addr, &backend.Request{Method: method, Path: path, Header: header})
 	if err == nil && resp.Body != nil {
 		err = resp.Body.Close()
 	}

@@ -32,6 +32,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"martlet/internal/errs"
 	"martlet/internal/name"
@@ -115,10 +116,20 @@ var (
 
 // ofPolicy are the limits of bytes and of objects of an account in one policy.
 func ofPolicy(i policy.Index) (bytes, count limit) {
-	n := i.String()
-	return limit{sysmeta + "Bytes-Policy-" + n, "X-Backend-Policy-" + n + "-Bytes-Used"},
-		limit{sysmeta + "Count-Policy-" + n, "X-Backend-Policy-" + n + "-Object-Count"}
+	known, ok := ofPolicies.Load(i)
+	if !ok { // the names are the same for every PUT
+		n := i.String()
+		known, _ = ofPolicies.LoadOrStore(i, [2]limit{
+			{sysmeta + "Bytes-Policy-" + n, "X-Backend-Policy-" + n + "-Bytes-Used"},
+			{sysmeta + "Count-Policy-" + n, "X-Backend-Policy-" + n + "-Object-Count"},
+		})
+	}
+	both := known.([2]limit) //nolint:forcetypeassert // the map holds nothing else
+	return both[0], both[1]
 }
+
+// ofPolicies has what ofPolicy returns, by policy.Index: of as many policies as containers have been of.
+var ofPolicies sync.Map
 
 // exceeds reports whether so many more are too many. Without a quota, and where it
 // is not known how much there is, they are not.

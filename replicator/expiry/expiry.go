@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -246,7 +247,7 @@ func (r *Reaper) tell(ctx context.Context, o *Object, partition uint32, replicas
 		}
 		target := backend.Target{Device: to.Device, Partition: partition, Path: o.Path}
 		sendCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-		err := pending.Deliver(sendCtx, r.Sender, to.Addr, "DELETE", target, header)
+		err := pending.Deliver(sendCtx, r.Sender, to.Addr, "DELETE", target, slices.Clone(header))
 		cancel()
 		if r.silent.Heard(to.Addr, err); err != nil {
 			r.Log.LogAttrs(ctx, slog.LevelInfo, "the end of an object is queued", slog.String("container", to.Addr+"/"+to.Device), slog.Any("err", err))

@@ -366,7 +366,7 @@ func (u *Updater) sendAll(ctx context.Context, update *pending.Update, partition
 		wg.Go(func() {
 			target := backend.Target{Device: r.Device, Partition: partition, Path: update.Path}
 			began := time.Now()
-			failed[i] = pending.Deliver(ctx, u.sender, r.Addr, update.Method, target, update.Header)
+			failed[i] = pending.Deliver(ctx, u.sender, r.Addr, update.Method, target, slices.Clone(update.Header))
 			if failed[i] == nil && u.cfg.Silent != nil && time.Since(began) < u.cfg.Quick {
 				u.cfg.Silent.Back(r.Addr)
 			}
