@@ -66,8 +66,19 @@ func (s *store) Compact(ctx context.Context, horizon timestamp.T, pace Pace) err
 		}
 		done = append(done, n)
 		err := c.do(ctx, n)
-		if err == nil && c.enough() || errs.Is(err, errs.NoSpace) {
-			err = errors.Join(err, c.retire(ctx))
+		if err == nil && !c.enough() {
+			continue
+		}
+		// Where one fails, be it in each pass, those before it go all the same: unless there is no time for that.
+		gives := len(c.done) > 0
+		if err == nil || ctx.Err() == nil {
+			if why := c.retire(ctx); why != nil {
+				err, gives = errors.Join(err, why), false
+			}
+		}
+		if gives && errs.Is(err, errs.NoSpace) {
+			done = done[:len(done)-1] // there is room for it now
+			continue
 		}
 		if err != nil {
 			return s.wrap(op, Location{}, err)
@@ -98,6 +109,7 @@ func (d *disk) choose(except []uint64) (best uint64, ok bool) {
 		u := d.usage.get(s.Number)
 		if held(s.Number) {
 			if someHeld = true; u.done > 0 {
+				d.sayHeld(s.Number)
 				break // later ones may have the records that say how far it is: they must not go before it does
 			}
 			continue
@@ -121,6 +133,15 @@ func (d *disk) choose(except []uint64) (best uint64, ok bool) {
 		return oldestSmall, true
 	}
 	return best, ok
+}
+
+// sayHeld tells the log, once for each segment, that compaction can't go on behind it.
+func (d *disk) sayHeld(segment uint64) {
+	if d.saidHeld != segment {
+		d.saidHeld = segment
+		d.cfg.Log.Warn("no segment behind one that was begun is compacted: databases have rows in it that were not merged",
+			slog.String("device", d.root), slog.Uint64("segment", segment))
+	}
 }
 
 // do appends again what of a segment is in force, so that it can be removed: retire does that,

@@ -83,7 +83,7 @@ func (c *compacting) write(b *testing.B, to []Location, size int) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if items[i], err = c.item(l, &old, &h, body, false); err != nil {
+			if items[i], err = c.item(l, &old, &h, body, false, new(headRoom)); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -9,6 +9,9 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"martlet/internal/errs"
@@ -160,6 +163,93 @@ func TestOneCheckpointForMany(t *testing.T) {
 		if err := w.e.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// unreadable has a segment that can't be read from an offset on.
+type unreadable struct {
+	vfs.FS
+	name string
+	from int64
+	now  atomic.Bool // it can't be
+}
+
+type unreadableFile struct {
+	vfs.File
+	fs *unreadable
+}
+
+func (u *unreadable) OpenFile(name string, flag int) (vfs.File, error) {
+	f, err := u.FS.OpenFile(name, flag)
+	if err == nil && strings.HasSuffix(name, u.name) {
+		f = unreadableFile{f, u}
+	}
+	return f, err
+}
+
+func (f unreadableFile) ReadAt(p []byte, off int64) (int, error) {
+	if f.fs.now.Load() && off+int64(len(p)) > f.fs.from {
+		return 0, syscall.EIO
+	}
+	return f.File.ReadAt(p, off)
+}
+
+// A segment that can't be read to its end keeps nothing of the room of those that were done before it.
+func TestUnreadableSegmentHoldsNoOther(t *testing.T) {
+	mem := vfs.NewMem()
+	cfg := smallConfig(mem)
+	cfg.pieces.together = 1 << 30
+	e := New("/", cfg)
+	at := func(segment, i int) Location { return Location{Hash: name.Hash{byte(segment), byte(i)}} }
+	const segments, each = 4, 20
+	for s := range segments {
+		for i := range each {
+			if err := put(e, at(s, i), ts(1), make([]byte, 2000), "x", Terms{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := e.Close(); err != nil { // which seals
+			t.Fatal(err)
+		}
+		e = New("/", cfg)
+	}
+	for s := range segments {
+		for i := range each {
+			if s == 0 && i < 2 {
+				continue // the first is compacted last, as it has least that is dead
+			}
+			if err := del(e, at(s, i), 2, Terms{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	bad := &unreadable{FS: mem, name: "0000000000000001.seg", from: 20_000}
+	cfg.FS = bad
+	e = New("/", cfg)
+	if _, _, err := get(e, at(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	bad.now.Store(true)
+	if err := e.Compact(ctx, ts(0), nil); !errors.Is(err, syscall.EIO) {
+		t.Errorf("compacting what can't be read: %v", err)
+	}
+	d, err := e.now().open(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range d.log.Segments() {
+		if n > 1 && n <= segments {
+			t.Errorf("segment %d is left, of which nothing is in force", n)
+		}
+	}
+	if _, _, err := get(e, at(0, 0)); err != nil {
+		t.Error(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

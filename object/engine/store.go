@@ -71,6 +71,7 @@ type disk struct {
 
 	compacting sync.Mutex
 	stays      error    // compacting; why a segment could not be removed
+	saidHeld   uint64   // compacting; the segment of which the log was last told that it holds others up
 	undecided  sync.Map // paths of blobs whose record may or may not be in the log
 }
 
