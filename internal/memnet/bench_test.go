@@ -119,7 +119,12 @@ func serve(tb testing.TB, network *memnet.Network, size int) string {
 	ctx, cancel := context.WithCancel(tb.Context())
 	over := make(chan error, 1)
 	go func() { over <- s.Run(ctx) }()
-	tb.Cleanup(func() { cancel(); <-over })
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-over; err != nil {
+			tb.Error(err)
+		}
+	})
 	return l.Addr().String()
 }
 
