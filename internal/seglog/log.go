@@ -73,6 +73,12 @@ type Log struct {
 	closed   bool                // mu
 	segments map[uint64]*segment // mu; those that there are
 
+	// tickets are those that nobody uses, with their channels and the memory of what comes before the body. A ticket is held by
+	// who waits in do, who returns no sooner than it was written or has failed, however long a disk takes for that, and by who has it in his
+	// batch, who lets go of it when he says so: so nobody holds it once do has returned. Those of doAll do not come from here. They are of
+	// one log, as tests in bubbles of their own may not wait at a channel of another one.
+	tickets sync.Pool
+
 	// What follows belongs to whoever writes.
 	current *segment  // what is appended to; nil before the first record and after a failure
 	left    *segment  // where writing has failed, and which was not cut yet; nil if there is none
@@ -97,21 +103,24 @@ type ticket struct {
 	turn   chan bool // true: it is yours to write; false: done
 }
 
-// tickets are those that nobody uses, with their channels and the memory of what comes before the body. A ticket is held by
-// who waits in do, who returns no sooner than it was written or has failed, however long a disk takes for that, and by who has it in his
-// batch, who lets go of it when he says so: so nobody holds it once do has returned. Those of doAll do not come from here.
-var tickets = sync.Pool{New: func() any { return &ticket{turn: make(chan bool, 1)} }}
-
 // keptFront is how much memory a ticket keeps for what comes before the body, in bytes.
 const keptFront = 4096
 
+// ticket returns a ticket that nobody uses.
+func (l *Log) ticket() *ticket {
+	if t, _ := l.tickets.Get().(*ticket); t != nil {
+		return t
+	}
+	return &ticket{turn: make(chan bool, 1)}
+}
+
 // done gives a ticket back.
-func (t *ticket) done() {
+func (l *Log) done(t *ticket) {
 	if cap(t.front) > keptFront {
 		t.front = nil
 	}
 	*t = ticket{front: t.front[:0], turn: t.turn}
-	tickets.Put(t)
+	l.tickets.Put(t)
 }
 
 // batches are the memory of batches. One is held by who leads, until he has woken all who are in it.
@@ -288,8 +297,8 @@ func (l *Log) Append(r *Record, apply func(Position)) (Position, error) {
 	if err := l.check(op, r); err != nil {
 		return Position{}, err
 	}
-	t := tickets.Get().(*ticket) //nolint:forcetypeassert // the pool holds nothing else
-	defer t.done()
+	t := l.ticket()
+	defer l.done(t)
 	t.of(r, apply)
 	if err := l.do(t); err != nil {
 		return Position{}, errs.E(op, errs.Subject(l.dir.path), kindOf(err), err)
