@@ -63,12 +63,10 @@ run dev: build
 # The linters take minutes of a processor. They have what the tests leave idle, who wait for disks and for each other. The check lasts for
 # minutes by itself and works for a quarter of them, so it is beside the tests as well, from the beginning on, while those are compiled; not at a
 # lower priority, since what it breaks has to come back within its bounds. Of it there is a line, and all that it said if it fails.
-# Those of the built binary and those that kill it wait for processes, disks and clocks for much of their time, and so are beside each other; what each has
-# said comes when it has ended.
 test: clients
 	@log=$$(mktemp); nice -n 19 $(MAKE) lint >"$$log" 2>&1 & lint=$$!; \
 	said=$$(mktemp); $(MAKE) checked >"$$said" 2>&1 & check=$$!; \
-	failed=; $(MAKE) race && $(MAKE) -j 2 -O e2e crash || failed=tests; \
+	failed=; $(MAKE) race e2e crash || failed=tests; \
 	if wait $$check && grep -F verdict: "$$said"; then :; else failed="$$failed check"; cat "$$said"; fi; rm -f "$$said"; \
 	wait $$lint || failed="$$failed lint"; cat "$$log"; rm -f "$$log"; \
 	if [ -n "$$failed" ]; then echo "failed: $$failed" >&2; exit 1; fi
