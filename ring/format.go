@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -356,16 +355,8 @@ func (r *Ring) WriteFormat(w io.Writer, f Format) (int64, error) {
 	return 0, fmt.Errorf("%w: format version %d, this writes %d and %d", ErrInvalid, f, V1, V2)
 }
 
-// compressors are gzip.Writers that are not in use: each takes 800 KB that have to be cleared, of which a small ring needs little.
-var compressors = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
-
 func (r *Ring) writeV1(w io.Writer) error {
-	z := compressors.Get().(*gzip.Writer)
-	defer func() {
-		z.Reset(nil) // nothing of w stays with it
-		compressors.Put(z)
-	}()
-	z.Reset(w)
+	z := gzip.NewWriter(w)
 	z.ModTime = fileTime
 	devices, err := marshal(r.devices)
 	if err != nil {

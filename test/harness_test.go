@@ -211,7 +211,7 @@ func martlet(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 // networks are those that were given out: tests run beside each other, and one that has
-// a network may not listen on it yet. Each has a listener of this process's, as long as that runs, which others that run these tests see (e2e and crash).
+// a network may not listen on it yet. Each has a listener of this process's, as long as that runs, which others that run these tests see: the check is beside them.
 var networks sync.Map
 
 // network returns the first two numbers of loopback addresses on which nothing

@@ -3,7 +3,9 @@ package lean
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -124,6 +126,31 @@ func TestASlowPeerInMemoryIsNotSilent(t *testing.T) {
 		}
 		if got < length {
 			t.Errorf("a peer that reads 4 KiB a second gets %d bytes in %v, want %d", got, time.Since(began), length)
+		}
+	})
+}
+
+// A server that ends takes no more connections in memory, while what is under way goes on.
+func TestNobodyIsTakenInMemoryAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		b := serveOn(t, overMemory, newPipes(), func(context.Context, *backend.Request) (*backend.Response, error) {
+			<-goOn
+			return empty(204), nil
+		}, options{drain: time.Minute})
+		nobody := errors.New("nobody listens")
+		dial := b.memory.Dialer(func(context.Context, string, string) (net.Conn, error) { return nil, nobody })
+		p := b.dial()
+		p.say("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+		synctest.Wait()
+		b.end(nil)
+		synctest.Wait()
+		if c, err := dial(t.Context(), "tcp", b.addr()); !errors.Is(err, nobody) {
+			t.Errorf("dialed while the server ends: %v, %v", c, err)
+		}
+		close(goOn)
+		if resp, _ := p.hear("GET"); resp.StatusCode != 204 {
+			t.Errorf("got %d", resp.StatusCode)
 		}
 	})
 }

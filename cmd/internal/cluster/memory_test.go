@@ -138,10 +138,24 @@ func TestHungNodeOverMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		taken := make(chan net.Conn, 64) // what says nothing
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+				taken <- c
+			}
+		}()
 		p.object("GET", "o", nil, "", 200)
 		p.object("PUT", "o", nil, "body", 201)
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
+		}
+		if <-ended; len(taken) == 0 {
+			t.Error("nobody has asked the node that hangs")
+		}
+		for close(taken); len(taken) > 0; {
+			_ = (<-taken).Close() // nobody waits for it any more
 		}
 		p.start(n)
 	}

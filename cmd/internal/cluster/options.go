@@ -1,5 +1,5 @@
 // Package cluster makes and runs a whole cluster on one machine: storage nodes and
-// a proxy, over real sockets, each on loopback addresses of its own. It is what
+// a proxy, each on loopback addresses of its own. It is what
 // `martlet dev` is, and what probe tests stand on.
 //
 // A cluster is a folder. Init writes it: the rings, a configuration file for each
